@@ -1,0 +1,320 @@
+//! How an instance looks to compiled code.
+//!
+//! Every compiled function takes one hidden first argument, the *context pointer*. It is also the
+//! base of the instance's own linear memory: the memory grows upwards from it, and everything else
+//! that compiled code needs lies just below it, at offsets that are constants of the module. One
+//! register therefore serves both, and a load is `[ctx + address + offset]`.
+//!
+//! ```text
+//!   ctx - layout.bytes    padding to a page boundary
+//!                         func_refs         [FuncRef; imported functions + escaping functions]
+//!                         imported_memories [*mut Memory; n]
+//!                         memories          [Memory; own memories after the first]
+//!                         imported_tables   [*mut Table; n]
+//!                         tables            [Table; own tables]
+//!                         imported_globals  [*mut GlobalCell; n]
+//!                         type_ids          [u32; types]
+//!                         globals           [GlobalCell; own globals], the first one highest
+//!   ctx - 64              Header
+//!   ctx                   own linear memory 0 (if the module defines a memory and imports none)
+//! ```
+//!
+//! Memory index 0 is *own* when the module imports no memory. Imported things are reached through
+//! one pointer; own things directly. The offsets come from [`Layout::of`], which compiler and
+//! runtime both call.
+//!
+//! Calling convention: the platform's C convention as LLVM lowers it. `i32 i64 f32 f64` are passed
+//! as such, references as pointers (`funcref` is a pointer to a [`FuncRef`], `externref` an opaque
+//! word; null is zero in both). One result is returned as itself, several as an LLVM first-class
+//! struct. Functions that the runtime provides as imports use the same convention and return at most
+//! one value. The runtime enters compiled code only through the entry thunks of
+//! [`crate::desc::TypeDesc::entry`].
+
+use core::mem::{offset_of, size_of};
+
+/// The part of the context that every module has, ending where linear memory begins.
+#[derive(Debug)]
+#[repr(C)]
+pub struct Header {
+    /// Own linear memory 0; its `base` equals the context pointer. All zero when there is none.
+    pub memory: Memory,
+    /// Lowest address of the stack that a host call may still start from (bytes of room are already
+    /// subtracted): the runtime's business, compiled code does not read it.
+    pub stack_limit: usize,
+    /// The runtime's own record of this instance: opaque to compiled code.
+    pub instance: *mut (),
+    /// Functions of the runtime that compiled code calls, never null.
+    pub builtins: *const Builtins,
+    /// For the runtime.
+    pub reserved: u64,
+}
+
+/// One linear memory, as compiled code sees it.
+#[derive(Debug)]
+#[repr(C)]
+pub struct Memory {
+    /// First byte. Never moves while the instance lives: an invariant load.
+    pub base: *mut u8,
+    /// Current size in bytes, a multiple of the page size. Changes by `memory.grow`.
+    pub bytes: u64,
+    /// The size in bytes that `memory.grow` may not exceed.
+    pub max_bytes: u64,
+    /// The runtime's record of the reservation: opaque to compiled code.
+    pub owner: *mut (),
+}
+
+/// One table, as compiled code sees it. Elements are words: `*const FuncRef` or `externref`.
+#[derive(Debug)]
+#[repr(C)]
+pub struct Table {
+    /// First element. May move by `table.grow`.
+    pub base: *mut usize,
+    /// Current length in elements.
+    pub len: u64,
+    /// The length in elements that `table.grow` may not exceed.
+    pub max_len: u64,
+    /// The runtime's record: opaque to compiled code.
+    pub owner: *mut (),
+}
+
+/// What a `funcref` points to. Immutable once written.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct FuncRef {
+    /// Native code, to be called with `ctx` as its first argument.
+    pub code: *const (),
+    /// The context of the instance that defines the function (for a function of the runtime: of the
+    /// instance that imports it).
+    pub ctx: *mut u8,
+    /// Process-wide number of the function's structural type, the one `call_indirect` compares with
+    /// the calling module's `type_ids` entry.
+    pub type_id: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// A global's value: the low bytes, little-endian, of sixteen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C, align(16))]
+pub struct GlobalCell(pub [u8; 16]);
+
+/// Functions of the runtime that compiled code calls through [`Header::builtins`]. Each takes the
+/// calling instance's context pointer first. Those that can fault return 0 or the number of a
+/// [`crate::trap::TrapKind`], and compiled code then calls `trap`: only `trap` leaves.
+///
+/// Indices are module index spaces (imports first). `memory.copy`, `memory.fill`, `memory.size`,
+/// `table.get`, `table.size`, `global.*` and `call_indirect` are compiled inline.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Builtins {
+    /// `(ctx, kind: u32) -> !`: ends the invocation with that trap.
+    pub trap: *const (),
+    /// `(ctx, memory: u32, delta_pages: u64) -> i64`: old size in pages, or -1.
+    pub memory_grow: *const (),
+    /// `(ctx, memory: u32, segment: u32, dst: u64, src: u32, len: u32) -> u32`: trap or 0.
+    pub memory_init: *const (),
+    /// `(ctx, segment: u32)`.
+    pub data_drop: *const (),
+    /// `(ctx, table: u32, value: usize, delta: u32) -> i32`: old length, or -1.
+    pub table_grow: *const (),
+    /// `(ctx, table: u32, index: u32, value: usize) -> u32`: trap or 0.
+    pub table_set: *const (),
+    /// `(ctx, table: u32, index: u32, value: usize, len: u32) -> u32`: trap or 0.
+    pub table_fill: *const (),
+    /// `(ctx, dst_table: u32, src_table: u32, dst: u32, src: u32, len: u32) -> u32`: trap or 0.
+    pub table_copy: *const (),
+    /// `(ctx, table: u32, segment: u32, dst: u32, src: u32, len: u32) -> u32`: trap or 0.
+    pub table_init: *const (),
+    /// `(ctx, segment: u32)`.
+    pub elem_drop: *const (),
+}
+
+/// How many of each thing a module has; all that [`Layout::of`] needs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Counts {
+    /// Entries of the type section.
+    pub types: u32,
+    /// Imported globals.
+    pub imported_globals: u32,
+    /// Globals that the module defines.
+    pub own_globals: u32,
+    /// Imported tables.
+    pub imported_tables: u32,
+    /// Tables that the module defines.
+    pub own_tables: u32,
+    /// Imported memories.
+    pub imported_memories: u32,
+    /// Memories that the module defines.
+    pub own_memories: u32,
+    /// Imported functions plus escaping functions.
+    pub func_refs: u32,
+}
+
+/// Where things lie: each field is a distance in bytes *below* the context pointer of the first
+/// element. Elements follow upwards, except globals, whose element `i` lies at
+/// `globals + 16 * i` below the context.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// Distance to [`GlobalCell`] 0 of the own globals; number `i` is 16 bytes further down each.
+    pub globals: u32,
+    /// Distance to `type_ids[0]`.
+    pub type_ids: u32,
+    /// Distance to `imported_globals[0]`, a `*mut GlobalCell`.
+    pub imported_globals: u32,
+    /// Distance to the first own [`Table`].
+    pub tables: u32,
+    /// Distance to `imported_tables[0]`, a `*mut Table`.
+    pub imported_tables: u32,
+    /// Distance to the second own [`Memory`] (the first is in the header).
+    pub memories: u32,
+    /// Distance to `imported_memories[0]`, a `*mut Memory`.
+    pub imported_memories: u32,
+    /// Distance to `func_refs[0]`.
+    pub func_refs: u32,
+    /// All of it, rounded up to [`CONTEXT_ALIGN`].
+    pub bytes: u32,
+}
+
+/// The context area is a multiple of this: the smallest page of the supported systems.
+pub const CONTEXT_ALIGN: u32 = 4096;
+
+/// The context area may not be larger than this; the compiler refuses such a module.
+pub const CONTEXT_MAX_BYTES: u64 = 64 << 20;
+
+/// Bytes of [`Header`].
+pub const HEADER_BYTES: u32 = size_of::<Header>() as u32;
+
+/// Distances below the context pointer of the header's fields.
+pub mod below {
+    use super::{HEADER_BYTES, Header, offset_of};
+
+    /// [`Header::memory`].
+    pub const MEMORY: u32 = HEADER_BYTES - offset_of!(Header, memory) as u32;
+    /// [`Header::stack_limit`].
+    pub const STACK_LIMIT: u32 = HEADER_BYTES - offset_of!(Header, stack_limit) as u32;
+    /// [`Header::instance`].
+    pub const INSTANCE: u32 = HEADER_BYTES - offset_of!(Header, instance) as u32;
+    /// [`Header::builtins`].
+    pub const BUILTINS: u32 = HEADER_BYTES - offset_of!(Header, builtins) as u32;
+}
+
+// The picture above, checked.
+const _: () = {
+    assert!(HEADER_BYTES == 64);
+    assert!(below::MEMORY == 64 && below::STACK_LIMIT == 32);
+    assert!(below::INSTANCE == 24 && below::BUILTINS == 16);
+    assert!(size_of::<Memory>() == 32 && size_of::<Table>() == 32 && size_of::<FuncRef>() == 24);
+    assert!(offset_of!(Memory, bytes) == 8 && offset_of!(Table, len) == 8);
+    assert!(offset_of!(FuncRef, ctx) == 8 && offset_of!(FuncRef, type_id) == 16);
+};
+
+impl Layout {
+    /// The layout of a module with these counts, or `None` when it would exceed
+    /// [`CONTEXT_MAX_BYTES`].
+    #[must_use]
+    pub fn of(counts: &Counts) -> Option<Self> {
+        let mut distance = u64::from(HEADER_BYTES);
+        let mut take = |elements: u32, bytes: usize, align: u64| -> u64 {
+            distance = (distance + u64::from(elements) * bytes as u64).next_multiple_of(align);
+            distance
+        };
+        // The globals grow downwards, so that the first, usually the stack pointer, stays nearest.
+        let first_global = u64::from(HEADER_BYTES) + size_of::<GlobalCell>() as u64;
+        take(counts.own_globals, size_of::<GlobalCell>(), 16);
+        let type_ids = take(counts.types, size_of::<u32>(), 8);
+        let imported_globals = take(counts.imported_globals, size_of::<usize>(), 8);
+        let tables = take(counts.own_tables, size_of::<Table>(), 8);
+        let imported_tables = take(counts.imported_tables, size_of::<usize>(), 8);
+        let memories = take(counts.own_memories.saturating_sub(1), size_of::<Memory>(), 8);
+        let imported_memories = take(counts.imported_memories, size_of::<usize>(), 8);
+        let func_refs = take(counts.func_refs, size_of::<FuncRef>(), 8);
+        let bytes = take(0, 0, u64::from(CONTEXT_ALIGN));
+        if bytes > CONTEXT_MAX_BYTES {
+            return None;
+        }
+        let narrow = |distance: u64| u32::try_from(distance).ok();
+        Some(Self {
+            globals: narrow(first_global)?,
+            type_ids: narrow(type_ids)?,
+            imported_globals: narrow(imported_globals)?,
+            tables: narrow(tables)?,
+            imported_tables: narrow(imported_tables)?,
+            memories: narrow(memories)?,
+            imported_memories: narrow(imported_memories)?,
+            func_refs: narrow(func_refs)?,
+            bytes: narrow(bytes)?,
+        })
+    }
+
+    /// Distance below the context pointer of own global `index` (counted without imports).
+    #[must_use]
+    pub fn global(&self, index: u32) -> u32 {
+        self.globals + index * size_of::<GlobalCell>() as u32
+    }
+
+    /// Distance of own table `index` (counted without imports).
+    #[must_use]
+    pub fn table(&self, index: u32) -> u32 {
+        self.tables - index * size_of::<Table>() as u32
+    }
+
+    /// Distance of own memory `index` (counted without imports): the first is in the header.
+    #[must_use]
+    pub fn memory(&self, index: u32) -> u32 {
+        match index {
+            0 => below::MEMORY,
+            after => self.memories - (after - 1) * size_of::<Memory>() as u32,
+        }
+    }
+
+    /// Distance of `func_refs[index]`.
+    #[must_use]
+    pub fn func_ref(&self, index: u32) -> u32 {
+        self.func_refs - index * size_of::<FuncRef>() as u32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_overlaps() {
+        let counts = Counts {
+            types: 3,
+            imported_globals: 1,
+            own_globals: 5,
+            imported_tables: 2,
+            own_tables: 2,
+            imported_memories: 0,
+            own_memories: 3,
+            func_refs: 7,
+        };
+        let layout = Layout::of(&counts).expect("a small module");
+        assert_eq!(layout.globals, 80);
+        assert_eq!(layout.global(4), 144);
+        let bounds = [
+            (layout.global(4), 16 * 5),
+            (layout.type_ids, 12),
+            (layout.imported_globals, 8),
+            (layout.tables, 64),
+            (layout.imported_tables, 16),
+            (layout.memories, 64),
+            (layout.imported_memories, 0),
+            (layout.func_refs, 7 * 24),
+        ];
+        let mut floor = HEADER_BYTES;
+        for (distance, bytes) in bounds {
+            assert!(distance - bytes >= floor, "{distance} {bytes} {floor}");
+            floor = distance;
+        }
+        assert!(layout.bytes >= floor && layout.bytes % CONTEXT_ALIGN == 0);
+    }
+
+    #[test]
+    fn a_context_has_a_limit() {
+        let counts = Counts { func_refs: u32::MAX, ..Counts::default() };
+        assert_eq!(Layout::of(&counts), None);
+    }
+}
