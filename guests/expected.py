@@ -1,0 +1,268 @@
+#!/usr/bin/env python3
+"""Computes what the guests must answer, independently of their code.
+
+Everything here is written from the definitions or taken from Python's own library (hashlib, zlib, sorted,
+str.find, math.isqrt, complex numbers), never from the guests. It writes
+
+    c/expected.h, rust/src/expected.rs   the answers of the built-in workloads
+    data/*                               the samples
+    data/expected/*                      the answers for the samples
+
+    expected.py            write them all
+    expected.py --check    write nothing; exit 1 if a file is missing or differs
+"""
+
+import cmath
+import hashlib
+import math
+import sys
+import zlib
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+PATTERN_SEED = 0x2545F491
+
+
+def xorshift32(state):
+    """Marsaglia's generator, as a stream of 32-bit words."""
+    while True:
+        state ^= state << 13 & 0xFFFFFFFF
+        state ^= state >> 17
+        state ^= state << 5 & 0xFFFFFFFF
+        yield state
+
+
+def fnv1a(data):
+    value = 0x811C9DC5
+    for byte in data:
+        value = (value ^ byte) * 0x01000193 & 0xFFFFFFFF
+    return value
+
+
+def pattern():
+    """The 8 MiB that sha and crc32 digest."""
+    words = xorshift32(PATTERN_SEED)
+    block = b"".join(next(words).to_bytes(4, "little") for _ in range(65536 // 4))
+    return block * 128
+
+
+# ---- susan ----
+
+MASK = [(dx, dy) for dy in range(-3, 4) for dx in range(-3, 4) if dx * dx + dy * dy < 11]
+assert len(MASK) == 37
+FULL = 100 * len(MASK)
+
+
+def likeness(power):
+    return [int(100 * math.exp(-((d / 20) ** power)) + 0.5) for d in range(256)]
+
+
+def rows_around(image):
+    """The rows and the pixel getter of an image that goes on beyond its border."""
+    height, width = len(image), len(image[0])
+    wide = [[row[0]] * 3 + row + [row[-1]] * 3 for row in image]
+    wide = [wide[0]] * 3 + wide + [wide[-1]] * 3
+    return width, height, wide
+
+
+def susan_smooth(image):
+    width, height, wide = rows_around(image)
+    like = likeness(2)
+    near = {(dx, dy): int(100 * math.exp(-(dx * dx + dy * dy) / 4.5) + 0.5) for dx, dy in MASK}
+    del near[0, 0]
+    out = []
+    for y in range(height):
+        row = []
+        for x in range(width):
+            me = wide[y + 3][x + 3]
+            weights = total = 0
+            for (dx, dy), w in near.items():
+                value = wide[y + 3 + dy][x + 3 + dx]
+                weight = w * like[abs(value - me)]
+                weights += weight
+                total += weight * value
+            if weights:
+                row.append((total + weights // 2) // weights)
+            else:
+                around = sorted(wide[y + 3 + dy][x + 3 + dx]
+                                for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dx, dy) != (0, 0))
+                row.append((around[3] + around[4]) // 2)
+        out.append(row)
+    return out
+
+
+def usans(image):
+    """For each pixel, the likenesses over its mask."""
+    width, height, wide = rows_around(image)
+    like = likeness(6)
+    for y in range(height):
+        for x in range(width):
+            me = wide[y + 3][x + 3]
+            yield x, y, [like[abs(wide[y + 3 + dy][x + 3 + dx] - me)] for dx, dy in MASK]
+
+
+def moment(usan, p, q):
+    return sum(c * dx**p * dy**q for c, (dx, dy) in zip(usan, MASK))
+
+
+def across_edge(usan):
+    """The direction across an edge through the nucleus, as one of four neighbours."""
+    area, x, y = sum(usan), moment(usan, 1, 0), moment(usan, 0, 1)
+    if area >= 700 and math.hypot(x, y) >= area - 1e-9:
+        ax, ay = abs(x), abs(y)
+        if ay * 1000 <= ax * 414:
+            return 1, 0
+        if ax * 1000 <= ay * 414:
+            return 0, 1
+        return (1, 1) if x * y > 0 else (1, -1)
+    xx, yy, xy = moment(usan, 2, 0), moment(usan, 0, 2), moment(usan, 1, 1)
+    if xx > 2 * yy:
+        return 0, 1
+    if yy > 2 * xx:
+        return 1, 0
+    return (1, 1) if xy < 0 else (1, -1)
+
+
+def susan_edges(image):
+    height, width = len(image), len(image[0])
+    strength, across = {}, {}
+    for x, y, usan in usans(image):
+        if sum(usan) < FULL * 3 // 4:
+            strength[x, y] = FULL * 3 // 4 - sum(usan)
+            across[x, y] = across_edge(usan)
+    out = [[0] * width for _ in range(height)]
+    for (x, y), own in strength.items():
+        dx, dy = across[x, y]
+        if own >= strength.get((x - dx, y - dy), 0) and own > strength.get((x + dx, y + dy), 0):
+            out[y][x] = 255
+    return out
+
+
+def nearest(value):
+    """Rounds half away from zero."""
+    return int(math.copysign(math.floor(abs(value) + 0.5), value))
+
+
+def is_corner(usan):
+    area, x, y = sum(usan), moment(usan, 1, 0), moment(usan, 0, 1)
+    if area >= FULL // 2 or 2 * (x * x + y * y) <= area * area:
+        return False
+    longer = max(abs(x), abs(y))
+    for step in (1, 2):
+        towards = nearest(step * x / longer), nearest(step * y / longer)
+        if usan[MASK.index(towards)] < 50:
+            return False
+    return True
+
+
+def susan_corners(image):
+    height, width = len(image), len(image[0])
+    strength = {(x, y): FULL // 2 - sum(usan) for x, y, usan in usans(image) if is_corner(usan)}
+    out = [list(row) for row in image]
+    for (x, y), own in sorted(strength.items(), key=lambda item: (item[0][1], item[0][0])):
+        window = [(strength.get((x + dx, y + dy), 0), -(y + dy), -(x + dx))
+                  for dy in range(-3, 4) for dx in range(-3, 4)]
+        if max(window) == (own, -y, -x):
+            for v in range(max(0, y - 1), min(height, y + 2)):
+                for u in range(max(0, x - 1), min(width, x + 2)):
+                    out[v][u] = 255 if (u, v) == (x, y) else 0
+    return out
+
+
+def susan_test_image():
+    words = xorshift32(PATTERN_SEED)
+
+    def pixel(x, y):
+        cell, u, v = x // 40 + y // 40, x % 40 - 20, y % 40 - 20
+        inside = u * u + v * v < 150 if cell % 2 else max(abs(u), abs(v)) < 11
+        return 40 + x // 4 + (30 + cell * 37 % 90 if inside else 0) + next(words) % 7
+
+    return [[pixel(x, y) for x in range(320)] for y in range(240)]
+
+
+def flat(image):
+    return bytes(value for row in image for value in row)
+
+
+def sample_image():
+    """76 x 95: a house in front of a hill, the sun, a thin mast, some grain and some isolated specks."""
+    words = xorshift32(7)
+    image = []
+    for y in range(95):
+        row = []
+        for x in range(76):
+            value = 200 - y // 2
+            if (x - 60) ** 2 + (y - 15) ** 2 < 64:
+                value = 250
+            if y > 60 + 15 * math.sin(x / 12):
+                value = 110
+            if 14 <= x < 46 and 50 <= y < 84:
+                value = 60
+            if abs(x - 30) < (y - 30) * 0.9 and 30 < y < 50:
+                value = 20
+            if 20 <= x < 28 and 58 <= y < 66 or 34 <= x < 41 and 62 <= y < 84:
+                value = 220
+            if x == 66 and 25 < y < 80:
+                value = 10
+            value += next(words) % 5
+            if next(words) % 300 == 0:
+                value = 0
+            row.append(min(value, 255))
+        image.append(row)
+    return image
+
+
+def pgm(image):
+    return b"P5\n%d %d\n255\n" % (len(image[0]), len(image)) + flat(image)
+
+
+def plain_pgm(image, white):
+    lines = [" ".join("%d" % value for value in row) for row in image]
+    return ("P2\n# plain, with a comment\n%d %d # size\n%d\n" % (len(image[0]), len(image), white)
+            + "\n".join(lines) + "\n").encode()
+
+
+# ---- Everything that is written ----
+
+
+def constants():
+    """Name, value, comment."""
+    image = susan_test_image()
+    yield "SHA_PATTERN", hashlib.sha1(pattern()).hexdigest()
+    yield "CRC32_PATTERN", zlib.crc32(pattern())
+    yield "SUSAN_IMAGE", fnv1a(flat(image))
+    yield "SUSAN_SMOOTH", fnv1a(flat(susan_smooth(image)))
+    yield "SUSAN_EDGES", fnv1a(flat(susan_edges(image)))
+    yield "SUSAN_CORNERS", fnv1a(flat(susan_corners(image)))
+
+
+def c_header(values):
+    lines = ["/* Written by ../expected.py: what the built-in workloads must answer. */"]
+    for name, value in values:
+        literal = '"%s"' % value if isinstance(value, str) else "0x%xu" % value
+        lines.append("#define EXPECTED_%s %s" % (name, literal))
+    return ("\n".join(lines) + "\n").encode()
+
+
+def files():
+    values = list(constants())
+    yield "c/expected.h", c_header(values)
+
+
+def main():
+    check = sys.argv[1:] == ["--check"]
+    stale = 0
+    for name, content in files():
+        path = HERE / name
+        if path.exists() and path.read_bytes() == content:
+            continue
+        stale += 1
+        print("%s: %s" % (name, "differs" if check else "written"))
+        if not check:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+    sys.exit(1 if check and stale else 0)
+
+
+if __name__ == "__main__":
+    main()
