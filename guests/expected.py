@@ -222,6 +222,60 @@ def plain_pgm(image, white):
             + "\n".join(lines) + "\n").encode()
 
 
+# ---- qsort and stringsearch ----
+
+
+def random_word(words):
+    length = 3 + next(words) % 10
+    return bytes(ord("a") + next(words) % 26 for _ in range(length))
+
+
+def random_words(count):
+    words = xorshift32(PATTERN_SEED)
+    return [random_word(words) for _ in range(count)]
+
+
+def patterned_numbers(count):
+    return [99999 - i if i % 2 else i // 2 % 1000 for i in range(count)]
+
+
+def find_all(pattern, text):
+    pattern, text = pattern.lower(), text.lower()
+    at = text.find(pattern)
+    while at >= 0:
+        yield at
+        at = text.find(pattern, at + 1)
+
+
+def built_in_offsets():
+    words = xorshift32(PATTERN_SEED)
+    vocabulary = [random_word(words) for _ in range(512)]
+    text = bytearray()
+    for _ in range(60000):
+        choice = next(words)
+        for i, letter in enumerate(vocabulary[choice % 512]):
+            small = choice >> (i + 1) % 32 & 1
+            text.append(letter if small else letter - 32)
+        text += b" "
+    text = bytes(text)
+    return [at for pattern in vocabulary[::8] for at in find_all(pattern, text)]
+
+
+# ---- spin ----
+
+
+def congruential_state(steps):
+    """x -> a x + c, so many times, modulo 2^64, by repeated squaring of the step."""
+    a, c = 6364136223846793005, 1442695040888963407
+    many_a, many_c = 1, 0
+    while steps:
+        if steps & 1:
+            many_a, many_c = a * many_a % 2**64, (a * many_c + c) % 2**64
+        a, c = a * a % 2**64, (a * c + c) % 2**64
+        steps >>= 1
+    return (many_a + many_c) % 2**64
+
+
 # ---- Everything that is written ----
 
 
@@ -234,12 +288,21 @@ def constants():
     yield "SUSAN_SMOOTH", fnv1a(flat(susan_smooth(image)))
     yield "SUSAN_EDGES", fnv1a(flat(susan_edges(image)))
     yield "SUSAN_CORNERS", fnv1a(flat(susan_corners(image)))
+    yield "BASICMATH_ROOT_SUM", sum(math.isqrt(n) for n in range(100000))
+    words = xorshift32(PATTERN_SEED)
+    yield "BITCOUNT_RANDOM", sum(bin(next(words)).count("1") for _ in range(2**18))
+    yield "QSORT_RANDOM", fnv1a(b"".join(word + b"\n" for word in sorted(random_words(60000))))
+    yield "QSORT_PATTERNED", fnv1a(b"".join(b"%05d\n" % number for number in sorted(patterned_numbers(8000))))
+    offsets = built_in_offsets()
+    yield "STRINGSEARCH_COUNT", len(offsets)
+    yield "STRINGSEARCH_SUM", sum(offsets) % 2**32
+    yield "SPIN", congruential_state(10000000)
 
 
 def c_header(values):
     lines = ["/* Written by ../expected.py: what the built-in workloads must answer. */"]
     for name, value in values:
-        literal = '"%s"' % value if isinstance(value, str) else "0x%xu" % value
+        literal = '"%s"' % value if isinstance(value, str) else "0x%x%s" % (value, "ull" if value >= 2**32 else "u")
         lines.append("#define EXPECTED_%s %s" % (name, literal))
     return ("\n".join(lines) + "\n").encode()
 

@@ -76,6 +76,35 @@ static inline struct input read_input(void)
     }
 }
 
+/* What a guest is told to do: argv[1], or else standard input without the white space that ends it. */
+static inline const char *read_instruction(int argc, char **argv)
+{
+    if (argc > 1)
+        return argv[1];
+    struct input input = read_input();
+    while (input.len > 0 && strchr(" \t\r\n", input.bytes[input.len - 1]) != NULL)
+        input.bytes[--input.len] = 0;
+    if (memchr(input.bytes, 0, input.len) != NULL)
+        fail("the input has a NUL byte");
+    return (const char *)input.bytes;
+}
+
+/* Reads digits up to the end of the text; 0 if there is anything else or the number is over the limit. */
+static inline int parse_number(const char *text, uint64_t limit, uint64_t *number)
+{
+    if (*text == 0)
+        return 0;
+    for (*number = 0; *text != 0; text++) {
+        if (*text < '0' || *text > '9')
+            return 0;
+        uint64_t digit = (uint64_t)(*text - '0');
+        if (*number > limit / 10 || *number * 10 > limit - digit)
+            return 0;
+        *number = *number * 10 + digit;
+    }
+    return 1;
+}
+
 /* Flushes standard output; an answer that could not be written is a failure. */
 static inline int finish(void)
 {
@@ -102,6 +131,17 @@ static inline void fill_pattern(unsigned char block[PATTERN_BLOCK_BYTES])
         for (size_t k = 0; k < 4; k++)
             block[i + k] = (unsigned char)(word >> (8 * k));
     }
+}
+
+/* Writes a word of 3 to 12 small letters, with a NUL after it; gives back its length. */
+#define WORD_LIMIT 13
+static inline size_t random_word(uint32_t *state, char word[WORD_LIMIT])
+{
+    size_t len = 3 + next_random(state) % 10;
+    for (size_t i = 0; i < len; i++)
+        word[i] = (char)('a' + next_random(state) % 26);
+    word[len] = 0;
+    return len;
 }
 
 /* FNV-1a, 32 bits: start from FNV_START and feed the pieces in order. */
