@@ -1,0 +1,234 @@
+//! Random lives in invented time, with seeds: whatever happens, nothing is lost, nothing runs
+//! twice at once, nothing blocked is chosen, no limit is exceeded, and nobody is overtaken.
+
+use std::collections::HashMap;
+
+use awsm_sched::{Arrival, Decision, InvocationId, Limits, Nanos, Policy, Scheduler};
+
+/// xorshift64*: Vigna, "An experimental exploration of Marsaglia's xorshift generators", 2016.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) % bound
+    }
+}
+
+/// What the model knows of one invocation.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Life {
+    Queued,
+    Ready,
+    Blocked { until: Option<Nanos> },
+}
+
+struct Known {
+    life: Life,
+    function: usize,
+    deadline: Option<Nanos>,
+    arrived: u64,
+}
+
+#[derive(Default, Debug, PartialEq)]
+struct Tally {
+    arrived: u64,
+    refused: u64,
+    finished: u64,
+    expired: u64,
+    cancelled: u64,
+}
+
+const LIMITS: Limits = Limits { queued: 20, live: 12 };
+const CONCURRENCY: [usize; 3] = [1, 3, 100];
+
+fn simulate(seed: u64, steps: u32) -> Tally {
+    let mut random = Random(seed);
+    let mut sched = Scheduler::new(Policy::Fifo, LIMITS);
+    let functions = CONCURRENCY.map(|concurrency| sched.add_function(concurrency));
+    let mut present: HashMap<InvocationId, Known> = HashMap::new();
+    let mut live = [0usize; 3];
+    let mut now = Nanos(0);
+    let mut tally = Tally::default();
+
+    for _ in 0..steps {
+        now = now + Nanos(random.below(30));
+        match random.below(10) {
+            0..=3 => {
+                let function = random.below(3) as usize;
+                let deadline = (random.below(3) == 0).then(|| now + Nanos(random.below(400)));
+                let queued = present.values().filter(|known| known.life == Life::Queued).count();
+                tally.arrived += 1;
+                match sched.arrived(Arrival { function: functions[function], deadline }) {
+                    Ok(id) => {
+                        assert!(queued < LIMITS.queued);
+                        let known = Known {
+                            life: Life::Queued,
+                            function,
+                            deadline,
+                            arrived: tally.arrived,
+                        };
+                        assert!(present.insert(id, known).is_none(), "an id given twice");
+                    }
+                    Err(_) => {
+                        assert_eq!(queued, LIMITS.queued);
+                        tally.refused += 1;
+                    }
+                }
+            }
+            4 => {
+                let waiting = present
+                    .iter()
+                    .find(|(_, known)| known.life == Life::Blocked { until: None })
+                    .map(|(id, _)| *id);
+                if let Some(id) = waiting {
+                    sched.woken(id);
+                    present.get_mut(&id).expect("present").life = Life::Ready;
+                }
+            }
+            5 if random.below(4) == 0 => {
+                let pick = random.below(present.len() as u64 + 1) as usize;
+                if let Some(id) = present.keys().nth(pick).copied() {
+                    assert!(sched.cancelled(id));
+                    let known = present.remove(&id).expect("present");
+                    live[known.function] -= usize::from(known.life != Life::Queued);
+                    tally.cancelled += 1;
+                }
+            }
+            _ => turn(&mut sched, &mut random, &mut now, &mut present, &mut live, &mut tally),
+        }
+        assert_eq!(sched.live(), live.iter().sum::<usize>());
+        assert_eq!(sched.queued() + sched.live(), present.len());
+    }
+
+    // Let everything come to its end.
+    while !present.is_empty() {
+        now = now + Nanos(1000);
+        for (id, known) in &mut present {
+            if known.life == (Life::Blocked { until: None }) {
+                sched.woken(*id);
+                known.life = Life::Ready;
+            }
+        }
+        turn(&mut sched, &mut random, &mut now, &mut present, &mut live, &mut tally);
+    }
+    assert_eq!((sched.queued(), sched.live()), (0, 0));
+    assert_eq!(sched.backlog(), Nanos::ZERO);
+    let gone = tally.refused + tally.finished + tally.expired + tally.cancelled;
+    assert_eq!(gone, tally.arrived);
+    tally
+}
+
+/// One decision, carried out at random and compared with the model.
+fn turn(
+    sched: &mut Scheduler,
+    random: &mut Random,
+    now: &mut Nanos,
+    present: &mut HashMap<InvocationId, Known>,
+    live: &mut [usize; 3],
+    tally: &mut Tally,
+) {
+    let may_start = |known: &Known, live: &[usize; 3]| {
+        known.life == Life::Queued
+            && live[known.function] < CONCURRENCY[known.function]
+            && live.iter().sum::<usize>() < LIMITS.live
+    };
+    match sched.next(*now) {
+        Decision::Run { id, fresh } => {
+            let known = present.get(&id).expect("only what is present runs");
+            assert!(known.deadline.is_none_or(|deadline| deadline > *now), "it is too late for it");
+            match known.life {
+                Life::Queued => {
+                    assert!(fresh && may_start(known, live));
+                    let overtaken = present
+                        .values()
+                        .any(|other| may_start(other, live) && other.arrived < known.arrived);
+                    assert!(!overtaken, "an earlier one could have started");
+                    live[known.function] += 1;
+                }
+                Life::Ready => assert!(!fresh),
+                Life::Blocked { until } => {
+                    assert!(!fresh && until.is_some_and(|until| until <= *now), "still blocked");
+                }
+            }
+            *now = *now + Nanos(random.below(50));
+            let known = present.get_mut(&id).expect("present");
+            match random.below(6) {
+                0 => {
+                    sched.yielded(*now, id);
+                    known.life = Life::Ready;
+                }
+                1 => {
+                    let until = Some(*now + Nanos(random.below(300)));
+                    sched.blocked(*now, id, until);
+                    known.life = Life::Blocked { until };
+                }
+                2 => {
+                    sched.blocked(*now, id, None);
+                    known.life = Life::Blocked { until: None };
+                }
+                _ => {
+                    sched.finished(*now, id);
+                    live[known.function] -= 1;
+                    present.remove(&id);
+                    tally.finished += 1;
+                }
+            }
+        }
+        Decision::Expire { id } => {
+            let known = present.remove(&id).expect("only what is present expires");
+            assert!(known.deadline.is_some_and(|deadline| deadline <= *now));
+            live[known.function] -= usize::from(known.life != Life::Queued);
+            tally.expired += 1;
+        }
+        Decision::Idle { until } => {
+            for known in present.values() {
+                assert!(!may_start(known, live), "something could have started");
+                assert_ne!(known.life, Life::Ready, "something could have gone on");
+                if let Life::Blocked { until: Some(wake) } = known.life {
+                    assert!(until.is_some_and(|until| until <= wake), "a wake-up is missed");
+                }
+                if let Some(deadline) = known.deadline {
+                    assert!(until.is_some_and(|until| until <= deadline), "a deadline is missed");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn nothing_is_lost_whatever_happens() {
+    for seed in 1..=200 {
+        let tally = simulate(seed, 2_000);
+        assert!(tally.finished > 100 && tally.expired > 0 && tally.cancelled > 0, "{tally:?}");
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run() {
+    // A HashMap's order would differ: only what does not depend on it is compared.
+    let decisions = |seed| {
+        let mut random = Random(seed);
+        let mut sched = Scheduler::new(Policy::Fifo, LIMITS);
+        let function = sched.add_function(2);
+        let mut log = Vec::new();
+        for step in 0..500u64 {
+            if random.below(2) == 0 {
+                let _ = sched.arrived(Arrival { function, deadline: Some(Nanos(step + 60)) });
+            }
+            let decision = sched.next(Nanos(step));
+            log.push(decision);
+            if let Decision::Run { id, .. } = decision {
+                match random.below(3) {
+                    0 => sched.blocked(Nanos(step), id, Some(Nanos(step + random.below(90)))),
+                    _ => sched.finished(Nanos(step), id),
+                }
+            }
+        }
+        log
+    };
+    assert_eq!(decisions(7), decisions(7));
+    assert_ne!(decisions(7), decisions(8));
+}
