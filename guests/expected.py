@@ -2,7 +2,7 @@
 """Computes what the guests must answer, independently of their code.
 
 Everything here is written from the definitions or taken from Python's own library (hashlib, zlib, sorted,
-str.find, math.isqrt, complex numbers), never from the guests. It writes
+str.find, math.isqrt, decimal), never from the guests. It writes
 
     c/expected.h, rust/src/expected.rs   the answers of the built-in workloads
     data/*                               the samples
@@ -12,7 +12,7 @@ str.find, math.isqrt, complex numbers), never from the guests. It writes
     expected.py --check    write nothing; exit 1 if a file is missing or differs
 """
 
-import cmath
+import decimal
 import hashlib
 import math
 import sys
@@ -222,6 +222,76 @@ def plain_pgm(image, white):
             + "\n".join(lines) + "\n").encode()
 
 
+# ---- basicmath ----
+
+
+def bisect(f, low, high):
+    """The root of f between two points where its signs differ."""
+    for _ in range(300):
+        middle = (low + high) / 2
+        if (f(middle) < 0) == (f(low) < 0):
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+def cubic_roots(a, b, c, d):
+    """Distinct real roots: between neighbouring turning points there is one, or a turning point is one."""
+    tiny = decimal.Decimal("1e-40")
+
+    def f(x):
+        return ((a * x + b) * x + c) * x + d
+
+    far = 1 + (abs(b) + abs(c) + abs(d)) / abs(a)
+    discriminant = b * b - 3 * a * c
+    turning = []
+    if discriminant >= 0:
+        root = discriminant.sqrt()
+        turning = sorted({(-b - root) / (3 * a), (-b + root) / (3 * a)})
+    roots = [x for x in turning if abs(f(x)) < tiny]
+    points = [-far] + turning + [far]
+    for low, high in zip(points, points[1:]):
+        if abs(f(low)) >= tiny and abs(f(high)) >= tiny and (f(low) < 0) != (f(high) < 0):
+            roots.append(bisect(f, low, high))
+    return sorted(roots)
+
+
+def answer_math(line):
+    word, *rest = line.split()
+    if word == "isqrt":
+        return "root: %d" % math.isqrt(int(rest[0]))
+    if word == "deg":
+        return "radians: %.9g" % math.radians(float(rest[0]))
+    if word == "rad":
+        return "degrees: %.9g" % math.degrees(float(rest[0]))
+    roots = cubic_roots(*map(decimal.Decimal, rest))
+    return "roots:" + "".join(" %.9g" % (0 if abs(x) < decimal.Decimal("1e-30") else x) for x in roots)
+
+
+MATH_QUESTIONS = """\
+cubic 1 -6 11 -6
+cubic 2 -8 10 -4
+cubic 1 3 3 1
+cubic 1 0 0 -2
+cubic -3 0 0 0
+cubic 1 0 -1 0
+cubic 1 -10.5 32 -30
+cubic 0.5 2.25 -1e1 -7.5
+cubic 1 1 1 1
+isqrt 0
+isqrt 15
+isqrt 16
+isqrt 4294967295
+isqrt 18446744073709551615
+
+deg 180
+deg -45
+deg 0.5
+rad 1
+rad 3.14159265
+"""
+
 # ---- qsort and stringsearch ----
 
 
@@ -247,7 +317,7 @@ def find_all(pattern, text):
         at = text.find(pattern, at + 1)
 
 
-def built_in_offsets():
+def built_in_text():
     words = xorshift32(PATTERN_SEED)
     vocabulary = [random_word(words) for _ in range(512)]
     text = bytearray()
@@ -257,7 +327,11 @@ def built_in_offsets():
             small = choice >> (i + 1) % 32 & 1
             text.append(letter if small else letter - 32)
         text += b" "
-    text = bytes(text)
+    return vocabulary, bytes(text)
+
+
+def built_in_offsets():
+    vocabulary, text = built_in_text()
     return [at for pattern in vocabulary[::8] for at in find_all(pattern, text)]
 
 
@@ -307,12 +381,117 @@ def c_header(values):
     return ("\n".join(lines) + "\n").encode()
 
 
+def rust_constants(values):
+    lines = ["//! Written by `expected.py`: what the built-in workloads must answer.", ""]
+    for name, value in values:
+        kind = "&str" if isinstance(value, str) else "u64" if value >= 2**32 else "u32"
+        literal = '"%s"' % value if isinstance(value, str) else "0x%x" % value
+        lines.append("pub const %s: %s = %s;" % (name, kind, literal))
+    return ("\n".join(lines) + "\n").encode()
+
+
+def self_check_answers(v):
+    """What the guests print with empty standard input."""
+    million = b"a" * 1000000
+    two_blocks = b"abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq"
+    yield "sha", "".join("%s: %s\n" % (what, hashlib.sha1(message).hexdigest()) for what, message in [
+        ("empty", b""), ("abc", b"abc"), ("two blocks", two_blocks), ("a million a", million),
+        ("pattern", pattern())])
+    yield "crc32", "123456789: %08x\npattern: %08x\n" % (zlib.crc32(b"123456789"), v["CRC32_PATTERN"])
+    yield "susan", "".join("%s: %08x\n" % (what, v["SUSAN_" + what.upper()])
+                           for what in ["image", "smooth", "edges", "corners"])
+    yield "basicmath", (
+        "cubics: %d with real and %d with complex roots\n" % (3 * math.comb(37 + 2, 3), 37 * 37 * 18)
+        + "integer roots: the first 100000 add up to %d\n" % v["BASICMATH_ROOT_SUM"]
+        + "angles: 0 to 360 degrees, there and back\n")
+    yield "bitcount", (
+        "counting up: %d bits, 7 methods agree\n" % sum(bin(n).count("1") for n in range(2**18))
+        + "random words: %d bits, 7 methods agree\n" % v["BITCOUNT_RANDOM"])
+    yield "qsort", "random: 60000 words, %08x\npatterned: 8000 words, %08x\n" % (
+        v["QSORT_RANDOM"], v["QSORT_PATTERNED"])
+    yield "stringsearch", "64 patterns in %d bytes: %d occurrences, their offsets add up to %08x\n" % (
+        len(built_in_text()[1]), v["STRINGSEARCH_COUNT"], v["STRINGSEARCH_SUM"])
+    yield "spin", "10000000 iterations: %016x\n" % v["SPIN"]
+    yield "spin-1000", "1000 iterations: %016x\n" % congruential_state(1000)
+    yield "sleep", "slept 1\n"
+    yield "sleep-30", "slept 30\n"
+    yield "trap", "ok\n"
+    yield "residue", "clean\n"
+
+
+def hello(method, path, query, body, status=""):
+    return ("Content-Type: text/plain\n%s\nhello from a wasm function\nmethod: %s\npath: %s\nquery: %s\n"
+            "body: %d bytes\n" % (status, method, path, query, len(body)))
+
+
+def samples():
+    """Inputs, by file name."""
+    text = (HERE / "data/text.txt").read_bytes()
+    picture = sample_image()
+    plain = [[(x * x + 3 * y) // 7 % 16 for x in range(24)] for y in range(16)]
+    return {
+        "picture.pgm": pgm(picture),
+        "plain.pgm": plain_pgm(plain, 15),
+        "dot.pgm": b"P5 1 1 255\n\x80",
+        "bad-magic.pgm": b"P6\n1 1\n255\nabc",
+        "bad-short.pgm": pgm(picture)[:1000],
+        "bad-huge.pgm": b"P5\n8192 8192\n255\n",
+        "bad-width.pgm": b"P5\n99999999999999999999 1\n255\na",
+        "bad-deep.pgm": b"P5\n1 1\n65535\nab",
+        "bad-pixel.pgm": b"P2\n2 2\n7\n0 1\n2 8\n",
+        "questions.txt": MATH_QUESTIONS.encode(),
+        "bad-question.txt": b"isqrt 16\ncubic 0 1 2 3\n",
+        "words.txt": b"pear\nApple\n\nfig\nfig\nfigs\n\xc3\xa9clair\n apple\n\x00nul\nZ\nlast without a newline",
+        "search.txt": b"The\n" + text,
+        "search-overlap.txt": b"aBa\r\nababa ABABAB b",
+        "search-nothing.txt": b"xylophone\n" + text,
+        "seven.txt": b"7\n",
+        "bad-search.txt": b"\nno pattern\n",
+    }
+
+
+def sample_answers(files):
+    """The answers for the samples, by file name; cases.tsv says which guest gives them."""
+    text, picture = (HERE / "data/text.txt").read_bytes(), files["picture.pgm"]
+    image = sample_image()
+    plain = [[(x * x + 3 * y) // 7 % 16 * 255 // 15 for x in range(24)] for y in range(16)]
+    yield "sha-text", "%s\n" % hashlib.sha1(text).hexdigest()
+    yield "sha-picture", "%s\n" % hashlib.sha1(picture).hexdigest()
+    yield "crc32-text", "%08x\n" % zlib.crc32(text)
+    yield "crc32-picture", "%08x\n" % zlib.crc32(picture)
+    bits = sum(bin(byte).count("1") for byte in picture)
+    yield "bitcount-picture", "%d bytes: %d bits, 7 methods agree\n" % (len(picture), bits)
+    for name, process in [("smooth", susan_smooth), ("edges", susan_edges), ("corners", susan_corners)]:
+        yield "picture-%s.pgm" % name, pgm(process(image))
+    yield "plain-edges.pgm", pgm(susan_edges(plain))
+    yield "dot-smooth.pgm", pgm([[0x80]])
+    yield "questions", "".join(answer_math(line) + "\n" for line in MATH_QUESTIONS.splitlines() if line)
+    yield "bad-question", "root: 4\n"
+    yield "words", b"".join(line + b"\n" for line in sorted(files["words.txt"].split(b"\n")))
+    yield "lines", b"".join(line + b"\n" for line in sorted(text.splitlines()))
+    yield "search", "".join("%d\n" % at for at in find_all(b"the", text))
+    yield "search-overlap", "".join("%d\n" % at for at in find_all(b"aba", b"ababa ABABAB b"))
+    yield "search-nothing", "not found\n"
+    yield "hello", hello("", "", "", b"")
+    yield "hello-post", hello("POST", "/greet/you", "name=you&x=1", text)
+    yield "hello-404", hello("GET", "/", "status=404&why", b"", "Status: 404\n")
+
+
 def files():
     values = list(constants())
     yield "c/expected.h", c_header(values)
+    yield "rust/src/expected.rs", rust_constants(values)
+    inputs = samples()
+    for name, content in inputs.items():
+        yield "data/" + name, content
+    for answers in self_check_answers(dict(values)), sample_answers(inputs):
+        for name, content in answers:
+            name = name if "." in name else name + ".txt"
+            yield "data/expected/" + name, content.encode() if isinstance(content, str) else content
 
 
 def main():
+    decimal.getcontext().prec = 60
     check = sys.argv[1:] == ["--check"]
     stale = 0
     for name, content in files():

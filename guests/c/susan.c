@@ -227,7 +227,7 @@ static void fill_similarity(similarity similar, double power)
 /* ---- Smoothing ---- */
 
 /* What smoothing falls back on where no pixel is like the nucleus: the median of its eight neighbours. */
-static uint8_t median_of_neighbours(const uint8_t *nucleus, int stride)
+static int median_of_neighbours(const uint8_t *nucleus, int stride)
 {
     uint8_t sorted[8];
     int count = 0;
@@ -242,7 +242,7 @@ static uint8_t median_of_neighbours(const uint8_t *nucleus, int stride)
             sorted[at] = value;
         }
     }
-    return (uint8_t)((sorted[3] + sorted[4]) / 2);
+    return (sorted[3] + sorted[4]) / 2;
 }
 
 /* The mean of the mask's pixels other than the nucleus, weighted by nearness and by likeness. */
@@ -271,8 +271,8 @@ static struct image smooth(struct image image)
                 weights += weight;
                 total += weight * value;
             }
-            out.pixels[y * image.width + x] = weights > 0 ? (uint8_t)((total + weights / 2) / weights)
-                                                          : median_of_neighbours(nucleus, padded.stride);
+            int mean = weights > 0 ? (total + weights / 2) / weights : median_of_neighbours(nucleus, padded.stride);
+            out.pixels[y * image.width + x] = (uint8_t)mean;
         }
     }
     free(padded.pixels);

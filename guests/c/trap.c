@@ -5,6 +5,7 @@
 #include "guest.h"
 
 static volatile int zero = 0;
+static volatile int seven = 7;
 static volatile int minus_one = -1;
 static volatile uintptr_t far_address = 0xfffffff0u; /* no guest of ours has memory there */
 
@@ -30,12 +31,12 @@ static void trap_store(void)
 
 static void trap_divide(void)
 {
-    printf("%d\n", 1 / zero);
+    printf("%d\n", seven / zero);
 }
 
 static void trap_remainder(void)
 {
-    printf("%d\n", 1 % zero);
+    printf("%d\n", seven % zero);
 }
 
 static void trap_overflow(void)
@@ -43,11 +44,24 @@ static void trap_overflow(void)
     printf("%d\n", (INT32_MIN + zero) / minus_one);
 }
 
-static void trap_convert(void)
+/* A plain cast would not trap: clang guards it. */
+static void convert(double x)
 {
 #ifdef __wasm__
-    printf("%d\n", __builtin_wasm_trunc_s_i32_f64(1e10 + zero));
+    printf("%d\n", __builtin_wasm_trunc_s_i32_f64(x));
+#else
+    printf("%g\n", x);
 #endif
+}
+
+static void trap_nan(void)
+{
+    convert((double)zero / zero);
+}
+
+static void trap_range(void)
+{
+    convert(1e10 + zero);
 }
 
 /* Each level needs its caller's number after the call returns, in a register or on the native stack; none of
@@ -96,8 +110,9 @@ static const struct {
 } ways[] = {
     {"none", no_trap},           {"unreachable", trap_unreachable}, {"oob", trap_load},
     {"oob-write", trap_store},   {"div0", trap_divide},             {"rem0", trap_remainder},
-    {"overflow", trap_overflow}, {"convert", trap_convert},         {"stack", trap_stack},
-    {"indirect", trap_indirect}, {"null-call", trap_null},          {"undefined", trap_undefined},
+    {"overflow", trap_overflow}, {"nan", trap_nan},                 {"range", trap_range},
+    {"stack", trap_stack},       {"indirect", trap_indirect},       {"null-call", trap_null},
+    {"undefined", trap_undefined},
 };
 
 int main(int argc, char **argv)
