@@ -1,1 +1,9 @@
-//! Placeholder.
+//! The node: functions in, answers out. See ARCHITECTURE.md for the way through it.
+//!
+//! The `awsm` program is a thin shell around [`commands`]. [`config`] says what to serve,
+//! `cache` compiles and finds modules, `node` starts one `worker` per core, and `http` stands
+//! between a worker and its sockets.
+#![forbid(unsafe_code)]
+
+pub mod config;
+pub mod limits;

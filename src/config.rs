@@ -1,0 +1,401 @@
+//! `awsm.toml`: which functions there are, where they answer, what they may use.
+//!
+//! Reading is strict: a key that nobody knows is an error, and every error is one line that says
+//! where, what, and what to do. The tables below ([`NODE_KEYS`], [`FUNCTION_KEYS`]) are all there is.
+
+mod reader;
+mod units;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use awsm_sched::Policy;
+
+use crate::limits;
+use reader::{Document, Item, Table};
+
+pub use units::{parse_bytes, parse_duration};
+
+/// Keys of `[node]`.
+pub const NODE_KEYS: &[&str] = &[
+    "listen",
+    "workers",
+    "policy",
+    "cache_dir",
+    "queue",
+    "sandboxes",
+    "connections",
+    "body_memory",
+    "header_bytes",
+    "header_count",
+    "header_timeout",
+    "body_timeout",
+    "idle_timeout",
+    "shutdown_timeout",
+];
+
+/// Keys of `[[function]]`.
+pub const FUNCTION_KEYS: &[&str] = &[
+    "name",
+    "module",
+    "route",
+    "methods",
+    "abi",
+    "args",
+    "env",
+    "content_type",
+    "memory",
+    "body",
+    "output",
+    "timeout",
+    "concurrency",
+    "isolation",
+];
+
+/// A whole configuration, checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The `[node]` table.
+    pub node: NodeConfig,
+    /// The `[[function]]` tables, in the order of the file. At least one.
+    pub functions: Vec<FunctionConfig>,
+}
+
+/// What holds for the node as a whole.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// Worker threads; 0 means one per core.
+    pub workers: usize,
+    /// How the scheduler chooses.
+    pub policy: Policy,
+    /// Where compiled modules are kept; `None` for the user's cache directory.
+    pub cache_dir: Option<PathBuf>,
+    /// [`limits::QUEUE`].
+    pub queue: usize,
+    /// [`limits::SANDBOXES`].
+    pub sandboxes: usize,
+    /// [`limits::CONNECTIONS`].
+    pub connections: usize,
+    /// [`limits::BODY_MEMORY`].
+    pub body_memory_bytes: u64,
+    /// [`limits::HEADER_BYTES`].
+    pub header_bytes: usize,
+    /// [`limits::HEADER_COUNT`].
+    pub header_count: usize,
+    /// [`limits::HEADER_TIMEOUT`].
+    pub header_timeout: Duration,
+    /// [`limits::BODY_TIMEOUT`].
+    pub body_timeout: Duration,
+    /// [`limits::IDLE_TIMEOUT`].
+    pub idle_timeout: Duration,
+    /// [`limits::SHUTDOWN_TIMEOUT`].
+    pub shutdown_timeout: Duration,
+}
+
+/// A deployed function.
+#[derive(Clone, Debug)]
+pub struct FunctionConfig {
+    /// Unique; letters, digits, `-`, `_` and `.`.
+    pub name: String,
+    /// The module's file: a shared object from `awsmc`, or WebAssembly to be compiled.
+    pub module: PathBuf,
+    /// Where it answers.
+    pub route: Route,
+    /// Upper-case HTTP methods; empty for all.
+    pub methods: Vec<String>,
+    /// How request and answer pass through it.
+    pub abi: Abi,
+    /// The guest's arguments; the first is its own name.
+    pub args: Vec<String>,
+    /// The guest's environment (for `wagi`, before the CGI variables).
+    pub env: BTreeMap<String, String>,
+    /// `Content-Type` of a `stdio` answer that is not empty.
+    pub content_type: String,
+    /// [`limits::MEMORY`].
+    pub memory_bytes: u64,
+    /// [`limits::BODY`].
+    pub body_bytes: u64,
+    /// [`limits::OUTPUT`].
+    pub output_bytes: u64,
+    /// [`limits::TIMEOUT`].
+    pub timeout: Duration,
+    /// [`limits::CONCURRENCY`].
+    pub concurrency: usize,
+    /// How the module's memory is kept isolated; `None` for whatever a shared object has.
+    pub isolation: Option<Isolation>,
+    /// Line of its table in the file.
+    pub line: usize,
+}
+
+/// How request and answer pass through a function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Abi {
+    /// Body on stdin, answer on stdout.
+    Stdio,
+    /// CGI variables, and a header block before the answer.
+    Wagi,
+}
+
+/// How linear memory is kept isolated, as far as a node may choose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Isolation {
+    /// By reserved address space.
+    Guard,
+    /// By a comparison before each access.
+    Checked,
+}
+
+impl Isolation {
+    /// The name that configuration and the compiler use.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Guard => "guard",
+            Self::Checked => "checked",
+        }
+    }
+}
+
+/// Which paths lead to a function.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// This path and no other.
+    Exact(String),
+    /// This path and everything below it. Without the trailing slash; empty for `/...`.
+    Prefix(String),
+}
+
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(path) => f.write_str(path),
+            Self::Prefix(path) => write!(f, "{path}/..."),
+        }
+    }
+}
+
+/// Something wrong with a configuration: one line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    /// The file as the user named it.
+    pub file: PathBuf,
+    /// Counted from 1; `None` when no single line is to blame.
+    pub line: Option<usize>,
+    /// What is wrong and what to do.
+    pub message: String,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.line {
+            Some(line) => write!(f, "{}:{line}: {}", self.file.display(), self.message),
+            None => write!(f, "{}: {}", self.file.display(), self.message),
+        }
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+impl Config {
+    /// Reads and checks a file. Paths in it are relative to the file; modules must exist.
+    pub fn load(file: &Path) -> Result<Self, ConfigError> {
+        let error = |message| ConfigError { file: file.to_path_buf(), line: None, message };
+        let size = std::fs::metadata(file).map_err(|e| error(format!("cannot read: {e}")))?.len();
+        if size > limits::CONFIG_BYTES {
+            return Err(error(format!(
+                "{size} bytes; a configuration may have {}",
+                limits::CONFIG_BYTES
+            )));
+        }
+        let text = std::fs::read_to_string(file).map_err(|e| error(format!("cannot read: {e}")))?;
+        let config = Self::parse(file, &text)?;
+        for function in &config.functions {
+            if !function.module.is_file() {
+                return Err(ConfigError {
+                    file: file.to_path_buf(),
+                    line: Some(function.line),
+                    message: format!(
+                        "module of `{}` not found: {}",
+                        function.name,
+                        function.module.display()
+                    ),
+                });
+            }
+        }
+        Ok(config)
+    }
+
+    /// Checks the text of a configuration; looks at no file.
+    pub fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
+        let document = Document::new(file, text);
+        let mut root = document.root(&["node", "function"])?;
+        let node = match root.take("node") {
+            Some(item) => NodeConfig::read(item.table("[node]", NODE_KEYS)?)?,
+            None => NodeConfig::default(),
+        };
+        let items = root.take("function").map_or_else(|| Ok(Vec::new()), Item::tables)?;
+        if items.is_empty() {
+            return Err(document.error(None, "no functions; add a [[function]] table".to_owned()));
+        }
+        if items.len() > limits::FUNCTIONS {
+            let (found, most) = (items.len(), limits::FUNCTIONS);
+            return Err(document.error(None, format!("{found} functions; at most {most} fit")));
+        }
+        let base = file.parent().unwrap_or(Path::new(""));
+        let mut functions: Vec<FunctionConfig> = Vec::with_capacity(items.len());
+        for item in items {
+            let function = FunctionConfig::read(base, item.table("[[function]]", FUNCTION_KEYS)?)?;
+            if let Some(clash) = functions.iter().find_map(|other| clash(other, &function)) {
+                return Err(document.error(Some(function.line), clash));
+            }
+            functions.push(function);
+        }
+        Ok(Self { node, functions })
+    }
+}
+
+impl Default for NodeConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            workers: limits::WORKERS.default as usize,
+            policy: Policy::default(),
+            cache_dir: None,
+            queue: limits::QUEUE.default as usize,
+            sandboxes: limits::SANDBOXES.default as usize,
+            connections: limits::CONNECTIONS.default as usize,
+            body_memory_bytes: limits::BODY_MEMORY.default,
+            header_bytes: limits::HEADER_BYTES.default as usize,
+            header_count: limits::HEADER_COUNT.default as usize,
+            header_timeout: limits::HEADER_TIMEOUT.default,
+            body_timeout: limits::BODY_TIMEOUT.default,
+            idle_timeout: limits::IDLE_TIMEOUT.default,
+            shutdown_timeout: limits::SHUTDOWN_TIMEOUT.default,
+        }
+    }
+}
+
+impl NodeConfig {
+    fn read(mut table: Table<'_>) -> Result<Self, ConfigError> {
+        let default = Self::default();
+        Ok(Self {
+            listen: match table.take("listen") {
+                Some(item) => item.parse_str(
+                    |text| text.parse().ok(),
+                    "an address and a port are needed, such as \"127.0.0.1:8080\"",
+                )?,
+                None => default.listen,
+            },
+            workers: table.count("workers", limits::WORKERS)?,
+            policy: match table.take("policy") {
+                Some(item) => item.one_of(&Policy::ALL.map(|policy| (policy.name(), policy)))?,
+                None => default.policy,
+            },
+            cache_dir: table.take("cache_dir").map(|i| i.path()).transpose()?,
+            queue: table.count("queue", limits::QUEUE)?,
+            sandboxes: table.count("sandboxes", limits::SANDBOXES)?,
+            connections: table.count("connections", limits::CONNECTIONS)?,
+            body_memory_bytes: table.bytes("body_memory", limits::BODY_MEMORY)?,
+            header_bytes: table.bytes("header_bytes", limits::HEADER_BYTES)? as usize,
+            header_count: table.count("header_count", limits::HEADER_COUNT)?,
+            header_timeout: table.duration("header_timeout", limits::HEADER_TIMEOUT)?,
+            body_timeout: table.duration("body_timeout", limits::BODY_TIMEOUT)?,
+            idle_timeout: table.duration("idle_timeout", limits::IDLE_TIMEOUT)?,
+            shutdown_timeout: table.duration("shutdown_timeout", limits::SHUTDOWN_TIMEOUT)?,
+        })
+    }
+}
+
+impl FunctionConfig {
+    fn read(base: &Path, mut table: Table<'_>) -> Result<Self, ConfigError> {
+        let name = table.required("name")?.parse_str(
+            |text| is_name(text).then(|| text.to_owned()),
+            "a name has 1 to 64 letters, digits, `-`, `_` or `.`",
+        )?;
+        let args = table.take("args").map(Item::strings).transpose()?.unwrap_or_default();
+        Ok(Self {
+            line: table.line(),
+            module: base.join(table.required("module")?.path()?),
+            route: table.required("route")?.parse_str(
+                parse_route,
+                "a route is a path such as \"/hello\", or \"/hello/...\" with all below it",
+            )?,
+            methods: match table.take("methods") {
+                Some(item) => item.checked_strings(
+                    is_method,
+                    "a method is in capitals, such as \"GET\" or \"POST\"",
+                )?,
+                None => Vec::new(),
+            },
+            abi: match table.take("abi") {
+                Some(item) => item.one_of(&[("stdio", Abi::Stdio), ("wagi", Abi::Wagi)])?,
+                None => Abi::Stdio,
+            },
+            args: std::iter::once(name.clone()).chain(args).collect(),
+            env: match table.take("env") {
+                Some(item) => item.string_map()?,
+                None => BTreeMap::new(),
+            },
+            content_type: match table.take("content_type") {
+                Some(item) => item.parse_str(
+                    |text| text.bytes().all(|b| (0x20..0x7f).contains(&b)).then(|| text.to_owned()),
+                    "a content type is printable ASCII",
+                )?,
+                None => "application/octet-stream".to_owned(),
+            },
+            memory_bytes: table.bytes("memory", limits::MEMORY)?,
+            body_bytes: table.bytes("body", limits::BODY)?,
+            output_bytes: table.bytes("output", limits::OUTPUT)?,
+            timeout: table.duration("timeout", limits::TIMEOUT)?,
+            concurrency: table.count("concurrency", limits::CONCURRENCY)?,
+            isolation: match table.take("isolation") {
+                Some(item) => Some(
+                    item.one_of(&[("guard", Isolation::Guard), ("checked", Isolation::Checked)])?,
+                ),
+                None => None,
+            },
+            name,
+        })
+    }
+}
+
+/// Why two functions cannot be in the same configuration, if they cannot.
+fn clash(first: &FunctionConfig, second: &FunctionConfig) -> Option<String> {
+    let line = first.line;
+    if first.name == second.name {
+        return Some(format!("a function named `{}` is already at line {line}", first.name));
+    }
+    let both = |methods: &[String]| methods.is_empty();
+    let overlap = both(&first.methods)
+        || both(&second.methods)
+        || first.methods.iter().any(|method| second.methods.contains(method));
+    (overlap && first.route == second.route).then(|| {
+        format!("route {} is already taken by `{}` at line {line}", first.route, first.name)
+    })
+}
+
+fn is_name(text: &str) -> bool {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    (1..=64).contains(&text.len()) && text.bytes().all(allowed)
+}
+
+fn is_method(text: &str) -> bool {
+    (1..=32).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_uppercase() || b == b'-')
+}
+
+fn parse_route(text: &str) -> Option<Route> {
+    let allowed = |b: u8| b.is_ascii_graphic() && !matches!(b, b'?' | b'#');
+    if !text.starts_with('/') || text.contains("//") || !text.bytes().all(allowed) {
+        return None;
+    }
+    match text.strip_suffix("/...") {
+        Some(prefix) => Some(Route::Prefix(prefix.to_owned())),
+        None if text.contains("...") => None,
+        None => Some(Route::Exact(text.to_owned())),
+    }
+}

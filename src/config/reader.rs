@@ -1,0 +1,328 @@
+//! Reads a TOML document strictly: known keys only, and every error with its line.
+
+use std::collections::BTreeMap;
+use std::ops::Range as Bytes;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::{ConfigError, parse_bytes, parse_duration};
+use crate::limits::{Range, Span};
+
+/// A file being read.
+pub(super) struct Document<'a> {
+    file: &'a Path,
+    text: &'a str,
+}
+
+/// A table whose keys are all known. Values are taken out of it one by one.
+pub(super) struct Table<'a> {
+    document: &'a Document<'a>,
+    /// As the user writes it: `[node]`.
+    name: &'static str,
+    span: Bytes<usize>,
+    values: DeTable<'a>,
+}
+
+/// One value, with its place.
+pub(super) struct Item<'a> {
+    document: &'a Document<'a>,
+    key: String,
+    span: Bytes<usize>,
+    value: DeValue<'a>,
+}
+
+impl<'a> Document<'a> {
+    pub(super) fn new(file: &'a Path, text: &'a str) -> Self {
+        Self { file, text }
+    }
+
+    /// Parses the text; the root table may have these keys.
+    pub(super) fn root(&'a self, keys: &[&str]) -> Result<Table<'a>, ConfigError> {
+        let table = DeTable::parse(self.text).map_err(|error| {
+            let message = error.message().replace('\n', ", ");
+            self.error(error.span().map(|span| self.line(&span)), message)
+        })?;
+        let span = table.span();
+        Table::new(self, "the top level", span, table.into_inner(), keys)
+    }
+
+    pub(super) fn error(&self, line: Option<usize>, message: String) -> ConfigError {
+        ConfigError { file: self.file.to_path_buf(), line, message }
+    }
+
+    /// Counted from 1.
+    fn line(&self, span: &Bytes<usize>) -> usize {
+        let end = span.start.min(self.text.len());
+        1 + self.text.as_bytes()[..end].iter().filter(|byte| **byte == b'\n').count()
+    }
+}
+
+impl<'a> Table<'a> {
+    fn new(
+        document: &'a Document<'a>,
+        name: &'static str,
+        span: Bytes<usize>,
+        values: DeTable<'a>,
+        keys: &[&str],
+    ) -> Result<Self, ConfigError> {
+        let unknown = values
+            .keys()
+            .filter(|key| !keys.contains(&key.get_ref().as_ref()))
+            .min_by_key(|key| key.span().start);
+        if let Some(key) = unknown {
+            let hint = match nearest(key.get_ref(), keys) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("known keys: {}", keys.join(", ")),
+            };
+            let message = format!("unknown key `{}` in {name}; {hint}", key.get_ref());
+            return Err(document.error(Some(document.line(&key.span())), message));
+        }
+        Ok(Self { document, name, span, values })
+    }
+
+    /// Line on which the table begins.
+    pub(super) fn line(&self) -> usize {
+        self.document.line(&self.span)
+    }
+
+    pub(super) fn take(&mut self, key: &str) -> Option<Item<'a>> {
+        let value = self.values.remove(key)?;
+        let span = value.span();
+        Some(Item { document: self.document, key: key.to_owned(), span, value: value.into_inner() })
+    }
+
+    pub(super) fn required(&mut self, key: &str) -> Result<Item<'a>, ConfigError> {
+        self.take(key).ok_or_else(|| {
+            self.document.error(Some(self.line()), format!("`{key}` is missing in {}", self.name))
+        })
+    }
+
+    pub(super) fn count(&mut self, key: &str, range: Range) -> Result<usize, ConfigError> {
+        let Some(item) = self.take(key) else { return Ok(range.default as usize) };
+        let number = match &item.value {
+            DeValue::Integer(number) => {
+                i128::from_str_radix(number.as_str(), number.radix()).unwrap_or(i128::MAX)
+            }
+            other => return Err(item.wrong_type("a whole number", other.type_str())),
+        };
+        match u64::try_from(number) {
+            Ok(number) if (range.min..=range.max).contains(&number) => Ok(number as usize),
+            _ => Err(item.error(format!("{number} is not within {} to {}", range.min, range.max))),
+        }
+    }
+
+    pub(super) fn bytes(&mut self, key: &str, range: Range) -> Result<u64, ConfigError> {
+        let Some(item) = self.take(key) else { return Ok(range.default) };
+        let bytes =
+            item.quantity(parse_bytes, "a size is a number and its unit: \"64KiB\", \"16MiB\"");
+        match bytes? {
+            bytes if (range.min..=range.max).contains(&bytes) => Ok(bytes),
+            bytes => {
+                let Range { min, max, .. } = range;
+                Err(item.error(format!("{bytes} bytes are not within {min} to {max}")))
+            }
+        }
+    }
+
+    pub(super) fn duration(&mut self, key: &str, span: Span) -> Result<Duration, ConfigError> {
+        let Some(item) = self.take(key) else { return Ok(span.default) };
+        let duration = item
+            .parse_str(parse_duration, "a duration is a number and its unit: \"500us\", \"20ms\"");
+        match duration? {
+            duration if (span.min..=span.max).contains(&duration) => Ok(duration),
+            duration => {
+                let Span { min, max, .. } = span;
+                Err(item.error(format!("{duration:?} is not within {min:?} to {max:?}")))
+            }
+        }
+    }
+}
+
+impl<'a> Item<'a> {
+    pub(super) fn table(self, name: &'static str, keys: &[&str]) -> Result<Table<'a>, ConfigError> {
+        match self.value {
+            DeValue::Table(values) => Table::new(self.document, name, self.span, values, keys),
+            ref other => Err(self.wrong_type("a table", other.type_str())),
+        }
+    }
+
+    /// An array of tables.
+    pub(super) fn tables(self) -> Result<Vec<Self>, ConfigError> {
+        match self.value {
+            DeValue::Array(items) => Ok(items
+                .into_iter()
+                .map(|item| Self::new(self.document, &self.key, item))
+                .collect()),
+            ref other => Err(self.error(format!(
+                "`{key}` is {other}; write [[{key}]] with two brackets",
+                key = self.key,
+                other = with_article(other.type_str())
+            ))),
+        }
+    }
+
+    fn new(document: &'a Document<'a>, key: &str, value: Spanned<DeValue<'a>>) -> Self {
+        let span = value.span();
+        Self { document, key: key.to_owned(), span, value: value.into_inner() }
+    }
+
+    pub(super) fn string(&self) -> Result<&str, ConfigError> {
+        self.value.as_str().ok_or_else(|| self.wrong_type("a string", self.value.type_str()))
+    }
+
+    /// A path that is not empty.
+    pub(super) fn path(&self) -> Result<PathBuf, ConfigError> {
+        self.parse_str(
+            |text| (!text.is_empty() && !text.contains('\0')).then(|| PathBuf::from(text)),
+            "a path is needed",
+        )
+    }
+
+    /// A string that `parse` understands; `rule` tells the user what it understands.
+    pub(super) fn parse_str<T>(
+        &self,
+        parse: impl FnOnce(&str) -> Option<T>,
+        rule: &str,
+    ) -> Result<T, ConfigError> {
+        let text = self.string()?;
+        parse(text).ok_or_else(|| {
+            let text = text.escape_debug();
+            self.error(format!("`{} = \"{text}\"`: {rule}", self.key))
+        })
+    }
+
+    /// A number with its unit, so a string; what a bare number lacks is said.
+    fn quantity<T>(
+        &self,
+        parse: impl FnOnce(&str) -> Option<T>,
+        rule: &str,
+    ) -> Result<T, ConfigError> {
+        match &self.value {
+            DeValue::Integer(number) => {
+                Err(self.error(format!("`{} = {number}`: {rule}", self.key)))
+            }
+            _ => self.parse_str(parse, rule),
+        }
+    }
+
+    /// One of a few words.
+    pub(super) fn one_of<T: Copy>(&self, words: &[(&str, T)]) -> Result<T, ConfigError> {
+        let text = self.string()?;
+        let found = words.iter().find(|(word, _)| *word == text);
+        found.map(|(_, value)| *value).ok_or_else(|| {
+            let known: Vec<String> = words.iter().map(|(word, _)| format!("\"{word}\"")).collect();
+            let text = text.escape_debug();
+            let hint = match known.as_slice() {
+                [only] => format!("there is only {only}"),
+                several => format!("choose one of {}", several.join(", ")),
+            };
+            self.error(format!("`{} = \"{text}\"`: {hint}", self.key))
+        })
+    }
+
+    pub(super) fn strings(self) -> Result<Vec<String>, ConfigError> {
+        self.checked_strings(|text| !text.contains('\0'), "a string must not contain NUL")
+    }
+
+    /// An array of strings that all keep to a rule.
+    pub(super) fn checked_strings(
+        self,
+        keeps: impl Fn(&str) -> bool,
+        rule: &str,
+    ) -> Result<Vec<String>, ConfigError> {
+        let DeValue::Array(items) = self.value else {
+            return Err(self.wrong_type("an array of strings", self.value.type_str()));
+        };
+        items
+            .into_iter()
+            .map(|item| {
+                let item = Self::new(self.document, &self.key, item);
+                item.parse_str(|text| keeps(text).then(|| text.to_owned()), rule)
+            })
+            .collect()
+    }
+
+    /// A table of strings: variables of the environment.
+    pub(super) fn string_map(self) -> Result<BTreeMap<String, String>, ConfigError> {
+        let DeValue::Table(items) = self.value else {
+            return Err(self.wrong_type("a table of strings", self.value.type_str()));
+        };
+        items
+            .into_iter()
+            .map(|(key, item)| {
+                let item = Self::new(self.document, key.get_ref(), item);
+                if key.get_ref().is_empty() || key.get_ref().contains(['=', '\0']) {
+                    return Err(item.error("a variable's name is not empty and has no `=`".into()));
+                }
+                let value = item.parse_str(
+                    |text| (!text.contains('\0')).then(|| text.to_owned()),
+                    "a variable must not contain NUL",
+                )?;
+                Ok((key.into_inner().into_owned(), value))
+            })
+            .collect()
+    }
+
+    fn error(&self, message: String) -> ConfigError {
+        self.document.error(Some(self.document.line(&self.span)), message)
+    }
+
+    fn wrong_type(&self, wanted: &str, found: &str) -> ConfigError {
+        self.error(format!("`{}` must be {wanted}, not {}", self.key, with_article(found)))
+    }
+}
+
+fn with_article(noun: &str) -> String {
+    let article = if noun.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
+    format!("{article} {noun}")
+}
+
+/// The known word that a mistyped one most likely stands for, if any is near.
+fn nearest<'k>(word: &str, known: &[&'k str]) -> Option<&'k str> {
+    let (distance, near) = known.iter().map(|key| (distance(word, key), *key)).min()?;
+    (distance <= 1 + near.len() / 3).then_some(near)
+}
+
+/// Edit distance: insertions, deletions, substitutions and swaps of neighbours.
+/// Source: optimal string alignment (Damerau 1964, Levenshtein 1966).
+fn distance(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    let mut rows = vec![vec![0usize; b.len() + 1]; a.len() + 1];
+    rows[0] = (0..=b.len()).collect();
+    for i in 1..=a.len() {
+        rows[i][0] = i;
+        for j in 1..=b.len() {
+            let replace = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
+            rows[i][j] = replace.min(rows[i - 1][j] + 1).min(rows[i][j - 1] + 1);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                rows[i][j] = rows[i][j].min(rows[i - 2][j - 2] + 1);
+            }
+        }
+    }
+    rows[a.len()][b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mistyped_words_find_their_way() {
+        let known = ["route", "module", "memory", "methods", "timeout"];
+        for (typed, meant) in [
+            ("rout", Some("route")),
+            ("modlue", Some("module")),
+            ("memory_limit", None),
+            ("method", Some("methods")),
+            ("timeuot", Some("timeout")),
+            ("x", None),
+        ] {
+            assert_eq!(nearest(typed, &known), meant, "{typed}");
+        }
+        assert_eq!(distance("ab", "ba"), 1);
+        assert_eq!(distance("", "abc"), 3);
+    }
+}

@@ -1,0 +1,75 @@
+//! Durations as `500us` and sizes as `16MiB`.
+
+use std::time::Duration;
+
+/// `250ns`, `500us`, `20ms`, `1.5s`, `2m`, `1h`. A number without its unit is refused.
+#[must_use]
+pub fn parse_duration(text: &str) -> Option<Duration> {
+    let nanos = scaled(
+        text,
+        &[
+            ("ns", 1),
+            ("us", 1_000),
+            ("ms", 1_000_000),
+            ("s", 1_000_000_000),
+            ("m", 60_000_000_000),
+            ("h", 3_600_000_000_000),
+        ],
+    )?;
+    Some(Duration::from_nanos(nanos))
+}
+
+/// `512B`, `64KiB`, `16MiB`, `1.5GiB`. A number without its unit is refused.
+#[must_use]
+pub fn parse_bytes(text: &str) -> Option<u64> {
+    scaled(text, &[("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)])
+}
+
+/// A decimal number times its unit, if that is a whole number below 2^64.
+fn scaled(text: &str, units: &[(&str, u64)]) -> Option<u64> {
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let (_, factor) = units.iter().find(|(name, _)| *name == unit.trim_start())?;
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
+    if whole.is_empty() || fraction.is_empty() || fraction.len() > 9 {
+        return None;
+    }
+    let denominator = 10u64.pow(u32::try_from(fraction.len()).ok()?);
+    let part = u128::from(fraction.parse::<u64>().ok()?) * u128::from(*factor);
+    if part % u128::from(denominator) != 0 {
+        return None;
+    }
+    let part = u64::try_from(part / u128::from(denominator)).ok()?;
+    whole.parse::<u64>().ok()?.checked_mul(*factor)?.checked_add(part)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations() {
+        let check = |text, expected: Option<u64>| {
+            assert_eq!(parse_duration(text), expected.map(Duration::from_nanos), "{text}");
+        };
+        check("500us", Some(500_000));
+        check("20ms", Some(20_000_000));
+        check("1.5s", Some(1_500_000_000));
+        check("2 m", Some(120_000_000_000));
+        check("0.5ns", None);
+        for wrong in ["", "20", "ms", "-1s", "1..5s", ".5s", "5.s", "1e3s", "20 MS", "999999999h"] {
+            check(wrong, None);
+        }
+    }
+
+    #[test]
+    fn sizes() {
+        let check = |text, expected| assert_eq!(parse_bytes(text), expected, "{text}");
+        check("16MiB", Some(16 << 20));
+        check("1.5KiB", Some(1536));
+        check("0B", Some(0));
+        for wrong in ["16", "16MB", "16mib", "0.3B", "99999999999GiB", "MiB"] {
+            check(wrong, None);
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! Every limit of the node, with its name, its default and how far it may be moved.
+//!
+//! Whatever can grow while the node serves has its limit here (the sandbox crate has its own for
+//! what lies inside a sandbox), so overload is an ordinary answer and never a surprise.
+
+use std::time::Duration;
+
+/// A number with a default and bounds that configuration may not leave.
+#[derive(Clone, Copy, Debug)]
+pub struct Range {
+    /// Used when configuration says nothing.
+    pub default: u64,
+    /// Least that configuration may say.
+    pub min: u64,
+    /// Most that configuration may say.
+    pub max: u64,
+}
+
+/// A length of time with a default and bounds.
+#[derive(Clone, Copy, Debug)]
+pub struct Span {
+    /// Used when configuration says nothing.
+    pub default: Duration,
+    /// Least that configuration may say.
+    pub min: Duration,
+    /// Most that configuration may say.
+    pub max: Duration,
+}
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// `node.workers`: 0 means one per core.
+pub const WORKERS: Range = Range { default: 0, min: 0, max: 1024 };
+/// `node.queue`: invocations waiting to start, per worker. Beyond it callers get 503.
+pub const QUEUE: Range = Range { default: 4096, min: 1, max: 1 << 20 };
+/// `node.sandboxes`: invocations started and not finished, per worker. More wait in the queue.
+pub const SANDBOXES: Range = Range { default: 2048, min: 1, max: 1 << 16 };
+/// `node.connections`: open connections, per worker. Beyond it new ones wait to be accepted.
+pub const CONNECTIONS: Range = Range { default: 8192, min: 1, max: 1 << 20 };
+/// `node.body_memory`: bytes of request bodies held at once, per worker. Beyond it callers get 503.
+pub const BODY_MEMORY: Range = Range { default: 256 * MIB, min: 64 * KIB, max: 1 << 40 };
+/// `node.header_bytes`: request line and header fields together. Beyond it callers get 431.
+pub const HEADER_BYTES: Range = Range { default: 32 * KIB, min: 8 * KIB, max: MIB };
+/// `node.header_count`: header fields of a request. Beyond it callers get 431.
+pub const HEADER_COUNT: Range = Range { default: 100, min: 8, max: 4096 };
+/// `node.header_timeout`: from the first byte of a request to the end of its header.
+pub const HEADER_TIMEOUT: Span =
+    Span { default: Duration::from_secs(10), min: Duration::from_millis(10), max: DAY };
+/// `node.body_timeout`: from the end of the header to the end of the body.
+pub const BODY_TIMEOUT: Span =
+    Span { default: Duration::from_secs(30), min: Duration::from_millis(10), max: DAY };
+/// `node.idle_timeout`: how long a connection may stay open between requests.
+pub const IDLE_TIMEOUT: Span =
+    Span { default: Duration::from_secs(75), min: Duration::from_millis(10), max: DAY };
+/// `node.shutdown_timeout`: how long what runs may go on after the first signal.
+pub const SHUTDOWN_TIMEOUT: Span =
+    Span { default: Duration::from_secs(30), min: Duration::ZERO, max: DAY };
+
+/// `function.memory`: linear memory of one sandbox.
+pub const MEMORY: Range = Range { default: 64 * MIB, min: 64 * KIB, max: 4 * GIB };
+/// `function.body`: request body. Beyond it the caller gets 413.
+pub const BODY: Range = Range { default: MIB, min: 0, max: GIB };
+/// `function.output`: answer, header block included. Beyond it the caller gets 502.
+pub const OUTPUT: Range = Range { default: 16 * MIB, min: 0, max: GIB };
+/// `function.concurrency`: sandboxes of the function at once, per worker. 0: `node.sandboxes`.
+pub const CONCURRENCY: Range = Range { default: 0, min: 0, max: SANDBOXES.max };
+/// `function.timeout`: from the arrival of the request to its answer.
+pub const TIMEOUT: Span =
+    Span { default: Duration::from_secs(30), min: Duration::from_micros(1), max: DAY };
+
+/// Bytes of guest stderr kept for the log, per invocation; what follows is dropped.
+pub const STDERR_BYTES: u64 = 16 * KIB;
+/// Bytes of a body that nobody wants which are read anyway, so that the connection stays usable.
+pub const DRAIN_BYTES: u64 = 16 * MIB;
+/// How often a worker looks for connections that are too slow.
+pub const CONNECTION_SWEEP: Duration = Duration::from_millis(100);
+/// How long a worker may run guests before it looks at its sockets again, if no guest takes longer.
+pub const REACTOR_GAP: Duration = Duration::from_micros(100);
+/// Connections that the kernel keeps for a worker that has not accepted them yet.
+pub const LISTEN_BACKLOG: u32 = 4096;
+/// Slots that a worker prepares for each function before it serves.
+pub const WARM_SLOTS: usize = 4;
+
+/// Length of a request id that is taken over from the caller.
+pub const REQUEST_ID_BYTES: usize = 128;
+/// Functions in one configuration.
+pub const FUNCTIONS: usize = 10_000;
+/// Bytes of `awsm.toml`.
+pub const CONFIG_BYTES: u64 = 16 * MIB;
+/// Bytes of a module that is handed to the compiler.
+pub const MODULE_BYTES: u64 = 256 * MIB;
+
+/// Processor time of one run of the compiler, all its threads together.
+pub const COMPILE_CPU: Duration = Duration::from_secs(600);
+/// Wall-clock time of one run of the compiler.
+pub const COMPILE_WALL: Duration = Duration::from_secs(600);
+/// Address space of the compiler.
+pub const COMPILE_MEMORY_BYTES: u64 = 16 * GIB;
+/// Size of any file that the compiler writes.
+pub const COMPILE_FILE_BYTES: u64 = 2 * GIB;
+
+// How they relate: a limit that another one makes unreachable would be a trap for whoever sets it.
+const _: () = {
+    assert!(BODY.default <= BODY_MEMORY.default && BODY.default <= DRAIN_BYTES);
+    assert!(BODY.max <= BODY_MEMORY.max);
+    assert!(HEADER_BYTES.min >= 8192, "hyper's read buffer is never smaller");
+    assert!(CONCURRENCY.max <= SANDBOXES.max);
+    assert!(SANDBOXES.default <= QUEUE.default);
+    assert!(CONNECTION_SWEEP.as_millis() < HEADER_TIMEOUT.default.as_millis());
+    assert!(REACTOR_GAP.as_micros() < TIMEOUT.default.as_micros());
+    assert!(MODULE_BYTES < COMPILE_FILE_BYTES && COMPILE_FILE_BYTES < COMPILE_MEMORY_BYTES);
+};

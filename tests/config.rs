@@ -1,0 +1,212 @@
+//! `awsm.toml`: what it may say, and what a mistake is answered with.
+
+use std::path::Path;
+use std::time::Duration;
+
+use awsm::config::{Abi, Config, Route};
+
+/// The shortest function, to be preceded or followed by what is tested.
+const FUNCTION: &str = "[[function]]\nname = \"a\"\nmodule = \"a.wasm\"\nroute = \"/a\"\n";
+
+fn error(text: &str) -> String {
+    match Config::parse(Path::new("awsm.toml"), text) {
+        Ok(_) => panic!("accepted:\n{text}"),
+        Err(error) => error.to_string(),
+    }
+}
+
+#[test]
+fn mistakes_are_one_line_with_file_and_line() {
+    let function = |more: &str| format!("{FUNCTION}{more}\n");
+    let cases: &[(String, &str)] = &[
+        (String::new(), "awsm.toml: no functions; add a [[function]] table"),
+        (
+            "[node]\nlisten = \"127.0.0.1:80\"\n".into(),
+            "awsm.toml: no functions; add a [[function]] table",
+        ),
+        (
+            function("rout = \"/b\""),
+            "awsm.toml:5: unknown key `rout` in [[function]]; did you mean `route`?",
+        ),
+        (
+            format!("[nod]\n{FUNCTION}"),
+            "awsm.toml:1: unknown key `nod` in the top level; did you mean `node`?",
+        ),
+        (
+            format!("[node]\n\nlisten_on = \"x\"\nquue = 3\n{FUNCTION}"),
+            "awsm.toml:3: unknown key `listen_on` in [node]; did you mean `listen`?",
+        ),
+        (
+            function("zzz = 1"),
+            "awsm.toml:5: unknown key `zzz` in [[function]]; known keys: name, module, route, \
+             methods, abi, args, env, content_type, memory, body, output, timeout, concurrency, \
+             isolation",
+        ),
+        (
+            "[[function]]\nmodule = \"a.wasm\"\nroute = \"/\"\n".into(),
+            "awsm.toml:1: `name` is missing in [[function]]",
+        ),
+        (
+            function("\n[[function]]\nname = \"b\"\nmodule = \"b.wasm\""),
+            "awsm.toml:6: `route` is missing in [[function]]",
+        ),
+        (
+            "[function]\nname = \"a\"\n".into(),
+            "awsm.toml:1: `function` is a table; write [[function]] with two brackets",
+        ),
+        (
+            function("timeout = \"20\""),
+            "awsm.toml:5: `timeout = \"20\"`: a duration is a number and its unit: \"500us\", \
+             \"20ms\"",
+        ),
+        (
+            function("timeout = 20"),
+            "awsm.toml:5: `timeout = 20`: a duration is a number and its unit: \"500us\", \"20ms\"",
+        ),
+        (function("timeout = \"0s\""), "awsm.toml:5: 0ns is not within 1µs to 86400s"),
+        (
+            function("memory = \"16MB\""),
+            "awsm.toml:5: `memory = \"16MB\"`: a size is a number and its unit: \"64KiB\", \
+             \"16MiB\"",
+        ),
+        (
+            function("memory = \"5GiB\""),
+            "awsm.toml:5: 5368709120 bytes are not within 65536 to 4294967296",
+        ),
+        (function("concurrency = -1"), "awsm.toml:5: -1 is not within 0 to 65536"),
+        (
+            function("concurrency = \"many\""),
+            "awsm.toml:5: `concurrency` must be a whole number, not a string",
+        ),
+        (
+            function("abi = \"cgi\""),
+            "awsm.toml:5: `abi = \"cgi\"`: choose one of \"stdio\", \"wagi\"",
+        ),
+        (
+            function("isolation = \"none\""),
+            "awsm.toml:5: `isolation = \"none\"`: choose one of \"guard\", \"checked\"",
+        ),
+        (
+            format!("[node]\npolicy = \"edf\"\n{FUNCTION}"),
+            "awsm.toml:2: `policy = \"edf\"`: there is only \"fifo\"",
+        ),
+        (
+            format!("[node]\nlisten = \"localhost\"\n{FUNCTION}"),
+            "awsm.toml:2: `listen = \"localhost\"`: an address and a port are needed, such as \
+             \"127.0.0.1:8080\"",
+        ),
+        (
+            function("methods = \"GET\""),
+            "awsm.toml:5: `methods` must be an array of strings, not a string",
+        ),
+        (
+            function("methods = [\"GET\",\n \"post\"]"),
+            "awsm.toml:6: `methods = \"post\"`: a method is in capitals, such as \"GET\" or \
+             \"POST\"",
+        ),
+        (function("env = [1]"), "awsm.toml:5: `env` must be a table of strings, not an array"),
+        (
+            function("env = { A = \"1\", \"B=\" = \"2\" }"),
+            "awsm.toml:5: a variable's name is not empty and has no `=`",
+        ),
+        (function("args = [1]"), "awsm.toml:5: `args` must be a string, not an integer"),
+        (
+            FUNCTION.replace("\"/a\"", "\"a\""),
+            "awsm.toml:4: `route = \"a\"`: a route is a path such as \"/hello\", or \
+             \"/hello/...\" with all below it",
+        ),
+        (
+            FUNCTION.replace("\"a\"", "\"a b\""),
+            "awsm.toml:2: `name = \"a b\"`: a name has 1 to 64 letters, digits, `-`, `_` or `.`",
+        ),
+        (
+            format!("{FUNCTION}\n{FUNCTION}"),
+            "awsm.toml:6: a function named `a` is already at line 1",
+        ),
+        (
+            format!("{FUNCTION}\n{}", FUNCTION.replace("\"a\"", "\"b\"")),
+            "awsm.toml:6: route /a is already taken by `a` at line 1",
+        ),
+        (function("route = \"/b\""), "awsm.toml:5: duplicate key"),
+        (function("= 3"), "awsm.toml:5: missing key for key-value pair, expected key"),
+    ];
+    for (text, expected) in cases {
+        let found = error(text);
+        assert_eq!(found, *expected, "for:\n{text}");
+        assert!(!found.contains('\n'));
+    }
+}
+
+#[test]
+fn everything_can_be_said() {
+    let text = r#"
+        [node]
+        listen = "[::1]:0"
+        workers = 2
+        policy = "fifo"
+        cache_dir = "/tmp/cache"
+        queue = 10
+        sandboxes = 20
+        connections = 30
+        body_memory = "1MiB"
+        header_bytes = "16KiB"
+        header_count = 50
+        header_timeout = "1s"
+        body_timeout = "2s"
+        idle_timeout = "3s"
+        shutdown_timeout = "4s"
+
+        [[function]]
+        name = "hello"
+        module = "bin/hello.wasm"
+        route = "/hello/..."
+        methods = ["GET", "POST"]
+        abi = "wagi"
+        args = ["-v"]
+        env = { LANG = "C" }
+        content_type = "text/plain"
+        memory = "1MiB"
+        body = "0B"
+        output = "64KiB"
+        timeout = "500us"
+        concurrency = 7
+        isolation = "checked"
+    "#;
+    let config = Config::parse(Path::new("etc/awsm.toml"), text).expect("a good configuration");
+    assert_eq!((config.node.workers, config.node.queue), (2, 10));
+    assert_eq!(config.node.idle_timeout, Duration::from_secs(3));
+    let function = &config.functions[0];
+    assert_eq!(function.module, Path::new("etc/bin/hello.wasm"));
+    assert_eq!(function.route, Route::Prefix("/hello".into()));
+    assert_eq!(function.abi, Abi::Wagi);
+    assert_eq!(function.args, ["hello", "-v"]);
+    assert_eq!(function.timeout, Duration::from_micros(500));
+    assert_eq!((function.body_bytes, function.memory_bytes), (0, 1 << 20));
+}
+
+#[test]
+fn routes_may_share_a_path_when_their_methods_differ() {
+    let with = |name: &str, methods: &str| {
+        FUNCTION.replace("\"a\"", &format!("\"{name}\"")) + &format!("methods = [{methods}]\n")
+    };
+    let good = with("a", "\"GET\"") + &with("b", "\"POST\"");
+    assert!(Config::parse(Path::new("awsm.toml"), &good).is_ok());
+    let bad = with("a", "\"GET\", \"PUT\"") + &with("b", "\"PUT\"");
+    assert_eq!(error(&bad), "awsm.toml:6: route /a is already taken by `a` at line 1");
+}
+
+#[test]
+fn files_must_be_there() {
+    let missing = Config::load(Path::new("no/such/awsm.toml")).expect_err("it is not there");
+    assert_eq!(
+        missing.to_string(),
+        "no/such/awsm.toml: cannot read: No such file or directory (os error 2)"
+    );
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let file = dir.join("missing-module.toml");
+    std::fs::write(&file, FUNCTION).expect("the scratch directory is writable");
+    let missing = Config::load(&file).expect_err("its module is not there").to_string();
+    let expected =
+        format!("{}:1: module of `a` not found: {}", file.display(), dir.join("a.wasm").display());
+    assert_eq!(missing, expected);
+}
