@@ -27,11 +27,13 @@ pub enum TrapKind {
     IndirectCallTypeMismatch = 9,
     /// The native stack is used up.
     StackOverflow = 10,
+    /// Not the guest's fault: a function of the host panicked, and its caller ends for it.
+    HostPanic = 11,
 }
 
 impl TrapKind {
     /// Every trap, in the order of the numbers.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Unreachable,
         Self::IntegerDivideByZero,
         Self::IntegerOverflow,
@@ -42,6 +44,7 @@ impl TrapKind {
         Self::UninitializedElement,
         Self::IndirectCallTypeMismatch,
         Self::StackOverflow,
+        Self::HostPanic,
     ];
 
     /// The trap that a number from compiled code stands for.
@@ -64,6 +67,7 @@ impl TrapKind {
             Self::UninitializedElement => "uninitialized element",
             Self::IndirectCallTypeMismatch => "indirect call type mismatch",
             Self::StackOverflow => "call stack exhausted",
+            Self::HostPanic => "a function of the host panicked",
         }
     }
 }
@@ -84,6 +88,6 @@ mod tests {
             assert_eq!(TrapKind::from_raw(trap as u32), Some(trap));
         }
         assert_eq!(TrapKind::from_raw(0), None);
-        assert_eq!(TrapKind::from_raw(11), None);
+        assert_eq!(TrapKind::from_raw(12), None);
     }
 }

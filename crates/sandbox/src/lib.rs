@@ -1,1 +1,43 @@
-//! Placeholder.
+//! Shared object in, running and stoppable sandbox out.
+//!
+//! The runtime's one crate with unsafe code; everything public is safe to call. Read in this order:
+//! [`module`] loads and checks a shared object; [`link`] resolves its imports; [`pool`] keeps slots
+//! and stacks warm; [`sandbox`] is one invocation's life; [`call`] and [`guest`] are what host
+//! functions see. Below them, `instance` lays out a slot, `fiber` enters and leaves guests, `signal`
+//! catches their faults.
+//!
+//! Invariants, each with a test: nothing of one invocation can be read by the next; a guest's fault
+//! ends that guest only; the warm start makes no system call, takes no page fault, allocates nothing.
+
+pub mod call;
+pub mod clock;
+pub mod embed;
+pub mod guest;
+pub mod limits;
+pub mod link;
+pub mod module;
+pub mod pool;
+pub mod sandbox;
+pub mod trap;
+
+mod arch;
+mod builtins;
+mod elf;
+mod fiber;
+mod image;
+mod instance;
+mod mapping;
+mod registry;
+mod signal;
+mod stack;
+
+pub use awsm_abi::{ABI_VERSION, Isolation};
+pub use call::{HostCall, HostResult, Leave};
+pub use guest::{GuestMemory, GuestPtr, GuestSlice, OutOfBounds};
+pub use instance::StartError;
+pub use limits::{Limits, PoolConfig};
+pub use link::{LinkError, Linker, Program};
+pub use module::{FuncIdx, LoadError, Module};
+pub use pool::{Pool, PoolStats};
+pub use sandbox::{Sandbox, State, Stop, Timing, Wait};
+pub use trap::{Trap, TrapKind};

@@ -1,0 +1,165 @@
+//! What compiled code calls in the runtime: see [`awsm_abi::context::Builtins`].
+//!
+//! Isolation rests on this file: every number that arrives here was computed by a guest. Indices of
+//! memories, tables and segments are constants of the module that validation has checked.
+
+use awsm_abi::context::{Builtins, Header};
+use awsm_abi::trap::TrapKind;
+
+use crate::arch::stack_checked;
+use crate::fiber::{self, Pause};
+use crate::instance::{self, Core};
+
+/// A table of addresses of functions.
+pub(crate) struct Shared(pub(crate) Builtins);
+
+// SAFETY: addresses of functions, never written.
+unsafe impl Sync for Shared {}
+
+/// The table that every context refers to.
+pub(crate) static BUILTINS: Shared = Shared(Builtins {
+    trap: entry::trap as *const (),
+    memory_grow: entry::memory_grow as *const (),
+    memory_init: entry::memory_init as *const (),
+    data_drop: entry::data_drop as *const (),
+    table_grow: entry::table_grow as *const (),
+    table_set: entry::table_set as *const (),
+    table_fill: entry::table_fill as *const (),
+    table_copy: entry::table_copy as *const (),
+    table_init: entry::table_init as *const (),
+    elem_drop: entry::elem_drop as *const (),
+});
+
+/// The same names with the stack checked first.
+mod entry {
+    use super::stack_checked;
+
+    stack_checked! { pub(super) fn trap [()] => super::trap }
+    stack_checked! { pub(super) fn memory_grow [()] => super::memory_grow }
+    stack_checked! { pub(super) fn memory_init [()] => super::memory_init }
+    stack_checked! { pub(super) fn data_drop [()] => super::data_drop }
+    stack_checked! { pub(super) fn table_grow [()] => super::table_grow }
+    stack_checked! { pub(super) fn table_set [()] => super::table_set }
+    stack_checked! { pub(super) fn table_fill [()] => super::table_fill }
+    stack_checked! { pub(super) fn table_copy [()] => super::table_copy }
+    stack_checked! { pub(super) fn table_init [()] => super::table_init }
+    stack_checked! { pub(super) fn elem_drop [()] => super::elem_drop }
+}
+
+/// The instance that a context pointer belongs to.
+///
+/// # Safety
+/// `ctx` is the context pointer of a living instance, and no other reference to its record is in use:
+/// compiled code passes its own while it waits for the call.
+#[inline]
+pub(crate) unsafe fn instance_of<'a>(ctx: *mut u8) -> &'a mut Core {
+    // SAFETY: the header below the context pointer names the record.
+    unsafe { &mut *(*ctx.cast::<Header>().sub(1)).instance.cast::<Core>() }
+}
+
+/// What compiled code tests for: 0, or the trap's number.
+fn code(result: Result<(), TrapKind>) -> u32 {
+    result.map_or_else(|kind| kind as u32, |()| 0)
+}
+
+unsafe extern "C" fn trap(_ctx: *mut u8, kind: u32) -> ! {
+    let kind = TrapKind::from_raw(kind).unwrap_or(TrapKind::Unreachable);
+    fiber::leave(Pause::Trapped(kind))
+}
+
+unsafe extern "C" fn memory_grow(ctx: *mut u8, _memory: u32, delta_pages: u64) -> i64 {
+    // SAFETY: called by compiled code with its context; a module with `memory.grow` has a memory,
+    // whose owner is the instance that defines it.
+    let old = unsafe {
+        let memory = instance_of(ctx).memory();
+        (*(*memory).owner.cast::<Core>()).grow_memory(delta_pages)
+    };
+    old.map_or(-1, u64::cast_signed)
+}
+
+unsafe extern "C" fn memory_init(
+    ctx: *mut u8,
+    memory: u32,
+    segment: u32,
+    dst: u64,
+    src: u32,
+    len: u32,
+) -> u32 {
+    // SAFETY: called by compiled code with its context.
+    code(unsafe { instance_of(ctx) }.memory_init(memory, segment, dst, src, len))
+}
+
+unsafe extern "C" fn data_drop(ctx: *mut u8, segment: u32) {
+    // SAFETY: called by compiled code with its context.
+    unsafe { instance_of(ctx) }.data_drop(segment);
+}
+
+unsafe extern "C" fn table_grow(ctx: *mut u8, table: u32, value: usize, delta: u32) -> i32 {
+    // SAFETY: called by compiled code with its context; the table is one of the instance's.
+    let old = unsafe { instance::grow_table(instance_of(ctx).table(table), value, delta) };
+    old.map_or(-1, u32::cast_signed)
+}
+
+unsafe extern "C" fn table_set(ctx: *mut u8, table: u32, index: u32, value: usize) -> u32 {
+    // SAFETY: called by compiled code with its context; one element.
+    unsafe { table_fill(ctx, table, index, value, 1) }
+}
+
+unsafe extern "C" fn table_fill(
+    ctx: *mut u8,
+    table: u32,
+    index: u32,
+    value: usize,
+    len: u32,
+) -> u32 {
+    // SAFETY: called by compiled code with its context; the table is one of the instance's.
+    let elements = unsafe { instance::table_elements(instance_of(ctx).table(table)) };
+    let places = elements.get_mut(index as usize..).and_then(|rest| rest.get_mut(..len as usize));
+    code(places.map(|places| places.fill(value)).ok_or(TrapKind::TableOutOfBounds))
+}
+
+unsafe extern "C" fn table_copy(
+    ctx: *mut u8,
+    dst_table: u32,
+    src_table: u32,
+    dst: u32,
+    src: u32,
+    len: u32,
+) -> u32 {
+    let inside = |table: *mut awsm_abi::context::Table, start: u32| {
+        // SAFETY: a table of the instance, read only.
+        u64::from(start) + u64::from(len) <= unsafe { (*table).len }
+    };
+    // SAFETY: called by compiled code with its context; both tables are the instance's, and both
+    // ranges are compared with their lengths before the copy, which allows overlap.
+    unsafe {
+        let core = instance_of(ctx);
+        let (to, from) = (core.table(dst_table), core.table(src_table));
+        if !inside(to, dst) || !inside(from, src) {
+            return TrapKind::TableOutOfBounds as u32;
+        }
+        if len > 0 {
+            let source = (*from).base.add(src as usize);
+            let target = instance::table_elements(to).as_mut_ptr().add(dst as usize);
+            std::ptr::copy(source, target, len as usize);
+        }
+    }
+    0
+}
+
+unsafe extern "C" fn table_init(
+    ctx: *mut u8,
+    table: u32,
+    segment: u32,
+    dst: u32,
+    src: u32,
+    len: u32,
+) -> u32 {
+    // SAFETY: called by compiled code with its context.
+    code(unsafe { instance_of(ctx) }.table_init(table, segment, dst, src, len))
+}
+
+unsafe extern "C" fn elem_drop(ctx: *mut u8, segment: u32) {
+    // SAFETY: called by compiled code with its context.
+    unsafe { instance_of(ctx) }.elem_drop(segment);
+}

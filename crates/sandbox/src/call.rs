@@ -1,0 +1,232 @@
+//! Calls from guests into the host.
+//!
+//! A host function is an ordinary function of safe Rust. It gets the caller's memory and data, and
+//! answers a value or how the guest leaves. It never suspends itself: it says what it waits for, and
+//! is called again, with the same arguments, when that is over. So nothing of it is on the guest's
+//! stack when the guest is suspended, ended or killed.
+//!
+//! Isolation rests on this file: it turns native registers into those arguments.
+
+use std::panic::AssertUnwindSafe;
+
+use awsm_abi::desc::val_type;
+use awsm_abi::trap::TrapKind;
+
+use crate::arch::stack_checked;
+use crate::builtins::instance_of;
+use crate::fiber::{self, Pause};
+use crate::guest::{GuestMemory, GuestPtr};
+use crate::instance::Core;
+use crate::sandbox::Wait;
+
+/// What a host function answers.
+pub type HostResult<R> = Result<R, Leave>;
+
+/// How a guest leaves a host function other than by returning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leave {
+    /// It ends with this exit code.
+    Exit(i32),
+    /// It ends with this fault.
+    Trap(TrapKind),
+    /// It waits. The function is called again afterwards, see [`HostCall::woken`].
+    Block(Wait),
+}
+
+/// The caller of a host function.
+pub struct HostCall<'a, T> {
+    core: &'a mut Core,
+    data: &'a mut T,
+    woken: bool,
+}
+
+impl<T> HostCall<'_, T> {
+    /// The invocation's data.
+    #[inline]
+    pub fn data(&mut self) -> &mut T {
+        self.data
+    }
+
+    /// The caller's memory and the invocation's data at once. The memory of a module that has none is
+    /// empty.
+    #[inline]
+    pub fn parts(&mut self) -> (GuestMemory<'_>, &mut T) {
+        let memory = self.core.memory();
+        if memory.is_null() {
+            return (GuestMemory::new(&mut []), self.data);
+        }
+        // SAFETY: base and size describe the open part of a slot. The guest waits for this call, the
+        // borrow ends before it goes on, and an invocation's memory is its own.
+        let bytes =
+            unsafe { std::slice::from_raw_parts_mut((*memory).base, (*memory).bytes as usize) };
+        (GuestMemory::new(bytes), self.data)
+    }
+
+    /// The caller's memory.
+    #[inline]
+    pub fn memory(&mut self) -> GuestMemory<'_> {
+        self.parts().0
+    }
+
+    /// Is this the call after a [`Leave::Block`] of the same call?
+    #[must_use]
+    pub fn woken(&self) -> bool {
+        self.woken
+    }
+}
+
+/// Runs a host function and does what it says.
+#[inline]
+fn serve<T, R>(ctx: *mut u8, mut function: impl FnMut(&mut HostCall<'_, T>) -> HostResult<R>) -> R {
+    let mut woken = false;
+    loop {
+        let outcome = {
+            // SAFETY: called by compiled code with its context, which waits for this call. `data`
+            // was set to the invocation's `T` by `Pool::start`: the linker that made this function
+            // has the same `T` as the program, and so the pool.
+            let (core, data) = unsafe {
+                let core = instance_of(ctx);
+                let data = &mut *core.data.cast::<T>();
+                (core, data)
+            };
+            let mut call = HostCall { core, data, woken };
+            let guarded = AssertUnwindSafe(|| function(&mut call));
+            std::panic::catch_unwind(guarded).unwrap_or(Err(Leave::Trap(TrapKind::HostPanic)))
+        };
+        match outcome {
+            Ok(value) => return value,
+            Err(Leave::Block(wait)) => fiber::suspend(Pause::Blocked(wait)),
+            Err(Leave::Exit(code)) => fiber::leave(Pause::Exited(code)),
+            Err(Leave::Trap(kind)) => fiber::leave(Pause::Trapped(kind)),
+        }
+        woken = true;
+    }
+}
+
+/// Types of host functions' parameters.
+pub trait HostArg {
+    /// How it is passed.
+    type Raw;
+    /// Its wasm type, a [`val_type`].
+    const TYPE: u8;
+    /// The argument that was passed.
+    fn from_raw(raw: Self::Raw) -> Self;
+}
+
+/// Types of host functions' results.
+pub trait HostReturn {
+    /// How it is returned.
+    type Raw;
+    /// Its wasm types: none or one.
+    const TYPES: &'static [u8];
+    /// The result to return.
+    fn into_raw(self) -> Self::Raw;
+}
+
+macro_rules! host_values {
+    ($($rust:ty as $raw:ty: $code:ident, $to:expr, $from:expr;)*) => {$(
+        impl HostArg for $rust {
+            type Raw = $raw;
+            const TYPE: u8 = val_type::$code;
+            #[inline]
+            fn from_raw(raw: $raw) -> Self {
+                $to(raw)
+            }
+        }
+        impl HostReturn for $rust {
+            type Raw = $raw;
+            const TYPES: &'static [u8] = &[val_type::$code];
+            #[inline]
+            fn into_raw(self) -> $raw {
+                $from(self)
+            }
+        }
+    )*};
+}
+host_values! {
+    i32 as i32: I32, std::convert::identity, std::convert::identity;
+    u32 as i32: I32, i32::cast_unsigned, u32::cast_signed;
+    i64 as i64: I64, std::convert::identity, std::convert::identity;
+    u64 as i64: I64, i64::cast_unsigned, u64::cast_signed;
+    f32 as f32: F32, std::convert::identity, std::convert::identity;
+    f64 as f64: F64, std::convert::identity, std::convert::identity;
+}
+
+impl<P> HostArg for GuestPtr<P> {
+    type Raw = i32;
+    const TYPE: u8 = val_type::I32;
+    #[inline]
+    fn from_raw(raw: i32) -> Self {
+        Self::new(raw.cast_unsigned())
+    }
+}
+
+impl HostReturn for () {
+    type Raw = ();
+    const TYPES: &'static [u8] = &[];
+    #[inline]
+    fn into_raw(self) {}
+}
+
+/// A function item that can be a host function: `fn(&mut HostCall<T>, args..) -> HostResult<R>`.
+pub trait HostFunc<T, Params, R>: Copy + 'static {
+    /// The parameters' wasm types.
+    fn params() -> Vec<u8>;
+    /// Native code with the signature that the contract gives such an import.
+    fn code() -> *const ();
+}
+
+macro_rules! host_func {
+    ($($arg:ident: $Arg:ident),*) => {
+        impl<T: 'static, Func, R, $($Arg),*> HostFunc<T, ($($Arg,)*), R> for Func
+        where
+            R: HostReturn + 'static,
+            Func: Fn(&mut HostCall<'_, T>, $($Arg),*) -> HostResult<R> + Copy + 'static,
+            $($Arg: HostArg + 'static, $Arg::Raw: Copy,)*
+        {
+            fn params() -> Vec<u8> {
+                vec![$($Arg::TYPE),*]
+            }
+
+            fn code() -> *const () {
+                unsafe extern "C" fn run<T: 'static, Func, R, $($Arg),*>(
+                    ctx: *mut u8,
+                    $($arg: $Arg::Raw),*
+                ) -> R::Raw
+                where
+                    R: HostReturn + 'static,
+                    Func: Fn(&mut HostCall<'_, T>, $($Arg),*) -> HostResult<R> + Copy + 'static,
+                    $($Arg: HostArg + 'static, $Arg::Raw: Copy,)*
+                {
+                    const { assert!(size_of::<Func>() == 0, "a function item, not a pointer") };
+                    // SAFETY: a value of a type without size is any aligned address; `Func` is Copy,
+                    // and the linker was given one, so values of it exist.
+                    let function = unsafe { std::ptr::NonNull::<Func>::dangling().read() };
+                    serve(ctx, |call: &mut HostCall<'_, T>| {
+                        function(call, $($Arg::from_raw($arg)),*)
+                    })
+                    .into_raw()
+                }
+                stack_checked! {
+                    fn checked [<T: 'static, Func, R, $($Arg),*>()
+                    where
+                        R: HostReturn + 'static,
+                        Func: Fn(&mut HostCall<'_, T>, $($Arg),*) -> HostResult<R> + Copy + 'static,
+                        $($Arg: HostArg + 'static, $Arg::Raw: Copy,)*]
+                    => run::<T, Func, R, $($Arg),*>
+                }
+                checked::<T, Func, R, $($Arg),*> as *const ()
+            }
+        }
+    };
+}
+host_func!();
+host_func!(a: A);
+host_func!(a: A, b: B);
+host_func!(a: A, b: B, c: C);
+host_func!(a: A, b: B, c: C, d: D);
+host_func!(a: A, b: B, c: C, d: D, e: E);
+host_func!(a: A, b: B, c: C, d: D, e: E, f: F);
+host_func!(a: A, b: B, c: C, d: D, e: E, f: F, g: G);
+host_func!(a: A, b: B, c: C, d: D, e: E, f: F, g: G, h: H);
+host_func!(a: A, b: B, c: C, d: D, e: E, f: F, g: G, h: H, i: I);

@@ -1,0 +1,404 @@
+//! Instances linked to each other, called directly: what the official specification tests need.
+//!
+//! A [`Store`] owns a group of instances that may share functions, tables, memories and globals; all
+//! live until the store goes, since any of them may hold references into any other. Calls run to
+//! their end on the calling thread. The node does not use this: its sandboxes share nothing.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use awsm_abi::context::{GlobalCell, Memory, Table};
+use awsm_abi::desc::{ExternType, extern_kind, val_type};
+use corosensei::CoroutineResult;
+
+use crate::fiber::{Entry, Fiber, Finish, Pause};
+use crate::instance::{Binding, Core, StartError, memory_range_of};
+use crate::limits::Limits;
+use crate::module::{FuncIdx, Module, val_type_name};
+use crate::stack::GuestStack;
+use crate::trap::Trap;
+
+/// A group of instances.
+pub struct Store {
+    id: u64,
+    limits: Limits,
+    instances: Vec<Linked>,
+    /// Addresses at which any instance's guest may fault; boxed, since each instance's record points
+    /// to it.
+    ranges: Box<Ranges>,
+    stack: Option<GuestStack>,
+}
+
+/// Address ranges of a group's memories.
+pub(crate) type Ranges = Vec<Range<usize>>;
+
+struct Linked {
+    /// From `Box::into_raw`; freed with the store.
+    core: *mut Core,
+    imports: Vec<Extern>,
+}
+
+/// An instance of a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Instance {
+    store: u64,
+    index: usize,
+}
+
+/// Something that an instance exports, to be imported by another of the same store.
+#[derive(Clone, Debug)]
+pub struct Extern {
+    store: u64,
+    item: Item,
+}
+
+#[derive(Clone, Debug)]
+enum Item {
+    Func { entry: Entry, params: Box<[u8]>, results: Box<[u8]> },
+    Table(*mut Table, ExternType),
+    Memory(*mut Memory, ExternType),
+    Global(*mut GlobalCell, ExternType),
+}
+
+/// A value of a guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Val {
+    /// 32-bit integer.
+    I32(i32),
+    /// 64-bit integer.
+    I64(i64),
+    /// Bits of a 32-bit float.
+    F32(u32),
+    /// Bits of a 64-bit float.
+    F64(u64),
+    /// 128-bit vector, low bytes first.
+    V128([u8; 16]),
+    /// Function reference: an opaque number, or null.
+    FuncRef(Option<std::num::NonZeroUsize>),
+    /// Host reference: a number that means something to the embedder, or null.
+    ExternRef(Option<u32>),
+}
+
+/// Why an instance could not be made.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum InstantiateError {
+    /// An import is missing or does not fit.
+    Link(String),
+    /// Memory, limits, or a fault while initialising.
+    Start(StartError),
+}
+
+/// Why a call gave no results.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum InvokeError {
+    /// The instance exports no such function.
+    NotFound(String),
+    /// The arguments do not have the parameters' types.
+    Type(String),
+    /// The guest faulted.
+    Trap(Trap),
+}
+
+impl fmt::Display for InstantiateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Link(what) => write!(f, "unlinkable: {what}"),
+            Self::Start(error) => error.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for InvokeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotFound(name) => write!(f, "no exported function `{name}`"),
+            Self::Type(what) => f.write_str(what),
+            Self::Trap(trap) => trap.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for InstantiateError {}
+impl std::error::Error for InvokeError {}
+
+impl From<StartError> for InstantiateError {
+    fn from(error: StartError) -> Self {
+        Self::Start(error)
+    }
+}
+
+impl Store {
+    /// An empty store; each instance gets `limits`.
+    ///
+    /// # Panics
+    /// If the system gives no memory for a signal stack.
+    #[must_use]
+    pub fn new(limits: Limits) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        crate::signal::prepare_thread().expect("memory for a signal stack");
+        Self {
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            limits,
+            instances: Vec::new(),
+            ranges: Box::default(),
+            stack: None,
+        }
+    }
+
+    /// Makes an instance with its imports bound in order, and runs its start function.
+    ///
+    /// # Errors
+    /// If an import does not fit, memory is short, or initialisation faults. What a faulting
+    /// initialisation has written to imported tables and memories stays written.
+    pub fn instantiate(
+        &mut self,
+        module: &Arc<Module>,
+        imports: &[Extern],
+    ) -> Result<Instance, InstantiateError> {
+        let wanted = module.import_descs().len();
+        if imports.len() != wanted {
+            let error = format!("{} imports for {wanted} wanted", imports.len());
+            return Err(InstantiateError::Link(error));
+        }
+        let mut bindings = Vec::with_capacity(wanted);
+        for (import, given) in module.imports().zip(imports) {
+            assert_eq!(given.store, self.id, "imports of the same store");
+            check_import(module, import.ty, &given.item).map_err(|what| {
+                let (module, name) = (import.module, import.name);
+                InstantiateError::Link(format!(
+                    "incompatible import type of `{module}.{name}`: {what}"
+                ))
+            })?;
+            bindings.push(given.item.binding());
+        }
+        // SAFETY: the bindings were compared with the imports, and what they refer to lives as long
+        // as this store.
+        let (core, applied) = unsafe {
+            Core::new_in_group(module, &bindings, &self.limits, &raw const *self.ranges)?
+        };
+        let core = Box::into_raw(core);
+        self.ranges.push(memory_range_of(core));
+        self.instances.push(Linked { core, imports: imports.to_vec() });
+        applied.map_err(|kind| StartError::Trap(kind.into()))?;
+        let instance = Instance { store: self.id, index: self.instances.len() - 1 };
+        if let Some(start) = module.start() {
+            let entry = self.core(instance).entry(start);
+            self.run(entry, &mut []).map_err(StartError::Trap)?;
+        }
+        Ok(instance)
+    }
+
+    fn core(&self, instance: Instance) -> &Core {
+        assert_eq!(instance.store, self.id, "an instance of this store");
+        let core = self.instances[instance.index].core;
+        // SAFETY: alive as long as the store; no guest runs while the reference is used.
+        unsafe { &*core }
+    }
+
+    /// What `instance` exports under `name`.
+    #[must_use]
+    pub fn export(&self, instance: Instance, name: &str) -> Option<Extern> {
+        let core = self.core(instance);
+        let module = Arc::clone(core.module());
+        let export = module.export(name)?;
+        let kind = u8::try_from(export.kind).ok()?;
+        let imported = &self.instances[instance.index].imports;
+        let of_kind = imported.iter().filter(|import| import.item.kind() == kind);
+        let own = match of_kind.clone().nth(export.index as usize) {
+            Some(import) => return Some(import.clone()),
+            None => export.index as usize - of_kind.count(),
+        };
+        let item = match kind {
+            extern_kind::FUNC => {
+                let func = FuncIdx(export.index);
+                let ty = module.func_type(func);
+                let (params, results) = (ty.params.into(), ty.results.into());
+                Item::Func { entry: core.entry(func), params, results }
+            }
+            extern_kind::TABLE => Item::Table(core.table(export.index), module.tables()[own]),
+            extern_kind::MEMORY => Item::Memory(core.memory(), module.memories()[own]),
+            _ => Item::Global(core.global(export.index), module.globals()[own].ty),
+        };
+        Some(Extern { store: self.id, item })
+    }
+
+    /// The value of an exported global.
+    #[must_use]
+    pub fn global(&self, global: &Extern) -> Option<Val> {
+        assert_eq!(global.store, self.id, "a global of this store");
+        match global.item {
+            // SAFETY: a global of an instance of this store, and no guest runs.
+            Item::Global(cell, ty) => Some(Val::read(ty.val_type, unsafe { &(*cell).0 })),
+            _ => None,
+        }
+    }
+
+    /// Calls the function that `instance` exports under `name`.
+    ///
+    /// # Errors
+    /// If there is none, the arguments do not fit, or the guest faults.
+    pub fn invoke(
+        &mut self,
+        instance: Instance,
+        name: &str,
+        args: &[Val],
+    ) -> Result<Vec<Val>, InvokeError> {
+        let Some(Extern { item: Item::Func { entry, params, results }, .. }) =
+            self.export(instance, name)
+        else {
+            return Err(InvokeError::NotFound(name.to_owned()));
+        };
+        let given = args.iter().map(|arg| arg.ty()).collect::<Vec<_>>();
+        if given != *params {
+            let names = |types: &[u8]| {
+                types.iter().map(|code| val_type_name(*code)).collect::<Vec<_>>().join(" ")
+            };
+            let (given, wanted) = (names(&given), names(&params));
+            return Err(InvokeError::Type(format!("`{name}` takes [{wanted}], not [{given}]")));
+        }
+        let mut values = vec![[0; 16]; params.len().max(results.len())];
+        for (cell, arg) in values.iter_mut().zip(args) {
+            *cell = arg.write();
+        }
+        self.run(entry, &mut values).map_err(InvokeError::Trap)?;
+        Ok(results.iter().zip(&values).map(|(ty, cell)| Val::read(*ty, cell)).collect())
+    }
+
+    /// Runs a function to its end.
+    fn run(&mut self, entry: Entry, values: &mut [[u8; 16]]) -> Result<(), Trap> {
+        let stack = match self.stack.take() {
+            Some(stack) => stack,
+            None => GuestStack::new(self.limits.stack_bytes).expect("memory for a stack"),
+        };
+        let limit = stack.host_call_limit();
+        for instance in &self.instances {
+            // SAFETY: alive as long as the store, and no guest runs.
+            unsafe { (*instance.core).set_stack_limit(limit) };
+        }
+        let Some(any) = self.instances.last().map(|instance| instance.core) else { return Ok(()) };
+        // SAFETY: the entry is of an instance of this store; `values` has a cell for each argument and
+        // result and outlives the fiber, which ends below.
+        let mut fiber = unsafe { Fiber::new(stack, None, entry, values.as_mut_ptr()) };
+        let result = loop {
+            match fiber.resume(any).0 {
+                CoroutineResult::Return(Finish::Returned) => break Ok(()),
+                CoroutineResult::Return(Finish::Faulted { kind, address, pc }) => {
+                    // SAFETY: as above.
+                    break Err(unsafe { (*any).describe_fault(kind, address, pc) });
+                }
+                CoroutineResult::Yield(Pause::Trapped(kind)) => break Err(kind.into()),
+                // Only host functions do this, and stores have none.
+                CoroutineResult::Yield(Pause::Blocked(_) | Pause::Exited(_)) => {}
+            }
+        };
+        self.stack = Some(fiber.into_stack());
+        result
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        for instance in self.instances.drain(..) {
+            // SAFETY: from Box::into_raw; all instances that could refer to it go, too.
+            drop(unsafe { Box::from_raw(instance.core) });
+        }
+    }
+}
+
+impl Item {
+    fn kind(&self) -> u8 {
+        match self {
+            Self::Func { .. } => extern_kind::FUNC,
+            Self::Table(..) => extern_kind::TABLE,
+            Self::Memory(..) => extern_kind::MEMORY,
+            Self::Global(..) => extern_kind::GLOBAL,
+        }
+    }
+
+    fn binding(&self) -> Binding {
+        match *self {
+            Self::Func { entry, .. } => Binding::Func { code: entry.code, ctx: entry.ctx },
+            Self::Table(table, _) => Binding::Table(table),
+            Self::Memory(memory, _) => Binding::Memory(memory),
+            Self::Global(cell, _) => Binding::Global(cell),
+        }
+    }
+}
+
+/// Does what is given fit what is wanted? Source: core specification, section 4.5.3 (matching).
+fn check_import(module: &Module, wanted: &ExternType, given: &Item) -> Result<(), String> {
+    let limits = |now: u64, declared: &ExternType| {
+        let max_fits = wanted.has_max == 0 || declared.has_max == 1 && declared.max <= wanted.max;
+        if now >= wanted.min && max_fits { Ok(()) } else { Err("its limits do not fit".to_owned()) }
+    };
+    // SAFETY: items refer to living tables and memories of the store, and no guest runs.
+    match given {
+        _ if given.kind() != wanted.kind => Err("it is of another kind".to_owned()),
+        Item::Func { params, results, .. } => {
+            let ty = module.type_at(wanted.type_index);
+            let same = *ty.params == **params && *ty.results == **results;
+            if same { Ok(()) } else { Err(format!("the type wanted is {ty}")) }
+        }
+        Item::Table(table, declared) if declared.val_type == wanted.val_type => {
+            // SAFETY: as above.
+            limits(unsafe { (**table).len }, declared)
+        }
+        Item::Memory(memory, declared) => {
+            // SAFETY: as above.
+            limits(unsafe { (**memory).bytes } / awsm_abi::WASM_PAGE_BYTES, declared)
+        }
+        Item::Global(_, declared)
+            if (declared.val_type, declared.mutable) == (wanted.val_type, wanted.mutable) =>
+        {
+            Ok(())
+        }
+        Item::Table(..) | Item::Global(..) => Err("it has another type".to_owned()),
+    }
+}
+
+impl Val {
+    /// Its type, a [`val_type`].
+    #[must_use]
+    pub fn ty(&self) -> u8 {
+        match self {
+            Self::I32(_) => val_type::I32,
+            Self::I64(_) => val_type::I64,
+            Self::F32(_) => val_type::F32,
+            Self::F64(_) => val_type::F64,
+            Self::V128(_) => val_type::V128,
+            Self::FuncRef(_) => val_type::FUNCREF,
+            Self::ExternRef(_) => val_type::EXTERNREF,
+        }
+    }
+
+    fn write(self) -> [u8; 16] {
+        let low: u128 = match self {
+            Self::I32(value) => value.cast_unsigned().into(),
+            Self::I64(value) => value.cast_unsigned().into(),
+            Self::F32(bits) => bits.into(),
+            Self::F64(bits) => bits.into(),
+            Self::V128(bytes) => return bytes,
+            Self::FuncRef(address) => address.map_or(0, |address| address.get() as u128),
+            // Zero is null.
+            Self::ExternRef(number) => number.map_or(0, |number| u128::from(number) + 1),
+        };
+        low.to_le_bytes()
+    }
+
+    fn read(ty: u8, cell: &[u8; 16]) -> Self {
+        let low = u128::from_le_bytes(*cell) as u64;
+        match ty {
+            val_type::I32 => Self::I32((low as u32).cast_signed()),
+            val_type::I64 => Self::I64(low.cast_signed()),
+            val_type::F32 => Self::F32(low as u32),
+            val_type::F64 => Self::F64(low),
+            val_type::FUNCREF => Self::FuncRef(std::num::NonZeroUsize::new(low as usize)),
+            val_type::EXTERNREF => Self::ExternRef((low as u32).checked_sub(1)),
+            _ => Self::V128(*cell),
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! A guest on a stack of its own: entered, suspended, resumed, abandoned.
+//!
+//! Isolation rests on this file. A guest leaves for good in one of three ways: its entry function
+//! returns; host code on its stack suspends for the last time (`leave`); or the fault handler
+//! redirects it to the end of its coroutine. In the last two, guest frames are abandoned and never
+//! unwound. Host frames below them hold nothing that needs dropping: host functions have returned to
+//! `call.rs` by then.
+
+use std::cell::Cell;
+use std::ops::Range;
+use std::ptr;
+
+use awsm_abi::trap::TrapKind;
+use corosensei::trap::CoroutineTrapHandler;
+use corosensei::{Coroutine, CoroutineResult, Yielder};
+
+use crate::instance::Core;
+use crate::sandbox::Wait;
+use crate::stack::GuestStack;
+
+/// Entry thunk of a function type, see [`awsm_abi::desc::TypeDesc::entry`].
+pub(crate) type Thunk = unsafe extern "C" fn(code: *const (), ctx: *mut u8, values: *mut [u8; 16]);
+
+/// A function to enter: its type's thunk, its code, its instance's context.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Entry {
+    pub thunk: Thunk,
+    pub code: *const (),
+    pub ctx: *mut u8,
+}
+
+/// Why a guest suspended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Pause {
+    /// It waits; resume it when that is over.
+    Blocked(Wait),
+    /// It will not be resumed: it ended itself.
+    Exited(i32),
+    /// It will not be resumed: it faulted, in compiled code that called this address.
+    Trapped(TrapKind),
+}
+
+/// How a guest's entry function ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Finish {
+    /// It returned.
+    Returned,
+    /// The fault handler ended it: why, the offending address, and the program counter.
+    Faulted { kind: TrapKind, address: usize, pc: usize },
+}
+
+/// A guest's execution.
+pub(crate) struct Fiber {
+    coroutine: Coroutine<(), Pause, Finish, GuestStack>,
+    yielder: *const Yielder<(), Pause>,
+    guard: Range<usize>,
+}
+
+/// What signal handlers and host calls need to know of the guest that is running on this thread.
+pub(crate) struct Active {
+    trap_handler: CoroutineTrapHandler<Finish>,
+    yielder: Cell<*const Yielder<(), Pause>>,
+    /// Counter reading just before the first guest instruction.
+    entered: Cell<u64>,
+    guard: Range<usize>,
+    core: *const Core,
+}
+
+thread_local! {
+    /// The running guest, or null. Constant-initialised and without a destructor: a plain access in
+    /// a signal handler.
+    static CURRENT: Cell<*const Active> = const { Cell::new(ptr::null()) };
+}
+
+impl Fiber {
+    /// A fiber that will run `start` (without arguments, if given) and then `entry` with `values`.
+    ///
+    /// # Safety
+    /// The entries belong to a living instance of a loaded module, and both, as well as `values`
+    /// with room for arguments and results, outlive the fiber's execution.
+    pub(crate) unsafe fn new(
+        stack: GuestStack,
+        start: Option<Entry>,
+        entry: Entry,
+        values: *mut [u8; 16],
+    ) -> Self {
+        let guard = stack.guard();
+        let coroutine = Coroutine::with_stack(stack, move |yielder, ()| {
+            // SAFETY: the coroutine is only resumed by `resume`, which has set CURRENT.
+            let active = unsafe { &*CURRENT.get() };
+            active.yielder.set(yielder);
+            active.entered.set(crate::clock::ticks());
+            // SAFETY: thunks of loaded modules, called as their contract says; see the caller's duty.
+            unsafe {
+                if let Some(start) = start {
+                    (start.thunk)(start.code, start.ctx, values);
+                }
+                (entry.thunk)(entry.code, entry.ctx, values);
+            }
+            Finish::Returned
+        });
+        Self { coroutine, yielder: ptr::null(), guard }
+    }
+
+    /// Runs the guest until it pauses or ends. The first time, also answers the counter reading just
+    /// before its first instruction.
+    pub(crate) fn resume(&mut self, core: *const Core) -> (CoroutineResult<Pause, Finish>, u64) {
+        let active = Active {
+            trap_handler: self.coroutine.trap_handler(),
+            yielder: Cell::new(self.yielder),
+            entered: Cell::new(0),
+            guard: self.guard.clone(),
+            core,
+        };
+        let outer = CURRENT.replace(&raw const active);
+        let result = self.coroutine.resume(());
+        CURRENT.set(outer);
+        self.yielder = active.yielder.get();
+        (result, active.entered.get())
+    }
+
+    /// Ends the fiber wherever it is and takes its stack back.
+    pub(crate) fn into_stack(self) -> GuestStack {
+        let mut coroutine = self.coroutine;
+        // SAFETY: nothing on a guest's stack needs dropping, see the head of this file.
+        unsafe { coroutine.force_reset() };
+        coroutine.into_stack()
+    }
+}
+
+/// The guest that runs on this thread, if one does. Safe in a signal handler.
+#[inline]
+pub(crate) fn current<'a>() -> Option<&'a Active> {
+    // SAFETY: non-null only during `Fiber::resume`, whose `Active` outlives everything that runs
+    // meanwhile on this thread.
+    unsafe { CURRENT.get().as_ref() }
+}
+
+/// Suspends the running guest, from a host function on its stack, until it is resumed.
+pub(crate) fn suspend(pause: Pause) {
+    let active = current().expect("a guest is running");
+    // SAFETY: set when the guest was entered; lives at the base of the stack this runs on.
+    unsafe { (*active.yielder.get()).suspend(pause) };
+}
+
+/// Suspends the running guest for good.
+pub(crate) fn leave(pause: Pause) -> ! {
+    suspend(pause);
+    // A guest that has ended is not resumed: `Sandbox` sees to it. Aborts, as it cannot unwind.
+    unreachable!("a guest that has left was resumed")
+}
+
+impl Active {
+    /// The guest's fault, if an access to `address` at `pc` in its code is one.
+    pub(crate) fn classify(&self, address: usize, pc: usize) -> Option<Finish> {
+        let kind = if self.guard.contains(&address) {
+            TrapKind::StackOverflow
+        } else if crate::instance::owns_address(self.core, address) {
+            TrapKind::MemoryOutOfBounds
+        } else {
+            return None;
+        };
+        Some(Finish::Faulted { kind, address, pc })
+    }
+
+    /// Registers that end the guest with `finish`.
+    ///
+    /// # Safety
+    /// The interrupted code runs on this guest's stack in guest code or in `arch::stack_exhausted`,
+    /// and the registers are put into the interrupted context.
+    pub(crate) unsafe fn end_with(&self, finish: Finish) -> corosensei::trap::TrapHandlerRegs {
+        // SAFETY: the caller's duty; nothing on the stack needs dropping.
+        unsafe { self.trap_handler.setup_trap_handler(move || finish) }
+    }
+}

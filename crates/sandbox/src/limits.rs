@@ -1,0 +1,64 @@
+//! Everything here that can grow, with its limit.
+
+use awsm_abi::WASM_PAGE_BYTES;
+
+/// The largest shared object that is loaded.
+pub const MODULE_FILE_MAX_BYTES: u64 = 1 << 30;
+
+/// Loaded modules at any one time: the fault handler looks through them without a lock.
+pub const MODULES_MAX: usize = 4096;
+
+/// Stack that a call from a guest into the host may count on.
+pub const HOST_CALL_STACK_BYTES: usize = 64 << 10;
+
+/// Inaccessible bytes below each guest stack.
+pub const STACK_GUARD_BYTES: usize = 64 << 10;
+
+/// The stack on which a worker thread's signals are handled.
+pub const SIGNAL_STACK_BYTES: usize = 64 << 10;
+
+/// What one instance of a program may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Linear memory, bytes. A module that declares more at its start is refused; growth beyond it
+    /// answers -1.
+    pub memory_bytes: u64,
+    /// Elements of each table.
+    pub table_elements: u64,
+    /// Native stack, bytes, of which [`HOST_CALL_STACK_BYTES`] are kept for calls into the host.
+    pub stack_bytes: usize,
+    /// Memory that an idle slot keeps from its last invocation, cleaned, so that the next one takes
+    /// no page fault. What is beyond goes back to the system.
+    pub keep_resident_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            memory_bytes: 256 << 20,
+            table_elements: 1 << 20,
+            stack_bytes: 1 << 20,
+            keep_resident_bytes: 2 << 20,
+        }
+    }
+}
+
+/// What one worker's pool may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolConfig {
+    /// Slots, in use or idle. In `guard` mode each reserves 8 GiB of address space.
+    pub max_slots: usize,
+    /// Idle stacks that are kept.
+    pub max_idle_stacks: usize,
+}
+
+impl Default for PoolConfig {
+    fn default() -> Self {
+        Self { max_slots: 4096, max_idle_stacks: 256 }
+    }
+}
+
+const _: () = {
+    assert!(STACK_GUARD_BYTES >= 4096 && SIGNAL_STACK_BYTES >= 16 << 10);
+    assert!(WASM_PAGE_BYTES.is_multiple_of(4096));
+};

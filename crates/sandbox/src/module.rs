@@ -1,0 +1,697 @@
+//! A loaded shared object: checked, mapped, its descriptor readable as Rust values.
+//!
+//! The file's headers are checked, its segments mapped as they are (code read and execute, the rest
+//! read only), and every table of the descriptor is checked once to lie inside. After that nothing is
+//! parsed: what the loader and the sandboxes read are slices of the mapping.
+//!
+//! Road not taken: `dlopen`. It costs about 22 us for a minimal object, takes a process-wide lock,
+//! would run constructors and bind symbols if the check before it were ever wrong, and looks the path
+//! up a second time after the check.
+
+use std::fmt;
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+use awsm_abi::context::Layout;
+use awsm_abi::cpu::{Arch, CpuFeatures};
+use awsm_abi::desc::{
+    ConstOp, DataDesc, ElemDesc, ElemItem, ExportDesc, ExternType, FuncDesc, GlobalDesc,
+    ImportDesc, ModuleDesc, Rel, RelSlice, TypeDesc, const_op, extern_kind, segment_mode, val_type,
+};
+use awsm_abi::{ABI_VERSION, DESC_SYMBOL, Isolation, MAGIC};
+
+use crate::elf;
+use crate::image::Image;
+use crate::limits::{MODULE_FILE_MAX_BYTES, MODULES_MAX};
+use crate::mapping::{Access, Mapping};
+use crate::registry;
+
+/// A module in memory, ready to be instantiated any number of times on any thread.
+pub struct Module {
+    mapping: Mapping,
+    desc: &'static ModuleDesc,
+    isolation: Isolation,
+    layout: Layout,
+    text: (usize, usize),
+    /// Process-wide numbers of `types`, in their order.
+    type_ids: Box<[u32]>,
+    /// What linear memory holds at the start; made when first needed.
+    image: OnceLock<Image>,
+    _text_entry: registry::TextEntry,
+}
+
+// SAFETY: the mapping is read-only and lives as long as the module; the rest is immutable.
+unsafe impl Send for Module {}
+// SAFETY: as above.
+unsafe impl Sync for Module {}
+
+/// Why a shared object was not loaded. Each message is one line and ends with what to do.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// The file could not be read or mapped.
+    Io(io::Error),
+    /// Not an ELF file, or a broken one.
+    NotElf,
+    /// For another processor architecture, named.
+    Architecture(String),
+    /// An object that would need more than mapping.
+    Shape(&'static str),
+    /// It refers to this symbol, which nothing will bind.
+    UndefinedSymbol(String),
+    /// A shared object, but not one that awsmc made.
+    NotOurs,
+    /// Made for this version of the contract.
+    AbiVersion(u32),
+    /// Compiled for processor features, listed, that this machine lacks.
+    CpuFeatures(String),
+    /// Compiled without isolation.
+    NoIsolation,
+    /// A table of the descriptor, named, is broken.
+    Descriptor(&'static str),
+    /// The file is larger than [`MODULE_FILE_MAX_BYTES`].
+    TooLarge(u64),
+    /// [`MODULES_MAX`] modules are loaded.
+    TooManyModules,
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io(error) => write!(f, "cannot be read: {error}"),
+            Self::NotElf => {
+                f.write_str("is not a shared object: compile the module with `awsm build`")
+            }
+            Self::Architecture(name) => write!(
+                f,
+                "is compiled for {name}, this machine is {}: compile it again with `awsm build`",
+                Arch::HOST.name()
+            ),
+            Self::Shape(what) => {
+                write!(f, "is not a module that awsmc made ({what}): compile it with `awsm build`")
+            }
+            Self::UndefinedSymbol(name) => write!(
+                f,
+                "is not a module that awsmc made (it refers to the undefined symbol `{name}`): \
+                 compile it with `awsm build`"
+            ),
+            Self::NotOurs => write!(
+                f,
+                "is not a module that awsmc made (it has no symbol `{DESC_SYMBOL}`): \
+                 compile it with `awsm build`"
+            ),
+            Self::AbiVersion(version) => write!(
+                f,
+                "has ABI version {version}, this runtime needs {ABI_VERSION}: \
+                 compile it again with `awsm build`"
+            ),
+            Self::CpuFeatures(names) => write!(
+                f,
+                "needs processor features that this machine lacks ({names}): \
+                 compile it again here, or with an older `--cpu`"
+            ),
+            Self::NoIsolation => f.write_str(
+                "is compiled with `--memory none`, which isolates nothing and is for measurements \
+                 only: compile it with `--memory guard` or `checked`",
+            ),
+            Self::Descriptor(table) => write!(
+                f,
+                "has a broken module descriptor ({table}): compile it again with `awsm build`"
+            ),
+            Self::TooLarge(bytes) => write!(
+                f,
+                "has {bytes} bytes, more than the limit of {MODULE_FILE_MAX_BYTES}: split the module"
+            ),
+            Self::TooManyModules => {
+                write!(f, "is one more than the limit of {MODULES_MAX} loaded modules")
+            }
+        }
+    }
+}
+
+impl std::error::Error for LoadError {}
+
+impl From<io::Error> for LoadError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// Index of a function in a module's index space, imports first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FuncIdx(pub u32);
+
+/// A function's parameters and results, as [`val_type`] codes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FuncType<'m> {
+    /// Parameter types.
+    pub params: &'m [u8],
+    /// Result types.
+    pub results: &'m [u8],
+}
+
+impl fmt::Display for FuncType<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = |codes: &[u8]| {
+            codes.iter().map(|code| val_type_name(*code)).collect::<Vec<_>>().join(" ")
+        };
+        write!(f, "[{}] -> [{}]", names(self.params), names(self.results))
+    }
+}
+
+/// The text format's name of a value type.
+#[must_use]
+pub fn val_type_name(code: u8) -> &'static str {
+    match code {
+        val_type::I32 => "i32",
+        val_type::I64 => "i64",
+        val_type::F32 => "f32",
+        val_type::F64 => "f64",
+        val_type::V128 => "v128",
+        val_type::FUNCREF => "funcref",
+        val_type::EXTERNREF => "externref",
+        _ => "unknown",
+    }
+}
+
+/// One thing that a module wants from outside.
+#[derive(Clone, Copy, Debug)]
+pub struct Import<'m> {
+    /// Module name.
+    pub module: &'m str,
+    /// Item name.
+    pub name: &'m str,
+    /// What it must be.
+    pub ty: &'m ExternType,
+}
+
+/// One thing that a module offers.
+#[derive(Clone, Copy, Debug)]
+pub struct Export<'m> {
+    /// Its name.
+    pub name: &'m str,
+    /// [`extern_kind`].
+    pub kind: u32,
+    /// Index in the index space of its kind.
+    pub index: u32,
+}
+
+impl Module {
+    /// Loads the shared object at `path`.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the file, see [`LoadError`]. Nothing of the file has run by then.
+    pub fn load(path: &Path) -> Result<Arc<Self>, LoadError> {
+        let file = File::open(path)?;
+        let file_bytes = file.metadata()?.len();
+        if file_bytes > MODULE_FILE_MAX_BYTES {
+            return Err(LoadError::TooLarge(file_bytes));
+        }
+        let mut head = [0; elf::HEADERS_BYTES];
+        let head_bytes = head.len().min(usize::try_from(file_bytes).unwrap_or(usize::MAX));
+        file.read_exact_at(&mut head[..head_bytes], 0)?;
+        let shape = elf::check_headers(&head[..head_bytes], file_bytes)?;
+        let mapping = map_segments(&file, &shape)?;
+        let readable = readable_prefix(&shape);
+        // SAFETY: `[0, readable)` of the mapping was just mapped readable without a gap, from a
+        // private file mapping that this module keeps.
+        let image: &'static [u8] = unsafe { std::slice::from_raw_parts(mapping.start(), readable) };
+        let desc_at = elf::check_dynamic(&shape, image, DESC_SYMBOL)?;
+        let desc = check_version(image, desc_at)?;
+        Self::new(mapping, image, desc, &shape)
+    }
+
+    /// Checks the descriptor's tables and takes the module into use.
+    fn new(
+        mapping: Mapping,
+        image: &'static [u8],
+        desc: &'static ModuleDesc,
+        shape: &elf::Shape,
+    ) -> Result<Arc<Self>, LoadError> {
+        let isolation = match Isolation::from_raw(desc.isolation) {
+            Some(Isolation::None) => return Err(LoadError::NoIsolation),
+            Some(isolation) => isolation,
+            None => return Err(LoadError::Descriptor("isolation mode")),
+        };
+        let missing = CpuFeatures(desc.cpu_features).missing_from(crate::arch::cpu_features());
+        if missing.0 != 0 {
+            let names = missing.names(Arch::HOST).collect::<Vec<_>>().join(", ");
+            return Err(LoadError::CpuFeatures(names));
+        }
+        let layout = Layout::of(&desc.counts).ok_or(LoadError::Descriptor("counts"))?;
+        let text = check_tables(&Tables { image, desc }, shape)?;
+        let text_entry =
+            registry::register_text(text.0..text.1).ok_or(LoadError::TooManyModules)?;
+        let mut module = Self {
+            mapping,
+            desc,
+            isolation,
+            layout,
+            text,
+            type_ids: Box::default(),
+            image: OnceLock::new(),
+            _text_entry: text_entry,
+        };
+        let id =
+            |ty: &TypeDesc| registry::type_id(module.slice(ty.params), module.slice(ty.results));
+        module.type_ids = module.types().iter().map(id).collect();
+        Ok(Arc::new(module))
+    }
+
+    /// Elements of a table that `check_tables` has looked at.
+    pub(crate) fn slice<T>(&self, table: RelSlice) -> &[T] {
+        if table.len == 0 {
+            return &[];
+        }
+        // SAFETY: `check_tables` has checked that the table lies inside the readable mapping, is
+        // aligned for its type, and every such type consists of plain integers.
+        unsafe {
+            let start = std::ptr::from_ref(self.desc).cast::<u8>().offset(table.start.0 as isize);
+            std::slice::from_raw_parts(start.cast(), table.len as usize)
+        }
+    }
+
+    fn str(&self, table: RelSlice) -> &str {
+        std::str::from_utf8(self.slice(table)).unwrap_or("?")
+    }
+
+    /// Native address of a place that the descriptor names.
+    pub(crate) fn address(&self, place: Rel) -> *const () {
+        std::ptr::from_ref(self.desc).cast::<u8>().wrapping_offset(place.0 as isize).cast()
+    }
+
+    /// How linear memory is isolated.
+    #[must_use]
+    pub fn isolation(&self) -> Isolation {
+        self.isolation
+    }
+
+    /// Bytes of native code.
+    #[must_use]
+    pub fn text_bytes(&self) -> usize {
+        self.text.1 - self.text.0
+    }
+
+    /// Bytes of address space that the loaded object takes.
+    #[must_use]
+    pub fn mapped_bytes(&self) -> usize {
+        self.mapping.bytes()
+    }
+
+    /// The compiler and its options, as the compiler wrote them down.
+    #[must_use]
+    pub fn compiler(&self) -> &str {
+        self.str(self.desc.compiler)
+    }
+
+    /// What the module wants, in order.
+    pub fn imports(&self) -> impl Iterator<Item = Import<'_>> {
+        self.import_descs().iter().map(|import| Import {
+            module: self.str(import.module),
+            name: self.str(import.name),
+            ty: &import.ty,
+        })
+    }
+
+    /// What the module offers.
+    pub fn exports(&self) -> impl Iterator<Item = Export<'_>> {
+        self.slice::<ExportDesc>(self.desc.exports).iter().map(|export| Export {
+            name: self.str(export.name),
+            kind: export.kind,
+            index: export.index,
+        })
+    }
+
+    /// The export of this name.
+    #[must_use]
+    pub fn export(&self, name: &str) -> Option<Export<'_>> {
+        self.exports().find(|export| export.name == name)
+    }
+
+    /// The function exported under this name.
+    #[must_use]
+    pub fn exported_func(&self, name: &str) -> Option<FuncIdx> {
+        let export = self.export(name)?;
+        (export.kind == u32::from(extern_kind::FUNC)).then_some(FuncIdx(export.index))
+    }
+
+    /// A function's type.
+    ///
+    /// # Panics
+    /// If the module has no such function.
+    #[must_use]
+    pub fn func_type(&self, func: FuncIdx) -> FuncType<'_> {
+        self.type_at(self.func_type_index(func))
+    }
+
+    /// An entry of the type section.
+    pub(crate) fn type_at(&self, index: u32) -> FuncType<'_> {
+        let ty = &self.types()[index as usize];
+        FuncType { params: self.slice(ty.params), results: self.slice(ty.results) }
+    }
+
+    /// A function's name, if the module tells.
+    #[must_use]
+    pub fn func_name(&self, func: FuncIdx) -> Option<&str> {
+        let own = func.0.checked_sub(self.imported_funcs())?;
+        let name = self.str(self.functions().get(own as usize)?.name);
+        (!name.is_empty()).then_some(name)
+    }
+
+    /// The function whose code lies at this native address.
+    #[must_use]
+    pub(crate) fn func_at(&self, pc: usize) -> Option<FuncIdx> {
+        if pc < self.text.0 || pc >= self.text.1 {
+            return None;
+        }
+        let starts = self.functions().iter().map(|func| self.address(func.code) as usize);
+        let (index, _) =
+            starts.enumerate().filter(|(_, at)| *at <= pc).max_by_key(|(_, at)| *at)?;
+        Some(FuncIdx(index as u32 + self.imported_funcs()))
+    }
+
+    pub(crate) fn func_type_index(&self, func: FuncIdx) -> u32 {
+        match func.0.checked_sub(self.imported_funcs()) {
+            Some(own) => self.functions()[own as usize].type_index,
+            None => {
+                self.imported(extern_kind::FUNC).nth(func.0 as usize).expect("an import").type_index
+            }
+        }
+    }
+
+    pub(crate) fn desc(&self) -> &ModuleDesc {
+        self.desc
+    }
+
+    pub(crate) fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    pub(crate) fn type_ids(&self) -> &[u32] {
+        &self.type_ids
+    }
+
+    pub(crate) fn types(&self) -> &[TypeDesc] {
+        self.slice(self.desc.types)
+    }
+
+    pub(crate) fn import_descs(&self) -> &[ImportDesc] {
+        self.slice(self.desc.imports)
+    }
+
+    /// The imports of one kind, in order.
+    pub(crate) fn imported(&self, kind: u8) -> impl Iterator<Item = &ExternType> {
+        self.import_descs().iter().map(|import| &import.ty).filter(move |ty| ty.kind == kind)
+    }
+
+    /// Functions that are imported.
+    pub(crate) fn imported_funcs(&self) -> u32 {
+        self.desc.counts.func_refs - self.escaping().len() as u32
+    }
+
+    pub(crate) fn functions(&self) -> &[FuncDesc] {
+        self.slice(self.desc.functions)
+    }
+
+    pub(crate) fn tables(&self) -> &[ExternType] {
+        self.slice(self.desc.tables)
+    }
+
+    pub(crate) fn memories(&self) -> &[ExternType] {
+        self.slice(self.desc.memories)
+    }
+
+    pub(crate) fn globals(&self) -> &[GlobalDesc] {
+        self.slice(self.desc.globals)
+    }
+
+    pub(crate) fn escaping(&self) -> &[u32] {
+        self.slice(self.desc.escaping)
+    }
+
+    pub(crate) fn elements(&self) -> &[ElemDesc] {
+        self.slice(self.desc.elements)
+    }
+
+    pub(crate) fn data(&self) -> &[DataDesc] {
+        self.slice(self.desc.data)
+    }
+
+    /// The function that runs at instantiation.
+    pub(crate) fn start(&self) -> Option<FuncIdx> {
+        (self.desc.start != u32::MAX).then_some(FuncIdx(self.desc.start))
+    }
+
+    /// What own linear memory 0 holds at the start.
+    pub(crate) fn image(&self) -> &Image {
+        self.image.get_or_init(|| Image::of(self))
+    }
+}
+
+impl fmt::Debug for Module {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Module").field("compiler", &self.compiler()).finish_non_exhaustive()
+    }
+}
+
+/// Maps the segments where the headers want them, relative to each other.
+fn map_segments(file: &File, shape: &elf::Shape) -> Result<Mapping, LoadError> {
+    let end = usize::try_from(shape.end).map_err(|_| LoadError::Shape("it is too large"))?;
+    let mapping = Mapping::reserve(end)?;
+    for segment in &shape.segments {
+        let bytes = (segment.addresses.end - segment.addresses.start) as usize;
+        let access = if segment.execute { Access::Execute } else { Access::Read };
+        let at = segment.addresses.start as usize;
+        mapping.map_file(at, bytes, file.as_raw_fd(), segment.file_offset, access)?;
+    }
+    Ok(mapping)
+}
+
+/// Bytes from address 0 on that are mapped without a gap.
+fn readable_prefix(shape: &elf::Shape) -> usize {
+    let mut end = 0;
+    for segment in &shape.segments {
+        if segment.addresses.start != end {
+            break;
+        }
+        end = segment.addresses.end;
+    }
+    end as usize
+}
+
+/// The descriptor at `at`, if it is of this version.
+fn check_version(image: &'static [u8], at: u64) -> Result<&'static ModuleDesc, LoadError> {
+    let at = usize::try_from(at).map_err(|_| LoadError::NotOurs)?;
+    let head = at.checked_add(16).and_then(|end| image.get(at..end)).ok_or(LoadError::NotOurs)?;
+    if head[..8] != MAGIC {
+        return Err(LoadError::NotOurs);
+    }
+    let number = |bytes: &[u8]| u32::from_le_bytes(bytes.try_into().expect("four bytes"));
+    let (version, desc_bytes) = (number(&head[8..12]), number(&head[12..16]));
+    if version != ABI_VERSION {
+        return Err(LoadError::AbiVersion(version));
+    }
+    let whole = at.checked_add(size_of::<ModuleDesc>()).is_some_and(|end| end <= image.len());
+    if desc_bytes as usize != size_of::<ModuleDesc>() || !whole || !at.is_multiple_of(16) {
+        return Err(LoadError::Descriptor("size"));
+    }
+    // SAFETY: the struct lies inside the image, is aligned (mappings start at a page), and consists
+    // of plain integers; the image lives as long as the module that will hold the reference.
+    let desc = unsafe { &*image.as_ptr().add(at).cast::<ModuleDesc>() };
+    if Arch::from_raw(desc.arch) != Some(Arch::HOST) {
+        return Err(LoadError::Descriptor("architecture"));
+    }
+    Ok(desc)
+}
+
+/// The descriptor's tables before they are trusted.
+struct Tables {
+    image: &'static [u8],
+    desc: &'static ModuleDesc,
+}
+
+impl Tables {
+    /// A table of `repr(C)` integers, if it lies inside the image.
+    fn get<T>(&self, table: RelSlice, name: &'static str) -> Result<&'static [T], LoadError> {
+        if table.len == 0 {
+            return Ok(&[]);
+        }
+        let origin = std::ptr::from_ref(self.desc) as usize - self.image.as_ptr() as usize;
+        let bytes = usize::try_from(table.len).ok().and_then(|len| len.checked_mul(size_of::<T>()));
+        let start = usize::try_from(table.start.0.wrapping_add(origin as i64)).ok();
+        let (Some(bytes), Some(start)) = (bytes, start) else {
+            return Err(LoadError::Descriptor(name));
+        };
+        let inside = start.checked_add(bytes).is_some_and(|end| end <= self.image.len());
+        if !inside || !start.is_multiple_of(align_of::<T>()) {
+            return Err(LoadError::Descriptor(name));
+        }
+        // SAFETY: the range lies inside the image and is aligned; `T` is one of the descriptor's
+        // types, all plain integers.
+        Ok(unsafe {
+            let start = self.image.as_ptr().add(start).cast();
+            std::slice::from_raw_parts(start, table.len as usize)
+        })
+    }
+
+    fn name(&self, table: RelSlice, of: &'static str) -> Result<(), LoadError> {
+        std::str::from_utf8(self.get(table, of)?).map_err(|_| LoadError::Descriptor(of))?;
+        Ok(())
+    }
+}
+
+/// Checks every table of the descriptor and every index in it; answers where the text lies.
+fn check_tables(tables: &Tables, shape: &elf::Shape) -> Result<(usize, usize), LoadError> {
+    let desc = tables.desc;
+    tables.name(desc.compiler, "compiler")?;
+    let text = check_text(tables, shape)?;
+    let types = tables.get::<TypeDesc>(desc.types, "types")?;
+    let in_text = |place: Rel| {
+        let at = std::ptr::from_ref(desc) as i64 + place.0;
+        (text.0 as i64..text.1 as i64).contains(&at)
+    };
+    for ty in types {
+        tables.get::<u8>(ty.params, "parameters")?;
+        tables.get::<u8>(ty.results, "results")?;
+        if ty.entry.0 != 0 && !in_text(ty.entry) {
+            return Err(LoadError::Descriptor("entry"));
+        }
+    }
+    let imports = tables.get::<ImportDesc>(desc.imports, "imports")?;
+    for import in imports {
+        tables.name(import.module, "import")?;
+        tables.name(import.name, "import")?;
+    }
+    let functions = tables.get::<FuncDesc>(desc.functions, "functions")?;
+    for func in functions {
+        tables.name(func.name, "function name")?;
+        if !in_text(func.code) {
+            return Err(LoadError::Descriptor("function"));
+        }
+    }
+    let func_types = functions.iter().map(|func| func.type_index);
+    let import_types = imports.iter().filter(|import| import.ty.kind == extern_kind::FUNC);
+    for index in func_types.chain(import_types.map(|import| import.ty.type_index)) {
+        if types.get(index as usize).is_none_or(|ty| ty.entry.0 == 0) {
+            return Err(LoadError::Descriptor("function type"));
+        }
+    }
+    check_items(tables, types.len(), functions.len())?;
+    Ok(text)
+}
+
+/// The text range: inside the executable segments.
+fn check_text(tables: &Tables, shape: &elf::Shape) -> Result<(usize, usize), LoadError> {
+    let origin = std::ptr::from_ref(tables.desc) as i64;
+    let base = tables.image.as_ptr() as u64;
+    let start = origin.wrapping_add(tables.desc.text.start.0).cast_unsigned();
+    let end = start.checked_add(tables.desc.text.len);
+    let executable = |end: u64| {
+        shape.segments.iter().filter(|segment| segment.execute).any(|segment| {
+            start >= base + segment.addresses.start && end <= base + segment.addresses.end
+        })
+    };
+    match end {
+        Some(end) if tables.desc.text.len > 0 && executable(end) => {
+            Ok((start as usize, end as usize))
+        }
+        // A module without functions.
+        _ if tables.desc.functions.len == 0 && tables.desc.text.len == 0 => Ok((0, 0)),
+        _ => Err(LoadError::Descriptor("text")),
+    }
+}
+
+/// Everything that is neither type nor code, and that the counts say the same.
+fn check_items(tables: &Tables, types: usize, functions: usize) -> Result<(), LoadError> {
+    let desc = tables.desc;
+    let imports = tables.get::<ImportDesc>(desc.imports, "imports")?;
+    let imported = |kind| imports.iter().filter(|import| import.ty.kind == kind).count();
+    let (imported_funcs, imported_globals) =
+        (imported(extern_kind::FUNC), imported(extern_kind::GLOBAL));
+    let own_tables = tables.get::<ExternType>(desc.tables, "tables")?.len();
+    let own_memories = tables.get::<ExternType>(desc.memories, "memories")?.len();
+    let globals = tables.get::<GlobalDesc>(desc.globals, "globals")?;
+    let escaping = tables.get::<u32>(desc.escaping, "escaping functions")?;
+    let exports = tables.get::<ExportDesc>(desc.exports, "exports")?;
+    let elements = tables.get::<ElemDesc>(desc.elements, "element segments")?;
+    let data = tables.get::<DataDesc>(desc.data, "data segments")?;
+
+    let counts = &desc.counts;
+    let said = [
+        (counts.types, types),
+        (counts.imported_globals, imported_globals),
+        (counts.own_globals, globals.len()),
+        (counts.imported_tables, imported(extern_kind::TABLE)),
+        (counts.own_tables, own_tables),
+        (counts.imported_memories, imported(extern_kind::MEMORY)),
+        (counts.own_memories, own_memories),
+        (counts.func_refs, imported_funcs + escaping.len()),
+    ];
+    if said.iter().any(|(said, counted)| *said as usize != *counted) {
+        return Err(LoadError::Descriptor("counts"));
+    }
+    if counts.imported_memories as usize + own_memories > 1 {
+        return Err(LoadError::Descriptor("more than one memory"));
+    }
+    let all_funcs = imported_funcs + functions;
+    let all_globals = imported_globals + globals.len();
+    let all_tables = counts.imported_tables as usize + own_tables;
+    let own = |func: u32| (imported_funcs..all_funcs).contains(&(func as usize));
+    if !escaping.iter().all(|func| own(*func))
+        || !(desc.start == u32::MAX || (desc.start as usize) < all_funcs)
+    {
+        return Err(LoadError::Descriptor("function index"));
+    }
+    let limit = |kind: u32| match u8::try_from(kind) {
+        Ok(extern_kind::FUNC) => all_funcs,
+        Ok(extern_kind::TABLE) => all_tables,
+        Ok(extern_kind::MEMORY) => counts.imported_memories as usize + own_memories,
+        Ok(extern_kind::GLOBAL) => all_globals,
+        _ => 0,
+    };
+    for export in exports {
+        tables.name(export.name, "export")?;
+        if export.index as usize >= limit(export.kind) {
+            return Err(LoadError::Descriptor("export"));
+        }
+    }
+    let op_is_good = |op: u32, index: u32| match op {
+        const_op::GLOBAL_GET => (index as usize) < all_globals,
+        const_op::REF_FUNC => index < counts.func_refs,
+        op => op <= const_op::I64_MUL,
+    };
+    let expression = |table: RelSlice| {
+        let ops = tables.get::<ConstOp>(table, "constant expression")?;
+        let good = ops.iter().all(|op| op_is_good(op.op, op.index));
+        if good { Ok(()) } else { Err(LoadError::Descriptor("constant expression")) }
+    };
+    for global in globals {
+        expression(global.init)?;
+    }
+    for segment in elements {
+        let items = tables.get::<ElemItem>(segment.items, "element segment")?;
+        if !items.iter().all(|item| op_is_good(item.op, item.index)) {
+            return Err(LoadError::Descriptor("element segment"));
+        }
+        if segment.mode == segment_mode::ACTIVE {
+            expression(segment.offset)?;
+            if segment.table as usize >= all_tables {
+                return Err(LoadError::Descriptor("element segment"));
+            }
+        }
+    }
+    for segment in data {
+        tables.get::<u8>(segment.bytes, "data segment")?;
+        if segment.mode == segment_mode::ACTIVE {
+            expression(segment.offset)?;
+            if segment.memory as usize >= limit(u32::from(extern_kind::MEMORY)) {
+                return Err(LoadError::Descriptor("data segment"));
+            }
+        }
+    }
+    Ok(())
+}

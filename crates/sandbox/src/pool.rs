@@ -1,0 +1,174 @@
+//! Warm slots and stacks of one worker.
+//!
+//! A slot stays bound to its program: its context is written once, its memory is already what the
+//! module says. Starting is taking a slot and a stack and switching to it: no system call, no page
+//! fault, no allocation. What an invocation leaves behind is cleaned when the slot is given back,
+//! after its answer has left.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use crate::clock;
+use crate::instance::{Core, StartError};
+use crate::limits::PoolConfig;
+use crate::link::Program;
+use crate::module::FuncIdx;
+use crate::sandbox::{Inner, Sandbox, State};
+use crate::stack::GuestStack;
+
+/// The slots and stacks of one thread.
+pub struct Pool<T> {
+    config: PoolConfig,
+    /// Idle slots by the program's number.
+    idle: Vec<Vec<Box<Inner<T>>>>,
+    /// Idle stacks, the most recently used last.
+    stacks: Vec<GuestStack>,
+    /// Slots that exist, idle or in use.
+    slots: usize,
+    live: usize,
+    /// Sandboxes refer to the thread's signal stack.
+    not_send: PhantomData<*mut ()>,
+}
+
+/// What a pool holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolStats {
+    /// Slots, idle and live.
+    pub slots: usize,
+    /// Slots ready for their next invocation.
+    pub idle: usize,
+    /// Invocations that have been started and not recycled.
+    pub live: usize,
+    /// Idle stacks.
+    pub idle_stacks: usize,
+}
+
+impl<T: 'static> Pool<T> {
+    /// An empty pool for this thread, which is made fit to run guests.
+    ///
+    /// # Panics
+    /// If the system gives no memory for a signal stack.
+    #[must_use]
+    pub fn new(config: PoolConfig) -> Self {
+        crate::signal::prepare_thread().expect("memory for a signal stack");
+        clock::calibrate();
+        Self {
+            config,
+            idle: Vec::new(),
+            stacks: Vec::with_capacity(config.max_idle_stacks),
+            slots: 0,
+            live: 0,
+            not_send: PhantomData,
+        }
+    }
+
+    /// Makes sure that `slots` warm slots of `program`, and as many stacks, are idle.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn prepare(&mut self, program: &Arc<Program<T>>, slots: usize) -> Result<(), StartError> {
+        while self.idle_slots(program).len() < slots {
+            let inner = self.new_slot(program)?;
+            self.idle_slots(program).push(inner);
+        }
+        let stacks = slots.min(self.config.max_idle_stacks);
+        while self.stacks.len() < stacks {
+            self.stacks.push(GuestStack::new(program.limits().stack_bytes)?);
+        }
+        Ok(())
+    }
+
+    /// Starts an invocation of `entry`, a function without parameters and results. It runs when
+    /// resumed.
+    ///
+    /// # Errors
+    /// When there is no slot and none can be made; `data` comes back.
+    ///
+    /// # Panics
+    /// If `entry` is not such a function of the module.
+    #[inline]
+    pub fn start(
+        &mut self,
+        program: &Arc<Program<T>>,
+        entry: FuncIdx,
+        data: T,
+    ) -> Result<Sandbox<T>, (StartError, T)> {
+        let now = clock::ticks();
+        let ty = program.module().func_type(entry);
+        assert!(ty.params.is_empty() && ty.results.is_empty(), "an entry of type [] -> []");
+        let warm = self.idle_slots(program).pop().map_or_else(|| self.new_slot(program), Ok);
+        let stack_bytes = program.limits().stack_bytes;
+        let stack = self.stacks.pop().map_or_else(|| GuestStack::new(stack_bytes), Ok);
+        let (mut inner, stack) = match (warm, stack) {
+            (Ok(inner), Ok(stack)) => (inner, stack),
+            (Err(error), _) => return Err((error, data)),
+            (Ok(inner), Err(error)) => {
+                self.idle_slots(program).push(inner);
+                return Err((error.into(), data));
+            }
+        };
+        let entry = inner.core().entry(entry);
+        inner.begin(entry, stack, data, now);
+        self.live += 1;
+        Ok(Sandbox { inner })
+    }
+
+    /// Takes a sandbox back in any state: one that has not ended is killed. Its memory is cleaned
+    /// here, so call this after its answer has left.
+    pub fn recycle(&mut self, sandbox: Sandbox<T>) {
+        let mut inner = sandbox.inner;
+        let trapped = inner.state_is(State::Trapped);
+        self.live -= 1;
+        if let Some(stack) = inner.end() {
+            let kept = self.stacks.len() < self.config.max_idle_stacks;
+            // A guest that overflowed its stack has touched all of it.
+            if kept && (!trapped || stack.discard().is_ok()) {
+                self.stacks.push(stack);
+            }
+        }
+        match inner.core().reset() {
+            Ok(()) => {
+                let program = inner.program().id();
+                self.idle[program].push(inner);
+            }
+            // A slot that cannot be cleaned is not used again.
+            Err(_) => self.slots -= 1,
+        }
+    }
+
+    /// What the pool holds.
+    #[must_use]
+    pub fn stats(&self) -> PoolStats {
+        PoolStats {
+            slots: self.slots,
+            idle: self.idle.iter().map(Vec::len).sum(),
+            live: self.live,
+            idle_stacks: self.stacks.len(),
+        }
+    }
+
+    fn idle_slots(&mut self, program: &Arc<Program<T>>) -> &mut Vec<Box<Inner<T>>> {
+        if self.idle.len() <= program.id() {
+            self.idle.resize_with(program.id() + 1, Vec::new);
+        }
+        &mut self.idle[program.id()]
+    }
+
+    /// A slot that was not there before, in place of another program's idle one if need be.
+    #[cold]
+    fn new_slot(&mut self, program: &Arc<Program<T>>) -> Result<Box<Inner<T>>, StartError> {
+        if self.slots >= self.config.max_slots {
+            let longest = self.idle.iter_mut().max_by_key(|idle| idle.len());
+            let Some(evicted) = longest.and_then(Vec::pop) else {
+                return Err(StartError::NoSlot(self.slots));
+            };
+            drop(evicted);
+            self.slots -= 1;
+        }
+        // SAFETY: the program's bindings are functions of the types that its imports name, and live
+        // as long as the process.
+        let core = unsafe { Core::new(program.module(), program.bindings(), program.limits())? };
+        self.slots += 1;
+        Ok(Inner::new(core, Arc::clone(program)))
+    }
+}

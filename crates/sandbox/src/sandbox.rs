@@ -1,0 +1,237 @@
+//! One invocation: its life cycle, from a warm slot to its end.
+//!
+//! ```text
+//!   Fresh -> Running -> Blocked -> Running -> ... -> Done | Trapped
+//!     \________________________\___________________-> Killed, when recycled before its end
+//! ```
+
+use std::sync::Arc;
+
+use corosensei::CoroutineResult;
+
+use crate::clock;
+use crate::fiber::{Entry, Fiber, Finish, Pause};
+use crate::instance::Core;
+use crate::link::Program;
+use crate::trap::Trap;
+
+/// What a blocked sandbox waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Wait {
+    /// A time on the monotonic clock, see [`clock::monotonic_ns`].
+    Until {
+        /// Nanoseconds.
+        monotonic_ns: u64,
+    },
+    /// Nothing but its next turn.
+    Yield,
+}
+
+/// Why a sandbox gave the core back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Stop {
+    /// Its entry function returned: it is done.
+    Returned,
+    /// It ended itself with this code: it is done.
+    Exited(i32),
+    /// It waits; resume it when that is over.
+    Blocked(Wait),
+    /// Its time was up; resume it when it is its turn again.
+    Preempted,
+    /// It faulted: it is done.
+    Trapped(Trap),
+}
+
+/// Where in its life an invocation is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Has not run; may be resumed.
+    Fresh,
+    /// Runs; nothing else can see it.
+    Running,
+    /// Waits for something; may be resumed.
+    Blocked,
+    /// Has more to do; may be resumed.
+    Preempted,
+    /// Has ended by returning or exiting.
+    Done,
+    /// Has ended by a fault.
+    Trapped,
+}
+
+impl State {
+    /// May it be resumed?
+    #[must_use]
+    pub fn can_run(self) -> bool {
+        matches!(self, Self::Fresh | Self::Blocked | Self::Preempted)
+    }
+}
+
+/// Counter readings, see [`clock`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Timing {
+    /// When the pool was asked for the sandbox.
+    pub start_ticks: u64,
+    /// Just before the first guest instruction; 0 before that.
+    pub entered_ticks: u64,
+    /// Spent running so far.
+    pub run_ticks: u64,
+}
+
+/// One invocation of a program: its memory, its stack, its state.
+///
+/// Handed out by [`crate::Pool::start`] and to be given back to [`crate::Pool::recycle`]; dropping it
+/// instead releases everything, but keeps nothing warm.
+pub struct Sandbox<T> {
+    pub(crate) inner: Box<Inner<T>>,
+}
+
+/// A slot bound to a program and, while an invocation lives in it, that invocation. Boxed once and
+/// reused, so that a start allocates nothing.
+pub(crate) struct Inner<T> {
+    /// From `Box::into_raw`; freed in `drop`.
+    core: *mut Core,
+    program: Arc<Program<T>>,
+    fiber: Option<Fiber>,
+    data: Option<T>,
+    state: State,
+    timing: Timing,
+}
+
+impl<T> Inner<T> {
+    pub(crate) fn new(core: Box<Core>, program: Arc<Program<T>>) -> Box<Self> {
+        Box::new(Self {
+            core: Box::into_raw(core),
+            program,
+            fiber: None,
+            data: None,
+            state: State::Done,
+            timing: Timing::default(),
+        })
+    }
+
+    pub(crate) fn program(&self) -> &Arc<Program<T>> {
+        &self.program
+    }
+
+    /// The instance's record. No guest runs in it while the caller has the reference.
+    pub(crate) fn core(&mut self) -> &mut Core {
+        // SAFETY: from Box::into_raw and alive until drop; compiled code refers to it only while it
+        // runs, which is inside `resume`.
+        unsafe { &mut *self.core }
+    }
+
+    pub(crate) fn state_is(&self, state: State) -> bool {
+        self.state == state
+    }
+
+    /// Begins an invocation. `self` is boxed and stays where it is until `end`.
+    #[inline]
+    pub(crate) fn begin(
+        &mut self,
+        entry: Entry,
+        stack: crate::stack::GuestStack,
+        data: T,
+        now: u64,
+    ) {
+        debug_assert!(self.fiber.is_none(), "one invocation at a time");
+        let data = std::ptr::from_mut(self.data.insert(data)).cast();
+        let start = self.program.module().start();
+        let limit = stack.host_call_limit();
+        let core = self.core();
+        core.data = data;
+        core.set_stack_limit(limit);
+        let start = start.map(|start| core.entry(start));
+        // SAFETY: the entries are of this instance, whose program keeps the module loaded; functions
+        // without parameters and results do not use `values`.
+        self.fiber = Some(unsafe { Fiber::new(stack, start, entry, std::ptr::null_mut()) });
+        self.state = State::Fresh;
+        self.timing = Timing { start_ticks: now, ..Timing::default() };
+    }
+
+    /// Ends the invocation, whatever its state: its stack, and what is left of its data.
+    pub(crate) fn end(&mut self) -> Option<crate::stack::GuestStack> {
+        self.data = None;
+        self.state = State::Done;
+        self.fiber.take().map(Fiber::into_stack)
+    }
+}
+
+impl<T> Drop for Inner<T> {
+    fn drop(&mut self) {
+        drop(self.end());
+        // SAFETY: from Box::into_raw in `new`; the fiber that could run in it is gone.
+        drop(unsafe { Box::from_raw(self.core) });
+    }
+}
+
+impl<T> Sandbox<T> {
+    /// Runs the guest until it stops.
+    ///
+    /// # Panics
+    /// If it has ended before.
+    #[inline]
+    pub fn resume(&mut self) -> Stop {
+        let inner = &mut *self.inner;
+        assert!(inner.state.can_run(), "a sandbox that has ended was resumed");
+        let fiber = inner.fiber.as_mut().expect("a sandbox that can run has a fiber");
+        inner.state = State::Running;
+        let before = clock::ticks();
+        let (result, entered) = fiber.resume(inner.core);
+        inner.timing.run_ticks += clock::ticks().wrapping_sub(before);
+        if inner.timing.entered_ticks == 0 {
+            inner.timing.entered_ticks = entered;
+        }
+        let (state, stop) = match result {
+            CoroutineResult::Yield(Pause::Blocked(wait)) => (State::Blocked, Stop::Blocked(wait)),
+            CoroutineResult::Yield(Pause::Exited(code)) => (State::Done, Stop::Exited(code)),
+            CoroutineResult::Yield(Pause::Trapped(kind)) => {
+                (State::Trapped, Stop::Trapped(kind.into()))
+            }
+            CoroutineResult::Return(Finish::Returned) => (State::Done, Stop::Returned),
+            CoroutineResult::Return(Finish::Faulted { kind, address, pc }) => {
+                let trap = inner.core().describe_fault(kind, address, pc);
+                (State::Trapped, Stop::Trapped(trap))
+            }
+        };
+        inner.state = state;
+        stop
+    }
+
+    /// Where in its life it is.
+    #[must_use]
+    pub fn state(&self) -> State {
+        self.inner.state
+    }
+
+    /// What it was started with.
+    ///
+    /// # Panics
+    /// Never: a sandbox has its data as long as it can be named.
+    #[must_use]
+    pub fn data(&self) -> &T {
+        self.inner.data.as_ref().expect("a sandbox has data")
+    }
+
+    /// What it was started with, to change or take from.
+    ///
+    /// # Panics
+    /// Never, as [`Self::data`].
+    pub fn data_mut(&mut self) -> &mut T {
+        self.inner.data.as_mut().expect("a sandbox has data")
+    }
+
+    /// The program it runs.
+    #[must_use]
+    pub fn program(&self) -> &Arc<Program<T>> {
+        &self.inner.program
+    }
+
+    /// When it started and how long it ran.
+    #[must_use]
+    pub fn timing(&self) -> Timing {
+        self.inner.timing
+    }
+}
