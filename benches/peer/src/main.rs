@@ -1,2 +1,62 @@
-//! x
-fn main(){}
+//! `awsm-bench`: aWsm measured beside its peers, in one process and one run.
+//!
+//! Each subcommand is one benchmark. It prints a table for people (or JSON with `--format json`) and
+//! writes the same figures to `target/bench/NAME.json`; [`report`] fixes that form, and [`machine`]
+//! the description of the machine that goes with every figure. Absolute times drift from machine to
+//! machine, so each benchmark runs the peer in alternation with ours and reports ratios.
+#![deny(unsafe_code)] // one exception: loading what Wasmtime compiled, in `startup/peer.rs`
+
+mod guests;
+mod machine;
+mod report;
+mod scratch;
+mod stats;
+
+mod http;
+mod startup;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(
+    name = "awsm-bench",
+    version,
+    about = "aWsm measured beside its peers",
+    max_term_width = 100
+)]
+struct Cli {
+    #[command(subcommand)]
+    benchmark: Benchmark,
+}
+
+#[derive(Subcommand)]
+enum Benchmark {
+    /// Start-up, full cycle, cold start and memory of a sandbox, beside Wasmtime's
+    Startup(startup::Options),
+    /// HTTP throughput and latency with a fresh sandbox per request, beside a bare hyper server
+    Http(http::Options),
+    /// The bare hyper server of `http` (what `http` starts as a child process)
+    #[command(hide = true)]
+    BareServer(http::bare::Options),
+    /// Memory of live sandboxes (what `startup` starts as a child process)
+    #[command(hide = true)]
+    Footprint(startup::footprint::Options),
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().benchmark {
+        Benchmark::Startup(options) => startup::run(&options),
+        Benchmark::Http(options) => http::run(&options),
+        Benchmark::BareServer(options) => http::bare::run(&options),
+        Benchmark::Footprint(options) => startup::footprint::run(&options),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("awsm-bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

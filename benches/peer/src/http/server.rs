@@ -1,0 +1,113 @@
+//! The servers under test, as child processes.
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+
+/// How long a server may take to start: the node compiles its functions first.
+const START_LIMIT: Duration = Duration::from_secs(60);
+
+/// A running server; killed with its value.
+pub(super) struct Server {
+    pub(super) address: SocketAddr,
+    child: Child,
+}
+
+impl Server {
+    /// Starts `command`, which inherits this thread's core, and waits for its `Serving http://...`.
+    pub(super) fn start(mut command: Command, log: &Path) -> Result<Self> {
+        let name = command.get_program().to_string_lossy().into_owned();
+        let file = File::create(log).with_context(|| format!("cannot create {}", log.display()))?;
+        command.stdout(file.try_clone()?).stderr(file).stdin(std::process::Stdio::null());
+        let child = command.spawn().with_context(|| format!("cannot start {name}"))?;
+        let mut server = Self { address: SocketAddr::from(([127, 0, 0, 1], 0)), child };
+        let begin = Instant::now();
+        loop {
+            let said = fs::read_to_string(log).unwrap_or_default();
+            if let Some(address) = announced(&said) {
+                server.address = address;
+                return Ok(server);
+            }
+            if let Some(status) = server.child.try_wait()? {
+                bail!("{name} ended at once ({status}):\n{}", said.trim());
+            }
+            ensure!(begin.elapsed() < START_LIMIT, "{name} does not say where it serves:\n{said}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    pub(super) fn url(&self) -> String {
+        format!("http://{}/", self.address)
+    }
+
+    /// Processor time that it has used so far.
+    /// Source: proc_pid_stat(5), fields 14 and 15, counted from after the name's parenthesis.
+    pub(super) fn cpu_seconds(&self) -> Result<f64> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+        let after = stat.rsplit_once(") ").context("/proc/PID/stat has another form")?.1;
+        let ticks = after.split_whitespace().skip(11).take(2).map(str::parse::<u64>);
+        let ticks = ticks.sum::<Result<u64, _>>()?;
+        Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+    }
+
+    /// One answer, whole.
+    pub(super) fn probe(&self) -> Result<Answer> {
+        let mut stream = TcpStream::connect(self.address)?;
+        stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text)?;
+        let (head, body) = text.split_once("\r\n\r\n").context("an answer without an end")?;
+        let mut lines = head.lines();
+        let status = lines.next().unwrap_or_default();
+        ensure!(status.starts_with("HTTP/1.1 200 "), "{} answered: {text}", self.url());
+        // What hyper itself adds to every answer, or to this last one of its connection.
+        let added = ["connection", "content-length", "date"];
+        let ours = |line: &&str| {
+            let name = line.split(':').next().unwrap_or_default();
+            !added.iter().any(|known| known.eq_ignore_ascii_case(name))
+        };
+        let headers = lines.filter(ours).map(str::to_owned).collect();
+        Ok(Answer { headers, body: body.to_owned(), bytes: text.len() })
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What a server answers.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) headers: Vec<String>,
+    pub(super) body: String,
+    pub(super) bytes: usize,
+}
+
+/// The address in the first `Serving http://ADDRESS`, once its line is complete.
+fn announced(said: &str) -> Option<SocketAddr> {
+    let (_, after) = said.split_once("Serving http://")?;
+    let end = after.find(|c: char| c.is_whitespace() || c == '/')?;
+    after[..end].parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_address_is_read_when_it_is_complete() {
+        let address = Some(SocketAddr::from(([127, 0, 0, 1], 8080)));
+        assert_eq!(announced("x\nServing http://127.0.0.1:8080\n"), address);
+        assert_eq!(announced("Serving http://127.0.0.1:8080/ on 1 worker\n"), address);
+        assert_eq!(announced("Serving http://127.0.0.1:80"), None);
+    }
+}

@@ -1,0 +1,459 @@
+//! `startup`: what one sandbox costs, the counterpart of the paper's Table I.
+//!
+//! For each of its eight functions, in microseconds:
+//!
+//! ```text
+//!   start          first guest instruction        end                    recycled
+//!     |-- startup --------|------- run ------------|------ recycle --------|
+//!     |------------------------------- cycle -----------------------------|
+//! ```
+//!
+//! *Startup* is the paper's interval: create the sandbox, its stack and its linear memory, populate
+//! it, up to its first instruction; no HTTP. *Recycle* makes everything ready for the next sandbox.
+//! *Cold* goes from an object file that the process has never loaded (the file itself is in the
+//! kernel's page cache) to the first instruction.
+//!
+//! Ours is measured on the warm path (a pool with ready slots) and unpooled (every sandbox maps its
+//! memory and stack anew). Wasmtime runs the same bytes in the same process ([`peer`]). All cases
+//! take turns in short blocks on one pinned core, so that whatever disturbs the machine disturbs all.
+
+pub(crate) mod footprint;
+mod ours;
+mod peer;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use awsm_sandbox::clock;
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::guests::{self, GUESTS, Paper, Prepared};
+use crate::machine::{self, Machine};
+use crate::report::{Format, Report, Table, figure};
+use crate::scratch::Scratch;
+use crate::stats::{Summary, tidy};
+use footprint::{Footprint, Runtime};
+use ours::Ours;
+use peer::Peer;
+
+/// Flags of `awsm-bench startup`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// Sandboxes started per function and case
+    #[arg(long, value_name = "N", default_value_t = 2000, value_parser = clap::value_parser!(u64).range(1000..))]
+    iterations: u64,
+    /// Cold starts per function and runtime
+    #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u64).range(20..))]
+    cold_iterations: u64,
+    /// Sandboxes alive at once while memory is counted
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u64).range(8..=900))]
+    live: u64,
+    /// What to print
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    format: Format,
+    /// Where the functions lie, as NAME.wasm
+    #[arg(long, value_name = "DIR", default_value = "target/guests")]
+    guests: PathBuf,
+    /// Only this function (may be repeated)
+    #[arg(long, value_name = "NAME")]
+    only: Vec<String>,
+    /// The core to run on; the last one unless given
+    #[arg(long, value_name = "CORE")]
+    core: Option<usize>,
+    /// Where the JSON form goes
+    #[arg(long, value_name = "FILE", default_value = "target/bench/startup.json")]
+    out: PathBuf,
+}
+
+/// Runs the benchmark.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let awsmc = machine::program("awsmc", "AWSMC_BIN")?;
+    let mut report = Report::new("startup", Machine::read(&awsmc));
+    machine::pin(options.core.unwrap_or(report.machine.cores - 1))?;
+    let scratch = Scratch::new()?;
+    let mut rows = Vec::new();
+    for guest in &GUESTS {
+        if options.only.is_empty() || options.only.iter().any(|name| name == guest.name) {
+            let prepared = guests::prepare(guest, &options.guests, scratch.path())?;
+            // Leaked: every state that reads the input may then hold a plain reference.
+            let prepared: &'static Prepared = Box::leak(Box::new(prepared));
+            rows.push(measure(options, prepared, &awsmc, scratch.path())?);
+        }
+    }
+    ensure!(!rows.is_empty(), "no function of that name among the eight");
+    rows.iter().for_each(|row| report.row(row));
+    summarise(&mut report, &rows);
+    report.publish(&options.out, options.format, &tables(&rows))
+}
+
+/// The moments of one sandbox's life, in ticks.
+#[derive(Clone, Copy, Debug)]
+struct Lap {
+    start: u64,
+    first: u64,
+    end: u64,
+    recycled: u64,
+}
+
+/// Laps of one case, in microseconds.
+#[derive(Debug, Default)]
+struct Laps {
+    startup: Vec<f64>,
+    run: Vec<f64>,
+    recycle: Vec<f64>,
+    cycle: Vec<f64>,
+}
+
+impl Laps {
+    fn push(&mut self, lap: Lap) {
+        self.startup.push(us(lap.first - lap.start));
+        self.run.push(us(lap.end - lap.first));
+        self.recycle.push(us(lap.recycled - lap.end));
+        self.cycle.push(us(lap.recycled - lap.start));
+    }
+
+    fn figures(mut self) -> Figures {
+        Figures {
+            startup_us: Summary::of(&mut self.startup),
+            run_us: Summary::of(&mut self.run),
+            recycle_us: Summary::of(&mut self.recycle),
+            cycle_us: Summary::of(&mut self.cycle),
+        }
+    }
+}
+
+fn us(ticks: u64) -> f64 {
+    ticks as f64 * clock::ns_per_tick() / 1000.0
+}
+
+/// What is reported of one case.
+#[derive(Clone, Copy, Debug, Serialize)]
+struct Figures {
+    startup_us: Summary,
+    run_us: Summary,
+    recycle_us: Summary,
+    cycle_us: Summary,
+}
+
+/// Something that makes a lap each time it is called.
+struct Case<'a> {
+    name: &'static str,
+    lap: Box<dyn FnMut() -> Lap + 'a>,
+    laps: Laps,
+}
+
+impl<'a> Case<'a> {
+    fn new(name: &'static str, lap: impl FnMut() -> Lap + 'a) -> Self {
+        Self { name, lap: Box::new(lap), laps: Laps::default() }
+    }
+}
+
+/// Laps of one case before the next one's turn.
+const BLOCK: u64 = 100;
+/// Laps at the head of each block that are not counted: caches full of the previous case.
+const UNCOUNTED: u64 = 10;
+
+/// Lets the cases take turns until each has its laps.
+fn take_turns(mut cases: Vec<Case<'_>>, iterations: u64) -> Vec<(&'static str, Figures)> {
+    let mut left = iterations;
+    while left > 0 {
+        let block = left.min(BLOCK);
+        for case in &mut cases {
+            for _ in 0..UNCOUNTED {
+                (case.lap)();
+            }
+            for _ in 0..block {
+                let lap = (case.lap)();
+                case.laps.push(lap);
+            }
+        }
+        left -= block;
+    }
+    cases.into_iter().map(|case| (case.name, case.laps.figures())).collect()
+}
+
+/// All about one function.
+#[derive(Debug, Serialize)]
+struct Row {
+    guest: &'static str,
+    input_bytes: usize,
+    /// The warm path.
+    #[serde(flatten)]
+    pooled: Figures,
+    unpooled: Figures,
+    cold_us: Summary,
+    object_bytes: u64,
+    memory: Memory,
+    wasmtime: PeerRow,
+    /// Start-up, ours to the best of Wasmtime's pooled configurations.
+    ratio_p50: f64,
+    ratio_p95: f64,
+    /// Average over all laps, so that work put off to every n-th lap counts.
+    cycle_ratio: f64,
+    unpooled_ratio_p95: f64,
+    cold_ratio_p50: f64,
+    cold_ratio_p95: f64,
+    memory_ratio: f64,
+    paper: Paper,
+}
+
+#[derive(Debug, Serialize)]
+struct PeerRow {
+    /// Of the pooled configurations, the one with the lowest p95 of start-up.
+    best_startup: &'static str,
+    startup_us: Summary,
+    /// The one with the lowest average cycle.
+    best_cycle: &'static str,
+    cycle_us: Summary,
+    run_us: Summary,
+    cold_us: Summary,
+    object_bytes: u64,
+    memory: Memory,
+    on_demand: Figures,
+    pooled_variants: Map<String, Value>,
+}
+
+/// Per live sandbox: stopped at its first instruction, and after its last one, when it has touched
+/// all that it touches.
+#[derive(Clone, Copy, Debug, Serialize)]
+struct Memory {
+    started: Footprint,
+    finished: Footprint,
+}
+
+fn measure(
+    options: &Options,
+    prepared: &'static Prepared,
+    awsmc: &Path,
+    scratch: &Path,
+) -> Result<Row> {
+    let name = prepared.guest.name;
+    eprintln!("{name} ...");
+    let object = ours::compile(awsmc, prepared, scratch)?;
+    let ours = Ours::new(&object, prepared)?;
+    let mut pool = ours.warm_pool(1)?;
+    let variants = || peer::VARIANTS.into_iter().chain([peer::ON_DEMAND]);
+    let peers = variants()
+        .map(|variant| Peer::new(variant, prepared, scratch, peer::LAP_SLOTS))
+        .collect::<Result<Vec<_>>>()?;
+    for peer in &peers {
+        ensure!(peer.output() == ours.output(&mut pool), "{name} answers differ between runtimes");
+    }
+
+    let mut cases = vec![
+        Case::new("awsm", || ours.lap(&mut pool)),
+        Case::new("awsm_unpooled", || ours.unpooled_lap()),
+    ];
+    for (variant, peer) in variants().zip(&peers) {
+        cases.push(Case::new(variant.name, || peer.lap()));
+    }
+    let mut figures = take_turns(cases, options.iterations);
+    let on_demand = figures.pop().expect("the last case").1;
+    let theirs = figures.split_off(2);
+    let (pooled, unpooled) = (figures[0].1, figures[1].1);
+    let best_startup = best(&theirs, |figures| figures.startup_us.p95);
+    let best_cycle = best(&theirs, |figures| figures.cycle_us.avg);
+    let (startup_us, cycle_us) = (best_startup.1.startup_us, best_cycle.1.cycle_us);
+
+    let peer_object = peer::precompiled_path(peer::VARIANTS[0], prepared, scratch);
+    let (cold_us, peer_cold_us) =
+        cold(options, scratch, (&object, &ours), (&peer_object, &peers[0]))?;
+    let memory = |runtime| footprint::in_own_process(runtime, prepared, &object, options.live);
+    let (memory, peer_memory) = (memory(Runtime::Awsm)?, memory(Runtime::Wasmtime)?);
+
+    Ok(Row {
+        guest: name,
+        input_bytes: prepared.input.len(),
+        pooled,
+        unpooled,
+        cold_us,
+        object_bytes: bytes_of(&object)?,
+        memory,
+        ratio_p50: tidy(pooled.startup_us.p50 / startup_us.p50),
+        ratio_p95: tidy(pooled.startup_us.p95 / startup_us.p95),
+        cycle_ratio: tidy(pooled.cycle_us.avg / cycle_us.avg),
+        unpooled_ratio_p95: tidy(unpooled.startup_us.p95 / on_demand.startup_us.p95),
+        cold_ratio_p50: tidy(cold_us.p50 / peer_cold_us.p50),
+        cold_ratio_p95: tidy(cold_us.p95 / peer_cold_us.p95),
+        memory_ratio: tidy(memory.finished.total_kib() / peer_memory.finished.total_kib()),
+        wasmtime: PeerRow {
+            best_startup: best_startup.0,
+            startup_us,
+            best_cycle: best_cycle.0,
+            cycle_us,
+            run_us: best_cycle.1.run_us,
+            cold_us: peer_cold_us,
+            object_bytes: bytes_of(&peer_object)?,
+            memory: peer_memory,
+            on_demand,
+            pooled_variants: theirs
+                .iter()
+                .map(|(name, figures)| ((*name).to_owned(), serde_json::json!(figures)))
+                .collect(),
+        },
+        paper: prepared.guest.paper,
+    })
+}
+
+type Named = (&'static str, Figures);
+
+/// The case with the lowest `of`.
+fn best(cases: &[Named], of: fn(&Figures) -> f64) -> &Named {
+    cases.iter().min_by(|a, b| of(&a.1).total_cmp(&of(&b.1))).expect("there are cases")
+}
+
+/// Cold starts of both runtimes in turns, each from a fresh copy of its object file.
+fn cold(
+    options: &Options,
+    scratch: &Path,
+    (our_object, ours): (&Path, &Ours),
+    (peer_object, peer): (&Path, &Peer),
+) -> Result<(Summary, Summary)> {
+    let copy = scratch.join("cold");
+    let fresh = |object: &Path| {
+        // Removed first: the copy is then another file, unknown to the process and to its loader.
+        let _ = fs::remove_file(&copy);
+        fs::copy(object, &copy).with_context(|| format!("cannot copy {}", object.display()))
+    };
+    let (mut our_us, mut peer_us) = (Vec::new(), Vec::new());
+    for _ in 0..options.cold_iterations {
+        fresh(our_object)?;
+        our_us.push(us(ours.cold(&copy)?));
+        fresh(peer_object)?;
+        peer_us.push(us(peer.cold(&copy)?));
+    }
+    Ok((Summary::of(&mut our_us), Summary::of(&mut peer_us)))
+}
+
+fn bytes_of(path: &Path) -> Result<u64> {
+    Ok(fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?.len())
+}
+
+/// The figures that are quoted elsewhere.
+fn summarise(report: &mut Report, rows: &[Row]) {
+    let worst = |of: fn(&Row) -> f64| rows.iter().map(of).fold(0.0, f64::max);
+    report.summarise("startup_p95_us_worst", worst(|row| row.pooled.startup_us.p95));
+    report.summarise("startup_p95_ratio_worst", worst(|row| row.ratio_p95));
+    report.summarise("startup_p50_ratio_worst", worst(|row| row.ratio_p50));
+    if let Some(null) = rows.iter().find(|row| row.guest == "null") {
+        report.summarise("cycle_null_us", null.pooled.cycle_us.avg);
+        report.summarise("cycle_null_ratio", null.cycle_ratio);
+    }
+    report.summarise("unpooled_p95_ratio_worst", worst(|row| row.unpooled_ratio_p95));
+    report.summarise("cold_us_worst", worst(|row| row.cold_us.p50));
+    report.summarise("cold_ratio_worst", worst(|row| row.cold_ratio_p50));
+    report.summarise("memory_kib_worst", worst(|row| row.memory.finished.total_kib()));
+    report.summarise("memory_ratio_worst", worst(|row| row.memory_ratio));
+}
+
+fn tables(rows: &[Row]) -> [Table; 3] {
+    [startup_table(rows), cycle_table(rows), cold_table(rows)]
+}
+
+fn startup_table(rows: &[Row]) -> Table {
+    let mut table = Table::new(
+        "Start-up in microseconds, warm path: from nothing to the first guest instruction",
+        &[
+            "function",
+            "avg",
+            "p50",
+            "p95",
+            "p99",
+            "wasmtime p50",
+            "p95",
+            "ratio p95",
+            "unpooled p50",
+            "p95",
+            "on demand p50",
+            "p95",
+            "paper avg",
+            "p95",
+        ],
+    );
+    for row in rows {
+        let (ours, peer) = (&row.pooled.startup_us, &row.wasmtime.startup_us);
+        let (unpooled, on_demand) = (&row.unpooled.startup_us, &row.wasmtime.on_demand.startup_us);
+        let mut cells = vec![row.guest.to_owned()];
+        cells.extend([ours.avg, ours.p50, ours.p95, ours.p99, peer.p50, peer.p95].map(figure));
+        cells.push(figure(row.ratio_p95));
+        cells.extend([unpooled.p50, unpooled.p95, on_demand.p50, on_demand.p95].map(figure));
+        cells.extend([row.paper.startup_avg_us, row.paper.startup_p95_us].map(|us| us.to_string()));
+        table.line(cells);
+    }
+    table.note("wasmtime: the best of its pooled configurations; on demand: without its pool, beside our unpooled.");
+    table.note("paper: Intel i5-5200U, 2019.");
+    table
+}
+
+fn cycle_table(rows: &[Row]) -> Table {
+    let mut table = Table::new(
+        "Full cycle in microseconds: start, run on a small input, make ready for the next",
+        &[
+            "function",
+            "avg",
+            "p50",
+            "p95",
+            "run p50",
+            "recycle p50",
+            "wasmtime avg",
+            "p50",
+            "p95",
+            "run p50",
+            "ratio avg",
+            "its best",
+        ],
+    );
+    for row in rows {
+        let (ours, peer) = (&row.pooled, &row.wasmtime);
+        let mut cells = vec![row.guest.to_owned()];
+        let cycle = &ours.cycle_us;
+        cells.extend(
+            [cycle.avg, cycle.p50, cycle.p95, ours.run_us.p50, ours.recycle_us.p50].map(figure),
+        );
+        let cycle = &peer.cycle_us;
+        cells.extend(
+            [cycle.avg, cycle.p50, cycle.p95, peer.run_us.p50, row.cycle_ratio].map(figure),
+        );
+        cells.push(peer.best_cycle.to_owned());
+        table.line(cells);
+    }
+    table
+}
+
+fn cold_table(rows: &[Row]) -> Table {
+    let mut table = Table::new(
+        "Cold start in microseconds (first load of the object file to the first instruction), memory in KiB",
+        &[
+            "function",
+            "cold p50",
+            "p95",
+            "wasmtime p50",
+            "p95",
+            "ratio p50",
+            "paper",
+            "KiB",
+            "at start",
+            "wasmtime KiB",
+            "ratio",
+            "paper KB",
+        ],
+    );
+    for row in rows {
+        let (ours, peer) = (&row.cold_us, &row.wasmtime.cold_us);
+        let mut cells = vec![row.guest.to_owned()];
+        cells.extend([ours.p50, ours.p95, peer.p50, peer.p95, row.cold_ratio_p50].map(figure));
+        cells.push(row.paper.cold_us.to_string());
+        let (memory, peer) = (&row.memory, &row.wasmtime.memory);
+        cells.extend(
+            [memory.finished, memory.started, peer.finished].map(|kib| figure(kib.total_kib())),
+        );
+        cells.push(figure(row.memory_ratio));
+        cells.push(row.paper.memory_kb.to_string());
+        table.line(cells);
+    }
+    table.note("KiB: proportional set size plus page tables, of one more live sandbox that has run; at start: stopped at");
+    table.note("its first instruction. Ours includes the sandbox's own stack; wasmtime runs on its caller's.");
+    table
+}
