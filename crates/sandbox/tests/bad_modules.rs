@@ -1,0 +1,188 @@
+//! Files that are not good modules: each is refused with one line that says what and what to do.
+
+mod support;
+
+use std::process::Command;
+
+use awsm_abi::cpu::CpuFeatures;
+use awsm_abi::desc::ModuleDesc;
+use awsm_sandbox::{Isolation, Limits, Linker, LoadError, Module, Program};
+
+const GOOD: &str = r#"(module (memory 1) (data (i32.const 0) "x") (func (export "run")))"#;
+
+/// The message with which these bytes are refused.
+fn refusal(bytes: &[u8]) -> String {
+    let (_directory, path) = support::file(bytes);
+    let error = Module::load(&path).expect_err("a file that is refused");
+    let message = error.to_string();
+    assert!(!message.contains('\n'), "one line: {message}");
+    message
+}
+
+/// A good module with some bytes of its descriptor, at this offset, replaced.
+fn patched(offset: usize, new: &[u8]) -> Vec<u8> {
+    let mut bytes = support::object(GOOD, Isolation::Guard);
+    let magic =
+        bytes.windows(8).position(|window| window == awsm_abi::MAGIC).expect("a descriptor");
+    bytes[magic + offset..][..new.len()].copy_from_slice(new);
+    bytes
+}
+
+#[test]
+fn a_good_one_loads() {
+    let (_directory, path) = support::file(&support::object(GOOD, Isolation::Guard));
+    let module = Module::load(&path).expect("a good module");
+    assert!(module.text_bytes() > 0 && module.compiler().starts_with("awsmc"));
+}
+
+#[test]
+fn not_a_shared_object() {
+    assert!(refusal(b"").contains("not a shared object"));
+    assert!(refusal(b"\0asm\x01\0\0\0").contains("not a shared object"));
+    assert!(refusal(&[0x7f; 5000]).contains("not a shared object"));
+    assert!(
+        refusal(&std::fs::read("/proc/self/exe").expect("this test"))
+            .contains("not a module that awsmc made")
+    );
+}
+
+#[test]
+fn truncated_anywhere() {
+    let good = support::object(GOOD, Isolation::Guard);
+    for length in (0..good.len() - 1).step_by(97) {
+        let (_directory, path) = support::file(&good[..length]);
+        // What is cut off may be nothing that a loader looks at; then the module is whole.
+        if let Err(error) = Module::load(&path) {
+            assert!(!error.to_string().contains('\n'));
+        } else {
+            assert!(length > good.len() / 2, "{length} of {} bytes", good.len());
+        }
+    }
+}
+
+#[test]
+fn flipped_bits_never_bring_the_loader_down() {
+    let good = support::object(GOOD, Isolation::Guard);
+    let head = good.len().min(3000);
+    for at in 0..head {
+        let mut bytes = good.clone();
+        bytes[at] ^= 1 << (at % 8);
+        let (_directory, path) = support::file(&bytes);
+        let _ = Module::load(&path);
+    }
+}
+
+#[test]
+fn another_abi_version() {
+    let message = refusal(&patched(8, &77_u32.to_le_bytes()));
+    assert!(message.starts_with("has ABI version 77, this runtime needs"), "{message}");
+}
+
+#[test]
+fn processor_features_that_are_not_here() {
+    let offset = std::mem::offset_of!(ModuleDesc, cpu_features);
+    let message = refusal(&patched(offset, &CpuFeatures(1 << 63).0.to_le_bytes()));
+    assert!(message.contains("lacks (unknown)"), "{message}");
+}
+
+#[test]
+fn no_isolation() {
+    let message = refusal(&support::object(GOOD, Isolation::None));
+    assert!(message.contains("--memory none"), "{message}");
+}
+
+#[test]
+fn a_broken_descriptor() {
+    for (offset, bytes) in [(12, 8), (32, 8), (88, 8), (104, 8), (120, 8), (168, 8)] {
+        let message = refusal(&patched(offset, &vec![0x7f; bytes]));
+        assert!(
+            message.contains("descriptor") || message.contains("counts"),
+            "{offset}: {message}"
+        );
+    }
+}
+
+/// What clang makes of a C file.
+fn c_library(source: &str, options: &[&str]) -> Vec<u8> {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let (input, output) = (directory.path().join("a.c"), directory.path().join("a.so"));
+    std::fs::write(&input, source).expect("a writable directory");
+    let built = Command::new("clang-19")
+        .args([
+            "-shared",
+            "-nostdlib",
+            "-O1",
+            "-fPIC",
+            "-fuse-ld=lld",
+            "-Wl,-z,rodynamic,-z,norelro",
+        ])
+        .args(options)
+        .arg("-o")
+        .arg(&output)
+        .arg(&input)
+        .status();
+    assert!(built.expect("clang-19").success());
+    std::fs::read(&output).expect("an output")
+}
+
+#[test]
+fn somebody_elses_shared_object() {
+    let message = refusal(&c_library("int f(void) { return 1; }", &[]));
+    assert!(message.contains("no symbol `awsm_module`"), "{message}");
+    let message = refusal(&c_library("int counter = 1; int *f(void) { return &counter; }", &[]));
+    assert!(message.contains("writable"), "{message}");
+}
+
+#[test]
+fn an_undefined_symbol() {
+    let source = "extern int g(void); int f(void) { return g() + 1; }";
+    let message = refusal(&c_library(source, &["-fno-plt", "-Wl,-z,undefs"]));
+    assert!(message.contains("awsmc made"), "{message}");
+    let weak = "extern int strange_thing __attribute__((weak)); const char f[] = \"x\";
+        int h(void) { return sizeof f; } __asm__(\".weak strange_symbol\\n.reloc ., R_X86_64_NONE, strange_symbol\");";
+    let message = refusal(&c_library(weak, &["-Wl,-z,undefs"]));
+    assert!(message.contains("undefined symbol `strange_symbol`"), "{message}");
+}
+
+#[test]
+fn a_constructor() {
+    let source = "__attribute__((used, section(\".init_array\"))) static const long at = 0; int f(void) { return 1; }";
+    let message = refusal(&c_library(source, &[]));
+    assert!(message.contains("constructor") || message.contains("writable"), "{message}");
+}
+
+#[test]
+fn another_processor() {
+    let options = awsm_compile::Options {
+        target: "aarch64-unknown-linux-gnu".parse().expect("a known target"),
+        ..awsm_compile::Options::default()
+    };
+    let wasm = wat::parse_str(GOOD).expect("a module");
+    let object = awsm_compile::compile(&wasm, &options).expect("a cross compilation");
+    let message = refusal(&object);
+    assert!(message.starts_with("is compiled for aarch64, this machine is"), "{message}");
+}
+
+#[test]
+fn unknown_imports_are_named() {
+    let wat = r#"(module (import "env" "secret" (func (param i32) (result i64)))
+        (import "env" "other" (func)) (import "env" "memory" (memory 1)))"#;
+    let module = support::load(wat, Isolation::Guard);
+    let error = Program::link(module, &Linker::<()>::new(), Limits::default())
+        .err()
+        .expect("unknown imports");
+    let message = error.to_string();
+    assert!(message.contains("unknown import `env.secret` of type [i32] -> [i64]"), "{message}");
+    assert!(
+        message.contains("`env.other`") && message.contains("the memory `env.memory`"),
+        "{message}"
+    );
+    assert!(!message.contains('\n'));
+}
+
+#[test]
+fn errors_are_values() {
+    let error =
+        Module::load(std::path::Path::new("/nonexistent/module.so")).expect_err("no such file");
+    assert!(matches!(error, LoadError::Io(_)));
+}
