@@ -27,6 +27,7 @@ use crate::image::Page;
 use crate::limits::Limits;
 use crate::mapping::{Access, Mapping, PAGE_BYTES};
 use crate::module::{FuncIdx, Module};
+use crate::residency::{Faults, Residency};
 use crate::trap::Trap;
 
 /// The runtime's record of an instance. Reached from compiled code through
@@ -40,6 +41,7 @@ pub(crate) struct Core {
     initial_bytes: u64,
     max_bytes: u64,
     keep_resident_pages: usize,
+    pub(crate) residency: Residency,
     tables: Box<[TableStore]>,
     /// Own globals as they are before the first instruction.
     globals_at_start: Box<[GlobalCell]>,
@@ -154,6 +156,7 @@ impl Core {
             (Some(_), _) => (max_bytes + WASM_PAGE_BYTES, max_bytes),
         };
         let slot = Mapping::reserve(context_bytes + reserved as usize)?;
+        slot.without_huge_pages();
         slot.protect(0, context_bytes + open as usize, Access::ReadWrite)?;
         // SAFETY: the slot has at least `context_bytes` bytes.
         let ctx = unsafe { slot.start().add(context_bytes) };
@@ -165,6 +168,7 @@ impl Core {
             initial_bytes,
             max_bytes,
             keep_resident_pages: limits.keep_resident_bytes / PAGE_BYTES,
+            residency: Residency::default(),
             tables,
             globals_at_start: Box::default(),
             dropped_data: vec![false; module.data().len()].into(),
@@ -539,9 +543,9 @@ impl Core {
     }
 
     /// Makes the instance what it was before its first instruction. Only memory that may have been
-    /// written is touched: pages that have memory behind them.
-    pub(crate) fn reset(&mut self) -> io::Result<()> {
-        self.reset_memory()?;
+    /// written is touched, see [`Residency`]; `faults` was counted after its last instruction.
+    pub(crate) fn reset(&mut self, faults: Faults) -> io::Result<()> {
+        self.reset_memory(faults)?;
         let layout_globals = self.module.layout();
         for (index, value) in self.globals_at_start.iter().enumerate() {
             // SAFETY: the cells lie in the context and no guest runs in this instance.
@@ -581,7 +585,7 @@ impl Core {
         }
     }
 
-    fn reset_memory(&mut self) -> io::Result<()> {
+    fn reset_memory(&mut self, faults: Faults) -> io::Result<()> {
         if self.module.memories().is_empty() {
             return Ok(());
         }
@@ -595,29 +599,28 @@ impl Core {
             // SAFETY: the header lies in the context.
             unsafe { (*self.header()).memory.bytes = self.initial_bytes };
         }
-        let image = self.module.image();
-        let pages = self.ctx.cast::<Page>();
-        let (mut kept, mut beyond) = (0, None);
-        self.slot.resident_pages(origin, initial, |page| {
-            if kept == self.keep_resident_pages {
-                beyond.get_or_insert(page);
-                return;
-            }
-            kept += 1;
+        let module = Arc::clone(&self.module);
+        let image = module.image();
+        let memory = self.ctx.cast::<Page>();
+        let pages = self.residency.pages(faults, &self.slot, origin, initial);
+        let kept = pages.len().min(self.keep_resident_pages);
+        for page in &pages[..kept] {
             // SAFETY: the page lies in the open part of the slot, and no guest runs in it.
             unsafe {
-                match image.page(page as u32) {
-                    Some(contents) => ptr::copy_nonoverlapping(contents, pages.add(page), 1),
-                    None => ptr::write_bytes(pages.add(page), 0, 1),
+                let place = memory.add(*page as usize);
+                match image.page(*page) {
+                    Some(contents) => ptr::copy_nonoverlapping(contents, place, 1),
+                    None => ptr::write_bytes(place, 0, 1),
                 }
             }
-        });
-        if let Some(first) = beyond {
+        }
+        if let Some(first) = pages.get(kept).map(|page| *page as usize) {
             self.slot.discard(origin + first * PAGE_BYTES, initial - first * PAGE_BYTES)?;
             for (page, contents) in image.pages().filter(|(page, _)| *page as usize >= first) {
                 // SAFETY: image pages lie in the initial memory: the segments were applied to it.
-                unsafe { ptr::copy_nonoverlapping(contents, pages.add(page as usize), 1) };
+                unsafe { ptr::copy_nonoverlapping(contents, memory.add(page as usize), 1) };
             }
+            self.residency.truncate(kept);
         }
         Ok(())
     }

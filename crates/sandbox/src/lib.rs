@@ -28,6 +28,7 @@ mod image;
 mod instance;
 mod mapping;
 mod registry;
+mod residency;
 mod signal;
 mod stack;
 

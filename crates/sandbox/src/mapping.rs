@@ -90,6 +90,12 @@ impl Mapping {
         if failed == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
 
+    /// Keeps the system from backing this mapping with huge pages. A system without them need not.
+    pub(crate) fn without_huge_pages(&self) {
+        // SAFETY: advice about a range that this value owns.
+        unsafe { libc::madvise(self.start.cast(), self.bytes, libc::MADV_NOHUGEPAGE) };
+    }
+
     /// Maps a part of a file over a range, privately.
     pub(crate) fn map_file(
         &self,

@@ -13,6 +13,7 @@ use crate::instance::{Core, StartError};
 use crate::limits::PoolConfig;
 use crate::link::Program;
 use crate::module::FuncIdx;
+use crate::residency::Faults;
 use crate::sandbox::{Inner, Sandbox, State};
 use crate::stack::GuestStack;
 
@@ -26,6 +27,8 @@ pub struct Pool<T> {
     /// Slots that exist, idle or in use.
     slots: usize,
     live: usize,
+    /// The thread's page faults when last counted.
+    faults: Faults,
     /// Sandboxes refer to the thread's signal stack.
     not_send: PhantomData<*mut ()>,
 }
@@ -58,6 +61,7 @@ impl<T: 'static> Pool<T> {
             stacks: Vec::with_capacity(config.max_idle_stacks),
             slots: 0,
             live: 0,
+            faults: Faults::now(),
             not_send: PhantomData,
         }
     }
@@ -108,6 +112,7 @@ impl<T: 'static> Pool<T> {
             }
         };
         let entry = inner.core().entry(entry);
+        inner.core().residency.begin(self.faults);
         inner.begin(entry, stack, data, now);
         self.live += 1;
         Ok(Sandbox { inner })
@@ -116,7 +121,19 @@ impl<T: 'static> Pool<T> {
     /// Takes a sandbox back in any state: one that has not ended is killed. Its memory is cleaned
     /// here, so call this after its answer has left.
     pub fn recycle(&mut self, sandbox: Sandbox<T>) {
-        let mut inner = sandbox.inner;
+        self.recycle_all([sandbox]);
+    }
+
+    /// Takes several sandboxes back, for less than one by one.
+    pub fn recycle_all(&mut self, sandboxes: impl IntoIterator<Item = Sandbox<T>>) {
+        // Counted once, after the last instruction of any of them.
+        self.faults = Faults::now();
+        for sandbox in sandboxes {
+            self.take_back(sandbox.inner);
+        }
+    }
+
+    fn take_back(&mut self, mut inner: Box<Inner<T>>) {
         let trapped = inner.state_is(State::Trapped);
         self.live -= 1;
         if let Some(stack) = inner.end() {
@@ -126,7 +143,7 @@ impl<T: 'static> Pool<T> {
                 self.stacks.push(stack);
             }
         }
-        match inner.core().reset() {
+        match inner.core().reset(self.faults) {
             Ok(()) => {
                 let program = inner.program().id();
                 self.idle[program].push(inner);
