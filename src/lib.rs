@@ -1,9 +1,19 @@
 //! The node: functions in, answers out. See ARCHITECTURE.md for the way through it.
 //!
-//! The `awsm` program is a thin shell around [`commands`]. [`config`] says what to serve,
-//! `cache` compiles and finds modules, `node` starts one `worker` per core, and `http` stands
-//! between a worker and its sockets.
+//! The `awsm` program is a thin shell around [`commands`]. [`config`] says what to serve, [`cache`]
+//! compiles and finds modules, [`function`] makes them ready, [`node`] starts one [`worker`] per
+//! core, and [`http`] stands between a worker and its sockets.
 #![forbid(unsafe_code)]
 
+pub mod commands;
 pub mod config;
 pub mod limits;
+
+pub mod node;
+
+pub mod cache;
+pub mod function;
+
+pub mod guest;
+pub mod http;
+pub mod worker;

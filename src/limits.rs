@@ -67,7 +67,8 @@ pub const BODY: Range = Range { default: MIB, min: 0, max: GIB };
 pub const OUTPUT: Range = Range { default: 16 * MIB, min: 0, max: GIB };
 /// `function.concurrency`: sandboxes of the function at once, per worker. 0: `node.sandboxes`.
 pub const CONCURRENCY: Range = Range { default: 0, min: 0, max: SANDBOXES.max };
-/// `function.timeout`: from the arrival of the request to its answer.
+/// `function.timeout`: from the arrival of the whole request to its answer. It ends what is queued or
+/// blocked; a guest that keeps the core is not stopped yet.
 pub const TIMEOUT: Span =
     Span { default: Duration::from_secs(30), min: Duration::from_micros(1), max: DAY };
 
@@ -83,11 +84,13 @@ pub const REACTOR_GAP: Duration = Duration::from_micros(100);
 pub const LISTEN_BACKLOG: u32 = 4096;
 /// Slots that a worker prepares for each function before it serves.
 pub const WARM_SLOTS: usize = 4;
+/// Most of them for all functions together; each function has one all the same.
+pub const WARM_SLOTS_TOTAL: usize = 1024;
 
 /// Length of a request id that is taken over from the caller.
 pub const REQUEST_ID_BYTES: usize = 128;
 /// Functions in one configuration.
-pub const FUNCTIONS: usize = 10_000;
+pub const FUNCTIONS: usize = 4096;
 /// Bytes of `awsm.toml`.
 pub const CONFIG_BYTES: u64 = 16 * MIB;
 /// Bytes of a module that is handed to the compiler.

@@ -1,0 +1,155 @@
+//! The command line: what each verb does, and what the program exits with.
+//!
+//! Exit codes: 0 when all went well, 1 for an error, 2 for a wrong command line. `awsm run` exits
+//! with the guest's own code, and with 134 when the guest traps.
+
+mod bench;
+mod build;
+mod log;
+mod run;
+mod serve;
+
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+use crate::cache::CompileOptions;
+use crate::config::Config;
+
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("AWSM_COMMIT"), ")");
+
+/// Serverless WebAssembly for the edge: functions compiled to native code, thousands to a process,
+/// each in a sandbox that starts in about a microsecond.
+#[derive(Debug, Parser)]
+#[command(name = "awsm", version = VERSION, propagate_version = true, max_term_width = 100)]
+struct Cli {
+    /// How the log is written to stderr (what is logged: RUST_LOG)
+    #[arg(long, value_enum, default_value_t = LogFormat::Text, env = "AWSM_LOG_FORMAT", global = true)]
+    log_format: LogFormat,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum LogFormat {
+    /// For people
+    Text,
+    /// For machines, one object a line
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve the functions of a configuration over HTTP
+    Serve(serve::Options),
+    /// Run a module as a command: stdin, stdout and exit code are the guest's
+    Run(run::Options),
+    /// Compile a WebAssembly module to a shared object
+    Build(build::Options),
+    /// Check a configuration without serving it
+    Check {
+        /// The configuration
+        #[arg(value_name = "awsm.toml", default_value = "awsm.toml")]
+        config: PathBuf,
+    },
+    /// Measure: startup, http and others, beside other systems
+    Bench(bench::Options),
+    /// Print a shell's completions
+    Completions {
+        /// For which shell
+        shell: Shell,
+    },
+}
+
+/// How modules are compiled; shared by all verbs that compile.
+#[derive(Clone, Debug, Default, Args)]
+struct CompileFlags {
+    /// Processor to compile for: `native`, or a baseline such as `x86-64-v3`
+    #[arg(long, value_name = "CPU", env = "AWSM_CPU")]
+    cpu: Option<String>,
+    /// How linear memory is isolated
+    #[arg(long, value_name = "MODE", value_parser = ["guard", "checked"], env = "AWSM_MEMORY")]
+    memory: Option<String>,
+    /// Optimisation, 0 to 3
+    #[arg(short = 'O', value_name = "LEVEL", value_parser = clap::value_parser!(u8).range(0..=3), env = "AWSM_OPT_LEVEL")]
+    opt_level: Option<u8>,
+    /// The compiler's program, instead of the `awsmc` beside this one or on the PATH
+    #[arg(long, value_name = "PROGRAM", env = "AWSM_AWSMC")]
+    awsmc: Option<PathBuf>,
+}
+
+impl CompileFlags {
+    fn options(&self) -> CompileOptions {
+        CompileOptions {
+            memory: self.memory.clone(),
+            cpu: self.cpu.clone(),
+            opt_level: self.opt_level,
+        }
+    }
+}
+
+/// What goes wrong in a command: one line, already worded.
+type Failure = Box<dyn std::error::Error>;
+
+/// The whole program.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let _log = log::start(cli.log_format);
+    let done = match cli.command {
+        Command::Serve(options) => serve::run(&options),
+        Command::Run(options) => run::run(&options),
+        Command::Build(options) => build::run(&options),
+        Command::Check { config } => check(&config),
+        Command::Bench(options) => bench::run(&options),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "awsm", &mut io::stdout());
+            Ok(ExitCode::SUCCESS)
+        }
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("error: {error}");
+        ExitCode::FAILURE
+    })
+}
+
+fn check(config: &std::path::Path) -> Result<ExitCode, Failure> {
+    let functions = Config::load(config)?.functions.len();
+    let plural = if functions == 1 { "" } else { "s" };
+    println!("{}: {functions} function{plural}, no mistakes", config.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_has_its_variable() {
+        fn check(command: &clap::Command) {
+            for argument in command.get_arguments() {
+                let is_flag = argument.get_long().is_some() || argument.get_short().is_some();
+                let own = !["help", "version"].contains(&argument.get_id().as_str());
+                if is_flag && own {
+                    let name = argument.get_env().and_then(|name| name.to_str());
+                    let (command, flag) = (command.get_name(), argument.get_id());
+                    assert!(
+                        name.is_some_and(|name| name.starts_with("AWSM_")),
+                        "`{command}`'s flag `{flag}` has no AWSM_ variable"
+                    );
+                }
+            }
+            command.get_subcommands().for_each(check);
+        }
+        check(&Cli::command());
+    }
+}

@@ -1,0 +1,206 @@
+//! A deployed function: its program, linked, and everything an invocation of it needs.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use awsm_sandbox::{FuncIdx, Isolation as Compiled, Limits, Linker, LoadError, Module, Program};
+use awsm_sched::Nanos;
+use awsm_wasi::WasiCtx;
+use hyper::header::HeaderValue;
+
+use crate::cache::{Cache, CompileError, CompileOptions, Compiler};
+use crate::config::{Abi, FunctionConfig};
+use crate::guest::Environment;
+
+/// Where a command begins: the one export that the node calls.
+pub const ENTRY: &str = "_start";
+
+/// What an invocation is made from. Shared by all workers, changed by none.
+pub struct Function {
+    /// Its unique name.
+    pub name: String,
+    /// How request and answer pass through it.
+    pub abi: Abi,
+    /// The module with its imports resolved.
+    pub program: Arc<Program<WasiCtx>>,
+    /// The program's [`ENTRY`].
+    pub entry: FuncIdx,
+    /// What every invocation sees of its surroundings.
+    pub environment: Environment,
+    /// For `stdio` answers that are not empty.
+    pub content_type: HeaderValue,
+    /// Largest request body.
+    pub body_bytes: u64,
+    /// From the arrival of the whole request to its answer.
+    pub timeout: Nanos,
+    /// Sandboxes at once, per worker.
+    pub concurrency: usize,
+}
+
+/// Why a function could not be deployed. One line.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum DeployError {
+    /// There is no shared object for the module, named.
+    Compile(PathBuf, CompileError),
+    /// The shared object, named, was not loaded.
+    Load(PathBuf, LoadError),
+    /// The module, named, asks for what there is not.
+    Link(PathBuf, String),
+    /// The module, named, has no entry.
+    NoEntry(PathBuf),
+    /// The shared object, named, isolates its memory like this, and the configuration wants that.
+    Isolation(PathBuf, &'static str, &'static str),
+}
+
+impl fmt::Display for DeployError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Compile(path, error @ CompileError::Refused(_)) => {
+                let (path, message) = (path.display().to_string(), error.to_string());
+                // The compiler names the file itself.
+                match message.starts_with(&path) {
+                    true => f.write_str(&message),
+                    false => write!(f, "{path}: {message}"),
+                }
+            }
+            Self::Compile(
+                _,
+                error @ (CompileError::Unreadable(..) | CompileError::TooLarge(..)),
+            ) => error.fmt(f),
+            Self::Compile(path, error) => write!(f, "{}: {error}", path.display()),
+            Self::Load(path, error) => write!(f, "{}: {error}", path.display()),
+            Self::Link(path, error) => write!(f, "{}: {error}", path.display()),
+            Self::NoEntry(path) => write!(
+                f,
+                "{}: no function `{ENTRY}` without parameters and results is exported: \
+                 build the module as a command",
+                path.display()
+            ),
+            Self::Isolation(path, has, wants) => write!(
+                f,
+                "{}: is compiled with `--memory {has}`, the configuration says `{wants}`: \
+                 compile it again, or change `isolation`",
+                path.display()
+            ),
+        }
+    }
+}
+
+impl std::error::Error for DeployError {}
+
+/// Compiles what must be compiled, loads each module once, links every function.
+pub fn deploy(
+    configs: &[FunctionConfig],
+    cache: &Cache,
+    compiler: Option<&Path>,
+) -> Result<Vec<Function>, DeployError> {
+    let objects = compile_all(configs, cache, compiler)?;
+    let mut linker = Linker::new();
+    awsm_wasi::add_to_linker(&mut linker);
+    let mut modules: HashMap<&Path, Arc<Module>> = HashMap::new();
+    let mut functions = Vec::with_capacity(configs.len());
+    for (config, object) in configs.iter().zip(&objects) {
+        let module = match modules.get(object.as_path()) {
+            Some(module) => Arc::clone(module),
+            None => {
+                let module = Module::load(object)
+                    .map_err(|error| DeployError::Load(config.module.clone(), error))?;
+                modules.insert(object, Arc::clone(&module));
+                module
+            }
+        };
+        functions.push(link(config, module, &linker)?);
+    }
+    Ok(functions)
+}
+
+/// Resolves a module's imports and finds its entry.
+fn link(
+    config: &FunctionConfig,
+    module: Arc<Module>,
+    linker: &Linker<WasiCtx>,
+) -> Result<Function, DeployError> {
+    let file = || config.module.clone();
+    if let Some(wanted) = config.isolation {
+        let has = isolation_name(module.isolation());
+        if has != wanted.name() {
+            return Err(DeployError::Isolation(file(), has, wanted.name()));
+        }
+    }
+    let entry = entry(&module).ok_or_else(|| DeployError::NoEntry(file()))?;
+    let limits = Limits { memory_bytes: config.memory_bytes, ..Limits::default() };
+    let program = Program::link(module, linker, limits)
+        .map_err(|error| DeployError::Link(file(), error.to_string()))?;
+    Ok(Function {
+        name: config.name.clone(),
+        abi: config.abi,
+        program,
+        entry,
+        environment: Environment::new(&config.args, &config.env, config.output_bytes),
+        content_type: HeaderValue::from_str(&config.content_type)
+            .expect("configuration takes printable ASCII only"),
+        body_bytes: config.body_bytes,
+        timeout: config.timeout.into(),
+        concurrency: if config.concurrency == 0 { usize::MAX } else { config.concurrency },
+    })
+}
+
+/// A module's [`ENTRY`], if it is a function without parameters and results.
+#[must_use]
+pub fn entry(module: &Module) -> Option<FuncIdx> {
+    let entry = module.exported_func(ENTRY)?;
+    let ty = module.func_type(entry);
+    (ty.params.is_empty() && ty.results.is_empty()).then_some(entry)
+}
+
+fn isolation_name(isolation: Compiled) -> &'static str {
+    isolation.name()
+}
+
+/// A shared object for each function, in their order. What several functions share is compiled once;
+/// different modules at the same time, one per core.
+fn compile_all(
+    configs: &[FunctionConfig],
+    cache: &Cache,
+    compiler: Option<&Path>,
+) -> Result<Vec<PathBuf>, DeployError> {
+    let mut jobs: Vec<(&Path, CompileOptions)> = Vec::new();
+    let mut job_of = Vec::with_capacity(configs.len());
+    for config in configs {
+        let options = CompileOptions {
+            memory: config.isolation.map(|isolation| isolation.name().to_owned()),
+            ..CompileOptions::default()
+        };
+        let job = (config.module.as_path(), options);
+        job_of.push(jobs.iter().position(|other| *other == job).unwrap_or_else(|| {
+            jobs.push(job);
+            jobs.len() - 1
+        }));
+    }
+    let next = Mutex::new(0..jobs.len());
+    let done: Vec<Mutex<Option<_>>> = jobs.iter().map(|_| Mutex::new(None)).collect();
+    let find = || Compiler::find(compiler);
+    let threads = thread::available_parallelism().map_or(1, usize::from).min(jobs.len());
+    let unpoisoned = "no thread panics while it holds a lock";
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while let Some(job) = { next.lock().expect(unpoisoned).next() } {
+                    let (module, options) = &jobs[job];
+                    let object = cache.shared_object(module, options, &find);
+                    *done[job].lock().expect(unpoisoned) = Some(object);
+                }
+            });
+        }
+    });
+    let mut objects = Vec::with_capacity(jobs.len());
+    for (result, (module, _)) in done.into_iter().zip(&jobs) {
+        let object = result.into_inner().expect(unpoisoned).expect("every job is done");
+        objects.push(object.map_err(|error| DeployError::Compile(module.to_path_buf(), error))?);
+    }
+    Ok(job_of.into_iter().map(|job| objects[job].clone()).collect())
+}

@@ -1,0 +1,17 @@
+//! Between a worker and its sockets: HTTP/1.1 requests in, answers out.
+//!
+//! [`server`] accepts connections and watches their pace, [`exchange`] takes one request through its
+//! function, [`route`] finds that function. The answers are made in [`answer`] (what a function
+//! said), [`wagi`] (what it said in a header block) and [`problem`] (what went wrong instead).
+//! [`trace`] names each request.
+
+pub mod route;
+pub mod server;
+
+mod answer;
+mod connection;
+mod exchange;
+mod problem;
+mod text;
+mod trace;
+mod wagi;

@@ -1,0 +1,127 @@
+//! From what became of an invocation to a response.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use awsm_sched::Nanos;
+use bytes::Bytes;
+use hyper::body::{Frame, SizeHint};
+use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use hyper::{Response, StatusCode};
+
+use super::problem::Problem;
+use super::text::Text;
+use super::wagi;
+use crate::config::Abi;
+use crate::function::Function;
+use crate::worker::{Answer, Outcome, Spent};
+
+const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+
+/// A whole body in one piece.
+#[derive(Debug, Default)]
+pub(super) struct Body(Bytes);
+
+impl Body {
+    pub(super) fn new(bytes: Bytes) -> Self {
+        Self(bytes)
+    }
+}
+
+impl hyper::body::Body for Body {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if self.0.is_empty() {
+            return Poll::Ready(None);
+        }
+        Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.0)))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.0.len() as u64)
+    }
+}
+
+/// What the caller gets. `content_type` is the function's, for `stdio`.
+pub(super) fn respond(
+    function: &Function,
+    content_type: &HeaderValue,
+    answer: Answer,
+) -> Response<Body> {
+    let spent = answer.spent;
+    let mut response = match said(function.abi, content_type, answer) {
+        Ok(response) => response,
+        Err(problem) => problem.of(&function.name).into_response(),
+    };
+    response.headers_mut().insert(SERVER_TIMING, server_timing(&spent));
+    response
+}
+
+/// What the function said, if it ended well.
+fn said(abi: Abi, content_type: &HeaderValue, answer: Answer) -> Result<Response<Body>, Problem> {
+    match answer.outcome {
+        Outcome::Exited(0) => {}
+        Outcome::Exited(code) => {
+            let detail = format!("the function exited with code {code}");
+            return Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail));
+        }
+        Outcome::Trapped(trap) => return Err(Problem::trap(&trap)),
+        Outcome::TimedOut => {
+            return Err(Problem::new(StatusCode::GATEWAY_TIMEOUT, "the function's time was up"));
+        }
+        Outcome::NotStarted(error) => return Err(Problem::busy(&error.to_string(), Nanos::ZERO)),
+    }
+    if answer.overflowed {
+        let detail = "the function's answer is larger than its limit";
+        return Err(Problem::new(StatusCode::BAD_GATEWAY, detail));
+    }
+    match abi {
+        Abi::Stdio => {
+            let mut response = Response::new(Body::new(Bytes::from(answer.stdout)));
+            if !response.body().0.is_empty() {
+                response.headers_mut().insert(CONTENT_TYPE, content_type.clone());
+            }
+            Ok(response)
+        }
+        Abi::Wagi => wagi::response(answer.stdout),
+    }
+}
+
+/// Source: W3C Server Timing; durations in milliseconds.
+fn server_timing(spent: &Spent) -> HeaderValue {
+    let mut text = Text::<160>::new();
+    text.push("queue;dur=").push_ms(spent.queue);
+    text.push(", startup;dur=").push_ms(spent.startup);
+    text.push(", run;dur=").push_ms(spent.run);
+    if spent.blocked != Nanos::ZERO {
+        text.push(", blocked;dur=").push_ms(spent.blocked);
+    }
+    text.to_header()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timings_are_in_milliseconds() {
+        let mut spent = Spent { queue: Nanos(1_500_000), startup: Nanos(385), ..Spent::default() };
+        let timing = |spent: &Spent| server_timing(spent).to_str().expect("ASCII").to_owned();
+        assert_eq!(timing(&spent), "queue;dur=1.500000, startup;dur=0.000385, run;dur=0.000000");
+        spent.blocked = Nanos(7);
+        assert!(timing(&spent).ends_with(", blocked;dur=0.000007"));
+        let most = Nanos::MAX;
+        let spent = Spent { queue: most, startup: most, run: most, blocked: most };
+        assert!(timing(&spent).ends_with("551615"), "it fits, whatever the times");
+    }
+}

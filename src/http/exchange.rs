@@ -1,0 +1,251 @@
+//! One request through its function: route, body, invocation, answer.
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::Poll;
+
+use awsm_sched::Refusal;
+use awsm_wasi::StringList;
+use bytes::{Bytes, BytesMut};
+use hyper::body::{Body as _, Incoming};
+use hyper::header::{EXPECT, HeaderMap};
+use hyper::http::request::Parts;
+use hyper::{Request, Response, StatusCode};
+
+use super::answer::{self, Body};
+use super::connection::{Connection, Order, Phase};
+use super::problem::Problem;
+use super::route::Found;
+use super::server::Server;
+use super::trace::{TRACEPARENT, Trace, X_REQUEST_ID};
+use super::wagi;
+use crate::config::Abi;
+use crate::function::Function;
+use crate::guest::Input;
+use crate::limits;
+
+/// Answers one request, whatever it is.
+pub(super) async fn exchange(
+    server: Rc<Server>,
+    connection: Rc<Connection>,
+    request: Request<Incoming>,
+) -> Response<Body> {
+    connection.enter(Phase::Function);
+    let (parts, body) = request.into_parts();
+    let trace = server.names.trace(&parts.headers);
+    let mut response = match invoke(&server, &connection, &parts, body, &trace).await {
+        Ok(response) => response,
+        Err(problem) => {
+            tracing::debug!(
+                status = problem.status().as_u16(),
+                method = parts.method.as_str(),
+                path = parts.uri.path(),
+                "{}",
+                problem.detail()
+            );
+            problem.into_response()
+        }
+    };
+    let headers = response.headers_mut();
+    headers.insert(X_REQUEST_ID, trace.request_id);
+    if let Some(traceparent) = trace.traceparent {
+        headers.insert(TRACEPARENT, traceparent);
+    }
+    connection.enter(Phase::Idle);
+    response
+}
+
+async fn invoke(
+    server: &Rc<Server>,
+    connection: &Rc<Connection>,
+    parts: &Parts,
+    body: Incoming,
+    trace: &Trace,
+) -> Result<Response<Body>, Problem> {
+    let (index, script) = match server.router.find(parts.method.as_str(), parts.uri.path()) {
+        Found::Function { function, script, .. } => (function, script),
+        Found::OtherMethods(allow) => {
+            drain(server, body, &parts.headers);
+            return Err(Problem::method_not_allowed(allow));
+        }
+        Found::Nothing => {
+            drain(server, body, &parts.headers);
+            return Err(Problem::new(StatusCode::NOT_FOUND, "no function has this route"));
+        }
+    };
+    let function = &server.functions[index];
+    let (body, held) = match body.is_end_stream() {
+        true => (Bytes::new(), None),
+        false => {
+            let mut held = Held::new(server);
+            let read = read_body(server, connection, &parts.headers, function, body, &mut held);
+            let body = read.await.map_err(|problem| problem.of(&function.name))?;
+            (body, Some(held))
+        }
+    };
+    let env = match function.abi {
+        Abi::Wagi => {
+            let route = &server.routes[index];
+            wagi::variables(parts, script, route, body.len(), connection, trace)
+        }
+        Abi::Stdio => {
+            let mut env = StringList::new();
+            wagi::push_trace(trace, &mut env);
+            env
+        }
+    };
+    let ticket = server.worker.submit(index, Input { body, env }).map_err(|refusal| {
+        let Refusal::QueueFull { backlog } = refusal;
+        Problem::busy("the queue is full", backlog).of(&function.name)
+    })?;
+    let answer = ticket.await;
+    drop(held);
+    if !answer.stderr.is_empty() {
+        log_stderr(function, trace, &answer.stderr);
+    }
+    Ok(answer::respond(function, &server.content_types[index], answer))
+}
+
+/// The whole body, within the function's limit, the node's memory and the time for it.
+async fn read_body(
+    server: &Rc<Server>,
+    connection: &Rc<Connection>,
+    headers: &HeaderMap,
+    function: &Function,
+    mut body: Incoming,
+    held: &mut Held,
+) -> Result<Bytes, Problem> {
+    let too_large = || {
+        let detail = format!("a body for this function may have {} bytes", function.body_bytes);
+        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
+    };
+    let no_memory = || {
+        let detail = "too many request bodies are held already";
+        Problem::busy(detail, awsm_sched::Nanos::ZERO)
+    };
+    let declared = body.size_hint().exact();
+    if declared.is_some_and(|bytes| bytes > function.body_bytes) {
+        drain(server, body, headers);
+        return Err(too_large());
+    }
+    connection.enter(Phase::Body);
+    let mut first = Bytes::new();
+    let mut more = BytesMut::new();
+    loop {
+        let data = match next_data(connection, &mut body).await? {
+            Some(data) => data,
+            None => break,
+        };
+        let bytes = (first.len() + more.len() + data.len()) as u64;
+        if bytes > function.body_bytes {
+            drain(server, body, headers);
+            return Err(too_large());
+        }
+        if !held.grow(data.len() as u64) {
+            drain(server, body, headers);
+            return Err(no_memory());
+        }
+        // Most bodies come in one piece, which is then passed on as it is.
+        if first.is_empty() && more.is_empty() {
+            first = data;
+        } else {
+            if more.is_empty() {
+                more.reserve(declared.map_or(2 * first.len(), |bytes| bytes as usize));
+                more.extend_from_slice(&std::mem::take(&mut first));
+            }
+            more.extend_from_slice(&data);
+        }
+    }
+    connection.enter(Phase::Function);
+    Ok(if more.is_empty() { first } else { more.freeze() })
+}
+
+/// The body's next bytes; `None` at its end.
+async fn next_data(connection: &Connection, body: &mut Incoming) -> Result<Option<Bytes>, Problem> {
+    loop {
+        let frame =
+            poll_fn(|cx| match Pin::new(&mut *body).poll_frame(cx) {
+                Poll::Pending if connection.order() == Order::GiveUp => Poll::Ready(Err(
+                    Problem::new(StatusCode::REQUEST_TIMEOUT, "the body takes too long").closing(),
+                )),
+                polled => polled.map(Ok),
+            });
+        match frame.await? {
+            // Trailers are nobody's business.
+            Some(Ok(frame)) => {
+                if let Ok(data) = frame.into_data() {
+                    return Ok(Some(data));
+                }
+            }
+            Some(Err(error)) => {
+                let detail = format!("the body does not arrive: {error}");
+                return Err(Problem::new(StatusCode::BAD_REQUEST, detail).closing());
+            }
+            None => return Ok(None),
+        }
+    }
+}
+
+/// Reads what nobody wants, so that the answer is not lost and the connection stays of use; but not
+/// without end, and not from a caller who asks before sending.
+fn drain(server: &Rc<Server>, mut body: Incoming, headers: &HeaderMap) {
+    if body.is_end_stream() || headers.contains_key(EXPECT) {
+        return;
+    }
+    let time = server.body_timeout;
+    let read = async move {
+        let mut left = limits::DRAIN_BYTES;
+        while let Some(Ok(frame)) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+            let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
+            match left.checked_sub(bytes) {
+                Some(rest) => left = rest,
+                None => break,
+            }
+        }
+    };
+    tokio::task::spawn_local(async move {
+        // Dropping what is left closes the connection, which is all there is to do then.
+        let _ = tokio::time::timeout(time, read).await;
+    });
+}
+
+/// Bytes of request bodies that are held for one request, counted against the worker's limit.
+struct Held {
+    total: Rc<Cell<u64>>,
+    limit: u64,
+    bytes: u64,
+}
+
+impl Held {
+    fn new(server: &Server) -> Self {
+        Self { total: Rc::clone(&server.body_bytes), limit: server.body_memory_bytes, bytes: 0 }
+    }
+
+    /// Says whether that many more may be held; if so they are.
+    fn grow(&mut self, bytes: u64) -> bool {
+        let total = self.total.get() + bytes;
+        if total > self.limit {
+            return false;
+        }
+        self.total.set(total);
+        self.bytes += bytes;
+        true
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.total.set(self.total.get() - self.bytes);
+    }
+}
+
+/// The function's log: one event a line.
+#[cold]
+fn log_stderr(function: &Function, trace: &Trace, stderr: &[u8]) {
+    let request = trace.request_id.to_str().unwrap_or("");
+    for line in String::from_utf8_lossy(stderr).lines() {
+        tracing::info!(target: "awsm::guest", function = function.name, request, "{line}");
+    }
+}

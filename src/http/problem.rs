@@ -1,0 +1,168 @@
+//! What the caller is told when there is no answer: `application/problem+json`.
+//!
+//! Source: RFC 9457. `type` is left out, which stands for "the status says it all".
+
+use std::fmt::Write;
+
+use awsm_sandbox::Trap;
+use awsm_sched::Nanos;
+use bytes::Bytes;
+use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use hyper::{Response, StatusCode};
+
+use super::answer::Body;
+
+/// A refusal or a failure, before it becomes a response.
+#[derive(Debug)]
+pub(super) struct Problem {
+    status: StatusCode,
+    detail: String,
+    function: Option<String>,
+    trap: Option<&'static str>,
+    retry_after_s: Option<u64>,
+    allow: Option<String>,
+    close: bool,
+}
+
+impl Problem {
+    pub(super) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
+        Self {
+            status,
+            detail: detail.into(),
+            function: None,
+            trap: None,
+            retry_after_s: None,
+            allow: None,
+            close: false,
+        }
+    }
+
+    /// Which function it is about.
+    pub(super) fn of(mut self, function: &str) -> Self {
+        self.function = Some(function.to_owned());
+        self
+    }
+
+    /// A guest's fault.
+    pub(super) fn trap(trap: &Trap) -> Self {
+        let mut problem = Self::new(StatusCode::INTERNAL_SERVER_ERROR, trap.to_string());
+        problem.trap = Some(trap.kind.message());
+        problem
+    }
+
+    /// Too much to do: come back when what waits is done, a second from now at the earliest.
+    pub(super) fn busy(detail: &str, backlog: Nanos) -> Self {
+        let mut problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, detail);
+        problem.retry_after_s = Some(backlog.ceil_secs().max(1));
+        problem
+    }
+
+    pub(super) fn method_not_allowed(allow: String) -> Self {
+        let mut problem = Self::new(StatusCode::METHOD_NOT_ALLOWED, format!("use {allow}"));
+        problem.allow = Some(allow);
+        problem
+    }
+
+    /// The connection is of no use after this.
+    pub(super) fn closing(mut self) -> Self {
+        self.close = true;
+        self
+    }
+
+    pub(super) fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    pub(super) fn detail(&self) -> &str {
+        &self.detail
+    }
+
+    pub(super) fn into_response(self) -> Response<Body> {
+        let mut response = Response::new(Body::new(Bytes::from(self.to_json())));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if let Some(seconds) = self.retry_after_s {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if let Some(Ok(allow)) = self.allow.as_deref().map(HeaderValue::from_str) {
+            headers.insert(ALLOW, allow);
+        }
+        if self.close {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+
+    fn to_json(&self) -> String {
+        let mut json = String::with_capacity(128);
+        json.push_str("{\"title\":");
+        push_string(&mut json, self.status.canonical_reason().unwrap_or("Error"));
+        // Writing to a string cannot fail.
+        let _ = write!(json, ",\"status\":{}", self.status.as_u16());
+        let members = [
+            ("detail", Some(self.detail.as_str())),
+            ("function", self.function.as_deref()),
+            ("trap", self.trap),
+        ];
+        for (name, value) in members {
+            if let Some(value) = value {
+                let _ = write!(json, ",\"{name}\":");
+                push_string(&mut json, value);
+            }
+        }
+        json.push_str("}\n");
+        json
+    }
+}
+
+/// Source: RFC 8259, section 7.
+fn push_string(json: &mut String, text: &str) {
+    json.push('"');
+    for c in text.chars() {
+        match c {
+            '"' => json.push_str("\\\""),
+            '\\' => json.push_str("\\\\"),
+            c if c.is_control() => {
+                let mut units = [0; 2];
+                for unit in c.encode_utf16(&mut units) {
+                    let _ = write!(json, "\\u{unit:04x}");
+                }
+            }
+            c => json.push(c),
+        }
+    }
+    json.push('"');
+}
+
+#[cfg(test)]
+mod tests {
+    use awsm_sandbox::TrapKind;
+
+    use super::*;
+
+    #[test]
+    fn problems_are_json() {
+        let trap = Trap {
+            kind: TrapKind::MemoryOutOfBounds,
+            address: Some(0x1_0000),
+            function: Some("a\"b\n".into()),
+        };
+        assert_eq!(
+            Problem::trap(&trap).of("f").to_json(),
+            "{\"title\":\"Internal Server Error\",\"status\":500,\
+             \"detail\":\"trap: out of bounds memory access at 0x10000 in a\\\"b\\u000a\",\
+             \"function\":\"f\",\"trap\":\"out of bounds memory access\"}\n"
+        );
+    }
+
+    #[test]
+    fn a_busy_node_says_when_to_come_back() {
+        let retry = |backlog| {
+            let response = Problem::busy("queue", backlog).into_response();
+            response.headers()[RETRY_AFTER].to_str().expect("digits").to_owned()
+        };
+        assert_eq!(retry(Nanos(0)), "1");
+        assert_eq!(retry(Nanos::from_millis(2001)), "3");
+    }
+}

@@ -1,0 +1,245 @@
+//! One worker's listener and its connections.
+
+use std::cell::{Cell, RefCell};
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use hyper::header::HeaderValue;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, watch};
+use tokio::task::spawn_local;
+
+use super::connection::{Connection, Order, Phase, Socket};
+use super::exchange::exchange;
+use super::route::Router;
+use super::trace::Names;
+use crate::config::{Config, NodeConfig};
+use crate::function::Function;
+use crate::limits;
+use crate::worker::Worker;
+use crate::worker::slots::Slots;
+
+/// Headers that hyper keeps on the stack; it allocates for any other number.
+const HYPER_HEADER_COUNT: usize = 100;
+/// hyper's buffer also carries bodies; smaller ones cost system calls.
+const READ_BUFFER_BYTES: usize = 64 << 10;
+/// How long to wait when the system has no descriptor for another connection.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// What a caller is told who did not come to the point.
+const TOO_SLOW: &[u8] =
+    b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+
+/// What all connections of a worker share.
+pub struct Server {
+    pub(super) worker: Rc<Worker>,
+    pub(super) functions: Arc<[Function]>,
+    pub(super) router: Router,
+    /// By function, as the configuration writes it.
+    pub(super) routes: Vec<String>,
+    /// By function. Each worker has its own, so that no two cores count references in one place.
+    pub(super) content_types: Vec<HeaderValue>,
+    pub(super) names: Names,
+    pub(super) body_memory_bytes: u64,
+    pub(super) body_timeout: Duration,
+    /// Held in request bodies now.
+    pub(super) body_bytes: Rc<Cell<u64>>,
+    http: http1::Builder,
+    limits: Pace,
+    connections_max: usize,
+    connections: RefCell<Slots<Rc<Connection>>>,
+    began: Instant,
+    /// Milliseconds since then, as of the last look at the connections.
+    clock_ms: Rc<Cell<u64>>,
+    /// A connection has come or gone.
+    changed: Notify,
+}
+
+/// How long each phase of a connection may take, milliseconds.
+struct Pace {
+    header: u64,
+    body: u64,
+    idle: u64,
+}
+
+impl Server {
+    /// The server of one worker.
+    #[must_use]
+    pub fn new(config: &Config, functions: Arc<[Function]>, worker: Rc<Worker>) -> Rc<Self> {
+        let node = &config.node;
+        let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        let own = |f: &Function| {
+            HeaderValue::from_bytes(f.content_type.as_bytes()).expect("it was one before")
+        };
+        Rc::new(Self {
+            worker,
+            router: Router::new(&config.functions),
+            routes: config.functions.iter().map(|f| f.route.to_string()).collect(),
+            content_types: functions.iter().map(own).collect(),
+            functions,
+            names: Names::new(),
+            body_memory_bytes: node.body_memory_bytes,
+            body_timeout: node.body_timeout,
+            body_bytes: Rc::default(),
+            http: http(node),
+            limits: Pace {
+                header: ms(node.header_timeout),
+                body: ms(node.body_timeout),
+                idle: ms(node.idle_timeout),
+            },
+            connections_max: node.connections,
+            connections: RefCell::default(),
+            began: Instant::now(),
+            clock_ms: Rc::default(),
+            changed: Notify::new(),
+        })
+    }
+
+    /// Serves until `stop` says so, and then until every request is answered or `grace` is over.
+    pub async fn serve(
+        self: Rc<Self>,
+        listener: TcpListener,
+        mut stop: watch::Receiver<bool>,
+        grace: Duration,
+    ) {
+        spawn_local(Rc::clone(&self).watch_pace());
+        let local = listener.local_addr().unwrap_or_else(|_| SocketAddr::from(([0; 4], 0)));
+        tokio::select! {
+            // An error means that whoever could say so is gone.
+            _ = stop.wait_for(|stop| *stop) => {}
+            () = self.accept(&listener, local) => {}
+        }
+        // What the kernel has accepted already is served too.
+        while let Some(stream) = waiting(&listener).await {
+            self.open(stream.0, stream.1, local);
+        }
+        drop(listener);
+        self.order(Order::Finish);
+        // What is left after that is cut off.
+        let _ = tokio::time::timeout(grace, self.wait_until(|open| open == 0)).await;
+    }
+
+    async fn accept(self: &Rc<Self>, listener: &TcpListener, local: SocketAddr) {
+        loop {
+            self.wait_until(|open| open < self.connections_max).await;
+            match listener.accept().await {
+                Ok((stream, peer)) => self.open(stream, peer, local),
+                Err(error) => {
+                    tracing::warn!("cannot accept a connection: {error}");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn open(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr, local: SocketAddr) {
+        // Without it answers are only slower.
+        let _ = stream.set_nodelay(true);
+        self.read_clock();
+        let connection = Rc::new(Connection::new(peer, local, Rc::clone(&self.clock_ms)));
+        let slot = self.connections.borrow_mut().insert(Rc::clone(&connection));
+        self.changed.notify_waiters();
+        let server = Rc::clone(self);
+        spawn_local(async move {
+            server.converse(stream, connection).await;
+            server.connections.borrow_mut().remove(slot);
+            server.changed.notify_waiters();
+        });
+    }
+
+    /// One connection from its first request to its end.
+    async fn converse(self: &Rc<Self>, stream: TcpStream, connection: Rc<Connection>) {
+        let service = service_fn(|request| {
+            let exchange = exchange(Rc::clone(self), Rc::clone(&connection), request);
+            async move { Ok::<_, Infallible>(exchange.await) }
+        });
+        let socket = Socket::new(stream, Rc::clone(&connection));
+        let mut http = self.http.serve_connection(socket, service);
+        let mut finishing = false;
+        let ended = poll_fn(|cx| {
+            connection.remember(cx.waker());
+            match connection.order() {
+                Order::Finish if !finishing => {
+                    finishing = true;
+                    Pin::new(&mut http).graceful_shutdown();
+                }
+                // The body's reader sees the order by itself and answers.
+                Order::GiveUp if connection.phase() != Phase::Body => return Poll::Ready(None),
+                _ => {}
+            }
+            Pin::new(&mut http).poll(cx).map(Some)
+        })
+        .await;
+        match ended {
+            Some(Ok(())) => {}
+            Some(Err(error)) => tracing::debug!(peer = %connection.peer, "connection: {error}"),
+            None if connection.phase() == Phase::Header => http.into_parts().io.say(TOO_SLOW),
+            None => {}
+        }
+    }
+
+    /// Looks at every connection a few times a second, as long as there are any.
+    async fn watch_pace(self: Rc<Self>) {
+        loop {
+            self.wait_until(|open| open > 0).await;
+            tokio::time::sleep(limits::CONNECTION_SWEEP).await;
+            self.read_clock();
+            for connection in self.connections.borrow().iter() {
+                let limit = match connection.phase() {
+                    Phase::Idle => self.limits.idle,
+                    Phase::Header => self.limits.header,
+                    Phase::Body => self.limits.body,
+                    // The scheduler knows its deadline.
+                    Phase::Function => continue,
+                };
+                if connection.elapsed_ms() > limit {
+                    connection.give(Order::GiveUp);
+                }
+            }
+        }
+    }
+
+    fn read_clock(&self) {
+        self.clock_ms.set(u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX));
+    }
+
+    fn order(&self, order: Order) {
+        for connection in self.connections.borrow().iter() {
+            connection.give(order);
+        }
+    }
+
+    async fn wait_until(&self, enough: impl Fn(usize) -> bool) {
+        while !enough(self.connections.borrow().len()) {
+            self.changed.notified().await;
+        }
+    }
+}
+
+fn http(node: &NodeConfig) -> http1::Builder {
+    let mut http = http1::Builder::new();
+    http.header_read_timeout(None)
+        .max_header_size(node.header_bytes)
+        .max_buf_size(node.header_bytes.max(READ_BUFFER_BYTES));
+    if node.header_count != HYPER_HEADER_COUNT {
+        http.max_headers(node.header_count);
+    }
+    http
+}
+
+/// A connection that waits to be accepted, if there is one.
+async fn waiting(listener: &TcpListener) -> Option<(TcpStream, SocketAddr)> {
+    let accepted: Poll<io::Result<_>> = poll_fn(|cx| Poll::Ready(listener.poll_accept(cx))).await;
+    match accepted {
+        Poll::Ready(Ok(accepted)) => Some(accepted),
+        _ => None,
+    }
+}

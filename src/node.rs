@@ -1,0 +1,280 @@
+//! A node: its functions deployed, one pinned worker per core, and their end.
+
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use awsm_sandbox::{Pool, PoolConfig, StartError};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use tokio::net::TcpSocket;
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::watch;
+use tokio::task::spawn_local;
+
+use crate::cache::{Cache, CompileError};
+use crate::config::Config;
+use crate::function::{DeployError, Function, deploy};
+use crate::http::server::Server;
+use crate::limits;
+use crate::worker::Worker;
+
+/// A node that serves.
+pub struct Node {
+    address: SocketAddr,
+    stop: watch::Sender<bool>,
+    workers: Vec<thread::JoinHandle<()>>,
+    /// A message for each worker that has ended.
+    ended: mpsc::Receiver<Ended>,
+}
+
+/// Why a node does not serve. One line.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum NodeError {
+    /// The cache cannot be found.
+    Cache(CompileError),
+    /// A function cannot be deployed.
+    Deploy(DeployError),
+    /// The address cannot be listened on.
+    Listen(SocketAddr, io::Error),
+    /// A worker could not start.
+    Worker(String),
+    /// A worker has ended although nobody asked it to.
+    Died(usize),
+}
+
+impl fmt::Display for NodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cache(error) => error.fmt(f),
+            Self::Deploy(error) => error.fmt(f),
+            Self::Listen(address, error) if error.kind() == io::ErrorKind::AddrInUse => {
+                write!(
+                    f,
+                    "{address} is in use: stop what listens there, or choose another --listen"
+                )
+            }
+            Self::Listen(address, error) => write!(f, "cannot listen on {address}: {error}"),
+            Self::Worker(error) => f.write_str(error),
+            Self::Died(worker) => write!(f, "worker {worker} has ended: this is a bug of the node"),
+        }
+    }
+}
+
+impl std::error::Error for NodeError {}
+
+/// What a worker says of itself.
+enum Report {
+    Ready,
+    Failed(String),
+}
+
+/// Sent when a worker's thread ends in whatever way.
+struct Ended {
+    worker: usize,
+}
+
+/// What each worker gets.
+struct Shared {
+    config: Config,
+    functions: Arc<[Function]>,
+}
+
+impl Node {
+    /// Deploys the functions, binds the address, starts the workers. Serves when it returns.
+    pub fn start(config: Config, compiler: Option<PathBuf>) -> Result<Self, NodeError> {
+        let cache = Cache::open(config.node.cache_dir.as_deref()).map_err(NodeError::Cache)?;
+        let functions =
+            deploy(&config.functions, &cache, compiler.as_deref()).map_err(NodeError::Deploy)?;
+        let cores = cores();
+        let workers = match config.node.workers {
+            0 => cores.len(),
+            workers => workers,
+        };
+        let listen = config.node.listen;
+        let listeners = listeners(listen, workers).map_err(|e| NodeError::Listen(listen, e))?;
+        let address = listeners[0].local_addr().map_err(|e| NodeError::Listen(listen, e))?;
+        let shared = Arc::new(Shared { config, functions: functions.into() });
+        let (stop, stopped) = watch::channel(false);
+        let (report, reports) = mpsc::channel();
+        let (end, ended) = mpsc::channel();
+        let mut threads = Vec::with_capacity(workers);
+        for (index, listener) in listeners.into_iter().enumerate() {
+            let (shared, stopped) = (Arc::clone(&shared), stopped.clone());
+            let (report, end) = (report.clone(), EndNotice(end.clone(), index));
+            let core = cores[index % cores.len()];
+            let thread = thread::Builder::new()
+                .name(format!("awsm-worker-{index}"))
+                .spawn(move || {
+                    let _end = end;
+                    work(&shared, core, listener, stopped, &report);
+                })
+                .map_err(|error| NodeError::Worker(format!("cannot start a worker: {error}")))?;
+            threads.push(thread);
+        }
+        drop(report);
+        for _ in 0..workers {
+            match reports.recv() {
+                Ok(Report::Ready) => {}
+                Ok(Report::Failed(error)) => return Err(NodeError::Worker(error)),
+                Err(_) => return Err(NodeError::Died(0)),
+            }
+        }
+        Ok(Self { address, stop, workers: threads, ended })
+    }
+
+    /// Where it listens: with the port that the system chose, if it was to choose.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Workers, each on a core.
+    #[must_use]
+    pub fn workers(&self) -> usize {
+        self.workers.len()
+    }
+
+    /// Asks the workers to accept nothing more, finish what runs, and end.
+    #[must_use]
+    pub fn stopper(&self) -> watch::Sender<bool> {
+        self.stop.clone()
+    }
+
+    /// Waits until every worker has ended.
+    ///
+    /// # Errors
+    /// When one ends that was not asked to.
+    pub fn wait(self) -> Result<(), NodeError> {
+        for _ in 0..self.workers.len() {
+            let ended = self.ended.recv().expect("each worker sends its end");
+            if !*self.stop.borrow() {
+                return Err(NodeError::Died(ended.worker));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Says when the thread that has it ends, even by a panic.
+struct EndNotice(mpsc::Sender<Ended>, usize);
+
+impl Drop for EndNotice {
+    fn drop(&mut self) {
+        // If nobody listens the node is gone already.
+        let _ = self.0.send(Ended { worker: self.1 });
+    }
+}
+
+/// A worker's thread from its beginning to its end.
+fn work(
+    shared: &Shared,
+    core: usize,
+    listener: TcpListener,
+    stop: watch::Receiver<bool>,
+    report: &mpsc::Sender<Report>,
+) {
+    let fail = |error: String| {
+        // If nobody listens the node has failed for another reason.
+        let _ = report.send(Report::Failed(error));
+    };
+    pin(core);
+    let runtime =
+        match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
+            Ok(runtime) => runtime,
+            Err(error) => return fail(format!("cannot start a worker's reactor: {error}")),
+        };
+    let node = &shared.config.node;
+    let pool = match prepare(&shared.functions, node.sandboxes) {
+        Ok(pool) => pool,
+        Err((function, error)) => return fail(format!("function `{function}`: {error}")),
+    };
+    let limits = awsm_sched::Limits { queued: node.queue, live: node.sandboxes };
+    let worker = Worker::new(Arc::clone(&shared.functions), pool, node.policy, limits);
+    let worker = Rc::new(worker);
+    let server = Server::new(&shared.config, Arc::clone(&shared.functions), Rc::clone(&worker));
+    runtime.block_on(async {
+        let listener = match tokio::net::TcpListener::from_std(listener) {
+            Ok(listener) => listener,
+            Err(error) => return fail(format!("cannot listen: {error}")),
+        };
+        let running = spawn_local(worker.run());
+        // As in `fail`.
+        let _ = report.send(Report::Ready);
+        tokio::select! {
+            () = server.serve(listener, stop, node.shutdown_timeout) => {}
+            ended = running => tracing::error!("a worker's loop has ended: {ended:?}"),
+        }
+    });
+}
+
+/// A pool with warm slots for each function, as far as that makes sense for their number.
+fn prepare(
+    functions: &[Function],
+    sandboxes: usize,
+) -> Result<Pool<awsm_wasi::WasiCtx>, (String, StartError)> {
+    let warm = limits::WARM_SLOTS.min((limits::WARM_SLOTS_TOTAL / functions.len()).max(1));
+    let max_slots = sandboxes.max(warm * functions.len());
+    let mut pool = Pool::new(PoolConfig { max_slots, ..PoolConfig::default() });
+    for function in functions {
+        pool.prepare(&function.program, warm).map_err(|error| (function.name.clone(), error))?;
+    }
+    Ok(pool)
+}
+
+/// One socket per worker on the same address: the kernel spreads connections over them.
+fn listeners(address: SocketAddr, workers: usize) -> io::Result<Vec<TcpListener>> {
+    // Tokio's sockets want a reactor, though nothing waits here.
+    let runtime = Builder::new_current_thread().enable_io().build()?;
+    let _inside = runtime.enter();
+    // Without SO_REUSEPORT, so that another node on the same port is found out.
+    if address.port() != 0 {
+        socket(address)?.bind(address)?;
+    }
+    let mut address = address;
+    let mut listeners = Vec::with_capacity(workers);
+    for _ in 0..workers {
+        let socket = socket(address)?;
+        socket.set_reuseport(true)?;
+        socket.bind(address)?;
+        address = socket.local_addr()?;
+        listeners.push(socket.listen(limits::LISTEN_BACKLOG)?.into_std()?);
+    }
+    Ok(listeners)
+}
+
+fn socket(address: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
+    socket.set_reuseaddr(true)?;
+    Ok(socket)
+}
+
+/// The cores that this process may use.
+fn cores() -> Vec<usize> {
+    let Ok(set) = sched_getaffinity(None) else { return vec![0] };
+    let cores: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|core| set.is_set(*core)).collect();
+    if cores.is_empty() { vec![0] } else { cores }
+}
+
+/// Keeps this thread on a core; where that is not allowed it goes where the system sends it.
+fn pin(core: usize) {
+    let mut set = CpuSet::new();
+    set.set(core);
+    if let Err(error) = sched_setaffinity(None, &set) {
+        tracing::warn!("cannot pin a worker to core {core}: {error}");
+    }
+}
+
+/// How long to wait for workers that were asked to end, their own patience included.
+#[must_use]
+pub fn patience(config: &Config) -> Duration {
+    config.node.shutdown_timeout + Duration::from_secs(1)
+}

@@ -1,0 +1,403 @@
+//! The loop of one core: take what the reactor has, ask the scheduler, run, act on the stop.
+//!
+//! Connections and the worker's loop are tasks on the same thread. A connection submits an
+//! invocation and awaits its [`Ticket`]; the loop runs what the scheduler chooses and puts the answer
+//! into the ticket. After a turn the loop steps back once, so that the answers reach their sockets,
+//! and only then cleans the sandboxes that gave them.
+//!
+//! ```text
+//!   connection task --submit--> [invocations] <--decide, run--  the loop (turn)
+//!                  <--answer--                                    |
+//!   sockets, alarm  <------------ reactor <------ yields ---------+
+//! ```
+
+mod alarm;
+pub(crate) mod slots;
+
+use std::cell::RefCell;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use awsm_sandbox::{Pool, Sandbox, StartError, Stop, Trap, Wait, clock};
+use awsm_sched::{
+    Arrival, Decision, FunctionId, InvocationId, Limits, Nanos, Policy, Refusal, Scheduler,
+};
+use awsm_wasi::WasiCtx;
+
+use crate::function::Function;
+use crate::guest::{Environment, Input};
+use crate::limits;
+use alarm::Alarm;
+use slots::Slots;
+
+/// What one core has: its scheduler, its sandboxes, what it is asked for.
+pub struct Worker {
+    core: RefCell<Core>,
+}
+
+/// Why and how an invocation ended.
+#[derive(Debug)]
+pub enum Outcome {
+    /// The guest ended by itself with this code; 0 when its entry returned.
+    Exited(i32),
+    /// The guest faulted.
+    Trapped(Trap),
+    /// Its time was up, before it started or while it was blocked.
+    TimedOut,
+    /// There was no sandbox for it.
+    NotStarted(StartError),
+}
+
+/// Where the time went.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Spent {
+    /// From arrival to start.
+    pub queue: Nanos,
+    /// From start to the first guest instruction.
+    pub startup: Nanos,
+    /// On the core.
+    pub run: Nanos,
+    /// Blocked, or waiting for the core again after that.
+    pub blocked: Nanos,
+}
+
+/// What comes of an invocation.
+#[derive(Debug)]
+pub struct Answer {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What it wrote to stdout.
+    pub stdout: Vec<u8>,
+    /// It wanted to write more than its limit.
+    pub overflowed: bool,
+    /// What it wrote to stderr.
+    pub stderr: Vec<u8>,
+    /// Where the time went.
+    pub spent: Spent,
+}
+
+/// The right to an answer. Dropping it cancels the invocation.
+pub struct Ticket {
+    worker: Rc<Worker>,
+    slot: usize,
+}
+
+struct Core {
+    functions: Arc<[Function]>,
+    ids: Vec<FunctionId>,
+    environments: Vec<Environment>,
+    sched: Scheduler,
+    pool: Pool<WasiCtx>,
+    invocations: Slots<Invocation>,
+    /// Where in `invocations` the scheduler's invocations are, by [`InvocationId::index`].
+    slot_of: Vec<usize>,
+    /// Done with and answered, to be cleaned.
+    used: Vec<Sandbox<WasiCtx>>,
+    /// Something has changed since the last turn.
+    news: bool,
+    /// The loop's own, while it waits for news.
+    idle: Option<Waker>,
+}
+
+struct Invocation {
+    function: usize,
+    arrived: Nanos,
+    /// Whoever waits for the answer.
+    waker: Option<Waker>,
+    stage: Stage,
+}
+
+enum Stage {
+    Waiting(InvocationId, Input),
+    Live {
+        id: InvocationId,
+        sandbox: Sandbox<WasiCtx>,
+        started: Nanos,
+    },
+    Answered(Answer),
+    /// In between, or collected.
+    Empty,
+}
+
+enum Turn {
+    /// There is more to do, after a look at the reactor.
+    More,
+    /// Nothing before that time, unless something comes.
+    Idle(Option<Nanos>),
+}
+
+impl Worker {
+    /// A worker for this thread. Its pool has been prepared for `functions`.
+    pub fn new(
+        functions: Arc<[Function]>,
+        pool: Pool<WasiCtx>,
+        policy: Policy,
+        limits: Limits,
+    ) -> Self {
+        let mut sched = Scheduler::new(policy, limits);
+        let ids = functions.iter().map(|f| sched.add_function(f.concurrency)).collect();
+        let environments = functions.iter().map(|f| f.environment.unshared()).collect();
+        let core = Core {
+            functions,
+            ids,
+            environments,
+            sched,
+            pool,
+            invocations: Slots::default(),
+            slot_of: Vec::new(),
+            used: Vec::new(),
+            news: false,
+            idle: None,
+        };
+        Self { core: RefCell::new(core) }
+    }
+
+    /// Takes a request in. Its answer comes through the ticket.
+    pub fn submit(self: &Rc<Self>, function: usize, input: Input) -> Result<Ticket, Refusal> {
+        let slot = self.core.borrow_mut().submit(function, input)?;
+        Ok(Ticket { worker: Rc::clone(self), slot })
+    }
+
+    /// The loop. Ends only when the reactor fails.
+    pub async fn run(self: Rc<Self>) -> io::Error {
+        let mut alarm = match Alarm::new() {
+            Ok(alarm) => alarm,
+            Err(error) => return error,
+        };
+        loop {
+            let turn = self.core.borrow_mut().turn();
+            match turn {
+                Turn::More => tokio::task::yield_now().await,
+                Turn::Idle(_) if self.must_clean() => step_back().await,
+                Turn::Idle(until) => {
+                    if let Err(error) = alarm.set(until) {
+                        return error;
+                    }
+                    poll_fn(|cx| self.poll_idle(cx, &mut alarm)).await;
+                }
+            }
+        }
+    }
+
+    fn must_clean(&self) -> bool {
+        !self.core.borrow().used.is_empty()
+    }
+
+    fn poll_idle(&self, cx: &mut Context<'_>, alarm: &mut Alarm) -> Poll<()> {
+        let mut core = self.core.borrow_mut();
+        if core.news || alarm.poll(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        core.idle = Some(cx.waker().clone());
+        Poll::Pending
+    }
+}
+
+impl Core {
+    /// Runs what there is to run, for a while.
+    fn turn(&mut self) -> Turn {
+        self.news = false;
+        self.clean();
+        let mut now = now();
+        let end = now + limits::REACTOR_GAP.into();
+        while now < end {
+            match self.sched.next(now) {
+                Decision::Run { id, .. } => now = self.give_core(id, now),
+                Decision::Expire { id } => self.end(id, Outcome::TimedOut, now),
+                Decision::Idle { until } => return Turn::Idle(until),
+            }
+        }
+        Turn::More
+    }
+
+    /// Runs one invocation until it stops, and acts on why it did. Returns the time after that.
+    fn give_core(&mut self, id: InvocationId, now: Nanos) -> Nanos {
+        let slot = self.slot_of[id.index()];
+        if let Stage::Waiting(..) = self.invocations[slot].stage
+            && let Err(error) = self.start(slot, now)
+        {
+            self.sched.finished(now, id);
+            self.end(id, Outcome::NotStarted(error), now);
+            return now;
+        }
+        let Stage::Live { sandbox, .. } = &mut self.invocations[slot].stage else {
+            unreachable!("the scheduler runs what is waiting or live")
+        };
+        let stop = sandbox.resume();
+        let now = self::now();
+        let outcome = match stop {
+            Stop::Blocked(Wait::Until { monotonic_ns }) => {
+                self.sched.blocked(now, id, Some(Nanos(monotonic_ns)));
+                return now;
+            }
+            Stop::Blocked(_) | Stop::Preempted => {
+                self.sched.yielded(now, id);
+                return now;
+            }
+            Stop::Returned => Outcome::Exited(0),
+            Stop::Exited(code) => Outcome::Exited(code),
+            Stop::Trapped(trap) => Outcome::Trapped(trap),
+        };
+        self.sched.finished(now, id);
+        self.end(id, outcome, now);
+        now
+    }
+
+    fn submit(&mut self, function: usize, input: Input) -> Result<usize, Refusal> {
+        let arrived = now();
+        let deadline = Some(arrived + self.functions[function].timeout);
+        let id = self.sched.arrived(Arrival { function: self.ids[function], deadline })?;
+        let stage = Stage::Waiting(id, input);
+        let slot = self.invocations.insert(Invocation { function, arrived, waker: None, stage });
+        if id.index() >= self.slot_of.len() {
+            self.slot_of.resize(id.index() + 1, usize::MAX);
+        }
+        self.slot_of[id.index()] = slot;
+        self.notify();
+        Ok(slot)
+    }
+
+    /// Gives a waiting invocation its sandbox.
+    fn start(&mut self, slot: usize, now: Nanos) -> Result<(), StartError> {
+        let invocation = &mut self.invocations[slot];
+        let Stage::Waiting(id, input) = std::mem::replace(&mut invocation.stage, Stage::Empty)
+        else {
+            unreachable!("only what waits is started")
+        };
+        let function = &self.functions[invocation.function];
+        let context = self.environments[invocation.function].context(input);
+        let mut started = self.pool.start(&function.program, function.entry, context);
+        if let Err((StartError::NoSlot(_), context)) = started {
+            // Those that have answered still hold theirs.
+            for sandbox in self.used.drain(..) {
+                self.pool.recycle(sandbox);
+            }
+            started = self.pool.start(&function.program, function.entry, context);
+        }
+        match started {
+            Ok(sandbox) => {
+                invocation.stage = Stage::Live { id, sandbox, started: now };
+                Ok(())
+            }
+            Err((error, _)) => Err(error),
+        }
+    }
+
+    /// Puts the answer where its ticket finds it. The scheduler has forgotten the invocation.
+    fn end(&mut self, id: InvocationId, outcome: Outcome, now: Nanos) {
+        let slot = self.slot_of[id.index()];
+        let invocation = &mut self.invocations[slot];
+        let answer = match std::mem::replace(&mut invocation.stage, Stage::Empty) {
+            Stage::Live { mut sandbox, started, .. } => {
+                let spent = spent(&sandbox, invocation.arrived, started, now);
+                let context = sandbox.data_mut();
+                let answer = Answer {
+                    outcome,
+                    overflowed: context.stdout.overflowed(),
+                    stdout: context.stdout.take(),
+                    stderr: context.stderr.take(),
+                    spent,
+                };
+                self.used.push(sandbox);
+                answer
+            }
+            _ => Answer {
+                outcome,
+                stdout: Vec::new(),
+                overflowed: false,
+                stderr: Vec::new(),
+                spent: Spent { queue: now - invocation.arrived, ..Spent::default() },
+            },
+        };
+        invocation.stage = Stage::Answered(answer);
+        if let Some(waker) = invocation.waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// Its ticket is gone: whatever it is doing, it need not go on.
+    fn abandon(&mut self, slot: usize) {
+        match self.invocations.remove(slot).stage {
+            Stage::Waiting(id, _) => {
+                self.sched.cancelled(id);
+            }
+            Stage::Live { id, sandbox, .. } => {
+                self.sched.cancelled(id);
+                self.used.push(sandbox);
+                self.notify();
+            }
+            Stage::Answered(_) | Stage::Empty => {}
+        }
+    }
+
+    fn clean(&mut self) {
+        for sandbox in self.used.drain(..) {
+            self.pool.recycle(sandbox);
+        }
+    }
+
+    fn notify(&mut self) {
+        self.news = true;
+        if let Some(waker) = self.idle.take() {
+            waker.wake();
+        }
+    }
+}
+
+impl Future for Ticket {
+    type Output = Answer;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answer> {
+        let mut core = self.worker.core.borrow_mut();
+        let invocation = &mut core.invocations[self.slot];
+        if let Stage::Answered(_) = invocation.stage {
+            let stage = std::mem::replace(&mut invocation.stage, Stage::Empty);
+            let Stage::Answered(answer) = stage else { unreachable!("looked at above") };
+            return Poll::Ready(answer);
+        }
+        match &mut invocation.waker {
+            Some(waker) => waker.clone_from(cx.waker()),
+            none => *none = Some(cx.waker().clone()),
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.worker.core.borrow_mut().abandon(self.slot);
+    }
+}
+
+fn spent(sandbox: &Sandbox<WasiCtx>, arrived: Nanos, started: Nanos, now: Nanos) -> Spent {
+    let timing = sandbox.timing();
+    let ns = |ticks| Nanos(clock::ticks_to_ns(ticks));
+    let startup = match timing.entered_ticks {
+        0 => Nanos::ZERO,
+        entered => ns(entered.wrapping_sub(timing.start_ticks)),
+    };
+    let run = ns(timing.run_ticks);
+    let queue = started - arrived;
+    Spent { queue, startup, run, blocked: now - started - startup - run }
+}
+
+fn now() -> Nanos {
+    Nanos(clock::monotonic_ns())
+}
+
+/// Lets every task that can run do so once.
+async fn step_back() {
+    let mut stepped = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut stepped, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
