@@ -128,7 +128,10 @@ fn mistakes_are_one_line_with_file_and_line() {
             "awsm.toml:6: route /a is already taken by `a` at line 1",
         ),
         (function("route = \"/b\""), "awsm.toml:5: duplicate key"),
-        (function("= 3"), "awsm.toml:5: missing key for key-value pair, expected key"),
+        (
+            function("= 3"),
+            "awsm.toml:5: unquoted keys cannot be empty, expected letters, numbers, `-`, `_`",
+        ),
     ];
     for (text, expected) in cases {
         let found = error(text);

@@ -130,7 +130,7 @@ impl<'a> Table<'a> {
     pub(super) fn duration(&mut self, key: &str, span: Span) -> Result<Duration, ConfigError> {
         let Some(item) = self.take(key) else { return Ok(span.default) };
         let duration = item
-            .parse_str(parse_duration, "a duration is a number and its unit: \"500us\", \"20ms\"");
+            .quantity(parse_duration, "a duration is a number and its unit: \"500us\", \"20ms\"");
         match duration? {
             duration if (span.min..=span.max).contains(&duration) => Ok(duration),
             duration => {
