@@ -45,9 +45,9 @@ pub(crate) struct Options {
     /// What to print
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
-    /// Where the functions lie, as NAME.wasm
-    #[arg(long, value_name = "DIR", default_value = "target/guests")]
-    guests: PathBuf,
+    /// The function that the node serves: `null`, unless something else is to be looked at
+    #[arg(long, value_name = "FILE", default_value = "target/guests/null.wasm")]
+    module: PathBuf,
     /// Where the JSON form goes
     #[arg(long, value_name = "FILE", default_value = "target/bench/http.json")]
     out: PathBuf,
@@ -64,7 +64,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     );
     let scratch = Scratch::new()?;
     machine::pin(options.server_core)?;
-    let node = node(&options.guests, scratch.path())?;
+    let node = node(&options.module, scratch.path())?;
     let answer = node.probe().context("the node does not answer")?;
     let bare = bare_server(&answer, scratch.path())?;
     let bare_bytes = bare.probe()?.bytes;
@@ -88,24 +88,23 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     publish(options, report, &answer, sides.map(Side::row))
 }
 
-/// `awsm serve` with one worker and `null` on every path.
-fn node(guests: &Path, scratch: &Path) -> Result<Server> {
-    let wasm = guests.join("null.wasm");
-    let wasm = fs::canonicalize(&wasm)
-        .with_context(|| format!("cannot read {} (make guests builds it)", wasm.display()))?;
+/// `awsm serve` with one worker and the module at `/`.
+fn node(module: &Path, scratch: &Path) -> Result<Server> {
+    let module = fs::canonicalize(module)
+        .with_context(|| format!("cannot read {} (make guests builds it)", module.display()))?;
     let manifest = scratch.join("awsm.toml");
-    fs::write(&manifest, manifest_text(&wasm))
+    fs::write(&manifest, manifest_text(&module))
         .with_context(|| format!("cannot write {}", manifest.display()))?;
     let mut command = Command::new(machine::program("awsm", "AWSM_BIN")?);
     command.arg("serve").arg(&manifest).current_dir(scratch);
     Server::start(command, &scratch.join("node.log"))
 }
 
-fn manifest_text(wasm: &Path) -> String {
+fn manifest_text(module: &Path) -> String {
     format!(
         "[node]\nlisten = \"127.0.0.1:0\"\nworkers = 1\ncache_dir = \"cache\"\n\n\
          [[function]]\nname = \"null\"\nroute = \"/\"\nmodule = {:?}\n",
-        wasm.display().to_string()
+        module.display().to_string()
     )
 }
 
@@ -210,6 +209,7 @@ fn publish(
     report.summarise("http_ratio", ours.requests_per_s / bare.requests_per_s);
     report.summarise("http_requests_per_s", ours.requests_per_s);
     report.summarise("http_hyper_requests_per_s", bare.requests_per_s);
+    report.summarise("http_cpu_ratio", bare.cpu_us_per_request / ours.cpu_us_per_request);
     report.summarise("http_added_cpu_us", ours.cpu_us_per_request - bare.cpu_us_per_request);
     report.summarise("http_half_load_p50_us", ours.half_load_us.p50);
     report.summarise("http_half_load_p99_us", ours.half_load_us.p99);

@@ -77,14 +77,15 @@ impl Ours {
     /// What the guest wrote, to compare it with what it wrote under the other runtime.
     pub(super) fn output(&self, pool: &mut Pool<WasiCtx>) -> Vec<u8> {
         let mut sandbox = self.run(pool, &self.program, self.entry);
-        let output = sandbox.data_mut().take_stdout();
+        let output = sandbox.data_mut().stdout.take();
         pool.recycle(sandbox);
         output
     }
 
-    /// From a file that this process has never seen to the first guest instruction, in ticks.
+    /// From a file that this process has never seen to the first guest instruction, in ticks, on a
+    /// worker that has served another program before.
     pub(super) fn cold(&self, file: &Path) -> Result<u64> {
-        let mut pool = Pool::new(PoolConfig::default());
+        let mut pool = self.warm_pool(1)?;
         let start = clock::ticks();
         let (program, entry) = open(file, &self.linker)?;
         black_box(self.run(&mut pool, &program, entry));
@@ -125,10 +126,9 @@ impl Ours {
         program: &Arc<Program<WasiCtx>>,
         entry: FuncIdx,
     ) -> Sandbox<WasiCtx> {
-        let context = WasiCtx::builder()
-            .stdin(Stdin::Bytes(self.input.clone()))
-            .stdout(Output::Buffer { limit: OUTPUT_LIMIT_BYTES })
-            .build();
+        let mut context = WasiCtx::default();
+        context.stdin = Stdin::Bytes(self.input.clone());
+        context.stdout = Output::buffer(OUTPUT_LIMIT_BYTES);
         match pool.start(program, entry, context) {
             Ok(sandbox) => sandbox,
             Err((error, _)) => panic!("cannot start a sandbox: {error}"),
