@@ -1,1 +1,79 @@
-//! Placeholder.
+//! Compiles WebAssembly ahead of time: bytes of a module in, bytes of a native shared object out.
+#![deny(unsafe_code)]
+
+mod descriptor;
+mod error;
+mod keep;
+mod limits;
+mod link;
+mod llvm;
+mod module;
+mod nan;
+mod optimize;
+mod options;
+mod support;
+mod target;
+mod translate;
+
+use inkwell::context::Context;
+use inkwell::targets::FileType;
+
+pub use awsm_abi::Isolation;
+pub use awsm_abi::cpu::Arch;
+pub use error::CompileError;
+pub use options::{OptLevel, Options, fingerprint, version};
+pub use target::parse_triple;
+
+use module::Module;
+use target::Processor;
+
+/// What [`emit`] writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Emit {
+    /// LLVM IR as text, optimised.
+    Ir,
+    /// Assembly as text.
+    Asm,
+    /// An object file, not linked: its references to the support functions are open.
+    Object,
+    /// The finished shared object.
+    SharedObject,
+}
+
+/// Compiles a module to a shared object.
+///
+/// # Errors
+///
+/// See [`CompileError`].
+pub fn compile(wasm: &[u8], options: &Options) -> Result<Vec<u8>, CompileError> {
+    emit(wasm, options, Emit::SharedObject)
+}
+
+/// Compiles a module and stops where `what` says.
+///
+/// # Errors
+///
+/// See [`CompileError`].
+pub fn emit(wasm: &[u8], options: &Options, what: Emit) -> Result<Vec<u8>, CompileError> {
+    let module = Module::parse(wasm)?;
+    let processor = Processor::resolve(options.arch, options.cpu.as_deref())?;
+    let machine = processor.machine(options.opt_level.codegen())?;
+    let context = Context::create();
+    let llvm = context.create_module("module");
+    let code = translate::translate(&context, &llvm, &module, options, &processor, &machine)?;
+    llvm.verify()?;
+    optimize::promote(&llvm, &machine)?;
+    optimize::optimize(&llvm, &machine, options.opt_level)?;
+    descriptor::add(&context, &llvm, &module, &code, options, &processor)?;
+    let write = |kind| -> Result<Vec<u8>, CompileError> {
+        Ok(machine.write_to_memory_buffer(&llvm, kind)?.as_slice().to_vec())
+    };
+    match what {
+        Emit::Ir => Ok(llvm.print_to_string().to_bytes().to_vec()),
+        Emit::Asm => write(FileType::Assembly),
+        Emit::Object => write(FileType::Object),
+        Emit::SharedObject => {
+            link::link(options.arch, &write(FileType::Object)?, &support::objects(&processor)?)
+        }
+    }
+}

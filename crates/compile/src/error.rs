@@ -1,0 +1,93 @@
+//! Why a module was not compiled: every way to fail, each in one line.
+
+use std::fmt;
+use std::io;
+
+/// Why there is no output.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum CompileError {
+    /// The bytes are no valid module, or use a feature that is not compiled. The message names it.
+    Invalid {
+        /// What is wrong.
+        message: String,
+        /// Where in the input, in bytes; `None` for text input.
+        offset: Option<u64>,
+    },
+    /// The module is valid but larger than what is accepted.
+    Limit {
+        /// What there is too much of.
+        what: &'static str,
+        /// How much the module has.
+        found: u64,
+        /// How much is accepted.
+        limit: u64,
+    },
+    /// The target or processor is not one that is compiled for.
+    Target(String),
+    /// LLVM refused what was asked of it: a mistake in the compiler.
+    Codegen(String),
+    /// No linker was found.
+    LinkerMissing {
+        /// The programs that were tried.
+        tried: Vec<String>,
+    },
+    /// The linker ran and failed.
+    Linker(String),
+    /// A temporary file could not be used.
+    Io(io::Error),
+}
+
+impl fmt::Display for CompileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Invalid { message, offset: Some(offset) } => {
+                write!(f, "{message} (at offset {offset:#x})")
+            }
+            Self::Invalid { message, offset: None } => f.write_str(message),
+            Self::Limit { what, found, limit } => {
+                write!(f, "the module has too large a number of {what}: {found}, the limit is {limit}")
+            }
+            Self::Target(message) => f.write_str(message),
+            Self::Codegen(message) => write!(f, "code generation failed: {message}"),
+            Self::LinkerMissing { tried } => {
+                write!(f, "no linker: none of {} can be run (install lld)", tried.join(", "))
+            }
+            Self::Linker(message) => write!(f, "linking failed: {message}"),
+            Self::Io(error) => write!(f, "temporary files: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for CompileError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Io(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl From<wasmparser::BinaryReaderError> for CompileError {
+    fn from(error: wasmparser::BinaryReaderError) -> Self {
+        Self::Invalid { message: error.message().to_owned(), offset: Some(error.offset() as u64) }
+    }
+}
+
+impl From<inkwell::builder::BuilderError> for CompileError {
+    fn from(error: inkwell::builder::BuilderError) -> Self {
+        Self::Codegen(error.to_string())
+    }
+}
+
+impl From<inkwell::support::LLVMString> for CompileError {
+    fn from(error: inkwell::support::LLVMString) -> Self {
+        Self::Codegen(error.to_string())
+    }
+}
+
+impl From<io::Error> for CompileError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}

@@ -1,0 +1,152 @@
+//! `awsmc`: the compiler's command line.
+#![forbid(unsafe_code)]
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use awsm_compile::{Arch, CompileError, Emit, Isolation, OptLevel, Options};
+use clap::{Parser, ValueEnum};
+
+/// Compiles WebAssembly modules to native shared objects for aWsm.
+#[derive(Parser)]
+#[command(name = "awsmc", disable_version_flag = true)]
+struct Args {
+    /// The module: binary, or text if the name ends in `.wat`.
+    #[arg(required_unless_present_any = ["fingerprint", "version"])]
+    file: Option<PathBuf>,
+    /// Where the result goes.
+    #[arg(short, value_name = "OUT", required_unless_present_any = ["fingerprint", "version"])]
+    out: Option<PathBuf>,
+    /// Target triple: x86_64-unknown-linux-gnu or aarch64-unknown-linux-gnu [default: this machine's].
+    #[arg(long, value_name = "TRIPLE")]
+    target: Option<String>,
+    /// Processor: native, x86-64, x86-64-v2, x86-64-v3, x86-64-v4; generic on AArch64 [default: native
+    /// if the target is this machine's, else x86-64-v2 or generic].
+    #[arg(long)]
+    cpu: Option<String>,
+    /// Effort, 0 to 3.
+    #[arg(short = 'O', value_name = "LEVEL", default_value = "3",
+        value_parser = clap::value_parser!(u8).range(0..=3))]
+    opt_level: u8,
+    /// How loads and stores are kept inside linear memory.
+    #[arg(long, value_enum, default_value = "guard")]
+    memory: Memory,
+    /// What to write.
+    #[arg(long, value_enum, default_value = "so")]
+    emit: What,
+    /// Prints what besides the module decides the result, for cache keys, and ends.
+    #[arg(long)]
+    fingerprint: bool,
+    /// Prints the versions of the compiler and of LLVM, and ends.
+    #[arg(long, short = 'V')]
+    version: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Memory {
+    /// Reserved address space catches what misses: no check in the code.
+    Guard,
+    /// A comparison before each access.
+    Checked,
+    /// No isolation: only to measure what it costs. The runtime refuses such objects.
+    None,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum What {
+    /// LLVM IR.
+    Ir,
+    /// Assembly.
+    Asm,
+    /// An object file that is not linked.
+    Object,
+    /// The shared object.
+    So,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    match run(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("awsmc: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &Args) -> Result<(), String> {
+    if args.version {
+        println!("{}", awsm_compile::version());
+        return Ok(());
+    }
+    let options = options(args).map_err(|error| error.to_string())?;
+    if args.fingerprint {
+        let line = awsm_compile::fingerprint(&options).map_err(|error| error.to_string())?;
+        println!("{line}");
+        return Ok(());
+    }
+    let (Some(file), Some(out)) = (&args.file, &args.out) else {
+        unreachable!("the command line requires both");
+    };
+    let wasm = read(file)?;
+    let what = match args.emit {
+        What::Ir => Emit::Ir,
+        What::Asm => Emit::Asm,
+        What::Object => Emit::Object,
+        What::So => Emit::SharedObject,
+    };
+    let output = awsm_compile::emit(&wasm, &options, what)
+        .map_err(|error| format!("{}: {error}", file.display()))?;
+    write(out, &output).map_err(|error| format!("{}: {error}", out.display()))
+}
+
+fn options(args: &Args) -> Result<Options, CompileError> {
+    Ok(Options {
+        arch: match &args.target {
+            Some(name) => awsm_compile::parse_triple(name)?,
+            None => Arch::HOST,
+        },
+        cpu: args.cpu.clone(),
+        opt_level: match args.opt_level {
+            0 => OptLevel::O0,
+            1 => OptLevel::O1,
+            2 => OptLevel::O2,
+            _ => OptLevel::O3,
+        },
+        isolation: match args.memory {
+            Memory::Guard => Isolation::Guard,
+            Memory::Checked => Isolation::Checked,
+            Memory::None => Isolation::None,
+        },
+    })
+}
+
+/// Reads a module; text becomes binary.
+fn read(file: &Path) -> Result<Vec<u8>, String> {
+    let bytes = fs::read(file).map_err(|error| format!("{}: {error}", file.display()))?;
+    if file.extension().is_none_or(|extension| extension != "wat") {
+        return Ok(bytes);
+    }
+    let wasm = wat::Parser::new().parse_bytes(Some(file), &bytes).map_err(|error| error.to_string())?;
+    Ok(wasm.into_owned())
+}
+
+/// Writes beside the target and renames, so that no partial output is ever seen there.
+fn write(out: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let directory = match out.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let mut builder = tempfile::Builder::new();
+    let mut file = builder
+        .prefix(".awsmc-")
+        .permissions(fs::Permissions::from_mode(0o666)) // less what the umask takes away
+        .tempfile_in(directory)?;
+    file.write_all(bytes)?;
+    file.persist(out)?;
+    Ok(())
+}

@@ -1,0 +1,97 @@
+//! What can be chosen about a compilation, and the words that stand for a choice in cache keys.
+
+use awsm_abi::cpu::Arch;
+use awsm_abi::{ABI_VERSION, Isolation};
+use inkwell::OptimizationLevel;
+
+use crate::error::CompileError;
+use crate::target::{Processor, triple};
+
+/// How to compile.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Architecture to compile for.
+    pub arch: Arch,
+    /// Processor: `native`, or a baseline (`x86-64` to `x86-64-v4`, `generic` on AArch64). `None`
+    /// stands for `native` if the architecture is the host's, else `x86-64-v2` or `generic`.
+    pub cpu: Option<String>,
+    /// Effort.
+    pub opt_level: OptLevel,
+    /// How loads and stores are kept inside linear memory.
+    pub isolation: Isolation,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            arch: Arch::HOST,
+            cpu: None,
+            opt_level: OptLevel::O3,
+            isolation: Isolation::Guard,
+        }
+    }
+}
+
+/// How much effort goes into fast code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OptLevel {
+    /// None: shortest compilation.
+    O0,
+    /// Little.
+    O1,
+    /// Much.
+    O2,
+    /// Most.
+    O3,
+}
+
+impl OptLevel {
+    /// The passes that run over the whole module.
+    pub(crate) fn pipeline(self) -> Option<&'static str> {
+        match self {
+            Self::O0 => None,
+            Self::O1 => Some("default<O1>"),
+            Self::O2 => Some("default<O2>"),
+            Self::O3 => Some("default<O3>"),
+        }
+    }
+
+    /// The same for the generation of machine code.
+    pub(crate) fn codegen(self) -> OptimizationLevel {
+        match self {
+            Self::O0 => OptimizationLevel::None,
+            Self::O1 => OptimizationLevel::Less,
+            Self::O2 => OptimizationLevel::Default,
+            Self::O3 => OptimizationLevel::Aggressive,
+        }
+    }
+}
+
+/// Name and version of the compiler and of LLVM.
+#[must_use]
+pub fn version() -> String {
+    let (major, minor, patch) = inkwell::support::get_llvm_version();
+    format!("awsmc {} (LLVM {major}.{minor}.{patch})", env!("CARGO_PKG_VERSION"))
+}
+
+/// Everything besides the module itself that decides what comes out: the compiler, LLVM, the
+/// contract's version, and the options with the processor's features resolved. Equal modules with
+/// equal fingerprints give equal objects, so the pair is a cache key.
+///
+/// # Errors
+///
+/// [`CompileError::Target`] if there is no such processor.
+pub fn fingerprint(options: &Options) -> Result<String, CompileError> {
+    let processor = Processor::resolve(options.arch, options.cpu.as_deref())?;
+    Ok(format!(
+        "{version}; abi {ABI_VERSION}; {triple}; {base} {features}; \
+         tune {tune}; {level:?}; {isolation}",
+        version = version(),
+        triple = triple(options.arch),
+        base = processor.base(),
+        features = processor.feature_string(),
+        tune = processor.tune,
+        level = options.opt_level,
+        isolation = options.isolation.name(),
+    ))
+}

@@ -1,0 +1,87 @@
+//! Kinds of memory, told apart for LLVM: a store to linear memory does not change a global.
+//!
+//! Linear memory, the globals, the tables and the rest of the context never overlap, but LLVM sees
+//! one pointer with offsets. Each access carries a type-based alias tag that says which kind of
+//! memory it touches; accesses of different kinds may pass each other. What never changes while an
+//! instance lives is marked invariant besides.
+
+use inkwell::context::Context;
+use inkwell::values::{BasicValue, BasicValueEnum, InstructionValue, MetadataValue};
+
+use crate::error::CompileError;
+
+/// The kind that [`crate::keep`] looks for.
+pub(crate) const LINEAR_MEMORY: &str = "linear memory";
+
+/// The tags.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tags<'ctx> {
+    /// Contents of linear memories. Different memories are one kind: an imported one may come twice.
+    pub linear: MetadataValue<'ctx>,
+    /// Fields of `Memory` that change.
+    pub memory_size: MetadataValue<'ctx>,
+    /// Globals that the module defines.
+    pub own_global: MetadataValue<'ctx>,
+    /// Globals that it imports: they belong to others, but may come twice.
+    pub imported_global: MetadataValue<'ctx>,
+    /// Fields of `Table` that change.
+    pub table: MetadataValue<'ctx>,
+    /// Elements of tables.
+    pub element: MetadataValue<'ctx>,
+    /// What never changes: addresses of memories, references, types.
+    pub fixed: MetadataValue<'ctx>,
+    empty: MetadataValue<'ctx>,
+    tbaa: u32,
+    invariant: u32,
+}
+
+impl<'ctx> Tags<'ctx> {
+    /// The tags of a context.
+    pub(crate) fn new(context: &'ctx Context) -> Self {
+        let zero = context.i64_type().const_zero();
+        let root = context.metadata_node(&[context.metadata_string("awsm").into()]);
+        let tag = |name| {
+            let name = context.metadata_string(name);
+            let kind = context.metadata_node(&[name.into(), root.into(), zero.into()]);
+            context.metadata_node(&[kind.into(), kind.into(), zero.into()])
+        };
+        Self {
+            linear: tag(LINEAR_MEMORY),
+            memory_size: tag("memory size"),
+            own_global: tag("own global"),
+            imported_global: tag("imported global"),
+            table: tag("table"),
+            element: tag("table element"),
+            fixed: tag("fixed"),
+            empty: context.metadata_node(&[]),
+            tbaa: context.get_kind_id("tbaa"),
+            invariant: context.get_kind_id("invariant.load"),
+        }
+    }
+
+    /// Says which kind of memory an instruction touches.
+    pub(crate) fn set(
+        &self,
+        instruction: InstructionValue<'ctx>,
+        kind: MetadataValue<'ctx>,
+    ) -> Result<(), CompileError> {
+        instruction.set_metadata(kind, self.tbaa).map_err(refused)
+    }
+
+    /// Says that a load always finds the same value.
+    pub(crate) fn set_invariant(&self, load: BasicValueEnum<'ctx>) -> Result<(), CompileError> {
+        let load = self::instruction(load)?;
+        self.set(load, self.fixed)?;
+        load.set_metadata(self.empty, self.invariant).map_err(refused)
+    }
+}
+
+/// The instruction that computes a value.
+pub(crate) fn instruction(value: BasicValueEnum<'_>) -> Result<InstructionValue<'_>, CompileError> {
+    value.as_instruction_value().ok_or_else(|| refused("not an instruction"))
+}
+
+/// LLVM or its binding did not do as told: our mistake.
+pub(crate) fn refused(what: impl std::fmt::Display) -> CompileError {
+    CompileError::Codegen(what.to_string())
+}

@@ -1,0 +1,156 @@
+//! Calls: of the module's own functions, of imported ones, through tables, and of the runtime.
+
+use std::mem::offset_of;
+
+use awsm_abi::context::{Builtins, FuncRef, Table};
+use awsm_abi::trap::TrapKind;
+use inkwell::IntPredicate;
+use inkwell::types::{BasicMetadataTypeEnum, BasicType, BasicTypeEnum};
+use inkwell::values::{BasicMetadataValueEnum, BasicValueEnum, CallSiteValue, PointerValue};
+use wasmparser::Operator;
+
+use super::function::Func;
+use crate::error::CompileError;
+
+impl<'ctx> Func<'_, 'ctx> {
+    /// Translates an instruction of this file; answers whether it was one.
+    pub(crate) fn call(&mut self, operator: &Operator<'_>) -> Result<bool, CompileError> {
+        match *operator {
+            Operator::Call { function_index } => {
+                match function_index.checked_sub(self.env.module.imported.functions) {
+                    Some(own) => self.call_own(function_index, own)?,
+                    None => self.call_imported(function_index)?,
+                }
+            }
+            Operator::CallIndirect { type_index, table_index } => {
+                self.call_indirect(type_index, table_index)?;
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    fn call_own(&mut self, function: u32, own: u32) -> Result<(), CompileError> {
+        let ty = self.env.module.functions[function as usize];
+        let args = self.pop_args(ty, self.ctx);
+        let call = self.b.build_call(self.env.functions[own as usize], &args, "")?;
+        self.push_results(ty, call)
+    }
+
+    fn call_imported(&mut self, function: u32) -> Result<(), CompileError> {
+        let ty = self.env.module.functions[function as usize];
+        let reference = self.func_ref(function)?;
+        self.call_reference(ty, reference)
+    }
+
+    /// `call_indirect`. Isolation rests on its three checks: the element exists, it is not null, and
+    /// it has the type that the call assumes.
+    fn call_indirect(&mut self, ty: u32, table: u32) -> Result<(), CompileError> {
+        let t = self.env.types;
+        let index = self.pop_int();
+        let place = self.table_place(table, index, TrapKind::UndefinedElement)?;
+        let reference = self.load(t.ptr, place, self.env.alias.element)?.into_pointer_value();
+        let null = self.b.build_is_null(reference, "")?;
+        self.trap_if(null, TrapKind::UninitializedElement)?;
+        let found = self.above(reference, offset_of!(FuncRef, type_id))?;
+        let found = self.load_fixed(t.i32, found)?.into_int_value();
+        let wanted = self.below(self.env.layout.type_ids - ty * size_of::<u32>() as u32)?;
+        let wanted = self.load_fixed(t.i32, wanted)?.into_int_value();
+        let mismatch = self.b.build_int_compare(IntPredicate::NE, found, wanted, "")?;
+        self.trap_if(mismatch, TrapKind::IndirectCallTypeMismatch)?;
+        self.call_reference(ty, reference)
+    }
+
+    /// The place of a table's element; traps with `kind` if there is none.
+    pub(crate) fn table_place(
+        &mut self,
+        table: u32,
+        index: inkwell::values::IntValue<'ctx>,
+        kind: TrapKind,
+    ) -> Result<PointerValue<'ctx>, CompileError> {
+        let t = self.env.types;
+        let index = self.b.build_int_z_extend(index, t.i64, "")?;
+        let len = self.table_field(table, offset_of!(Table, len), t.i64)?.into_int_value();
+        let beyond = self.b.build_int_compare(IntPredicate::UGE, index, len, "")?;
+        self.trap_if(beyond, kind)?;
+        let base = self.table_field(table, offset_of!(Table, base), t.ptr)?.into_pointer_value();
+        crate::llvm::offset(&self.b, t.i64, base, index)
+    }
+
+    /// Calls what a reference that is not null points to.
+    fn call_reference(
+        &mut self,
+        ty: u32,
+        reference: PointerValue<'ctx>,
+    ) -> Result<(), CompileError> {
+        let ptr = self.env.types.ptr;
+        let code = self.above(reference, offset_of!(FuncRef, code))?;
+        let code = self.load_fixed(ptr, code)?.into_pointer_value();
+        let ctx = self.above(reference, offset_of!(FuncRef, ctx))?;
+        let ctx = self.load_fixed(ptr, ctx)?.into_pointer_value();
+        let args = self.pop_args(ty, ctx);
+        let native = self.env.func_types[ty as usize];
+        let call = self.b.build_indirect_call(native, code, &args, "")?;
+        self.push_results(ty, call)
+    }
+
+    fn pop_args(
+        &mut self,
+        ty: u32,
+        ctx: PointerValue<'ctx>,
+    ) -> Vec<BasicMetadataValueEnum<'ctx>> {
+        let params = self.env.module.types[ty as usize].params.len();
+        let first = self.stack.len() - params;
+        let args = self.stack.drain(first..).map(BasicMetadataValueEnum::from);
+        std::iter::once(ctx.into()).chain(args).collect()
+    }
+
+    fn push_results(&mut self, ty: u32, call: CallSiteValue<'ctx>) -> Result<(), CompileError> {
+        let results = self.env.module.types[ty as usize].results.len();
+        match call.try_as_basic_value().basic() {
+            None => {}
+            Some(one) if results == 1 => self.push(one),
+            Some(several) => {
+                for index in 0..results as u32 {
+                    let several = several.into_struct_value();
+                    let value = self.b.build_extract_value(several, index, "")?;
+                    self.push(value);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Calls the builtin at `offset` of [`Builtins`] with the context pointer and `args`.
+    pub(crate) fn call_builtin(
+        &mut self,
+        offset: usize,
+        result: Option<BasicTypeEnum<'ctx>>,
+        args: &[BasicValueEnum<'ctx>],
+    ) -> Result<Option<BasicValueEnum<'ctx>>, CompileError> {
+        let mut all = vec![BasicMetadataValueEnum::from(self.ctx)];
+        let mut types = vec![BasicMetadataTypeEnum::from(self.env.types.ptr)];
+        for arg in args {
+            all.push((*arg).into());
+            types.push(arg.get_type().into());
+        }
+        let ty = match result {
+            Some(ty) => ty.fn_type(&types, false),
+            None => self.env.context.void_type().fn_type(&types, false),
+        };
+        let code = self.builtin(offset)?;
+        let call = self.b.build_indirect_call(ty, code, &all, "")?;
+        Ok(call.try_as_basic_value().basic())
+    }
+
+    /// Calls a builtin that answers 0 or a trap, and traps.
+    pub(crate) fn call_fallible(
+        &mut self,
+        offset: usize,
+        args: &[BasicValueEnum<'ctx>],
+    ) -> Result<(), CompileError> {
+        const { assert!(size_of::<Builtins>() == 10 * size_of::<usize>()) };
+        let report = self.call_builtin(offset, Some(self.env.types.i32.into()), args)?;
+        self.trap_if_reported(report.expect("a result was asked for").into_int_value())
+    }
+}

@@ -1,0 +1,277 @@
+//! Linear memory: every load and store of a guest goes through this file, and **isolation rests on
+//! it**. Nothing else computes an address from a guest's number.
+//!
+//! An address is `base + zext(i32) + offset`, a sum of 33 bits, computed in 64 bits so that it never
+//! wraps. What keeps it inside depends on the mode:
+//!
+//! - `guard`: nothing in the code; the runtime reserves [`awsm_abi::GUARD_RESERVE_BYTES`], and what
+//!   misses the memory hits inaccessible pages. Therefore a load is never without effect: one that
+//!   LLVM would find dead must stay, see [`crate::keep`].
+//! - `checked`: a comparison with the memory's current size before each access.
+//! - `none`: as `guard`, but the runtime reserves nothing; the loader refuses such a module.
+//!
+//! `memory.copy` and `memory.fill` can span more than the guard and are checked in every mode.
+//! Nothing is promised to LLVM about alignment, or about where a pointer lies.
+
+use std::mem::offset_of;
+
+use awsm_abi::context::{Builtins, Memory};
+use awsm_abi::trap::TrapKind;
+use awsm_abi::{Isolation, WASM_PAGE_BYTES};
+use inkwell::IntPredicate;
+use inkwell::intrinsics::Intrinsic;
+use inkwell::types::{BasicType, BasicTypeEnum, IntType};
+use inkwell::values::{BasicValueEnum, IntValue, PointerValue};
+use wasmparser::{MemArg, MemArgTarget, Operator};
+
+use super::alias::{self, refused};
+use super::function::Func;
+use crate::error::CompileError;
+use crate::llvm;
+
+/// What becomes of a narrow integer that is loaded.
+#[derive(Clone, Copy)]
+enum Extension {
+    Signed,
+    Unsigned,
+}
+
+impl<'ctx> Func<'_, 'ctx> {
+    /// Translates an instruction of this file; answers whether it was one.
+    pub(crate) fn memory(&mut self, operator: &Operator<'_>) -> Result<bool, CompileError> {
+        use Extension::{Signed, Unsigned};
+        let t = self.env.types;
+        match *operator {
+            Operator::I32Load { memarg } => self.load_whole(memarg, t.i32)?,
+            Operator::I64Load { memarg } => self.load_whole(memarg, t.i64)?,
+            Operator::F32Load { memarg } => self.load_whole(memarg, t.f32)?,
+            Operator::F64Load { memarg } => self.load_whole(memarg, t.f64)?,
+            Operator::I32Load8S { memarg } => self.load_part(memarg, t.i8, t.i32, Signed)?,
+            Operator::I32Load8U { memarg } => self.load_part(memarg, t.i8, t.i32, Unsigned)?,
+            Operator::I32Load16S { memarg } => self.load_part(memarg, t.i16, t.i32, Signed)?,
+            Operator::I32Load16U { memarg } => self.load_part(memarg, t.i16, t.i32, Unsigned)?,
+            Operator::I64Load8S { memarg } => self.load_part(memarg, t.i8, t.i64, Signed)?,
+            Operator::I64Load8U { memarg } => self.load_part(memarg, t.i8, t.i64, Unsigned)?,
+            Operator::I64Load16S { memarg } => self.load_part(memarg, t.i16, t.i64, Signed)?,
+            Operator::I64Load16U { memarg } => self.load_part(memarg, t.i16, t.i64, Unsigned)?,
+            Operator::I64Load32S { memarg } => self.load_part(memarg, t.i32, t.i64, Signed)?,
+            Operator::I64Load32U { memarg } => self.load_part(memarg, t.i32, t.i64, Unsigned)?,
+            Operator::I32Store { memarg }
+            | Operator::I64Store { memarg }
+            | Operator::F32Store { memarg }
+            | Operator::F64Store { memarg } => {
+                let value = self.pop();
+                self.store(memarg, value)?;
+            }
+            Operator::I32Store8 { memarg } | Operator::I64Store8 { memarg } => {
+                self.store_part(memarg, t.i8)?;
+            }
+            Operator::I32Store16 { memarg } | Operator::I64Store16 { memarg } => {
+                self.store_part(memarg, t.i16)?;
+            }
+            Operator::I64Store32 { memarg } => self.store_part(memarg, t.i32)?,
+            Operator::MemorySize { mem } => self.memory_size(mem)?,
+            Operator::MemoryGrow { mem } => self.memory_grow(mem)?,
+            Operator::MemoryFill { mem } => self.memory_fill(mem)?,
+            Operator::MemoryCopy { dst_mem, src_mem } => self.memory_copy(dst_mem, src_mem)?,
+            Operator::MemoryInit { data_index, mem } => self.memory_init(data_index, mem)?,
+            Operator::DataDrop { data_index } => self.data_drop(data_index)?,
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// Where the guest wants to read or write `bytes` bytes. Pops the address.
+    fn place(&mut self, memarg: MemArg, bytes: u64) -> Result<PointerValue<'ctx>, CompileError> {
+        let (i8, i64) = (self.env.types.i8, self.env.types.i64);
+        let MemArgTarget::Memory(memory) = memarg.target else {
+            return Err(refused("an access to an array"));
+        };
+        let address = self.pop_int();
+        let address = self.b.build_int_z_extend(address, i64, "")?;
+        if self.env.isolation == Isolation::Checked {
+            let distance = i64.const_int(memarg.offset + bytes, false);
+            let end = self.b.build_int_add(address, distance, "")?;
+            self.check_end(memory, end)?;
+        }
+        let base = self.memory_base(memory)?;
+        let place = llvm::offset(&self.b, i8, base, address)?;
+        match memarg.offset {
+            0 => Ok(place),
+            offset => llvm::offset(&self.b, i8, place, i64.const_int(offset, false)),
+        }
+    }
+
+    /// Traps unless `end`, an address of at most 34 bits, is within the memory.
+    fn check_end(&mut self, memory: u32, end: IntValue<'ctx>) -> Result<(), CompileError> {
+        let bytes = self.memory_bytes(memory)?;
+        let beyond = self.b.build_int_compare(IntPredicate::UGT, end, bytes, "")?;
+        self.trap_if(beyond, TrapKind::MemoryOutOfBounds)
+    }
+
+    /// A memory's current size in bytes.
+    fn memory_bytes(&self, memory: u32) -> Result<IntValue<'ctx>, CompileError> {
+        let field = self.above(self.memory_record(memory)?, offset_of!(Memory, bytes))?;
+        Ok(self.load(self.env.types.i64, field, self.env.alias.memory_size)?.into_int_value())
+    }
+
+    fn load_linear(
+        &mut self,
+        memarg: MemArg,
+        ty: BasicTypeEnum<'ctx>,
+    ) -> Result<BasicValueEnum<'ctx>, CompileError> {
+        let place = self.place(memarg, value_bytes(ty))?;
+        let value = self.b.build_load(ty, place, "")?;
+        let load = alias::instruction(value)?;
+        load.set_alignment(1).map_err(refused)?;
+        self.env.alias.set(load, self.env.alias.linear)?;
+        Ok(value)
+    }
+
+    fn load_whole(
+        &mut self,
+        memarg: MemArg,
+        ty: impl BasicType<'ctx>,
+    ) -> Result<(), CompileError> {
+        let ty = ty.as_basic_type_enum();
+        let value = self.load_linear(memarg, ty)?;
+        self.push(value);
+        Ok(())
+    }
+
+    fn load_part(
+        &mut self,
+        memarg: MemArg,
+        part: IntType<'ctx>,
+        whole: IntType<'ctx>,
+        extend: Extension,
+    ) -> Result<(), CompileError> {
+        let value = self.load_linear(memarg, part.into())?.into_int_value();
+        let value = match extend {
+            Extension::Signed => self.b.build_int_s_extend(value, whole, "")?,
+            Extension::Unsigned => self.b.build_int_z_extend(value, whole, "")?,
+        };
+        self.push(value);
+        Ok(())
+    }
+
+    fn store(&mut self, memarg: MemArg, value: BasicValueEnum<'ctx>) -> Result<(), CompileError> {
+        let place = self.place(memarg, value_bytes(value.get_type()))?;
+        let store = self.b.build_store(place, value)?;
+        store.set_alignment(1).map_err(refused)?;
+        self.env.alias.set(store, self.env.alias.linear)
+    }
+
+    fn store_part(
+        &mut self,
+        memarg: MemArg,
+        part: IntType<'ctx>,
+    ) -> Result<(), CompileError> {
+        let value = self.pop_int();
+        let value = self.b.build_int_truncate(value, part, "")?;
+        self.store(memarg, value.into())
+    }
+
+    fn memory_size(&mut self, memory: u32) -> Result<(), CompileError> {
+        let (i32, i64) = (self.env.types.i32, self.env.types.i64);
+        let bytes = self.memory_bytes(memory)?;
+        let shift = i64.const_int(u64::from(WASM_PAGE_BYTES.ilog2()), false);
+        let pages = self.b.build_right_shift(bytes, shift, false, "")?;
+        let pages = self.b.build_int_truncate(pages, i32, "")?;
+        self.push(pages);
+        Ok(())
+    }
+
+    fn memory_grow(&mut self, memory: u32) -> Result<(), CompileError> {
+        let t = self.env.types;
+        let delta = self.pop_int();
+        let delta = self.b.build_int_z_extend(delta, t.i64, "")?;
+        let args = [t.i32.const_int(memory.into(), false).into(), delta.into()];
+        let offset = offset_of!(Builtins, memory_grow);
+        let old = self.call_builtin(offset, Some(t.i64.into()), &args)?;
+        let old = old.expect("a result was asked for").into_int_value();
+        let old = self.b.build_int_truncate(old, t.i32, "")?;
+        self.push(old);
+        Ok(())
+    }
+
+    /// Pops the start of a range and checks that `len` bytes from there are inside.
+    fn range(
+        &mut self,
+        memory: u32,
+        len: IntValue<'ctx>,
+    ) -> Result<IntValue<'ctx>, CompileError> {
+        let start = self.pop_int();
+        let start = self.b.build_int_z_extend(start, self.env.types.i64, "")?;
+        let end = self.b.build_int_add(start, len, "")?;
+        self.check_end(memory, end)?;
+        Ok(start)
+    }
+
+    fn pop_len(&mut self) -> Result<IntValue<'ctx>, CompileError> {
+        let len = self.pop_int();
+        Ok(self.b.build_int_z_extend(len, self.env.types.i64, "")?)
+    }
+
+    fn memory_fill(&mut self, memory: u32) -> Result<(), CompileError> {
+        let len = self.pop_len()?;
+        let byte = self.pop_int();
+        let byte = self.b.build_int_truncate(byte, self.env.types.i8, "")?;
+        let start = self.range(memory, len)?;
+        let base = self.memory_base(memory)?;
+        let start = llvm::offset(&self.b, self.env.types.i8, base, start)?;
+        self.bulk("llvm.memset", &[start.into(), byte.into(), len.into()])
+    }
+
+    fn memory_copy(&mut self, to: u32, from: u32) -> Result<(), CompileError> {
+        let len = self.pop_len()?;
+        let source = self.range(from, len)?;
+        let target = self.range(to, len)?;
+        let source = llvm::offset(&self.b, self.env.types.i8, self.memory_base(from)?, source)?;
+        let target = llvm::offset(&self.b, self.env.types.i8, self.memory_base(to)?, target)?;
+        self.bulk("llvm.memmove", &[target.into(), source.into(), len.into()])
+    }
+
+    /// Calls one of LLVM's operations on whole ranges of linear memory.
+    fn bulk(&mut self, name: &str, args: &[BasicValueEnum<'ctx>; 3]) -> Result<(), CompileError> {
+        let intrinsic = Intrinsic::find(name).ok_or_else(|| refused(name))?;
+        let mut types = Vec::from(args.map(|arg| arg.get_type()));
+        types.retain(|ty| !ty.is_int_type() || *ty == self.env.types.i64.into());
+        let function =
+            intrinsic.get_declaration(self.env.llvm, &types).ok_or_else(|| refused(name))?;
+        let mut args = Vec::from(args.map(Into::into));
+        args.push(self.env.types.i1.const_zero().into());
+        let call = self.b.build_call(function, &args, "")?;
+        let call = call.try_as_basic_value().instruction().ok_or_else(|| refused(name))?;
+        self.env.alias.set(call, self.env.alias.linear)
+    }
+
+    fn memory_init(&mut self, segment: u32, memory: u32) -> Result<(), CompileError> {
+        let i32 = self.env.types.i32;
+        let (len, source, target) = (self.pop_int(), self.pop_int(), self.pop_int());
+        let target = self.b.build_int_z_extend(target, self.env.types.i64, "")?;
+        let args = [
+            i32.const_int(memory.into(), false).into(),
+            i32.const_int(segment.into(), false).into(),
+            target.into(),
+            source.into(),
+            len.into(),
+        ];
+        self.call_fallible(offset_of!(Builtins, memory_init), &args)
+    }
+
+    fn data_drop(&mut self, segment: u32) -> Result<(), CompileError> {
+        let segment = self.env.types.i32.const_int(segment.into(), false);
+        self.call_builtin(offset_of!(Builtins, data_drop), None, &[segment.into()])?;
+        Ok(())
+    }
+}
+
+/// Bytes that a number takes in linear memory.
+fn value_bytes(ty: BasicTypeEnum<'_>) -> u64 {
+    match ty {
+        BasicTypeEnum::IntType(ty) => u64::from(ty.get_bit_width() / 8),
+        BasicTypeEnum::FloatType(ty) => u64::from(ty.get_bit_width() / 8),
+        other => unreachable!("linear memory holds no {other}"),
+    }
+}

@@ -1,0 +1,197 @@
+//! From a parsed module to LLVM IR: one native function for each defined function, entry thunks for
+//! the runtime, and nothing else. No optimisation happens here.
+//!
+//! Reading order: this file declares everything; `function` turns one body into IR, instruction by
+//! instruction; `control`, `numeric`, `memory`, `table`, `call` hold the instructions by kind;
+//! `context` is the way to what lies around linear memory.
+
+mod alias;
+mod call;
+mod context;
+mod control;
+mod entry;
+mod function;
+mod memory;
+mod numeric;
+mod table;
+mod trap;
+
+use std::collections::HashMap;
+
+use awsm_abi::Isolation;
+use awsm_abi::context::Layout;
+use inkwell::attributes::AttributeLoc;
+use inkwell::context::Context;
+use inkwell::module::{Linkage, Module as LlvmModule};
+use inkwell::types::{BasicMetadataTypeEnum, BasicType, BasicTypeEnum, FunctionType};
+use inkwell::values::{FunctionValue, MetadataValue};
+use inkwell::{GlobalVisibility, targets::TargetMachine, targets::TargetTriple};
+
+use crate::error::CompileError;
+use crate::limits;
+use crate::llvm::{self, Types};
+use crate::module::{FuncType, Module, ValType};
+use crate::options::Options;
+use crate::target::{Processor, triple};
+
+pub(crate) use alias::LINEAR_MEMORY;
+
+/// All native code goes into this section: being a C identifier, its name makes the linker provide
+/// `__start_` and `__stop_` symbols around it.
+pub(crate) const TEXT_SECTION: &str = "awsm_text";
+
+/// What translating any function needs.
+pub(crate) struct Env<'ctx, 'm> {
+    /// LLVM's context.
+    pub context: &'ctx Context,
+    /// The module being written.
+    pub llvm: &'m LlvmModule<'ctx>,
+    /// The module being read.
+    pub module: &'m Module<'m>,
+    /// Where things lie below the context pointer.
+    pub layout: Layout,
+    /// How linear memory is isolated.
+    pub isolation: Isolation,
+    /// The processor.
+    pub processor: &'m Processor,
+    /// Types.
+    pub types: Types<'ctx>,
+    /// Kinds of memory.
+    pub alias: alias::Tags<'ctx>,
+    /// Branch weights: the first way is taken almost never.
+    pub unlikely: MetadataValue<'ctx>,
+    /// The defined functions.
+    pub functions: Vec<FunctionValue<'ctx>>,
+    /// Native types of the function types.
+    pub func_types: Vec<FunctionType<'ctx>>,
+}
+
+/// What the descriptor has to point at.
+#[derive(Debug)]
+pub(crate) struct Code {
+    /// Symbols of the defined functions.
+    pub functions: Vec<String>,
+    /// Symbols of the entry thunks of the types; `None` for types that no function has.
+    pub entries: Vec<Option<String>>,
+}
+
+/// Writes the code of `module` into `llvm`.
+pub(crate) fn translate<'ctx>(
+    context: &'ctx Context,
+    llvm: &LlvmModule<'ctx>,
+    module: &Module<'_>,
+    options: &Options,
+    processor: &Processor,
+    machine: &TargetMachine,
+) -> Result<Code, CompileError> {
+    llvm.set_triple(&TargetTriple::create(triple(processor.arch)));
+    llvm.set_data_layout(&machine.get_target_data().get_data_layout());
+    let types = Types::new(context);
+    let mut env = Env {
+        context,
+        llvm,
+        module,
+        layout: module.layout()?,
+        isolation: options.isolation,
+        processor,
+        types,
+        alias: alias::Tags::new(context),
+        unlikely: unlikely(context, &types),
+        functions: Vec::new(),
+        func_types: Vec::new(),
+    };
+    env.func_types = module.types.iter().map(|ty| env.native_type(ty)).collect();
+    let code = env.declare();
+    for (index, body) in module.bodies.iter().enumerate() {
+        function::translate(&env, index as u32, body)?;
+    }
+    entry::thunks(&env, &code)?;
+    Ok(code)
+}
+
+impl<'ctx> Env<'ctx, '_> {
+    /// Declares the defined functions, and decides on names.
+    fn declare(&mut self) -> Code {
+        let first = self.module.imported.functions;
+        let mut code = Code { functions: Vec::new(), entries: vec![None; self.module.types.len()] };
+        for index in first..self.module.functions.len() as u32 {
+            let ty = self.module.functions[index as usize];
+            let name = symbol(index, self.module.names[index as usize]);
+            let function = self.llvm.add_function(&name, self.func_types[ty as usize], None);
+            let escapes = self.module.func_ref_index(index).is_some();
+            self.adorn(function, escapes || self.module.start == Some(index));
+            self.functions.push(function);
+            code.functions.push(name);
+        }
+        let mut by_type = HashMap::new();
+        for ty in &self.module.functions {
+            let shape = &self.module.types[*ty as usize];
+            let symbol = by_type.entry(shape).or_insert_with(|| format!("entry[{ty}]"));
+            code.entries[*ty as usize] = Some(symbol.clone());
+        }
+        code
+    }
+
+    /// What all our functions have in common. A function that the descriptor's users call must keep
+    /// its shape; LLVM may inline, change or drop the others.
+    fn adorn(&self, function: FunctionValue<'ctx>, called_from_outside: bool) {
+        if called_from_outside {
+            function.as_global_value().set_visibility(GlobalVisibility::Hidden);
+        } else {
+            function.set_linkage(Linkage::Internal);
+        }
+        function.set_section(Some(TEXT_SECTION));
+        function.add_attribute(AttributeLoc::Function, llvm::attribute(self.context, "nounwind"));
+        let strings = [
+            // Stack overflow is found by a guard page, which no frame may step over.
+            ("probe-stack", "inline-asm"),
+            // Endless recursion has to run into that page, not become an endless loop.
+            ("disable-tail-calls", "true"),
+            ("tune-cpu", &self.processor.tune),
+        ];
+        for (key, value) in strings {
+            let attribute = self.context.create_string_attribute(key, value);
+            function.add_attribute(AttributeLoc::Function, attribute);
+        }
+    }
+
+    /// A value type's native type.
+    pub(crate) fn value_type(&self, ty: ValType) -> BasicTypeEnum<'ctx> {
+        match ty {
+            ValType::I32 => self.types.i32.into(),
+            ValType::I64 => self.types.i64.into(),
+            ValType::F32 => self.types.f32.into(),
+            ValType::F64 => self.types.f64.into(),
+            ValType::FuncRef | ValType::ExternRef => self.types.ptr.into(),
+        }
+    }
+
+    /// `ret f(ctx, args...)`.
+    fn native_type(&self, ty: &FuncType) -> FunctionType<'ctx> {
+        let mut params: Vec<BasicMetadataTypeEnum<'ctx>> = vec![self.types.ptr.into()];
+        params.extend(ty.params.iter().map(|ty| BasicMetadataTypeEnum::from(self.value_type(*ty))));
+        match ty.results[..] {
+            [] => self.context.void_type().fn_type(&params, false),
+            [one] => self.value_type(one).fn_type(&params, false),
+            ref several => {
+                let fields: Vec<_> = several.iter().map(|ty| self.value_type(*ty)).collect();
+                self.context.struct_type(&fields, false).fn_type(&params, false)
+            }
+        }
+    }
+}
+
+/// A function's symbol: unique by its number, readable in a profile by its name.
+fn symbol(index: u32, name: &str) -> String {
+    let readable = |c: char| if c.is_ascii_graphic() && c != '@' && c != '"' { c } else { '_' };
+    let name: String = name.chars().take(limits::SYMBOL_CHARS).map(readable).collect();
+    if name.is_empty() { format!("wasm[{index}]") } else { format!("wasm[{index}]:{name}") }
+}
+
+fn unlikely<'ctx>(context: &'ctx Context, types: &Types<'ctx>) -> MetadataValue<'ctx> {
+    context.metadata_node(&[
+        context.metadata_string("branch_weights").into(),
+        types.i32.const_int(1, false).into(),
+        types.i32.const_int((1 << 20) - 1, false).into(),
+    ])
+}
