@@ -22,7 +22,7 @@ pub use awsm_abi::Isolation;
 pub use awsm_abi::cpu::Arch;
 pub use error::CompileError;
 pub use options::{OptLevel, Options, fingerprint, version};
-pub use target::parse_triple;
+pub use target::Target;
 
 use module::Module;
 use target::Processor;
@@ -56,7 +56,7 @@ pub fn compile(wasm: &[u8], options: &Options) -> Result<Vec<u8>, CompileError> 
 /// See [`CompileError`].
 pub fn emit(wasm: &[u8], options: &Options, what: Emit) -> Result<Vec<u8>, CompileError> {
     let module = Module::parse(wasm)?;
-    let processor = Processor::resolve(options.arch, options.cpu.as_deref())?;
+    let processor = Processor::resolve(options)?;
     let machine = processor.machine(options.opt_level.codegen())?;
     let context = Context::create();
     let llvm = context.create_module("module");
@@ -73,7 +73,7 @@ pub fn emit(wasm: &[u8], options: &Options, what: Emit) -> Result<Vec<u8>, Compi
         Emit::Asm => write(FileType::Assembly),
         Emit::Object => write(FileType::Object),
         Emit::SharedObject => {
-            link::link(options.arch, &write(FileType::Object)?, &support::objects(&processor)?)
+            link::link(processor.arch, &write(FileType::Object)?, &support::objects(&processor)?)
         }
     }
 }

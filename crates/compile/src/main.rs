@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use awsm_compile::{Arch, CompileError, Emit, Isolation, OptLevel, Options};
+use awsm_compile::{CompileError, Emit, Isolation, OptLevel, Options, Target};
 use clap::{Parser, ValueEnum};
 
 /// Compiles WebAssembly modules to native shared objects for aWsm.
@@ -106,9 +106,9 @@ fn run(args: &Args) -> Result<(), String> {
 
 fn options(args: &Args) -> Result<Options, CompileError> {
     Ok(Options {
-        arch: match &args.target {
-            Some(name) => awsm_compile::parse_triple(name)?,
-            None => Arch::HOST,
+        target: match &args.target {
+            Some(name) => name.parse()?,
+            None => Target::HOST,
         },
         cpu: args.cpu.clone(),
         opt_level: match args.opt_level {

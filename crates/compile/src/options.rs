@@ -1,17 +1,16 @@
 //! What can be chosen about a compilation, and the words that stand for a choice in cache keys.
 
-use awsm_abi::cpu::Arch;
 use awsm_abi::{ABI_VERSION, Isolation};
 use inkwell::OptimizationLevel;
 
 use crate::error::CompileError;
-use crate::target::{Processor, triple};
+use crate::target::{Processor, Target};
 
 /// How to compile.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// Architecture to compile for.
-    pub arch: Arch,
+    /// Architecture and system to compile for.
+    pub target: Target,
     /// Processor: `native`, or a baseline (`x86-64` to `x86-64-v4`, `generic` on AArch64). `None`
     /// stands for `native` if the architecture is the host's, else `x86-64-v2` or `generic`.
     pub cpu: Option<String>,
@@ -24,7 +23,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            arch: Arch::HOST,
+            target: Target::HOST,
             cpu: None,
             opt_level: OptLevel::O3,
             isolation: Isolation::Guard,
@@ -82,12 +81,12 @@ pub fn version() -> String {
 ///
 /// [`CompileError::Target`] if there is no such processor.
 pub fn fingerprint(options: &Options) -> Result<String, CompileError> {
-    let processor = Processor::resolve(options.arch, options.cpu.as_deref())?;
+    let processor = Processor::resolve(options)?;
     Ok(format!(
         "{version}; abi {ABI_VERSION}; {triple}; {base} {features}; \
          tune {tune}; {level:?}; {isolation}",
         version = version(),
-        triple = triple(options.arch),
+        triple = options.target,
         base = processor.base(),
         features = processor.feature_string(),
         tune = processor.tune,

@@ -8,12 +8,12 @@
 use awsm_abi::cpu::Arch;
 use inkwell::context::Context;
 use inkwell::memory_buffer::MemoryBuffer;
-use inkwell::targets::{FileType, TargetTriple};
+use inkwell::targets::FileType;
 
 use crate::error::CompileError;
 use crate::optimize;
 use crate::options::OptLevel;
-use crate::target::{Processor, triple};
+use crate::target::Processor;
 
 const MEMORY: &str = include_str!("support/memory.ll");
 const LARGE_X86_64: &str = include_str!("support/large_x86_64.ll");
@@ -39,7 +39,7 @@ fn object(text: &str, processor: &Processor) -> Result<Vec<u8>, CompileError> {
     let llvm = context.create_module_from_ir(text)?;
     let level = OptLevel::O2;
     let machine = processor.machine(level.codegen())?;
-    llvm.set_triple(&TargetTriple::create(triple(processor.arch)));
+    llvm.set_triple(&processor.triple());
     llvm.set_data_layout(&machine.get_target_data().get_data_layout());
     optimize::optimize(&llvm, &machine, level)?;
     Ok(machine.write_to_memory_buffer(&llvm, FileType::Object)?.as_slice().to_vec())

@@ -5,15 +5,55 @@
 //! is always compiled for the architecture's baseline plus the features that are listed in
 //! [`awsm_abi::cpu`] and recorded; a host's name is used for nothing but tuning (scheduling, costs).
 
+use std::fmt;
+use std::str::FromStr;
+
 use awsm_abi::cpu::{Arch, CpuFeatures, x86_64_baseline};
 use inkwell::OptimizationLevel;
 use inkwell::targets::{
-    CodeModel, InitializationConfig, RelocMode, Target, TargetMachine, TargetTriple,
+    CodeModel, InitializationConfig, RelocMode, Target as LlvmTarget, TargetMachine, TargetTriple,
 };
 
 use crate::error::CompileError;
+use crate::options::Options;
 
-/// A target, resolved.
+/// An architecture on Linux, as target triples spell it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target(pub Arch);
+
+impl Target {
+    /// The machine that this program runs on.
+    pub const HOST: Self = Self(Arch::HOST);
+
+    /// The target triple.
+    #[must_use]
+    pub fn triple(self) -> &'static str {
+        match self.0 {
+            Arch::X86_64 => "x86_64-unknown-linux-gnu",
+            Arch::Aarch64 => "aarch64-unknown-linux-gnu",
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.triple())
+    }
+}
+
+impl FromStr for Target {
+    type Err = CompileError;
+
+    fn from_str(name: &str) -> Result<Self, CompileError> {
+        let known = [Arch::X86_64, Arch::Aarch64].map(Self);
+        known.into_iter().find(|target| target.triple() == name).ok_or_else(|| {
+            let known = known.map(Self::triple).join(", ");
+            CompileError::Target(format!("unknown target `{name}`; there are {known}"))
+        })
+    }
+}
+
+/// A processor to compile for, resolved.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Processor {
     /// Architecture.
@@ -24,36 +64,17 @@ pub(crate) struct Processor {
     pub tune: String,
 }
 
-/// The architecture that a target triple names; only Linux triples are known.
-///
-/// # Errors
-///
-/// [`CompileError::Target`] if there is no such target.
-pub fn parse_triple(name: &str) -> Result<Arch, CompileError> {
-    [Arch::X86_64, Arch::Aarch64].into_iter().find(|arch| triple(*arch) == name).ok_or_else(|| {
-        let known = [triple(Arch::X86_64), triple(Arch::Aarch64)].join(", ");
-        CompileError::Target(format!("unknown target `{name}`; there are {known}"))
-    })
-}
-
-/// The target triple of an architecture.
-pub(crate) fn triple(arch: Arch) -> &'static str {
-    match arch {
-        Arch::X86_64 => "x86_64-unknown-linux-gnu",
-        Arch::Aarch64 => "aarch64-unknown-linux-gnu",
-    }
-}
-
 impl Processor {
-    /// What `cpu` stands for. Without a name it is the host itself if `arch` is the host's, else
+    /// What the options ask for. Without a name it is the host itself if `arch` is the host's, else
     /// the baseline that nearly every machine in use has.
-    pub(crate) fn resolve(arch: Arch, cpu: Option<&str>) -> Result<Self, CompileError> {
+    pub(crate) fn resolve(options: &Options) -> Result<Self, CompileError> {
+        let arch = options.target.0;
         let default = match arch {
             _ if arch == Arch::HOST => "native",
             Arch::X86_64 => "x86-64-v2",
             Arch::Aarch64 => "generic",
         };
-        match (arch, cpu.unwrap_or(default)) {
+        match (arch, options.cpu.as_deref().unwrap_or(default)) {
             (_, "native") if arch == Arch::HOST => Ok(Self::native()),
             (_, "native") => {
                 let message = format!("`native` is no {} processor here", arch.name());
@@ -101,15 +122,20 @@ impl Processor {
         self.arch == Arch::Aarch64 || self.features.names(self.arch).any(|name| name == "sse4.1")
     }
 
+    /// The target triple as LLVM wants it.
+    pub(crate) fn triple(&self) -> TargetTriple {
+        TargetTriple::create(Target(self.arch).triple())
+    }
+
     /// LLVM's code generator for this processor.
     pub(crate) fn machine(&self, level: OptimizationLevel) -> Result<TargetMachine, CompileError> {
         let config = InitializationConfig::default();
         match self.arch {
-            Arch::X86_64 => Target::initialize_x86(&config),
-            Arch::Aarch64 => Target::initialize_aarch64(&config),
+            Arch::X86_64 => LlvmTarget::initialize_x86(&config),
+            Arch::Aarch64 => LlvmTarget::initialize_aarch64(&config),
         }
-        let triple = TargetTriple::create(triple(self.arch));
-        let target = Target::from_triple(&triple)?;
+        let triple = self.triple();
+        let target = LlvmTarget::from_triple(&triple)?;
         let features = self.feature_string();
         target
             .create_target_machine(

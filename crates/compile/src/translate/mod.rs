@@ -25,14 +25,15 @@ use inkwell::context::Context;
 use inkwell::module::{Linkage, Module as LlvmModule};
 use inkwell::types::{BasicMetadataTypeEnum, BasicType, BasicTypeEnum, FunctionType};
 use inkwell::values::{FunctionValue, MetadataValue};
-use inkwell::{GlobalVisibility, targets::TargetMachine, targets::TargetTriple};
+use inkwell::GlobalVisibility;
+use inkwell::targets::TargetMachine;
 
 use crate::error::CompileError;
 use crate::limits;
 use crate::llvm::{self, Types};
 use crate::module::{FuncType, Module, ValType};
 use crate::options::Options;
-use crate::target::{Processor, triple};
+use crate::target::Processor;
 
 pub(crate) use alias::LINEAR_MEMORY;
 
@@ -84,7 +85,7 @@ pub(crate) fn translate<'ctx>(
     processor: &Processor,
     machine: &TargetMachine,
 ) -> Result<Code, CompileError> {
-    llvm.set_triple(&TargetTriple::create(triple(processor.arch)));
+    llvm.set_triple(&processor.triple());
     llvm.set_data_layout(&machine.get_target_data().get_data_layout());
     let types = Types::new(context);
     let mut env = Env {
