@@ -204,7 +204,7 @@ fn ten_thousand_faults_disturb_nobody() {
             every_trap().into_iter().map(|(body, kind)| (wat(body), kind)).collect::<Vec<_>>();
         let healthy = program(HEALTHY, isolation, Limits::default());
         let mut pool = Pool::new(PoolConfig::default());
-        let mut turn = |pool: &mut Pool<_>, count: usize| {
+        let turn = |pool: &mut Pool<_>, count: usize| {
             for (faulty, kind) in faulty.iter().cycle().take(count) {
                 match run(pool, faulty).0 {
                     Stop::Trapped(trap) => assert_eq!(trap.kind, *kind),
