@@ -5,7 +5,8 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
+use std::sync::mpsc as sync_mpsc;
 use std::thread;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use awsm_sandbox::{Pool, PoolConfig, StartError};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use tokio::net::TcpSocket;
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::spawn_local;
 
 use crate::cache::{Cache, CompileError};
@@ -27,9 +28,9 @@ use crate::worker::Worker;
 pub struct Node {
     address: SocketAddr,
     stop: watch::Sender<bool>,
-    workers: Vec<thread::JoinHandle<()>>,
+    workers: usize,
     /// A message for each worker that has ended.
-    ended: mpsc::Receiver<Ended>,
+    ended: mpsc::UnboundedReceiver<Ended>,
 }
 
 /// Why a node does not serve. One line.
@@ -101,21 +102,19 @@ impl Node {
         let address = listeners[0].local_addr().map_err(|e| NodeError::Listen(listen, e))?;
         let shared = Arc::new(Shared { config, functions: functions.into() });
         let (stop, stopped) = watch::channel(false);
-        let (report, reports) = mpsc::channel();
-        let (end, ended) = mpsc::channel();
-        let mut threads = Vec::with_capacity(workers);
+        let (report, reports) = sync_mpsc::channel();
+        let (end, ended) = mpsc::unbounded_channel();
         for (index, listener) in listeners.into_iter().enumerate() {
             let (shared, stopped) = (Arc::clone(&shared), stopped.clone());
             let (report, end) = (report.clone(), EndNotice(end.clone(), index));
             let core = cores[index % cores.len()];
-            let thread = thread::Builder::new()
+            thread::Builder::new()
                 .name(format!("awsm-worker-{index}"))
                 .spawn(move || {
                     let _end = end;
                     work(&shared, core, listener, stopped, &report);
                 })
                 .map_err(|error| NodeError::Worker(format!("cannot start a worker: {error}")))?;
-            threads.push(thread);
         }
         drop(report);
         for _ in 0..workers {
@@ -125,7 +124,7 @@ impl Node {
                 Err(_) => return Err(NodeError::Died(0)),
             }
         }
-        Ok(Self { address, stop, workers: threads, ended })
+        Ok(Self { address, stop, workers, ended })
     }
 
     /// Where it listens: with the port that the system chose, if it was to choose.
@@ -137,22 +136,22 @@ impl Node {
     /// Workers, each on a core.
     #[must_use]
     pub fn workers(&self) -> usize {
-        self.workers.len()
+        self.workers
     }
 
     /// Asks the workers to accept nothing more, finish what runs, and end.
-    #[must_use]
-    pub fn stopper(&self) -> watch::Sender<bool> {
-        self.stop.clone()
+    pub fn stop(&self) {
+        // A worker that does not listen has ended.
+        let _ = self.stop.send(true);
     }
 
     /// Waits until every worker has ended.
     ///
     /// # Errors
     /// When one ends that was not asked to.
-    pub fn wait(self) -> Result<(), NodeError> {
-        for _ in 0..self.workers.len() {
-            let ended = self.ended.recv().expect("each worker sends its end");
+    pub async fn wait(&mut self) -> Result<(), NodeError> {
+        for _ in 0..self.workers {
+            let ended = self.ended.recv().await.expect("each worker sends its end");
             if !*self.stop.borrow() {
                 return Err(NodeError::Died(ended.worker));
             }
@@ -162,7 +161,7 @@ impl Node {
 }
 
 /// Says when the thread that has it ends, even by a panic.
-struct EndNotice(mpsc::Sender<Ended>, usize);
+struct EndNotice(mpsc::UnboundedSender<Ended>, usize);
 
 impl Drop for EndNotice {
     fn drop(&mut self) {
@@ -177,7 +176,7 @@ fn work(
     core: usize,
     listener: TcpListener,
     stop: watch::Receiver<bool>,
-    report: &mpsc::Sender<Report>,
+    report: &sync_mpsc::Sender<Report>,
 ) {
     let fail = |error: String| {
         // If nobody listens the node has failed for another reason.

@@ -12,6 +12,7 @@
 //! ```
 
 mod alarm;
+mod clock;
 pub(crate) mod slots;
 
 use std::cell::RefCell;
@@ -22,7 +23,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use awsm_sandbox::{Pool, Sandbox, StartError, Stop, Trap, Wait, clock};
+use awsm_sandbox::{Pool, Sandbox, StartError, Stop, Trap, Wait};
 use awsm_sched::{
     Arrival, Decision, FunctionId, InvocationId, Limits, Nanos, Policy, Refusal, Scheduler,
 };
@@ -32,6 +33,7 @@ use crate::function::Function;
 use crate::guest::{Environment, Input};
 use crate::limits;
 use alarm::Alarm;
+use clock::Clock;
 use slots::Slots;
 
 /// What one core has: its scheduler, its sandboxes, what it is asked for.
@@ -90,6 +92,7 @@ struct Core {
     functions: Arc<[Function]>,
     ids: Vec<FunctionId>,
     environments: Vec<Environment>,
+    clock: Clock,
     sched: Scheduler,
     pool: Pool<WasiCtx>,
     invocations: Slots<Invocation>,
@@ -117,6 +120,8 @@ enum Stage {
         id: InvocationId,
         sandbox: Sandbox<WasiCtx>,
         started: Nanos,
+        /// It has stopped at least once and gone on.
+        waited: bool,
     },
     Answered(Answer),
     /// In between, or collected.
@@ -145,6 +150,7 @@ impl Worker {
             functions,
             ids,
             environments,
+            clock: Clock::new(),
             sched,
             pool,
             invocations: Slots::default(),
@@ -202,7 +208,7 @@ impl Core {
     fn turn(&mut self) -> Turn {
         self.news = false;
         self.clean();
-        let mut now = now();
+        let mut now = self.clock.set();
         let end = now + limits::REACTOR_GAP.into();
         while now < end {
             match self.sched.next(now) {
@@ -224,11 +230,12 @@ impl Core {
             self.end(id, Outcome::NotStarted(error), now);
             return now;
         }
-        let Stage::Live { sandbox, .. } = &mut self.invocations[slot].stage else {
+        let Stage::Live { sandbox, waited, .. } = &mut self.invocations[slot].stage else {
             unreachable!("the scheduler runs what is waiting or live")
         };
         let stop = sandbox.resume();
-        let now = self::now();
+        let now = self.clock.now();
+        *waited |= matches!(stop, Stop::Blocked(_) | Stop::Preempted);
         let outcome = match stop {
             Stop::Blocked(Wait::Until { monotonic_ns }) => {
                 self.sched.blocked(now, id, Some(Nanos(monotonic_ns)));
@@ -248,7 +255,7 @@ impl Core {
     }
 
     fn submit(&mut self, function: usize, input: Input) -> Result<usize, Refusal> {
-        let arrived = now();
+        let arrived = self.clock.set();
         let deadline = Some(arrived + self.functions[function].timeout);
         let id = self.sched.arrived(Arrival { function: self.ids[function], deadline })?;
         let stage = Stage::Waiting(id, input);
@@ -273,14 +280,12 @@ impl Core {
         let mut started = self.pool.start(&function.program, function.entry, context);
         if let Err((StartError::NoSlot(_), context)) = started {
             // Those that have answered still hold theirs.
-            for sandbox in self.used.drain(..) {
-                self.pool.recycle(sandbox);
-            }
+            self.pool.recycle_all(self.used.drain(..));
             started = self.pool.start(&function.program, function.entry, context);
         }
         match started {
             Ok(sandbox) => {
-                invocation.stage = Stage::Live { id, sandbox, started: now };
+                invocation.stage = Stage::Live { id, sandbox, started: now, waited: false };
                 Ok(())
             }
             Err((error, _)) => Err(error),
@@ -292,8 +297,11 @@ impl Core {
         let slot = self.slot_of[id.index()];
         let invocation = &mut self.invocations[slot];
         let answer = match std::mem::replace(&mut invocation.stage, Stage::Empty) {
-            Stage::Live { mut sandbox, started, .. } => {
-                let spent = spent(&sandbox, invocation.arrived, started, now);
+            Stage::Live { mut sandbox, started, waited, .. } => {
+                let mut spent = spent(&sandbox, invocation.arrived, started);
+                if waited {
+                    spent.blocked = now - started - spent.startup - spent.run;
+                }
                 let context = sandbox.data_mut();
                 let answer = Answer {
                     outcome,
@@ -335,8 +343,8 @@ impl Core {
     }
 
     fn clean(&mut self) {
-        for sandbox in self.used.drain(..) {
-            self.pool.recycle(sandbox);
+        if !self.used.is_empty() {
+            self.pool.recycle_all(self.used.drain(..));
         }
     }
 
@@ -373,20 +381,16 @@ impl Drop for Ticket {
     }
 }
 
-fn spent(sandbox: &Sandbox<WasiCtx>, arrived: Nanos, started: Nanos, now: Nanos) -> Spent {
+/// All but the time that it was blocked.
+fn spent(sandbox: &Sandbox<WasiCtx>, arrived: Nanos, started: Nanos) -> Spent {
     let timing = sandbox.timing();
-    let ns = |ticks| Nanos(clock::ticks_to_ns(ticks));
+    let ns = |ticks| Nanos(awsm_sandbox::clock::ticks_to_ns(ticks));
     let startup = match timing.entered_ticks {
         0 => Nanos::ZERO,
         entered => ns(entered.wrapping_sub(timing.start_ticks)),
     };
-    let run = ns(timing.run_ticks);
     let queue = started - arrived;
-    Spent { queue, startup, run, blocked: now - started - startup - run }
-}
-
-fn now() -> Nanos {
-    Nanos(clock::monotonic_ns())
+    Spent { queue, startup, run: ns(timing.run_ticks), blocked: Nanos::ZERO }
 }
 
 /// Lets every task that can run do so once.

@@ -53,35 +53,24 @@ pub(super) fn run(options: &Options) -> Result<ExitCode, Failure> {
         }
     };
     let routes: Vec<String> = config.functions.iter().map(describe).collect();
-    let node = Node::start(config, options.awsmc.clone())?;
+    let mut node = Node::start(config, options.awsmc.clone())?;
     announce(&node, &routes);
-
-    let stopper = node.stopper();
-    let waiting = std::thread::spawn(move || node.wait());
     runtime.block_on(async {
-        let ended = || async {
-            while !waiting.is_finished() {
-                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-            }
+        let code = tokio::select! {
+            code = signals.next() => code,
+            ended = node.wait() => return ended,
         };
+        tracing::info!("stopping: what runs may finish; once more stops at once");
+        node.stop();
         tokio::select! {
-            code = signals.next() => {
-                tracing::info!("stopping: what runs may finish; once more stops at once");
-                // The workers listen as long as they live.
-                let _ = stopper.send(true);
-                tokio::select! {
-                    () = ended() => {}
-                    _ = signals.next() => std::process::exit(code),
-                    () = tokio::time::sleep(patience) => {
-                        tracing::warn!("what still runs is cut off");
-                        std::process::exit(1);
-                    }
-                }
+            ended = node.wait() => ended,
+            _ = signals.next() => std::process::exit(code),
+            () = tokio::time::sleep(patience) => {
+                tracing::warn!("what still runs is cut off");
+                std::process::exit(1);
             }
-            () = ended() => {}
         }
-    });
-    waiting.join().map_err(|_| "the node's supervisor has ended")??;
+    })?;
     Ok(ExitCode::SUCCESS)
 }
 
