@@ -1,1 +1,220 @@
-//! Placeholder.
+//! Keeps alive what LLVM finds dead but a guest can feel: loads, which may trap, and calls of functions
+//! that contain them.
+//!
+//! To LLVM a load whose value nobody needs does nothing. Under guard isolation it may fault, and the
+//! specification wants the trap. So once the module is in SSA form, a liveness analysis runs over each
+//! function: whatever feeds a store, a call, a branch or a return is used. A guest's load that is not
+//! used becomes volatile, which LLVM keeps. All others stay as they are, free to be moved, merged and
+//! vectorised, since what uses them keeps them.
+//!
+//! A call is the same at one remove: LLVM deletes the call of a function that only reads and surely
+//! returns, if the result is not used. Results of direct calls that nobody uses are therefore fed to
+//! an empty piece of assembly. (Not taken: volatile for all loads, which ends vectorisation; keeping
+//! LLVM from inferring that functions only read, which needs an obstacle in every function that is
+//! still there after inlining into a loop.)
+//!
+//! What remains: LLVM may move a used load to the one path that needs it, and fold arithmetic that
+//! does not depend on an operand, beyond the simplest cases seen here. A load outside of memory then
+//! goes unnoticed on the paths where its value does not matter.
+
+use std::collections::HashSet;
+
+use awsm_abi::Isolation;
+use awsm_abi::cpu::Arch;
+use inkwell::context::Context;
+use inkwell::llvm_sys::prelude::LLVMValueRef;
+use inkwell::module::Module as LlvmModule;
+use inkwell::values::{
+    AnyValue, AsValueRef, BasicValue, BasicValueEnum, CallSiteValue, FunctionValue,
+    InstructionOpcode, InstructionValue, MetadataValue,
+};
+
+use crate::error::CompileError;
+use crate::llvm;
+use crate::target::Processor;
+use crate::translate::linear_memory_tag;
+
+/// Keeps what must stay, in all functions of `llvm`.
+pub(crate) fn keep<'ctx>(
+    context: &'ctx Context,
+    llvm: &LlvmModule<'ctx>,
+    isolation: Isolation,
+    processor: &Processor,
+) -> Result<(), CompileError> {
+    // Comparisons that trap are kept without our help, and no load can fault.
+    if isolation == Isolation::Checked {
+        return Ok(());
+    }
+    let linear = Linear::new(context);
+    for function in llvm.get_functions() {
+        keep_in(context, function, linear, processor)?;
+    }
+    Ok(())
+}
+
+fn keep_in<'ctx>(
+    context: &'ctx Context,
+    function: FunctionValue<'ctx>,
+    linear: Linear<'ctx>,
+    processor: &Processor,
+) -> Result<(), CompileError> {
+    let mut live = Live::default();
+    let mut loads = Vec::new();
+    let mut results = Vec::new();
+    for instruction in instructions(function) {
+        match instruction.get_opcode() {
+            InstructionOpcode::Load if linear.is_read_by(instruction) => loads.push(instruction),
+            // The elements of several results are told apart, and each is one that may be unused.
+            InstructionOpcode::ExtractValue => results.push(instruction),
+            InstructionOpcode::Call if callee(instruction).is_some_and(is_defined) => {
+                results.push(instruction);
+            }
+            _ => {}
+        }
+        if has_effect(instruction) {
+            live.visit_operands(instruction);
+        }
+    }
+    live.propagate();
+    for load in loads {
+        if !live.used.contains(&load.as_value_ref()) {
+            load.set_volatile(true).map_err(|error| CompileError::Codegen(error.to_string()))?;
+        }
+    }
+    for result in results {
+        if !live.used.contains(&result.as_value_ref()) {
+            consume(context, result, processor)?;
+        }
+    }
+    Ok(())
+}
+
+/// Instructions whose value is needed, directly or by way of others, for something with an effect.
+#[derive(Default)]
+struct Live<'ctx> {
+    used: HashSet<LLVMValueRef>,
+    pending: Vec<InstructionValue<'ctx>>,
+}
+
+impl<'ctx> Live<'ctx> {
+    fn propagate(&mut self) {
+        while let Some(instruction) = self.pending.pop() {
+            if !ignores_operands(instruction) {
+                self.visit_operands(instruction);
+            }
+        }
+    }
+
+    fn visit_operands(&mut self, instruction: InstructionValue<'ctx>) {
+        for operand in operands(instruction) {
+            if let Some(operand) = operand.as_instruction_value()
+                && self.used.insert(operand.as_value_ref())
+            {
+                self.pending.push(operand);
+            }
+        }
+    }
+}
+
+/// All instructions of a function.
+pub(crate) fn instructions(
+    function: FunctionValue<'_>,
+) -> impl Iterator<Item = InstructionValue<'_>> {
+    function.get_basic_block_iter().flat_map(|block| block.get_instructions())
+}
+
+/// An instruction's operands that are values.
+pub(crate) fn operands(
+    instruction: InstructionValue<'_>,
+) -> impl Iterator<Item = BasicValueEnum<'_>> {
+    (0..instruction.get_num_operands())
+        .filter_map(move |index| instruction.get_operand(index)?.value())
+}
+
+/// The function that an instruction calls by name.
+pub(crate) fn callee(instruction: InstructionValue<'_>) -> Option<FunctionValue<'_>> {
+    CallSiteValue::try_from(instruction).ok()?.get_called_fn_value()
+}
+
+fn is_defined(function: FunctionValue<'_>) -> bool {
+    function.count_basic_blocks() > 0
+}
+
+fn has_effect(instruction: InstructionValue<'_>) -> bool {
+    match instruction.get_opcode() {
+        InstructionOpcode::Call => callee(instruction).is_none_or(|callee| {
+            callee.get_intrinsic_id() == 0 || callee.get_name().to_bytes().starts_with(b"llvm.mem")
+        }),
+        InstructionOpcode::Store => true,
+        _ => instruction.is_terminator(),
+    }
+}
+
+/// Does a value not depend on its operands although it has some? Then they do not matter.
+fn ignores_operands(instruction: InstructionValue<'_>) -> bool {
+    let constant = |wanted: fn(u32) -> u64| {
+        operands(instruction).any(|operand| match operand {
+            BasicValueEnum::IntValue(value) => {
+                let wanted = wanted(value.get_type().get_bit_width());
+                value.get_zero_extended_constant() == Some(wanted)
+            }
+            _ => false,
+        })
+    };
+    let same = || {
+        let mut operands = operands(instruction);
+        operands.next() == operands.next()
+    };
+    match instruction.get_opcode() {
+        InstructionOpcode::And | InstructionOpcode::Mul => constant(|_| 0),
+        InstructionOpcode::Or => constant(|bits| u64::MAX >> (64 - bits)),
+        InstructionOpcode::Sub | InstructionOpcode::Xor | InstructionOpcode::ICmp => same(),
+        _ => false,
+    }
+}
+
+/// How loads of a guest's memory are recognised.
+#[derive(Clone, Copy)]
+struct Linear<'ctx> {
+    kind: u32,
+    tag: MetadataValue<'ctx>,
+}
+
+impl<'ctx> Linear<'ctx> {
+    fn new(context: &'ctx Context) -> Self {
+        Self { kind: context.get_kind_id("tbaa"), tag: linear_memory_tag(context) }
+    }
+
+    fn is_read_by(self, load: InstructionValue<'ctx>) -> bool {
+        load.get_metadata(self.kind) == Some(self.tag)
+    }
+}
+
+/// Uses the result of a call right behind it.
+fn consume<'ctx>(
+    context: &'ctx Context,
+    result: InstructionValue<'ctx>,
+    processor: &Processor,
+) -> Result<(), CompileError> {
+    let value = match BasicValueEnum::try_from(result.as_any_value_enum()) {
+        // Nothing, or a struct, whose elements are looked at one by one.
+        Err(()) | Ok(BasicValueEnum::StructValue(_)) => return Ok(()),
+        Ok(value) => value,
+    };
+    let constraint = match (value, processor.arch) {
+        (BasicValueEnum::FloatValue(_), arch) => float_register(arch),
+        _ => "r",
+    };
+    let b = context.create_builder();
+    let next = result.get_next_instruction().expect("a call does not end a block");
+    b.position_before(&next);
+    llvm::consume(context, &b, constraint, value)
+}
+
+/// The assembly constraint for a register that holds a float.
+pub(crate) fn float_register(arch: Arch) -> &'static str {
+    match arch {
+        Arch::X86_64 => "x",
+        Arch::Aarch64 => "w",
+    }
+}

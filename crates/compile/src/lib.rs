@@ -63,6 +63,8 @@ pub fn emit(wasm: &[u8], options: &Options, what: Emit) -> Result<Vec<u8>, Compi
     let code = translate::translate(&context, &llvm, &module, options, &processor, &machine)?;
     llvm.verify()?;
     optimize::promote(&llvm, &machine)?;
+    keep::keep(&context, &llvm, options.isolation, &processor)?;
+    nan::quiet(&context, &llvm, &processor)?;
     optimize::optimize(&llvm, &machine, options.opt_level)?;
     descriptor::add(&context, &llvm, &module, &code, options, &processor)?;
     let write = |kind| -> Result<Vec<u8>, CompileError> {

@@ -10,9 +10,6 @@ use inkwell::values::{BasicValue, BasicValueEnum, InstructionValue, MetadataValu
 
 use crate::error::CompileError;
 
-/// The kind that [`crate::keep`] looks for.
-pub(crate) const LINEAR_MEMORY: &str = "linear memory";
-
 /// The tags.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Tags<'ctx> {
@@ -46,7 +43,7 @@ impl<'ctx> Tags<'ctx> {
             context.metadata_node(&[kind.into(), kind.into(), zero.into()])
         };
         Self {
-            linear: tag(LINEAR_MEMORY),
+            linear: tag("linear memory"),
             memory_size: tag("memory size"),
             own_global: tag("own global"),
             imported_global: tag("imported global"),

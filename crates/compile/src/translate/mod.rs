@@ -35,7 +35,11 @@ use crate::module::{FuncType, Module, ValType};
 use crate::options::Options;
 use crate::target::Processor;
 
-pub(crate) use alias::LINEAR_MEMORY;
+
+/// The alias tag of accesses to linear memory.
+pub(crate) fn linear_memory_tag(context: &Context) -> MetadataValue<'_> {
+    alias::Tags::new(context).linear
+}
 
 /// All native code goes into this section: being a C identifier, its name makes the linker provide
 /// `__start_` and `__stop_` symbols around it.
