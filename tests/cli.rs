@@ -1,0 +1,300 @@
+//! The command line: exit codes, what passes through, and one-line errors.
+
+mod common;
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::thread;
+
+use common::{Scratch, awsm, function, guest, root};
+
+fn output(command: &mut Command) -> Output {
+    command.stdin(Stdio::null()).output().expect("awsm runs")
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Fails with exit code 1 and this line.
+#[track_caller]
+fn refused(command: &mut Command, expected: &str) {
+    let output = output(command);
+    assert_eq!(stderr(&output), format!("error: {expected}\n"));
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn every_guest_answers_as_the_table_says() {
+    let data = root().join("guests/data");
+    let table = fs::read_to_string(data.join("cases.tsv")).expect("the table of cases");
+    let cases: Vec<Vec<&str>> = table
+        .lines()
+        .filter(|line| !line.starts_with('#') && !line.is_empty())
+        .map(|line| line.split('\t').collect())
+        .collect();
+    assert!(cases.len() > 50);
+    for memory in ["guard", "checked"] {
+        for case in &cases {
+            let [name, args, env, stdin, stdout, exit, _] = case.as_slice() else {
+                panic!("not seven columns: {case:?}");
+            };
+            let words = |text: &str| -> Vec<String> {
+                text.split(' ').filter(|word| *word != "-").map(str::to_owned).collect()
+            };
+            let file = |name: &str| if name == "-" { Vec::new() } else { bytes(&data.join(name)) };
+            let mut command = awsm();
+            command.args(["run", "--memory", memory]);
+            for variable in words(env) {
+                command.args(["--env", &variable]);
+            }
+            command.arg(guest(name)).args(words(args));
+            let (code, out, err) = feed(&mut command, &file(stdin));
+            let shown = format!("{memory}: {case:?}: {err}");
+            assert!(out == file(stdout), "{shown}: {}", String::from_utf8_lossy(&out));
+            match exit.strip_prefix("trap:") {
+                Some(trap) => {
+                    assert_eq!(code, Some(134), "{shown}");
+                    assert!(err.contains(&format!(": trap: {trap}")), "{shown}");
+                    assert_eq!(err.lines().count(), 1, "{shown}");
+                }
+                None => assert_eq!(code, exit.parse().ok(), "{shown}"),
+            }
+        }
+    }
+}
+
+fn bytes(file: &Path) -> Vec<u8> {
+    fs::read(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
+}
+
+/// Runs a command on this input.
+fn feed(command: &mut Command, input: &[u8]) -> (Option<i32>, Vec<u8>, String) {
+    let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = piped.spawn().expect("awsm runs");
+    let mut stdin = child.stdin.take().expect("piped");
+    let input = input.to_vec();
+    // A guest may end without reading it all.
+    let writer = thread::spawn(move || stdin.write_all(&input));
+    let output = child.wait_with_output().expect("awsm ends");
+    let _ = writer.join().expect("the writer ends");
+    let err = stderr(&output);
+    (output.status.code(), output.stdout, err)
+}
+
+#[test]
+fn streams_arguments_and_exit_codes_pass_through() {
+    let (code, out, err) = feed(awsm().arg("run").arg(guest("echo")), b"in and out");
+    assert_eq!((code, out.as_slice(), err.as_str()), (Some(0), b"in and out".as_slice(), ""));
+    let (code, ..) = feed(awsm().arg("run").arg(guest("exit")).arg("42"), b"");
+    assert_eq!(code, Some(42));
+    // What looks like a flag of ours is the guest's.
+    let (code, ..) = feed(awsm().arg("run").arg(guest("sleep")).arg("--help"), b"");
+    assert_eq!(code, Some(1));
+    let (code, out, _) = feed(awsm().arg("run").arg(guest("sleep")).arg("20"), b"");
+    assert_eq!((code, out.as_slice()), (Some(0), b"slept 20\n".as_slice()));
+}
+
+#[test]
+fn modules_are_built_once_and_run_as_they_are() {
+    let scratch = Scratch::new();
+    let wasm = scratch.path().join("null.wasm");
+    fs::copy(guest("null"), &wasm).expect("a copy");
+    let built = output(awsm().arg("build").arg(&wasm));
+    assert!(built.status.success(), "{}", stderr(&built));
+    let object = scratch.path().join("null.so");
+    assert!(object.is_file());
+    assert_eq!(output(awsm().arg("run").arg(&object)).status.code(), Some(0));
+    let elsewhere = scratch.path().join("other.so");
+    let options = ["-o", elsewhere.to_str().expect("text"), "-O0", "--memory", "checked"];
+    assert!(output(awsm().arg("build").arg(&wasm).args(options)).status.success());
+    assert_ne!(bytes(&object), bytes(&elsewhere));
+
+    let cache = scratch.path().join("cache");
+    let runs: Vec<_> = (0..4)
+        .map(|_| {
+            let mut command = awsm();
+            command.arg("run").arg("--cache-dir").arg(&cache).arg(&wasm);
+            thread::spawn(move || output(&mut command).status.code())
+        })
+        .collect();
+    for run in runs {
+        assert_eq!(run.join().expect("it runs"), Some(0));
+    }
+    let names: Vec<_> = fs::read_dir(&cache)
+        .expect("a cache")
+        .map(|entry| entry.expect("readable").file_name().into_string().expect("text"))
+        .collect();
+    assert_eq!(names.len(), 1, "one object, no drafts: {names:?}");
+    assert_eq!(names[0].len(), 64 + ".so".len());
+}
+
+#[test]
+fn bad_modules_are_refused_in_one_line() {
+    let scratch = Scratch::new();
+    let missing = scratch.path().join("missing.wasm");
+    let missing_name = missing.display();
+    let message = format!("{missing_name}: cannot read: No such file or directory (os error 2)");
+    refused(awsm().arg("run").arg(&missing), &message);
+    refused(awsm().arg("build").arg(&missing), &format!("{missing_name}: no such file"));
+
+    let wasm = bytes(&guest("echo"));
+    let truncated = &wasm[..wasm.len() / 2];
+    let cases: [(&str, &[u8]); 3] =
+        [("text.wasm", b"hello, world"), ("empty.wasm", b""), ("half.wasm", truncated)];
+    for (name, content) in cases {
+        let file = scratch.write(name, content);
+        for verb in ["run", "build"] {
+            let output = output(awsm().arg(verb).arg(&file));
+            let err = stderr(&output);
+            assert_eq!(output.status.code(), Some(1), "{verb} {name}: {err}");
+            assert!(err.starts_with(&format!("error: {}: ", file.display())), "{err}");
+            assert_eq!(err.lines().count(), 1, "{err}");
+        }
+    }
+
+    let import = scratch.write(
+        "import.wat",
+        "(module (import \"env\" \"launch\" (func (param i32))) (func (export \"_start\")))",
+    );
+    let name = import.display();
+    let run = output(awsm().arg("run").arg(&import));
+    let err = stderr(&run);
+    assert!(err.starts_with(&format!("error: {name}: unknown import `env.launch`")), "{err}");
+    let library = scratch.write("library.wat", "(module (func (export \"f\")))");
+    refused(
+        awsm().arg("run").arg(&library),
+        &format!(
+            "{}: no function `_start` without parameters and results is exported: \
+             build the module as a command",
+            library.display()
+        ),
+    );
+    let object = scratch.write("fake.so", "not an object");
+    refused(
+        awsm().arg("run").arg(&object),
+        &format!(
+            "{}: is not a shared object: compile the module with `awsm build`",
+            object.display()
+        ),
+    );
+}
+
+#[test]
+fn the_compiler_may_be_missing() {
+    let scratch = Scratch::new();
+    let alone = scratch.path().join("awsm");
+    fs::copy(env!("CARGO_BIN_EXE_awsm"), &alone).expect("a copy");
+    let run = |envs: &[(&str, &str)]| {
+        let mut command = Command::new(&alone);
+        command.arg("run").arg(guest("null")).env("PATH", "").envs(envs.iter().copied());
+        command.env("XDG_CACHE_HOME", scratch.path()).env_remove("AWSM_AWSMC");
+        command.envs(envs.iter().copied());
+        command
+    };
+    let null = guest("null").display().to_string();
+    refused(
+        &mut run(&[]),
+        &format!(
+            "{null}: the compiler `awsmc` is not beside `awsm` and not on the PATH: \
+             build it, or name it with --awsmc or AWSM_AWSMC"
+        ),
+    );
+    refused(
+        &mut run(&[("AWSM_AWSMC", "/no/such/awsmc")]),
+        &format!(
+            "{null}: /no/such/awsmc: cannot run the compiler: No such file or directory (os error 2)"
+        ),
+    );
+    refused(
+        &mut run(&[("AWSM_AWSMC", "/bin/false")]),
+        &format!(
+            "{null}: the compiler ended without a word (exit status: 1): \
+             most likely it ran out of memory or time"
+        ),
+    );
+    let own = Path::new(env!("CARGO_BIN_EXE_awsm")).with_file_name("awsmc");
+    let named = output(&mut run(&[("AWSM_AWSMC", own.to_str().expect("text"))]));
+    assert!(named.status.success(), "{}", stderr(&named));
+}
+
+#[test]
+fn wrong_command_lines_exit_with_2() {
+    for arguments in [
+        &[][..],
+        &["frobnicate"],
+        &["run"],
+        &["serve", "--workers", "many"],
+        &["build", "x.wasm", "--memory", "none"],
+        &["run", "--env", "novalue", "x.wasm"],
+    ] {
+        let output = output(awsm().args(arguments));
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(!output.stderr.is_empty());
+    }
+}
+
+#[test]
+fn it_tells_about_itself() {
+    let version = output(awsm().arg("--version"));
+    let text = String::from_utf8_lossy(&version.stdout).into_owned();
+    assert!(text.starts_with(concat!("awsm ", env!("CARGO_PKG_VERSION"), " (")), "{text}");
+    let help = output(awsm().args(["serve", "--help"]));
+    let text = String::from_utf8_lossy(&help.stdout).into_owned();
+    assert!(text.contains("AWSM_LISTEN") && help.status.success(), "{text}");
+    for shell in ["bash", "zsh", "fish"] {
+        let completions = output(awsm().args(["completions", shell]));
+        assert!(completions.status.success() && completions.stdout.len() > 1000, "{shell}");
+    }
+}
+
+#[test]
+fn configurations_are_checked() {
+    let scratch = Scratch::new();
+    let good = scratch.write("good.toml", function("null", "/", ""));
+    let checked = output(awsm().arg("check").arg(&good));
+    assert!(checked.status.success());
+    assert_eq!(
+        String::from_utf8_lossy(&checked.stdout),
+        format!("{}: 1 function, no mistakes\n", good.display())
+    );
+    let bad = scratch.write("bad.toml", function("null", "/", "rout = \"/x\""));
+    let line =
+        format!("{}:5: unknown key `rout` in [[function]]; did you mean `route`?", bad.display());
+    refused(awsm().arg("check").arg(&bad), &line);
+    refused(awsm().arg("serve").arg(&bad), &line);
+    let mismatch = scratch.write("mismatch.toml", {
+        let built = output(
+            awsm().arg("build").arg(guest("null")).arg("-o").arg(scratch.path().join("n.so")),
+        );
+        assert!(built.status.success());
+        "[[function]]\nname = \"n\"\nmodule = \"n.so\"\nroute = \"/\"\nisolation = \"checked\"\n"
+    });
+    refused(
+        awsm().arg("serve").arg(&mismatch),
+        &format!(
+            "{}: is compiled with `--memory guard`, the configuration says `checked`: \
+             compile it again, or change `isolation`",
+            scratch.path().join("n.so").display()
+        ),
+    );
+    let tight = scratch.write("tight.toml", function("sha", "/", "memory = \"64KiB\""));
+    let output = output(awsm().args(["serve", "--listen", "127.0.0.1:0"]).arg(&tight));
+    let err = stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{err}");
+    assert!(err.contains("function `_`: ") && err.contains("limit of 65536"), "{err}");
+}
+
+#[test]
+fn benchmarks_are_elsewhere() {
+    let scratch = Scratch::new();
+    let alone = scratch.path().join("awsm");
+    fs::copy(env!("CARGO_BIN_EXE_awsm"), &alone).expect("a copy");
+    refused(
+        Command::new(&alone).args(["bench", "startup"]).env("PATH", ""),
+        "`awsm-bench` is not beside `awsm` and not on the PATH: `make bench-startup` builds and \
+         runs it",
+    );
+}

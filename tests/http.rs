@@ -1,0 +1,496 @@
+//! A real node, and everything that may come over its sockets.
+
+mod common;
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::process::Stdio;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::{Client, Node, PATIENCE, Scratch, awsm, function, guest, named_function};
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
+
+#[test]
+fn functions_answer() {
+    let node = Node::start("", &[function("null", "/null", ""), function("echo", "/echo", "")]);
+    let null = node.get("/null");
+    assert_eq!((null.status, null.body.len()), (200, 0));
+    assert_eq!(null.header("content-type"), None);
+    for metric in ["queue", "startup", "run"] {
+        let ms = null.timing(metric).expect(metric);
+        assert!((0.0..1000.0).contains(&ms), "{metric}: {ms}");
+    }
+    let startup = null.header("server-timing").expect("it is there");
+    assert!(startup.contains("startup;dur=0."), "{startup}");
+
+    let body: Vec<u8> = (0..200_000u32).map(|n| (n * 7) as u8).collect();
+    let echo = node.post("/echo", &body);
+    assert_eq!((echo.status, echo.body == body), (200, true));
+    assert_eq!(echo.header("content-type"), Some("application/octet-stream"));
+}
+
+#[test]
+fn both_isolations_and_both_forms_of_a_module() {
+    let scratch = Scratch::new();
+    let object = scratch.path().join("echo.so");
+    let built = awsm().arg("build").arg(guest("echo")).arg("-o").arg(&object).status();
+    assert!(built.expect("awsm runs").success());
+    let node = Node::start(
+        "",
+        &[
+            function("echo", "/guard", "isolation = \"guard\""),
+            function("echo", "/checked", "isolation = \"checked\""),
+            format!("[[function]]\nname = \"so\"\nmodule = {object:?}\nroute = \"/so\"\n"),
+        ],
+    );
+    for path in ["/guard", "/checked", "/so"] {
+        assert_eq!(node.post(path, "hi").text(), "hi", "{path}");
+    }
+}
+
+#[test]
+fn requests_are_named() {
+    let node = Node::start("", &[function("null", "/", "")]);
+    let mut client = node.connect();
+    let made = client.request("GET", "/", &[], b"");
+    let made = made.header("x-request-id").expect("one is made");
+    assert_eq!(made.len(), 16);
+    let kept = client.request("GET", "/", &["X-Request-Id: abc-1"], b"");
+    assert_eq!(kept.header("x-request-id"), Some("abc-1"));
+    assert_eq!(kept.header("traceparent"), None);
+    let odd = client.request("GET", "/", &["X-Request-Id: <b>"], b"");
+    assert_ne!(odd.header("x-request-id"), Some("<b>"));
+    let given = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let traced = client.request("GET", "/", &[&format!("traceparent: {given}")], b"");
+    let traced = traced.header("traceparent").expect("it is carried on");
+    assert!(traced.starts_with(&given[..36]) && traced != given);
+}
+
+#[test]
+fn routes_and_methods() {
+    let node = Node::start(
+        "",
+        &[
+            function("echo", "/only", "methods = [\"POST\"]"),
+            named_function("below", "wagi-hello", "/below/...", "abi = \"wagi\""),
+        ],
+    );
+    let mut client = node.connect();
+    let nothing = client.request("GET", "/nothing", &[], b"");
+    assert_eq!((nothing.status, nothing.problem("status")), (404, Some("404")));
+    let wrong = client.request("GET", "/only", &[], b"");
+    assert_eq!((wrong.status, wrong.header("allow")), (405, Some("POST")));
+    assert_eq!(client.request("POST", "/only", &[], b"x").text(), "x");
+    assert_eq!(client.request("GET", "/below/a/b?c", &[], b"").status, 200);
+    assert_eq!(client.request("GET", "/belowx", &[], b"").status, 404);
+}
+
+#[test]
+fn wagi_functions_see_the_request_and_shape_the_answer() {
+    let node = Node::start(
+        "",
+        &[
+            named_function("hello", "wagi-hello", "/hello/...", "abi = \"wagi\""),
+            named_function("raw", "echo", "/raw", "abi = \"wagi\""),
+        ],
+    );
+    let mut client = node.connect();
+    let hello = client.request("POST", "/hello/a%20b?x=1&y", &[], b"12345");
+    assert_eq!(hello.status, 200);
+    for part in ["POST", "/a b", "x=1&y", "5"] {
+        assert!(hello.text().contains(part), "{part} in {}", hello.text());
+    }
+    assert_eq!(client.request("GET", "/hello/?status=404", &[], b"").status, 404);
+
+    let teapot = client.request("POST", "/raw", &[], b"Status: 418 Teapot\nX-A: b\n\nshort");
+    assert_eq!((teapot.status, teapot.header("x-a")), (418, Some("b")));
+    assert_eq!((teapot.text(), teapot.header("content-length")), ("short", Some("5")));
+    for malformed in ["garbage", "A: b\nno end", "\nno header", "Status: x\n\n"] {
+        let answer = client.request("POST", "/raw", &[], malformed.as_bytes());
+        assert_eq!((answer.status, answer.problem("function")), (502, Some("raw")), "{malformed}");
+    }
+}
+
+#[test]
+fn failures_have_their_status_and_say_what_they_are() {
+    let node = Node::start(
+        "",
+        &[
+            function("exit", "/exit", ""),
+            function("trap", "/trap", ""),
+            function("sleep", "/sleep", "timeout = \"100ms\""),
+            function("echo", "/echo", "output = \"1KiB\""),
+        ],
+    );
+    let mut client = node.connect();
+    let exit = client.request("POST", "/exit", &[], b"7");
+    assert_eq!(exit.status, 500);
+    assert_eq!(exit.problem("detail"), Some("the function exited with code 7"));
+    assert_eq!(exit.problem("function"), Some("exit"));
+
+    let trap = client.request("POST", "/trap", &[], b"div0");
+    assert_eq!((trap.status, trap.problem("trap")), (500, Some("integer divide by zero")));
+    assert_eq!(trap.problem("title"), Some("Internal Server Error"));
+    assert!(trap.timing("run").is_some());
+
+    let began = Instant::now();
+    let late = client.request("POST", "/sleep", &[], b"60000");
+    assert_eq!(late.status, 504);
+    assert!(began.elapsed() < PATIENCE && began.elapsed() >= Duration::from_millis(100));
+
+    assert_eq!(client.request("POST", "/echo", &[], &[b'x'; 1024]).status, 200);
+    assert_eq!(client.request("POST", "/echo", &[], &[b'x'; 1025]).status, 502);
+    assert_eq!(client.request("POST", "/echo", &[], b"still here").text(), "still here");
+}
+
+#[test]
+fn traps_leave_their_neighbours_alone() {
+    let node = Node::start("", &[function("trap", "/trap", ""), function("sha", "/sha", "")]);
+    let abc = "a9993e364706816aba3e25717850c26c9cd0d89d";
+    let ways = [
+        "unreachable",
+        "oob",
+        "oob-write",
+        "div0",
+        "overflow",
+        "nan",
+        "stack",
+        "indirect",
+        "null-call",
+    ];
+    let hammer = |healthy: bool| {
+        let mut client = node.connect();
+        move || {
+            for round in 0..300 {
+                if healthy {
+                    let answer = client.request("POST", "/sha", &[], b"abc");
+                    assert!(answer.text().contains(abc), "{}", answer.text());
+                } else {
+                    let way = ways[round % ways.len()];
+                    let answer = client.request("POST", "/trap", &[], way.as_bytes());
+                    assert_eq!(answer.status, 500, "{way}");
+                }
+            }
+        }
+    };
+    let threads: Vec<_> =
+        [true, false, true, false].map(|healthy| thread::spawn(hammer(healthy))).into();
+    for thread in threads {
+        thread.join().expect("all answers are right");
+    }
+}
+
+#[test]
+fn bodies_of_every_kind() {
+    let node = Node::start("", &[function("echo", "/", "body = \"100KiB\"")]);
+    let mut client = node.connect();
+    // None announced: none is waited for.
+    client.send("POST / HTTP/1.1\r\nHost: t\r\n\r\n");
+    assert_eq!(client.receive().body, b"");
+    client.send("POST / HTTP/1.1\r\nHost: t\r\nContent-Length: 0\r\n\r\n");
+    assert_eq!(client.receive().body, b"");
+    client.send(
+        "POST / HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n\
+         3\r\nabc\r\n4;x=y\r\ndefg\r\n0\r\nTrailer: x\r\n\r\n",
+    );
+    assert_eq!(client.receive().text(), "abcdefg");
+    // Byte by byte.
+    for byte in b"POST / HTTP/1.1\r\nHost: t\r\nContent-Length: 5\r\n\r\nhello" {
+        client.send([*byte]);
+    }
+    assert_eq!(client.receive().text(), "hello");
+    // Who asks first is told to go on.
+    client.send("POST / HTTP/1.1\r\nHost: t\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n");
+    assert_eq!(client.receive().status, 100);
+    client.send("ok");
+    assert_eq!(client.receive().text(), "ok");
+    // HEAD has the header only.
+    client.send("HEAD / HTTP/1.1\r\nHost: t\r\n\r\n");
+    let mut header = [0; 15];
+    client.raw().read_exact(&mut header).expect("an answer");
+    assert_eq!(&header, b"HTTP/1.1 200 OK");
+}
+
+#[test]
+fn pipelined_requests_are_answered_in_order() {
+    let node = Node::start("", &[function("echo", "/", ""), function("sleep", "/sleep", "")]);
+    let mut client = node.connect();
+    let mut all = Vec::new();
+    for n in 0..20 {
+        let path = if n % 5 == 0 { "/sleep" } else { "/" };
+        let body = n.to_string();
+        let length = body.len();
+        write!(all, "POST {path} HTTP/1.1\r\nHost: t\r\nContent-Length: {length}\r\n\r\n{body}")
+            .expect("memory");
+    }
+    client.send(all);
+    for n in 0..20 {
+        let answer = client.receive();
+        let expected = if n % 5 == 0 { format!("slept {n}\n") } else { n.to_string() };
+        assert_eq!(answer.text(), expected);
+    }
+}
+
+#[test]
+fn bodies_over_the_limit_are_refused_and_the_connection_stays() {
+    let node = Node::start(
+        "",
+        &[function("echo", "/", "body = \"1000B\""), function("null", "/none", "body = \"0B\"")],
+    );
+    let mut client = node.connect();
+    assert_eq!(client.request("POST", "/", &[], &[1; 1000]).status, 200);
+    let refused = client.request("POST", "/", &[], &[1; 1001]);
+    assert_eq!((refused.status, refused.problem("function")), (413, Some("_")));
+    assert_eq!(client.request("POST", "/", &[], &vec![1; 3 << 20]).status, 413);
+    assert_eq!(client.request("POST", "/none", &[], b"x").status, 413);
+    client.send("POST / HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n");
+    for _ in 0..10 {
+        client.send(format!("100\r\n{}\r\n", "x".repeat(256)));
+    }
+    client.send("0\r\n\r\n");
+    assert_eq!(client.receive().status, 413);
+    assert_eq!(client.request("POST", "/nowhere", &[], &vec![1; 1 << 20]).status, 404);
+    assert_eq!(client.request("POST", "/", &[], b"fine").text(), "fine");
+    // Who asks before sending is refused before sending.
+    client
+        .send("POST / HTTP/1.1\r\nHost: t\r\nExpect: 100-continue\r\nContent-Length: 5000\r\n\r\n");
+    assert_eq!(client.receive().status, 413);
+}
+
+#[test]
+fn malformed_and_oversized_requests() {
+    let node =
+        Node::start("header_bytes = \"8KiB\"\nheader_count = 20", &[function("null", "/", "")]);
+    let check = |request: &[u8], status: u16| {
+        let mut client = node.connect();
+        client.send(request);
+        let answer = client.receive();
+        let shown = String::from_utf8_lossy(&request[..request.len().min(60)]).into_owned();
+        assert_eq!(answer.status, status, "{shown}");
+        assert!(client.is_closed(), "{shown}");
+    };
+    check(b"nonsense\r\n\r\n", 400);
+    check(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400);
+    check(b"GET / HTTP/9.9\r\n\r\n", 400);
+    check(b"GET / HTTP/1.1\r\nbad header\r\n\r\n", 400);
+    check(b"POST / HTTP/1.1\r\nHost: t\r\nContent-Length: abc\r\n\r\n", 400);
+    check(b"POST / HTTP/1.1\r\nHost: t\r\nContent-Length: -1\r\n\r\n", 400);
+    let long = format!("GET / HTTP/1.1\r\nA: {}\r\n\r\n", "x".repeat(9000));
+    check(long.as_bytes(), 431);
+    let many = format!("GET / HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(30));
+    check(many.as_bytes(), 431);
+    let fits = format!("GET / HTTP/1.1\r\nHost: t\r\nA: {}\r\n\r\n", "x".repeat(7000));
+    let mut client = node.connect();
+    client.send(fits);
+    assert_eq!(client.receive().status, 200);
+    assert_eq!(node.get("/").status, 200);
+}
+
+#[test]
+fn callers_that_are_too_slow() {
+    let node = Node::start(
+        "header_timeout = \"300ms\"\nbody_timeout = \"300ms\"\nidle_timeout = \"300ms\"",
+        &[function("echo", "/", ""), function("sleep", "/sleep", "")],
+    );
+    let began = Instant::now();
+    let mut header = node.connect();
+    header.send("GET / HTTP/1.1\r\nHo");
+    let mut body = node.connect();
+    body.send("POST / HTTP/1.1\r\nHost: t\r\nContent-Length: 10\r\n\r\nabc");
+    let mut idle = node.connect();
+    assert_eq!(idle.request("GET", "/", &[], b"").status, 200);
+    // Patience with a slow function is its timeout's business.
+    let mut patient = node.connect();
+    patient.send_request("POST", "/sleep", &[], b"1000");
+
+    assert_eq!(header.receive().status, 408);
+    assert!(header.is_closed());
+    let refused = body.receive();
+    assert_eq!((refused.status, refused.problem("status")), (408, Some("408")));
+    assert!(body.is_closed());
+    assert!(idle.is_closed());
+    assert!(began.elapsed() >= Duration::from_millis(300));
+    assert_eq!(patient.receive().text(), "slept 1000\n");
+}
+
+#[test]
+fn callers_that_leave() {
+    let node =
+        Node::start("sandboxes = 1", &[function("echo", "/", ""), function("sleep", "/sleep", "")]);
+    // In the middle of the header, of the body, of a chunk.
+    for part in [
+        "GET / HT",
+        "POST / HTTP/1.1\r\nHost: t\r\nContent-Length: 10\r\n\r\nabc",
+        "POST / HTTP/1.1\r\nHost: t\r\nTransfer-Encoding: chunked\r\n\r\n10\r\nabc",
+    ] {
+        node.connect().send(part);
+        let mut client = node.connect();
+        client.send(part);
+        client.finish();
+        assert!(client.try_receive().is_none_or(|answer| answer.status == 400), "{part}");
+    }
+    // While the function sleeps: its sandbox, the only one, is free again.
+    for _ in 0..5 {
+        let mut client = node.connect();
+        client.send_request("POST", "/sleep", &[], b"3000000");
+        thread::sleep(Duration::from_millis(50));
+        drop(client);
+    }
+    let began = Instant::now();
+    assert_eq!(node.post("/", "free").text(), "free");
+    assert!(began.elapsed() < PATIENCE);
+}
+
+#[test]
+fn overload_is_an_ordinary_answer() {
+    let node = Node::start(
+        "sandboxes = 1\nqueue = 1",
+        &[function("sleep", "/sleep", ""), function("null", "/", "")],
+    );
+    let [mut first, mut second] = [node.connect(), node.connect()];
+    first.send_request("POST", "/sleep", &[], b"500");
+    thread::sleep(Duration::from_millis(100));
+    second.send_request("POST", "/sleep", &[], b"1");
+    thread::sleep(Duration::from_millis(100));
+    let mut third = node.connect();
+    let refused = third.request("GET", "/", &[], b"");
+    assert_eq!((refused.status, refused.problem("function")), (503, Some("_")));
+    let retry: u64 = refused.header("retry-after").expect("when").parse().expect("seconds");
+    assert!((1..60).contains(&retry));
+    assert_eq!(first.receive().text(), "slept 500\n");
+    assert_eq!(second.receive().text(), "slept 1\n");
+    assert_eq!(third.request("GET", "/", &[], b"").status, 200);
+}
+
+#[test]
+fn a_function_at_its_concurrency_waits_and_others_do_not() {
+    let node = Node::start(
+        "",
+        &[function("sleep", "/sleep", "concurrency = 1"), function("null", "/", "")],
+    );
+    let began = Instant::now();
+    let mut sleepers: Vec<Client> = (0..3).map(|_| node.connect()).collect();
+    for sleeper in &mut sleepers {
+        sleeper.send_request("POST", "/sleep", &[], b"200");
+    }
+    assert_eq!(node.get("/").status, 200);
+    assert!(began.elapsed() < Duration::from_millis(600), "the other function does not wait");
+    for sleeper in &mut sleepers {
+        assert_eq!(sleeper.receive().status, 200);
+    }
+    assert!(began.elapsed() >= Duration::from_millis(600), "one after the other");
+}
+
+#[test]
+fn a_thousand_sleepers_on_one_worker() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    setrlimit(Resource::Nofile, raised).expect("up to the hard limit is allowed");
+    let node = Node::start("", &[function("sleep", "/sleep", ""), function("null", "/", "")]);
+    let began = Instant::now();
+    let mut sleepers: Vec<Client> = (0..1000).map(|_| node.connect()).collect();
+    for sleeper in &mut sleepers {
+        sleeper.send_request("POST", "/sleep", &[], b"1000");
+    }
+    let before = Instant::now();
+    assert_eq!(node.get("/").status, 200);
+    assert!(before.elapsed() < Duration::from_millis(900), "sleepers hold nobody up");
+    for sleeper in &mut sleepers {
+        let answer = sleeper.receive();
+        assert_eq!((answer.status, answer.text()), (200, "slept 1000\n"));
+        assert!(answer.timing("blocked").expect("it was blocked") >= 1000.0);
+    }
+    let elapsed = began.elapsed();
+    assert!(elapsed < Duration::from_secs(10), "all at the same time, not {elapsed:?}");
+}
+
+#[test]
+fn the_port_is_taken() {
+    let node = Node::start("", &[function("null", "/", "")]);
+    let scratch = Scratch::new();
+    let config = scratch.write("awsm.toml", function("null", "/", ""));
+    let second = awsm()
+        .args(["serve", "--listen", &node.address.to_string()])
+        .arg(config)
+        .stdin(Stdio::null())
+        .output()
+        .expect("awsm runs");
+    assert_eq!(second.status.code(), Some(1));
+    let stderr = String::from_utf8_lossy(&second.stderr).into_owned();
+    assert_eq!(
+        stderr,
+        format!(
+            "error: {} is in use: stop what listens there, or choose another --listen\n",
+            node.address
+        )
+    );
+    assert_eq!(node.get("/").status, 200);
+}
+
+#[test]
+fn several_workers_share_the_address() {
+    let node = Node::start_workers(2, "", &[function("echo", "/", "")]);
+    for n in 0..50 {
+        assert_eq!(node.post("/", n.to_string()).text(), n.to_string());
+    }
+}
+
+#[test]
+fn a_signal_lets_what_runs_finish() {
+    let mut node = Node::start("", &[function("sleep", "/sleep", "")]);
+    let mut idle = node.connect();
+    assert_eq!(idle.request("POST", "/sleep", &[], b"1").status, 200);
+    let mut client = node.connect();
+    client.send_request("POST", "/sleep", &[], b"700");
+    thread::sleep(Duration::from_millis(200));
+    node.signal(Signal::TERM);
+    assert!(idle.is_closed());
+    let answer = client.receive();
+    assert_eq!((answer.text(), answer.header("connection")), ("slept 700\n", Some("close")));
+    assert!(client.is_closed());
+    assert_eq!(node.wait().code(), Some(0));
+    assert!(TcpStream::connect(node.address).is_err());
+}
+
+#[test]
+fn two_signals_stop_at_once() {
+    let mut node = Node::start("", &[function("sleep", "/sleep", "")]);
+    let mut client = node.connect();
+    client.send_request("POST", "/sleep", &[], b"60000");
+    thread::sleep(Duration::from_millis(200));
+    let began = Instant::now();
+    node.signal(Signal::INT);
+    thread::sleep(Duration::from_millis(200));
+    node.signal(Signal::INT);
+    assert_eq!(node.wait().code(), Some(130));
+    assert!(began.elapsed() < Duration::from_secs(10));
+    assert!(client.is_closed());
+}
+
+#[test]
+fn patience_at_the_end_has_its_limit() {
+    let mut node = Node::start("shutdown_timeout = \"300ms\"", &[function("sleep", "/sleep", "")]);
+    let mut client = node.connect();
+    client.send_request("POST", "/sleep", &[], b"60000");
+    thread::sleep(Duration::from_millis(200));
+    node.signal(Signal::TERM);
+    assert_eq!(node.wait().code(), Some(0));
+    assert!(client.is_closed());
+}
+
+#[test]
+fn what_guests_say_on_stderr_is_in_the_log() {
+    let node = Node::start("", &[function("trap", "/trap", "")]);
+    let answer = node.connect().request("POST", "/trap", &["X-Request-Id: r7"], b"no-such-way");
+    assert_eq!(answer.status, 500);
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let log = node.log();
+        if log.contains("the ways are") && log.contains("r7") && log.contains("function") {
+            break;
+        }
+        assert!(Instant::now() < end, "{log}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}

