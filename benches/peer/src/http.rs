@@ -227,13 +227,15 @@ fn table(options: &Options, answer: &server::Answer, rows: &[Row; 2]) -> Table {
     );
     let header = [
         "server",
-        "requests/s",
-        "p50 us",
-        "p99 us",
+        "full requests/s",
+        "full p50",
+        "full p99",
         "CPU us/request",
-        "half load/s",
-        "p50 us",
-        "p99 us",
+        "half requests/s",
+        "half avg",
+        "half p50",
+        "half p95",
+        "half p99",
     ];
     let mut table = Table::new(title, &header);
     for row in rows {
@@ -244,7 +246,9 @@ fn table(options: &Options, answer: &server::Answer, rows: &[Row; 2]) -> Table {
             figure(row.full_load_us.p99),
             figure(row.cpu_us_per_request),
             figure(row.half_load_requests_per_s),
+            figure(row.half_load_us.avg),
             figure(row.half_load_us.p50),
+            figure(row.half_load_us.p95),
             figure(row.half_load_us.p99),
         ]);
     }
@@ -257,19 +261,19 @@ fn table(options: &Options, answer: &server::Answer, rows: &[Row; 2]) -> Table {
         ratio(|row| row.full_load_us.p99),
         ratio(|row| row.cpu_us_per_request),
         ratio(|row| row.half_load_requests_per_s),
+        ratio(|row| row.half_load_us.avg),
         ratio(|row| row.half_load_us.p50),
+        ratio(|row| row.half_load_us.p95),
         ratio(|row| row.half_load_us.p99),
     ]);
     table.note(format!(
-        "Medians of {} rounds of {} s in turns. Both answer {} bytes with {} headers. Half load: sent at a \
-         fixed rate,",
+        "Microseconds; medians of {} rounds of {} s in turns. Both answer {} bytes with {} headers.",
         options.rounds,
         options.seconds,
         answer.bytes,
         answer.headers.len() + 2
     ));
-    table.note(
-        "half of that server's own maximum; latency counts from the moment a request was due.",
-    );
+    table.note("full: wrk, as fast as it goes. half: sent at a fixed rate, half of that server's own maximum;");
+    table.note("latency counts from the moment a request was due.");
     table
 }

@@ -15,6 +15,8 @@ pub(crate) struct Machine {
     pub(crate) cores: usize,
     pub(crate) memory_mib: u64,
     pub(crate) kernel: String,
+    /// Runnable threads in the minute before: above 0.5, somebody else was using the machine.
+    pub(crate) load_average: f64,
     pub(crate) versions: Versions,
 }
 
@@ -35,6 +37,7 @@ impl Machine {
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             memory_mib: memory_mib(),
             kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
+            load_average: load_average(),
             versions: Versions {
                 awsm: env!("CARGO_PKG_VERSION"),
                 llvm: llvm_version(awsmc).unwrap_or_else(|| "unknown".to_owned()),
@@ -48,11 +51,27 @@ impl Machine {
     /// One line for the head of a table.
     pub(crate) fn line(&self) -> String {
         let Self { cpu, cores, kernel, versions, .. } = self;
-        format!(
+        let mut line = format!(
             "{cpu}, {cores} cores, Linux {kernel}; awsm {}, LLVM {}, wasmtime {}, hyper {}",
             versions.awsm, versions.llvm, versions.wasmtime, versions.hyper
-        )
+        );
+        if self.load_average > BUSY {
+            line += &format!(
+                "\nthe machine was not idle (load {}): figures are rough",
+                self.load_average
+            );
+        }
+        line
     }
+}
+
+/// A load average above this disturbs measurements.
+const BUSY: f64 = 0.5;
+
+/// Source: proc_loadavg(5), the first field.
+fn load_average() -> f64 {
+    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split_whitespace().next().and_then(|first| first.parse().ok()).unwrap_or(0.0)
 }
 
 fn cpu() -> String {

@@ -68,11 +68,12 @@ impl Report {
     }
 }
 
-/// Lines of cells: the first column to the left, figures to the right.
+/// Lines of cells: the first column to the left, figures to the right. A header of two words has two
+/// lines: above, whose figure it is (once for neighbours of the same owner), below, which.
 #[derive(Debug, Default)]
 pub(crate) struct Table {
     title: String,
-    header: Vec<String>,
+    columns: usize,
     lines: Vec<Vec<String>>,
     notes: Vec<String>,
 }
@@ -81,13 +82,20 @@ pub(crate) struct Table {
 const COLUMNS: usize = 120;
 
 impl Table {
-    pub(crate) fn new(title: impl Into<String>, header: &[&str]) -> Self {
-        let header = header.iter().map(|&name| name.to_owned()).collect();
-        Self { title: title.into(), header, ..Self::default() }
+    pub(crate) fn new(title: impl Into<String>, header: &[&'static str]) -> Self {
+        let split = |&name: &&'static str| name.split_once(' ').unwrap_or(("", name));
+        let (mut above, below): (Vec<_>, Vec<_>) = header.iter().map(split).unzip();
+        for column in (1..above.len()).rev() {
+            if above[column] == above[column - 1] {
+                above[column] = "";
+            }
+        }
+        let lines = [above, below].map(|line| line.into_iter().map(str::to_owned).collect());
+        Self { title: title.into(), columns: header.len(), lines: lines.into(), ..Self::default() }
     }
 
     pub(crate) fn line(&mut self, cells: Vec<String>) {
-        assert_eq!(cells.len(), self.header.len(), "a line of table {:?}", self.title);
+        assert_eq!(cells.len(), self.columns, "a line of table {:?}", self.title);
         self.lines.push(cells);
     }
 
@@ -97,13 +105,13 @@ impl Table {
     }
 
     fn render(&self) -> String {
-        let all = || std::iter::once(&self.header).chain(&self.lines);
         let width = |column: usize| {
-            all().map(|cells| cells[column].chars().count()).max().unwrap_or_default()
+            let cells = self.lines.iter().map(|cells| cells[column].chars().count());
+            cells.max().unwrap_or_default()
         };
-        let widths: Vec<usize> = (0..self.header.len()).map(width).collect();
+        let widths: Vec<usize> = (0..self.columns).map(width).collect();
         let mut text = format!("{}\n", self.title);
-        for cells in all() {
+        for cells in self.lines.iter().filter(|cells| cells.iter().any(|cell| !cell.is_empty())) {
             let mut line = format!("{:<1$}", cells[0], widths[0]);
             for (cell, width) in cells.iter().zip(&widths).skip(1) {
                 line += &format!("  {cell:>width$}");
@@ -142,11 +150,17 @@ mod tests {
 
     #[test]
     fn columns_line_up() {
-        let mut table = Table::new("a title", &["case", "us"]);
-        table.line(vec!["null".to_owned(), figure(0.314)]);
-        table.line(vec!["a long name".to_owned(), figure(1234.5)]);
+        let mut table = Table::new("a title", &["case", "ours us", "theirs us", "theirs ratio"]);
+        table.line(["null", "0.31", "1.00", "0.31"].map(str::to_owned).to_vec());
+        table.line(["a long name", "1234", "2", "617"].map(str::to_owned).to_vec());
         table.note("a note");
-        let expected = "a title\ncase           us\nnull         0.31\na long name  1234\na note\n";
+        let expected = "a title\n             ours  theirs\ncase           us      us  ratio\n\
+                        null         0.31    1.00   0.31\na long name  1234       2    617\na note\n";
         assert_eq!(table.render(), expected);
+    }
+
+    #[test]
+    fn figures_keep_what_matters() {
+        assert_eq!([0.314, 99.5, 123.45, 1234.6].map(figure), ["0.31", "99.50", "123.5", "1235"]);
     }
 }

@@ -20,6 +20,7 @@
 pub(crate) mod footprint;
 mod ours;
 mod peer;
+mod tables;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -31,9 +32,9 @@ use serde_json::{Map, Value};
 
 use crate::guests::{self, GUESTS, Paper, Prepared};
 use crate::machine::{self, Machine};
-use crate::report::{Format, Report, Table, figure};
+use crate::report::{Format, Report};
 use crate::scratch::Scratch;
-use crate::stats::{Summary, tidy};
+use crate::stats::{Summary, median, tidy};
 use footprint::{Footprint, Runtime};
 use ours::Ours;
 use peer::Peer;
@@ -85,7 +86,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     ensure!(!rows.is_empty(), "no function of that name among the eight");
     rows.iter().for_each(|row| report.row(row));
     summarise(&mut report, &rows);
-    report.publish(&options.out, options.format, &tables(&rows))
+    report.publish(&options.out, options.format, &tables::of(&rows))
 }
 
 /// The moments of one sandbox's life, in ticks.
@@ -104,6 +105,8 @@ struct Laps {
     run: Vec<f64>,
     recycle: Vec<f64>,
     cycle: Vec<f64>,
+    /// The average cycle of each block.
+    cycle_of_block: Vec<f64>,
 }
 
 impl Laps {
@@ -114,12 +117,19 @@ impl Laps {
         self.cycle.push(us(lap.recycled - lap.start));
     }
 
+    /// The last `laps` laps were one block.
+    fn end_block(&mut self, laps: usize) {
+        let block = &self.cycle[self.cycle.len() - laps..];
+        self.cycle_of_block.push(block.iter().sum::<f64>() / laps as f64);
+    }
+
     fn figures(mut self) -> Figures {
         Figures {
             startup_us: Summary::of(&mut self.startup),
             run_us: Summary::of(&mut self.run),
             recycle_us: Summary::of(&mut self.recycle),
             cycle_us: Summary::of(&mut self.cycle),
+            cycle_typical_us: tidy(median(&self.cycle_of_block)),
         }
     }
 }
@@ -135,6 +145,9 @@ struct Figures {
     run_us: Summary,
     recycle_us: Summary,
     cycle_us: Summary,
+    /// The median of the blocks' averages: work that is put off to every n-th lap counts in full, an
+    /// interruption of milliseconds by somebody else's program does not.
+    cycle_typical_us: f64,
 }
 
 /// Something that makes a lap each time it is called.
@@ -168,6 +181,7 @@ fn take_turns(mut cases: Vec<Case<'_>>, iterations: u64) -> Vec<(&'static str, F
                 let lap = (case.lap)();
                 case.laps.push(lap);
             }
+            case.laps.end_block(block as usize);
         }
         left -= block;
     }
@@ -190,7 +204,7 @@ struct Row {
     /// Start-up, ours to the best of Wasmtime's pooled configurations.
     ratio_p50: f64,
     ratio_p95: f64,
-    /// Average over all laps, so that work put off to every n-th lap counts.
+    /// Of typical cycles.
     cycle_ratio: f64,
     unpooled_ratio_p95: f64,
     cold_ratio_p50: f64,
@@ -204,10 +218,12 @@ struct PeerRow {
     /// Of the pooled configurations, the one with the lowest p95 of start-up.
     best_startup: &'static str,
     startup_us: Summary,
-    /// The one with the lowest average cycle.
+    /// The one with the lowest typical cycle.
     best_cycle: &'static str,
     cycle_us: Summary,
+    cycle_typical_us: f64,
     run_us: Summary,
+    recycle_us: Summary,
     cold_us: Summary,
     object_bytes: u64,
     memory: Memory,
@@ -254,8 +270,8 @@ fn measure(
     let theirs = figures.split_off(2);
     let (pooled, unpooled) = (figures[0].1, figures[1].1);
     let best_startup = best(&theirs, |figures| figures.startup_us.p95);
-    let best_cycle = best(&theirs, |figures| figures.cycle_us.avg);
-    let (startup_us, cycle_us) = (best_startup.1.startup_us, best_cycle.1.cycle_us);
+    let best_cycle = best(&theirs, |figures| figures.cycle_typical_us);
+    let (startup_us, typical_us) = (best_startup.1.startup_us, best_cycle.1.cycle_typical_us);
 
     let peer_object = peer::precompiled_path(peer::VARIANTS[0], prepared, scratch);
     let (cold_us, peer_cold_us) =
@@ -273,7 +289,7 @@ fn measure(
         memory,
         ratio_p50: tidy(pooled.startup_us.p50 / startup_us.p50),
         ratio_p95: tidy(pooled.startup_us.p95 / startup_us.p95),
-        cycle_ratio: tidy(pooled.cycle_us.avg / cycle_us.avg),
+        cycle_ratio: tidy(pooled.cycle_typical_us / typical_us),
         unpooled_ratio_p95: tidy(unpooled.startup_us.p95 / on_demand.startup_us.p95),
         cold_ratio_p50: tidy(cold_us.p50 / peer_cold_us.p50),
         cold_ratio_p95: tidy(cold_us.p95 / peer_cold_us.p95),
@@ -282,8 +298,10 @@ fn measure(
             best_startup: best_startup.0,
             startup_us,
             best_cycle: best_cycle.0,
-            cycle_us,
+            cycle_us: best_cycle.1.cycle_us,
+            cycle_typical_us: typical_us,
             run_us: best_cycle.1.run_us,
+            recycle_us: best_cycle.1.recycle_us,
             cold_us: peer_cold_us,
             object_bytes: bytes_of(&peer_object)?,
             memory: peer_memory,
@@ -338,7 +356,7 @@ fn summarise(report: &mut Report, rows: &[Row]) {
     report.summarise("startup_p95_ratio_worst", worst(|row| row.ratio_p95));
     report.summarise("startup_p50_ratio_worst", worst(|row| row.ratio_p50));
     if let Some(null) = rows.iter().find(|row| row.guest == "null") {
-        report.summarise("cycle_null_us", null.pooled.cycle_us.avg);
+        report.summarise("cycle_null_us", null.pooled.cycle_typical_us);
         report.summarise("cycle_null_ratio", null.cycle_ratio);
     }
     report.summarise("unpooled_p95_ratio_worst", worst(|row| row.unpooled_ratio_p95));
@@ -346,114 +364,4 @@ fn summarise(report: &mut Report, rows: &[Row]) {
     report.summarise("cold_ratio_worst", worst(|row| row.cold_ratio_p50));
     report.summarise("memory_kib_worst", worst(|row| row.memory.finished.total_kib()));
     report.summarise("memory_ratio_worst", worst(|row| row.memory_ratio));
-}
-
-fn tables(rows: &[Row]) -> [Table; 3] {
-    [startup_table(rows), cycle_table(rows), cold_table(rows)]
-}
-
-fn startup_table(rows: &[Row]) -> Table {
-    let mut table = Table::new(
-        "Start-up in microseconds, warm path: from nothing to the first guest instruction",
-        &[
-            "function",
-            "avg",
-            "p50",
-            "p95",
-            "p99",
-            "wasmtime p50",
-            "p95",
-            "ratio p95",
-            "unpooled p50",
-            "p95",
-            "on demand p50",
-            "p95",
-            "paper avg",
-            "p95",
-        ],
-    );
-    for row in rows {
-        let (ours, peer) = (&row.pooled.startup_us, &row.wasmtime.startup_us);
-        let (unpooled, on_demand) = (&row.unpooled.startup_us, &row.wasmtime.on_demand.startup_us);
-        let mut cells = vec![row.guest.to_owned()];
-        cells.extend([ours.avg, ours.p50, ours.p95, ours.p99, peer.p50, peer.p95].map(figure));
-        cells.push(figure(row.ratio_p95));
-        cells.extend([unpooled.p50, unpooled.p95, on_demand.p50, on_demand.p95].map(figure));
-        cells.extend([row.paper.startup_avg_us, row.paper.startup_p95_us].map(|us| us.to_string()));
-        table.line(cells);
-    }
-    table.note("wasmtime: the best of its pooled configurations; on demand: without its pool, beside our unpooled.");
-    table.note("paper: Intel i5-5200U, 2019.");
-    table
-}
-
-fn cycle_table(rows: &[Row]) -> Table {
-    let mut table = Table::new(
-        "Full cycle in microseconds: start, run on a small input, make ready for the next",
-        &[
-            "function",
-            "avg",
-            "p50",
-            "p95",
-            "run p50",
-            "recycle p50",
-            "wasmtime avg",
-            "p50",
-            "p95",
-            "run p50",
-            "ratio avg",
-            "its best",
-        ],
-    );
-    for row in rows {
-        let (ours, peer) = (&row.pooled, &row.wasmtime);
-        let mut cells = vec![row.guest.to_owned()];
-        let cycle = &ours.cycle_us;
-        cells.extend(
-            [cycle.avg, cycle.p50, cycle.p95, ours.run_us.p50, ours.recycle_us.p50].map(figure),
-        );
-        let cycle = &peer.cycle_us;
-        cells.extend(
-            [cycle.avg, cycle.p50, cycle.p95, peer.run_us.p50, row.cycle_ratio].map(figure),
-        );
-        cells.push(peer.best_cycle.to_owned());
-        table.line(cells);
-    }
-    table
-}
-
-fn cold_table(rows: &[Row]) -> Table {
-    let mut table = Table::new(
-        "Cold start in microseconds (first load of the object file to the first instruction), memory in KiB",
-        &[
-            "function",
-            "cold p50",
-            "p95",
-            "wasmtime p50",
-            "p95",
-            "ratio p50",
-            "paper",
-            "KiB",
-            "at start",
-            "wasmtime KiB",
-            "ratio",
-            "paper KB",
-        ],
-    );
-    for row in rows {
-        let (ours, peer) = (&row.cold_us, &row.wasmtime.cold_us);
-        let mut cells = vec![row.guest.to_owned()];
-        cells.extend([ours.p50, ours.p95, peer.p50, peer.p95, row.cold_ratio_p50].map(figure));
-        cells.push(row.paper.cold_us.to_string());
-        let (memory, peer) = (&row.memory, &row.wasmtime.memory);
-        cells.extend(
-            [memory.finished, memory.started, peer.finished].map(|kib| figure(kib.total_kib())),
-        );
-        cells.push(figure(row.memory_ratio));
-        cells.push(row.paper.memory_kb.to_string());
-        table.line(cells);
-    }
-    table.note("KiB: proportional set size plus page tables, of one more live sandbox that has run; at start: stopped at");
-    table.note("its first instruction. Ours includes the sandbox's own stack; wasmtime runs on its caller's.");
-    table
 }
