@@ -36,33 +36,53 @@ fn every_guest_answers_as_the_table_says() {
         .map(|line| line.split('\t').collect())
         .collect();
     assert!(cases.len() > 50);
-    for memory in ["guard", "checked"] {
-        for case in &cases {
-            let [name, args, env, stdin, stdout, exit, _] = case.as_slice() else {
-                panic!("not seven columns: {case:?}");
-            };
-            let words = |text: &str| -> Vec<String> {
-                text.split(' ').filter(|word| *word != "-").map(str::to_owned).collect()
-            };
-            let file = |name: &str| if name == "-" { Vec::new() } else { bytes(&data.join(name)) };
-            let mut command = awsm();
-            command.args(["run", "--memory", memory]);
-            for variable in words(env) {
-                command.args(["--env", &variable]);
-            }
-            command.arg(guest(name)).args(words(args));
-            let (code, out, err) = feed(&mut command, &file(stdin));
-            let shown = format!("{memory}: {case:?}: {err}");
-            assert!(out == file(stdout), "{shown}: {}", String::from_utf8_lossy(&out));
-            match exit.strip_prefix("trap:") {
-                Some(trap) => {
-                    assert_eq!(code, Some(134), "{shown}");
-                    assert!(err.contains(&format!(": trap: {trap}")), "{shown}");
-                    assert_eq!(err.lines().count(), 1, "{shown}");
+    // One thread for each mode; each guest is built once.
+    thread::scope(|scope| {
+        for memory in ["guard", "checked"] {
+            let (data, cases) = (&data, &cases);
+            scope.spawn(move || {
+                let scratch = Scratch::new();
+                let options = ["--memory", memory];
+                for case in cases {
+                    let object = scratch.path().join(case[0]).with_extension("so");
+                    if !object.is_file() {
+                        let mut build = awsm();
+                        build.arg("build").args(options).arg(guest(case[0])).arg("-o").arg(&object);
+                        let built = output(&mut build);
+                        assert!(built.status.success(), "{}", stderr(&built));
+                    }
+                    check(case, &object, data);
                 }
-                None => assert_eq!(code, exit.parse().ok(), "{shown}"),
-            }
+            });
         }
+    });
+}
+
+/// One line of the table.
+fn check(case: &[&str], object: &Path, data: &Path) {
+    let [_, args, env, stdin, stdout, exit, _] = case else {
+        panic!("not seven columns: {case:?}");
+    };
+    let words = |text: &str| -> Vec<String> {
+        text.split(' ').filter(|word| *word != "-").map(str::to_owned).collect()
+    };
+    let file = |name: &str| if name == "-" { Vec::new() } else { bytes(&data.join(name)) };
+    let mut command = awsm();
+    command.arg("run");
+    for variable in words(env) {
+        command.args(["--env", &variable]);
+    }
+    command.arg(object).args(words(args));
+    let (code, out, err) = feed(&mut command, &file(stdin));
+    let shown = format!("{}: {case:?}: {err}", object.display());
+    assert!(out == file(stdout), "{shown}: {}", String::from_utf8_lossy(&out));
+    match exit.strip_prefix("trap:") {
+        Some(trap) => {
+            assert_eq!(code, Some(134), "{shown}");
+            assert!(err.contains(&format!(": trap: {trap}")), "{shown}");
+            assert_eq!(err.lines().count(), 1, "{shown}");
+        }
+        None => assert_eq!(code, exit.parse().ok(), "{shown}"),
     }
 }
 
@@ -190,7 +210,7 @@ fn the_compiler_may_be_missing() {
     let run = |envs: &[(&str, &str)]| {
         let mut command = Command::new(&alone);
         command.arg("run").arg(guest("null")).env("PATH", "").envs(envs.iter().copied());
-        command.env("XDG_CACHE_HOME", scratch.path()).env_remove("AWSM_AWSMC");
+        command.env("XDG_CACHE_HOME", scratch.path().join("cache")).env_remove("AWSM_AWSMC");
         command.envs(envs.iter().copied());
         command
     };

@@ -213,3 +213,18 @@ fn files_must_be_there() {
         format!("{}:1: module of `a` not found: {}", file.display(), dir.join("a.wasm").display());
     assert_eq!(missing, expected);
 }
+
+#[test]
+fn the_examples_are_good() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    let mut count = 0;
+    for entry in std::fs::read_dir(dir).expect("examples") {
+        let file = entry.expect("readable").path();
+        if file.extension().is_some_and(|extension| extension == "toml") {
+            let text = std::fs::read_to_string(&file).expect("readable");
+            Config::parse(&file, &text).expect("an example is good");
+            count += 1;
+        }
+    }
+    assert!(count > 0);
+}

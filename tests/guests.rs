@@ -41,7 +41,11 @@ fn cases() -> Vec<Case> {
             args: words(args),
             env: words(env).into_iter().map(pair).collect(),
             stdin: (stdin != "-").then(|| data.join(stdin)),
-            stdout: if stdout == "-" { Vec::new() } else { std::fs::read(data.join(stdout)).expect(stdout) },
+            stdout: if stdout == "-" {
+                Vec::new()
+            } else {
+                std::fs::read(data.join(stdout)).expect(stdout)
+            },
             exit: exit.to_owned(),
         }
     };
@@ -51,7 +55,11 @@ fn cases() -> Vec<Case> {
 /// The guest's shared object, compiled for this test.
 fn build(guest: &str, isolation: &str, directory: &Path) -> PathBuf {
     let wasm = root().join("target/guests").join(guest).with_extension("wasm");
-    assert!(wasm.exists(), "{} is missing: run `make test`, or `make guests` first", wasm.display());
+    assert!(
+        wasm.exists(),
+        "{} is missing: run `make test`, or `make guests` first",
+        wasm.display()
+    );
     let object = directory.join(guest).with_extension("so");
     let built = Command::new(env!("CARGO_BIN_EXE_awsm"))
         .args(["build", "--memory", isolation, "-o"])
@@ -65,9 +73,10 @@ fn build(guest: &str, isolation: &str, directory: &Path) -> PathBuf {
 
 /// What is wrong with a case's outcome.
 fn complaint(case: &Case, object: &Path) -> Option<String> {
-    let stdin = case.stdin.as_ref().map_or_else(Stdio::null, |path| {
-        std::fs::File::open(path).expect("a sample").into()
-    });
+    let stdin = case
+        .stdin
+        .as_ref()
+        .map_or_else(Stdio::null, |path| std::fs::File::open(path).expect("a sample").into());
     let output = Command::new(env!("CARGO_BIN_EXE_awsm"))
         .arg("run")
         .args(case.env.iter().map(|(name, value)| format!("--env={name}={value}")))

@@ -11,22 +11,19 @@ use crate::cache::find_program;
 
 #[derive(Debug, Args)]
 pub(super) struct Options {
-    /// Which benchmark: `startup`, `http`
-    #[arg(value_name = "NAME")]
-    name: String,
-    /// Its options
-    #[arg(value_name = "OPTIONS", trailing_var_arg = true, allow_hyphen_values = true)]
-    options: Vec<OsString>,
+    /// Which benchmark (`startup`, `http`), and its options
+    #[arg(value_names = ["NAME", "OPTIONS"], num_args = 1.., required = true, trailing_var_arg = true)]
+    command: Vec<OsString>,
 }
 
 pub(super) fn run(options: &Options) -> Result<ExitCode, Failure> {
-    let name = &options.name;
+    let name = options.command.first().expect("clap requires one").display();
     let Some(program) = find_program("awsm-bench") else {
         return Err(format!(
             "`awsm-bench` is not beside `awsm` and not on the PATH: `make bench-{name}` builds and runs it"
         )
         .into());
     };
-    let error = Command::new(&program).arg(name).args(&options.options).exec();
+    let error = Command::new(&program).args(&options.command).exec();
     Err(format!("{}: cannot be run: {error}", program.display()).into())
 }

@@ -1,6 +1,6 @@
 //! `awsm run`: one guest, with this process's standard streams, arguments and exit code.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
@@ -31,12 +31,9 @@ pub(super) struct Options {
     /// Where compiled modules are kept
     #[arg(long, value_name = "DIR", env = "AWSM_CACHE_DIR")]
     cache_dir: Option<PathBuf>,
-    /// The module: WebAssembly, or a shared object
-    #[arg(value_name = "FILE")]
-    module: PathBuf,
-    /// The guest's arguments
-    #[arg(value_name = "ARGS", trailing_var_arg = true, allow_hyphen_values = true)]
-    args: Vec<String>,
+    /// The module, WebAssembly or a shared object, and the guest's arguments
+    #[arg(value_names = ["FILE", "ARGS"], num_args = 1.., required = true, trailing_var_arg = true)]
+    command: Vec<String>,
 }
 
 fn variable(text: &str) -> Result<String, String> {
@@ -51,14 +48,16 @@ fn bytes(text: &str) -> Result<u64, String> {
 }
 
 pub(super) fn run(options: &Options) -> Result<ExitCode, Failure> {
-    let file = &options.module;
+    let (file, args) = options.command.split_first().expect("clap requires one");
+    let file = Path::new(file);
     let named = |error: &dyn std::fmt::Display| format!("{}: {error}", file.display());
-    let program = load(options)?;
+    let program = load(options, file)?;
     let entry = function::entry(program.module())
-        .ok_or_else(|| DeployError::NoEntry(file.clone()).to_string())?;
+        .ok_or_else(|| DeployError::NoEntry(file.to_path_buf()).to_string())?;
     let mut pool = Pool::new(PoolConfig::default());
-    let mut sandbox =
-        pool.start(&program, entry, context(options)).map_err(|(error, _)| named(&error))?;
+    let mut sandbox = pool
+        .start(&program, entry, context(options, file, args))
+        .map_err(|(error, _)| named(&error))?;
     let code = finish(&mut sandbox, &named);
     pool.recycle(sandbox);
     Ok(ExitCode::from(code))
@@ -85,26 +84,26 @@ fn finish(sandbox: &mut Sandbox<WasiCtx>, named: &dyn Fn(&dyn std::fmt::Display)
     }
 }
 
-fn load(options: &Options) -> Result<Arc<Program<WasiCtx>>, Failure> {
-    let file = &options.module;
+fn load(options: &Options, file: &Path) -> Result<Arc<Program<WasiCtx>>, Failure> {
     let cache = Cache::open(options.cache_dir.as_deref())?;
     let find = || Compiler::find(options.compile.awsmc.as_deref());
     let object = cache
         .shared_object(file, &options.compile.options(), &find)
-        .map_err(|error| DeployError::Compile(file.clone(), error))?;
-    let module = Module::load(&object).map_err(|error| DeployError::Load(file.clone(), error))?;
+        .map_err(|error| DeployError::Compile(file.to_path_buf(), error))?;
+    let module =
+        Module::load(&object).map_err(|error| DeployError::Load(file.to_path_buf(), error))?;
     let mut linker = Linker::new();
     awsm_wasi::add_to_linker(&mut linker);
     let limits = Limits { memory_bytes: options.max_memory, ..Limits::default() };
     let program = Program::link(module, &linker, limits)
-        .map_err(|error| DeployError::Link(file.clone(), error.to_string()))?;
+        .map_err(|error| DeployError::Link(file.to_path_buf(), error.to_string()))?;
     Ok(program)
 }
 
-fn context(options: &Options) -> WasiCtx {
-    let name = options.module.file_name().unwrap_or_default().to_string_lossy().into_owned();
+fn context(options: &Options, file: &Path, args: &[String]) -> WasiCtx {
+    let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let mut context = WasiCtx::default();
-    context.args = Arc::new(std::iter::once(&name).chain(&options.args).collect::<StringList>());
+    context.args = Arc::new(std::iter::once(&name).chain(args).collect::<StringList>());
     context.env = Arc::new(options.env.iter().collect());
     context.stdin = Stdin::Inherit;
     context.stdout = Output::InheritStdout;

@@ -70,6 +70,11 @@ pub(super) fn respond(
 /// What the function said, if it ended well.
 fn said(abi: Abi, content_type: &HeaderValue, answer: Answer) -> Result<Response<Body>, Problem> {
     match answer.outcome {
+        // Whatever it exited with then.
+        Outcome::Exited(_) if answer.overflowed => {
+            let detail = "the function's answer is larger than its limit";
+            return Err(Problem::new(StatusCode::BAD_GATEWAY, detail));
+        }
         Outcome::Exited(0) => {}
         Outcome::Exited(code) => {
             let detail = format!("the function exited with code {code}");
@@ -80,10 +85,6 @@ fn said(abi: Abi, content_type: &HeaderValue, answer: Answer) -> Result<Response
             return Err(Problem::new(StatusCode::GATEWAY_TIMEOUT, "the function's time was up"));
         }
         Outcome::NotStarted(error) => return Err(Problem::busy(&error.to_string(), Nanos::ZERO)),
-    }
-    if answer.overflowed {
-        let detail = "the function's answer is larger than its limit";
-        return Err(Problem::new(StatusCode::BAD_GATEWAY, detail));
     }
     match abi {
         Abi::Stdio => {
