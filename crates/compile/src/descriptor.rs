@@ -85,9 +85,8 @@ impl Table {
         self.bytes.resize(size_of::<ModuleDesc>(), 0);
         let compiler = self.text(&fingerprint(options)?);
         let types = self.types(module, code);
-        let imports = self.each(&module.imports, size_of::<ImportDesc>(), |table, import| {
-            table.import(import)
-        });
+        let imports = self
+            .each(&module.imports, size_of::<ImportDesc>(), |table, import| table.import(import));
         let functions = self.functions(module, code);
         let own_tables = &module.tables[module.imported.tables as usize..];
         let tables = self.each(own_tables, size_of::<ExternType>(), |_, ty| of_table(ty));
@@ -95,8 +94,7 @@ impl Table {
         let memories = self.each(own_memories, size_of::<ExternType>(), |_, ty| of_memory(ty));
         let globals = self.globals(module);
         let exports = self.each(&module.exports, size_of::<ExportDesc>(), Self::export);
-        let escaping =
-            self.each(&module.escaping, 4, |_, index| Record::new().u32(*index));
+        let escaping = self.each(&module.escaping, 4, |_, index| Record::new().u32(*index));
         let elements = self.each(&module.elements, size_of::<ElemDesc>(), |table, element| {
             table.element(module, element)
         });

@@ -46,7 +46,10 @@ impl fmt::Display for CompileError {
             }
             Self::Invalid { message, offset: None } => f.write_str(message),
             Self::Limit { what, found, limit } => {
-                write!(f, "the module has too large a number of {what}: {found}, the limit is {limit}")
+                write!(
+                    f,
+                    "the module has too large a number of {what}: {found}, the limit is {limit}"
+                )
             }
             Self::Target(message) => f.write_str(message),
             Self::Codegen(message) => write!(f, "code generation failed: {message}"),
@@ -70,7 +73,10 @@ impl std::error::Error for CompileError {
 
 impl From<wasmparser::BinaryReaderError> for CompileError {
     fn from(error: wasmparser::BinaryReaderError) -> Self {
-        Self::Invalid { message: error.message().to_owned(), offset: Some(error.offset() as u64) }
+        // One line: a wrong magic number is not listed byte by byte.
+        let message = error.message().split(" - expected=").next().unwrap_or_default();
+        let message = message.split_whitespace().collect::<Vec<_>>().join(" ");
+        Self::Invalid { message, offset: Some(error.offset()) }
     }
 }
 

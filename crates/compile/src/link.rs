@@ -16,7 +16,11 @@ use crate::translate::TEXT_SECTION;
 const LINKERS: [&str; 3] = ["ld.lld-19", "ld.lld", "/usr/lib/llvm-19/bin/ld.lld"];
 
 /// Links the module's object with what it needs of the support objects.
-pub(crate) fn link(arch: Arch, module: &[u8], support: &[Vec<u8>]) -> Result<Vec<u8>, CompileError> {
+pub(crate) fn link(
+    arch: Arch,
+    module: &[u8],
+    support: &[Vec<u8>],
+) -> Result<Vec<u8>, CompileError> {
     let directory = tempfile::Builder::new().prefix("awsmc-").tempdir()?;
     let path = |name: &str| directory.path().join(name);
     std::fs::write(path("module.o"), module)?;

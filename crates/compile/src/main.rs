@@ -131,7 +131,8 @@ fn read(file: &Path) -> Result<Vec<u8>, String> {
     if file.extension().is_none_or(|extension| extension != "wat") {
         return Ok(bytes);
     }
-    let wasm = wat::Parser::new().parse_bytes(Some(file), &bytes).map_err(|error| error.to_string())?;
+    let wasm =
+        wat::Parser::new().parse_bytes(Some(file), &bytes).map_err(|error| error.to_string())?;
     Ok(wasm.into_owned())
 }
 

@@ -21,8 +21,7 @@ pub(crate) const FEATURES: WasmFeatures = WasmFeatures::WASM1
     .union(WasmFeatures::MULTI_VALUE)
     .union(WasmFeatures::BULK_MEMORY)
     .union(WasmFeatures::REFERENCE_TYPES)
-    .union(WasmFeatures::EXTENDED_CONST)
-    .union(WasmFeatures::MULTI_MEMORY);
+    .union(WasmFeatures::EXTENDED_CONST);
 
 /// A module's parts.
 #[derive(Debug, Default)]
@@ -237,7 +236,11 @@ impl<'a> Module<'a> {
     pub(crate) fn parse(wasm: &'a [u8]) -> Result<Self, CompileError> {
         let bytes = wasm.len() as u64;
         if bytes > limits::MODULE_BYTES {
-            return Err(CompileError::Limit { what: "bytes", found: bytes, limit: limits::MODULE_BYTES });
+            return Err(CompileError::Limit {
+                what: "bytes",
+                found: bytes,
+                limit: limits::MODULE_BYTES,
+            });
         }
         let mut module = Self::default();
         let mut validator = Validator::new_with_features(FEATURES);
@@ -394,10 +397,11 @@ impl<'a> Module<'a> {
         let exported = self.exports.iter();
         let exported = exported.filter(|export| export.kind == awsm_abi::desc::extern_kind::FUNC);
         let items = self.elements.iter().flat_map(|segment| &segment.items);
-        let referenced = items.chain(self.global_inits.iter().flatten()).filter_map(|op| match op {
-            InitOp::RefFunc(index) => Some(*index),
-            _ => None,
-        });
+        let referenced =
+            items.chain(self.global_inits.iter().flatten()).filter_map(|op| match op {
+                InitOp::RefFunc(index) => Some(*index),
+                _ => None,
+            });
         let all = exported.map(|export| export.index).chain(referenced);
         let mut escaping: Vec<u32> =
             all.filter(|index| *index >= self.imported.functions).collect();

@@ -216,7 +216,8 @@ fn may_signal(value: BasicValueEnum<'_>) -> bool {
     loop {
         let BasicValueEnum::FloatValue(float) = value else { return false };
         if float.is_const() {
-            return float.is_undef() || float.get_constant().is_none_or(|(number, _)| number.is_nan());
+            return float.is_undef()
+                || float.get_constant().is_none_or(|(number, _)| number.is_nan());
         }
         let Some(instruction) = value.as_instruction_value() else { return true };
         match instruction.get_opcode() {

@@ -94,11 +94,7 @@ impl<'ctx> Func<'_, 'ctx> {
         self.push_results(ty, call)
     }
 
-    fn pop_args(
-        &mut self,
-        ty: u32,
-        ctx: PointerValue<'ctx>,
-    ) -> Vec<BasicMetadataValueEnum<'ctx>> {
+    fn pop_args(&mut self, ty: u32, ctx: PointerValue<'ctx>) -> Vec<BasicMetadataValueEnum<'ctx>> {
         let params = self.env.module.types[ty as usize].params.len();
         let first = self.stack.len() - params;
         let args = self.stack.drain(first..).map(BasicMetadataValueEnum::from);

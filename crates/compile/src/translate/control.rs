@@ -46,13 +46,7 @@ struct Label<'ctx> {
 impl Frame<'_> {
     /// The outermost frame.
     pub(crate) fn function(results: Vec<ValType>) -> Self {
-        Self {
-            kind: Kind::Function,
-            label: None,
-            label_types: results.clone(),
-            results,
-            height: 0,
-        }
+        Self { kind: Kind::Function, label: None, label_types: results.clone(), results, height: 0 }
     }
 }
 
@@ -93,7 +87,10 @@ impl<'ctx> Func<'_, 'ctx> {
 
     /// In code that cannot be reached only the nesting counts. Answers whether the instruction ends
     /// or turns the block in which the place became unreachable, and so has to be translated.
-    pub(crate) fn still_unreachable(&mut self, operator: &Operator<'_>) -> Result<bool, CompileError> {
+    pub(crate) fn still_unreachable(
+        &mut self,
+        operator: &Operator<'_>,
+    ) -> Result<bool, CompileError> {
         match operator {
             Operator::Block { .. } | Operator::Loop { .. } | Operator::If { .. } => {
                 self.skipped += 1;
@@ -120,8 +117,7 @@ impl<'ctx> Func<'_, 'ctx> {
     fn enter_loop(&mut self, ty: BlockType) -> Result<(), CompileError> {
         let (params, results) = self.block_types(ty)?;
         let height = self.stack.len() - params.len();
-        let frame =
-            Frame { kind: Kind::Loop, label: None, label_types: params, results, height };
+        let frame = Frame { kind: Kind::Loop, label: None, label_types: params, results, height };
         self.frames.push(frame);
         self.branch(0)?;
         self.land(0);

@@ -32,9 +32,8 @@ fn thunk(env: &Env<'_, '_>, ty: usize, symbol: &str) -> Result<(), CompileError>
     env.adorn(function, true);
     let b = env.context.create_builder();
     b.position_at_end(env.context.append_basic_block(function, ""));
-    let [code, ctx, values] = [0, 1, 2].map(|nth| {
-        function.get_nth_param(nth).expect("three were declared").into_pointer_value()
-    });
+    let [code, ctx, values] = [0, 1, 2]
+        .map(|nth| function.get_nth_param(nth).expect("three were declared").into_pointer_value());
     let cell = |index: usize| -> Result<PointerValue<'_>, CompileError> {
         let bytes = env.types.i64.const_int(index as u64 * CELL_BYTES, false);
         llvm::offset(&b, env.types.i8, values, bytes)

@@ -6,9 +6,7 @@
 
 use inkwell::basic_block::BasicBlock;
 use inkwell::builder::Builder;
-use inkwell::values::{
-    BasicValueEnum, FloatValue, FunctionValue, IntValue, PointerValue,
-};
+use inkwell::values::{BasicValueEnum, FloatValue, FunctionValue, IntValue, PointerValue};
 use wasmparser::{FunctionBody, Operator};
 
 use super::Env;
@@ -154,7 +152,11 @@ impl<'e, 'ctx> Func<'e, 'ctx> {
     }
 
     /// Writes elsewhere, and comes back.
-    pub(crate) fn at<T>(&mut self, block: BasicBlock<'ctx>, write: impl FnOnce(&mut Self) -> T) -> T {
+    pub(crate) fn at<T>(
+        &mut self,
+        block: BasicBlock<'ctx>,
+        write: impl FnOnce(&mut Self) -> T,
+    ) -> T {
         let here = self.here();
         self.b.position_at_end(block);
         let answer = write(self);

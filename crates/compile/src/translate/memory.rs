@@ -128,11 +128,7 @@ impl<'ctx> Func<'_, 'ctx> {
         Ok(value)
     }
 
-    fn load_whole(
-        &mut self,
-        memarg: MemArg,
-        ty: impl BasicType<'ctx>,
-    ) -> Result<(), CompileError> {
+    fn load_whole(&mut self, memarg: MemArg, ty: impl BasicType<'ctx>) -> Result<(), CompileError> {
         let ty = ty.as_basic_type_enum();
         let value = self.load_linear(memarg, ty)?;
         self.push(value);
@@ -162,11 +158,7 @@ impl<'ctx> Func<'_, 'ctx> {
         self.env.alias.set(store, self.env.alias.linear)
     }
 
-    fn store_part(
-        &mut self,
-        memarg: MemArg,
-        part: IntType<'ctx>,
-    ) -> Result<(), CompileError> {
+    fn store_part(&mut self, memarg: MemArg, part: IntType<'ctx>) -> Result<(), CompileError> {
         let value = self.pop_int();
         let value = self.b.build_int_truncate(value, part, "")?;
         self.store(memarg, value.into())
@@ -196,11 +188,7 @@ impl<'ctx> Func<'_, 'ctx> {
     }
 
     /// Pops the start of a range and checks that `len` bytes from there are inside.
-    fn range(
-        &mut self,
-        memory: u32,
-        len: IntValue<'ctx>,
-    ) -> Result<IntValue<'ctx>, CompileError> {
+    fn range(&mut self, memory: u32, len: IntValue<'ctx>) -> Result<IntValue<'ctx>, CompileError> {
         let start = self.pop_int();
         let start = self.b.build_int_z_extend(start, self.env.types.i64, "")?;
         let end = self.b.build_int_add(start, len, "")?;

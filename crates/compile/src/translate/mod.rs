@@ -20,13 +20,13 @@ use std::collections::HashMap;
 
 use awsm_abi::Isolation;
 use awsm_abi::context::Layout;
+use inkwell::GlobalVisibility;
 use inkwell::attributes::AttributeLoc;
 use inkwell::context::Context;
 use inkwell::module::{Linkage, Module as LlvmModule};
+use inkwell::targets::TargetMachine;
 use inkwell::types::{BasicMetadataTypeEnum, BasicType, BasicTypeEnum, FunctionType};
 use inkwell::values::{FunctionValue, MetadataValue};
-use inkwell::GlobalVisibility;
-use inkwell::targets::TargetMachine;
 
 use crate::error::CompileError;
 use crate::limits;
@@ -34,7 +34,6 @@ use crate::llvm::{self, Types};
 use crate::module::{FuncType, Module, ValType};
 use crate::options::Options;
 use crate::target::Processor;
-
 
 /// The alias tag of accesses to linear memory.
 pub(crate) fn linear_memory_tag(context: &Context) -> MetadataValue<'_> {

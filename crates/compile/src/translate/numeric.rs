@@ -224,10 +224,18 @@ impl<'ctx> Func<'_, 'ctx> {
             Operator::I64TruncSatF32U | Operator::I64TruncSatF64U => {
                 self.saturate(t.i64, "llvm.fptoui.sat")?;
             }
-            Operator::F32ConvertI32S | Operator::F32ConvertI64S => self.to_float(t.f32, Signed)?,
-            Operator::F32ConvertI32U | Operator::F32ConvertI64U => self.to_float(t.f32, Unsigned)?,
-            Operator::F64ConvertI32S | Operator::F64ConvertI64S => self.to_float(t.f64, Signed)?,
-            Operator::F64ConvertI32U | Operator::F64ConvertI64U => self.to_float(t.f64, Unsigned)?,
+            Operator::F32ConvertI32S | Operator::F32ConvertI64S => {
+                self.convert_to(t.f32, Signed)?
+            }
+            Operator::F32ConvertI32U | Operator::F32ConvertI64U => {
+                self.convert_to(t.f32, Unsigned)?
+            }
+            Operator::F64ConvertI32S | Operator::F64ConvertI64S => {
+                self.convert_to(t.f64, Signed)?
+            }
+            Operator::F64ConvertI32U | Operator::F64ConvertI64U => {
+                self.convert_to(t.f64, Unsigned)?
+            }
             Operator::F32DemoteF64 => {
                 let value = self.pop_float();
                 let value = self.b.build_float_trunc(value, t.f32, "")?;
@@ -444,11 +452,11 @@ impl<'ctx> Func<'_, 'ctx> {
         Ok(())
     }
 
-    fn to_float(&mut self, to: FloatType<'ctx>, sign: Sign) -> Result<(), CompileError> {
+    fn convert_to(&mut self, to: FloatType<'ctx>, sign: Sign) -> Result<(), CompileError> {
         let value = self.pop_int();
         let value = match sign {
-            Sign::Signed => self.b.build_signed_int_to_float(value, to, "")?,
-            Sign::Unsigned => self.b.build_unsigned_int_to_float(value, to, "")?,
+            Sign::Signed => self.b.build_signed_int_convert_to(value, to, "")?,
+            Sign::Unsigned => self.b.build_unsigned_int_convert_to(value, to, "")?,
         };
         self.push(value);
         Ok(())

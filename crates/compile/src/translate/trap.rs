@@ -15,7 +15,11 @@ use crate::llvm;
 
 impl<'ctx> Func<'_, 'ctx> {
     /// Goes on only if `fault` is false.
-    pub(crate) fn trap_if(&mut self, fault: IntValue<'ctx>, kind: TrapKind) -> Result<(), CompileError> {
+    pub(crate) fn trap_if(
+        &mut self,
+        fault: IntValue<'ctx>,
+        kind: TrapKind,
+    ) -> Result<(), CompileError> {
         let trap = self.trap_block(kind)?;
         self.leave_if(fault, trap)
     }
