@@ -455,8 +455,8 @@ impl<'ctx> Func<'_, 'ctx> {
     fn convert_to(&mut self, to: FloatType<'ctx>, sign: Sign) -> Result<(), CompileError> {
         let value = self.pop_int();
         let value = match sign {
-            Sign::Signed => self.b.build_signed_int_convert_to(value, to, "")?,
-            Sign::Unsigned => self.b.build_unsigned_int_convert_to(value, to, "")?,
+            Sign::Signed => self.b.build_signed_int_to_float(value, to, "")?,
+            Sign::Unsigned => self.b.build_unsigned_int_to_float(value, to, "")?,
         };
         self.push(value);
         Ok(())
