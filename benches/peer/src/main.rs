@@ -4,7 +4,7 @@
 //! writes the same figures to `target/bench/NAME.json`; [`report`] fixes that form, and [`machine`]
 //! the description of the machine that goes with every figure. Absolute times drift from machine to
 //! machine, so each benchmark runs the peer in alternation with ours and reports ratios.
-#![deny(unsafe_code)] // one exception: loading what Wasmtime compiled, in `startup/peer.rs`
+#![deny(unsafe_code)] // one exception: loading what Wasmtime compiled, in `startup/precompiled.rs`
 
 mod guests;
 mod machine;

@@ -20,6 +20,7 @@
 pub(crate) mod footprint;
 mod ours;
 mod peer;
+mod precompiled;
 mod tables;
 
 use std::fs;
@@ -273,7 +274,7 @@ fn measure(
     let best_cycle = best(&theirs, |figures| figures.cycle_typical_us);
     let (startup_us, typical_us) = (best_startup.1.startup_us, best_cycle.1.cycle_typical_us);
 
-    let peer_object = peer::precompiled_path(peer::VARIANTS[0], prepared, scratch);
+    let peer_object = precompiled::path(peer::VARIANTS[0], prepared, scratch);
     let (cold_us, peer_cold_us) =
         cold(options, scratch, (&object, &ours), (&peer_object, &peers[0]))?;
     let memory = |runtime| footprint::in_own_process(runtime, prepared, &object, options.live);

@@ -16,7 +16,7 @@ use wasmtime::{
     ModuleExport, OptLevel, PoolingAllocationConfig, Store,
 };
 
-use super::Lap;
+use super::{Lap, precompiled};
 use crate::guests::{self, MARK, Prepared};
 
 /// A way to configure how instances are allocated.
@@ -91,8 +91,8 @@ impl Peer {
         slots: u32,
     ) -> Result<Self> {
         let engine = Engine::new(&config(variant, slots)).map_err(told)?;
-        let path = precompiled(&engine, variant, prepared, scratch)?;
-        let module = load(&engine, &path)?;
+        let path = precompiled::make(&engine, variant, prepared, scratch)?;
+        let module = precompiled::load(&engine, &path)?;
         let mut linker = Linker::new(&engine);
         add_host_functions(&mut linker).map_err(told)?;
         let pre = linker.instantiate_pre(&module).map_err(told)?;
@@ -117,7 +117,7 @@ impl Peer {
     /// From a file that this process has never seen to the first guest instruction, in ticks.
     pub(super) fn cold(&self, file: &Path) -> Result<u64> {
         let start = clock::ticks();
-        let module = load(&self.engine, file)?;
+        let module = precompiled::load(&self.engine, file)?;
         let pre = self.linker.instantiate_pre(&module).map_err(told)?;
         let exports = Exports::of(&module)?;
         black_box(self.run(&pre, exports));
@@ -175,37 +175,7 @@ fn config(variant: Variant, slots: u32) -> Config {
     config
 }
 
-/// The path of the guest's precompiled form for this engine.
-pub(super) fn precompiled_path(
-    variant: Variant,
-    prepared: &Prepared,
-    scratch: &Path,
-) -> std::path::PathBuf {
-    scratch.join(format!("{}.{}.cwasm", prepared.guest.name, variant.name))
-}
-
-fn precompiled(
-    engine: &Engine,
-    variant: Variant,
-    prepared: &Prepared,
-    scratch: &Path,
-) -> Result<std::path::PathBuf> {
-    let path = precompiled_path(variant, prepared, scratch);
-    if !path.exists() {
-        let code = engine.precompile_module(&prepared.wasm).map_err(told)?;
-        std::fs::write(&path, code).with_context(|| format!("cannot write {}", path.display()))?;
-    }
-    Ok(path)
-}
-
-#[allow(unsafe_code)] // Wasmtime has no safe way to load what it compiled before
-fn load(engine: &Engine, path: &Path) -> Result<Module> {
-    // SAFETY: the file was written by `precompiled` of this process, into a folder of its own, or is
-    // a copy of such a file.
-    unsafe { Module::deserialize_file(engine, path) }.map_err(told)
-}
-
-fn told(error: wasmtime::Error) -> anyhow::Error {
+pub(super) fn told(error: wasmtime::Error) -> anyhow::Error {
     anyhow::anyhow!("wasmtime: {error:#}")
 }
 
