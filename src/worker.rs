@@ -5,6 +5,10 @@
 //! into the ticket. After a turn the loop steps back once, so that the answers reach their sockets,
 //! and only then cleans the sandboxes that gave them.
 //!
+//! A core that has nothing else to run does not wait for the loop's next turn: what is submitted is
+//! decided upon at once, and a short function's answer is there when its ticket is first looked at.
+//! That is bounded as a turn is, so sockets never wait longer.
+//!
 //! ```text
 //!   connection task --submit--> [invocations] <--decide, run--  the loop (turn)
 //!                  <--answer--                                    |
@@ -102,6 +106,8 @@ struct Core {
     used: Vec<Sandbox<WasiCtx>>,
     /// Something has changed since the last turn.
     news: bool,
+    /// The core has nothing to run, and may run for so long what comes in before the next turn.
+    rest: Nanos,
     /// The loop's own, while it waits for news.
     idle: Option<Waker>,
 }
@@ -157,6 +163,7 @@ impl Worker {
             slot_of: Vec::new(),
             used: Vec::new(),
             news: false,
+            rest: Nanos::ZERO,
             idle: None,
         };
         Self { core: RefCell::new(core) }
@@ -204,20 +211,29 @@ impl Worker {
 }
 
 impl Core {
-    /// Runs what there is to run, for a while.
+    /// Cleans what has been answered, then runs what there is to run, for a while.
     fn turn(&mut self) -> Turn {
         self.news = false;
         self.clean();
-        let mut now = self.clock.set();
-        let end = now + limits::REACTOR_GAP.into();
+        let now = self.clock.set();
+        let (turn, _) = self.decide(now, now + limits::REACTOR_GAP.into());
+        self.rest = match turn {
+            Turn::Idle(_) => limits::REACTOR_GAP.into(),
+            Turn::More => Nanos::ZERO,
+        };
+        turn
+    }
+
+    /// Does what the scheduler decides until there is nothing to do or it is that time.
+    fn decide(&mut self, mut now: Nanos, end: Nanos) -> (Turn, Nanos) {
         while now < end {
             match self.sched.next(now) {
                 Decision::Run { id, .. } => now = self.give_core(id, now),
                 Decision::Expire { id } => self.end(id, Outcome::TimedOut, now),
-                Decision::Idle { until } => return Turn::Idle(until),
+                Decision::Idle { until } => return (Turn::Idle(until), now),
             }
         }
-        Turn::More
+        (Turn::More, now)
     }
 
     /// Runs one invocation until it stops, and acts on why it did. Returns the time after that.
@@ -264,6 +280,14 @@ impl Core {
             self.slot_of.resize(id.index() + 1, usize::MAX);
         }
         self.slot_of[id.index()] = slot;
+        if self.rest > Nanos::ZERO {
+            let end = arrived + self.rest;
+            let (turn, now) = self.decide(arrived, end);
+            self.rest = match turn {
+                Turn::Idle(_) => end - now,
+                Turn::More => Nanos::ZERO,
+            };
+        }
         self.notify();
         Ok(slot)
     }

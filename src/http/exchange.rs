@@ -1,10 +1,11 @@
 //! One request through its function: route, body, invocation, answer.
 
 use std::cell::Cell;
-use std::future::poll_fn;
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
 
 use awsm_sched::Refusal;
 use awsm_wasi::StringList;
@@ -25,87 +26,168 @@ use crate::config::Abi;
 use crate::function::Function;
 use crate::guest::Input;
 use crate::limits;
+use crate::worker::Ticket;
 
-/// Answers one request, whatever it is.
-pub(super) async fn exchange(
+/// A request on its way to its answer.
+///
+/// Most requests bring no body: they are invoked at once, and all that is kept for them is small and
+/// lies where hyper keeps it.
+pub(super) enum Exchange {
+    /// The function is at work.
+    Invoked(Invoked),
+    /// Everything else: a body to be read first, or an answer without a function.
+    Other(Pin<Box<dyn Future<Output = Response<Body>>>>),
+}
+
+/// An invocation and what its answer needs.
+pub(super) struct Invoked {
     server: Rc<Server>,
     connection: Rc<Connection>,
+    function: usize,
+    ticket: Ticket,
+    trace: Trace,
+}
+
+/// Begins to answer a request, whatever it is.
+pub(super) fn exchange(
+    server: &Rc<Server>,
+    connection: &Rc<Connection>,
     request: Request<Incoming>,
-) -> Response<Body> {
+) -> Exchange {
     connection.enter(Phase::Function);
     let (parts, body) = request.into_parts();
     let trace = server.names.trace(&parts.headers);
-    let mut response = match invoke(&server, &connection, &parts, body, &trace).await {
-        Ok(response) => response,
-        Err(problem) => {
-            tracing::debug!(
-                status = problem.status().as_u16(),
-                method = parts.method.as_str(),
-                path = parts.uri.path(),
-                "{}",
-                problem.detail()
-            );
-            problem.into_response()
+    let begun = match server.router.find(parts.method.as_str(), parts.uri.path()) {
+        Found::Function { function, script } if body.is_end_stream() => {
+            let script = script.len();
+            invoke(server, connection, function, &parts, script, Bytes::new(), trace)
         }
-    };
-    let headers = response.headers_mut();
-    headers.insert(X_REQUEST_ID, trace.request_id);
-    if let Some(traceparent) = trace.traceparent {
-        headers.insert(TRACEPARENT, traceparent);
-    }
-    connection.enter(Phase::Idle);
-    response
-}
-
-async fn invoke(
-    server: &Rc<Server>,
-    connection: &Rc<Connection>,
-    parts: &Parts,
-    body: Incoming,
-    trace: &Trace,
-) -> Result<Response<Body>, Problem> {
-    let (index, script) = match server.router.find(parts.method.as_str(), parts.uri.path()) {
-        Found::Function { function, script, .. } => (function, script),
+        Found::Function { function, script } => {
+            let script = script.len();
+            let (server, connection) = (Rc::clone(server), Rc::clone(connection));
+            let read = read_and_invoke(server, connection, function, parts, script, body, trace);
+            return Exchange::Other(Box::pin(read));
+        }
         Found::OtherMethods(allow) => {
             drain(server, body, &parts.headers);
-            return Err(Problem::method_not_allowed(allow));
+            Err((Problem::method_not_allowed(allow), trace))
         }
         Found::Nothing => {
             drain(server, body, &parts.headers);
-            return Err(Problem::new(StatusCode::NOT_FOUND, "no function has this route"));
+            Err((Problem::new(StatusCode::NOT_FOUND, "no function has this route"), trace))
         }
     };
+    match begun {
+        Ok(invoked) => Exchange::Invoked(invoked),
+        Err((problem, trace)) => {
+            let response = refuse(connection, problem, trace);
+            Exchange::Other(Box::pin(std::future::ready(response)))
+        }
+    }
+}
+
+impl Future for Exchange {
+    type Output = Result<Response<Body>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.get_mut() {
+            Self::Invoked(invoked) => Pin::new(invoked).poll(cx),
+            Self::Other(other) => other.as_mut().poll(cx),
+        }
+        .map(Ok)
+    }
+}
+
+impl Future for Invoked {
+    type Output = Response<Body>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Response<Body>> {
+        let Self { server, connection, function, ticket, trace } = &mut *self;
+        let answer = ready!(Pin::new(ticket).poll(cx));
+        let content_type = &server.content_types[*function];
+        let function = &server.functions[*function];
+        if !answer.stderr.is_empty() {
+            log_stderr(function, trace, &answer.stderr);
+        }
+        let mut response = answer::respond(function, content_type, answer);
+        finish(connection, &mut response, trace);
+        Poll::Ready(response)
+    }
+}
+
+async fn read_and_invoke(
+    server: Rc<Server>,
+    connection: Rc<Connection>,
+    function: usize,
+    parts: Parts,
+    script: usize,
+    body: Incoming,
+    trace: Trace,
+) -> Response<Body> {
+    let mut held = Held::new(&server);
+    let read = read_body(&server, &connection, &parts.headers, function, body, &mut held).await;
+    let begun = match read {
+        Ok(body) => invoke(&server, &connection, function, &parts, script, body, trace),
+        Err(problem) => Err((problem.of(&server.functions[function].name), trace)),
+    };
+    drop(parts);
+    match begun {
+        Ok(invoked) => invoked.await,
+        Err((problem, trace)) => refuse(&connection, problem, trace),
+    }
+}
+
+/// Submits a request whose body is there. `script` is how much of its path the route stands for.
+fn invoke(
+    server: &Rc<Server>,
+    connection: &Rc<Connection>,
+    index: usize,
+    parts: &Parts,
+    script: usize,
+    body: Bytes,
+    trace: Trace,
+) -> Result<Invoked, (Problem, Trace)> {
     let function = &server.functions[index];
-    let (body, held) = match body.is_end_stream() {
-        true => (Bytes::new(), None),
-        false => {
-            let mut held = Held::new(server);
-            let read = read_body(server, connection, &parts.headers, function, body, &mut held);
-            let body = read.await.map_err(|problem| problem.of(&function.name))?;
-            (body, Some(held))
-        }
-    };
     let env = match function.abi {
         Abi::Wagi => {
             let route = &server.routes[index];
-            wagi::variables(parts, script, route, body.len(), connection, trace)
+            wagi::variables(parts, script, route, body.len(), connection, &trace)
         }
         Abi::Stdio => {
             let mut env = StringList::new();
-            wagi::push_trace(trace, &mut env);
+            wagi::push_trace(&trace, &mut env);
             env
         }
     };
-    let ticket = server.worker.submit(index, Input { body, env }).map_err(|refusal| {
-        let Refusal::QueueFull { backlog } = refusal;
-        Problem::busy("the queue is full", backlog).of(&function.name)
-    })?;
-    let answer = ticket.await;
-    drop(held);
-    if !answer.stderr.is_empty() {
-        log_stderr(function, trace, &answer.stderr);
+    match server.worker.submit(index, Input { body, env }) {
+        Ok(ticket) => Ok(Invoked {
+            server: Rc::clone(server),
+            connection: Rc::clone(connection),
+            function: index,
+            ticket,
+            trace,
+        }),
+        Err(Refusal::QueueFull { backlog }) => {
+            Err((Problem::busy("the queue is full", backlog).of(&function.name), trace))
+        }
     }
-    Ok(answer::respond(function, &server.content_types[index], answer))
+}
+
+fn refuse(connection: &Connection, problem: Problem, mut trace: Trace) -> Response<Body> {
+    tracing::debug!(status = problem.status().as_u16(), "{}", problem.detail());
+    let mut response = problem.into_response();
+    finish(connection, &mut response, &mut trace);
+    response
+}
+
+/// What every answer has.
+fn finish(connection: &Connection, response: &mut Response<Body>, trace: &mut Trace) {
+    let headers = response.headers_mut();
+    headers.insert(X_REQUEST_ID, trace.request_id.clone());
+    if let Some(traceparent) = trace.traceparent.take() {
+        headers.insert(TRACEPARENT, traceparent);
+    }
+    connection.enter(Phase::Idle);
 }
 
 /// The whole body, within the function's limit, the node's memory and the time for it.
@@ -113,10 +195,11 @@ async fn read_body(
     server: &Rc<Server>,
     connection: &Rc<Connection>,
     headers: &HeaderMap,
-    function: &Function,
+    function: usize,
     mut body: Incoming,
     held: &mut Held,
 ) -> Result<Bytes, Problem> {
+    let function = &server.functions[function];
     let too_large = || {
         let detail = format!("a body for this function may have {} bytes", function.body_bytes);
         Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail)

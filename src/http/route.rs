@@ -29,8 +29,6 @@ pub enum Found<'p> {
         function: usize,
         /// The part of the path that the route stands for.
         script: &'p str,
-        /// The route ends in `/...`.
-        prefix: bool,
     },
     /// The path is there, for these methods.
     OtherMethods(String),
@@ -62,7 +60,7 @@ impl Router {
         if let Some(targets) = self.exact.get(path)
             && let Some(function) = choose(targets, method, &mut others)
         {
-            return Found::Function { function, script: path, prefix: false };
+            return Found::Function { function, script: path };
         }
         if !self.prefixes.is_empty() {
             // `/a/b/` and `/a/b` are below `/a/b/...`, and so is `/a/b/c`.
@@ -71,7 +69,7 @@ impl Router {
                 if let Some(targets) = self.prefixes.get(&path[..end])
                     && let Some(function) = choose(targets, method, &mut others)
                 {
-                    return Found::Function { function, script: &path[..end], prefix: true };
+                    return Found::Function { function, script: &path[..end] };
                 }
             }
         }
@@ -139,7 +137,7 @@ mod tests {
     fn the_most_specific_route_wins() {
         let router = router(&[("/a", ""), ("/a/...", ""), ("/a/b/...", ""), ("/...", "")]);
         let check = |path, expected: (usize, &str)| match router.find("GET", path) {
-            Found::Function { function, script, .. } => {
+            Found::Function { function, script } => {
                 assert_eq!((function, script), expected, "{path}");
             }
             other => panic!("{path}: {other:?}"),

@@ -1,7 +1,6 @@
 //! One worker's listener and its connections.
 
 use std::cell::{Cell, RefCell};
-use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
@@ -157,10 +156,7 @@ impl Server {
 
     /// One connection from its first request to its end.
     async fn converse(self: &Rc<Self>, stream: TcpStream, connection: Rc<Connection>) {
-        let service = service_fn(|request| {
-            let exchange = exchange(Rc::clone(self), Rc::clone(&connection), request);
-            async move { Ok::<_, Infallible>(exchange.await) }
-        });
+        let service = service_fn(|request| exchange(self, &connection, request));
         let socket = Socket::new(stream, Rc::clone(&connection));
         let mut http = self.http.serve_connection(socket, service);
         let mut finishing = false;

@@ -20,11 +20,11 @@ use super::trace::{TRACEPARENT, Trace};
 /// Headers of a function's answer. Beyond it the answer is malformed.
 const HEADERS_MAX: usize = 128;
 
-/// Everything that a function learns of a request besides its body. `script` is the part of the path
-/// that its route stands for.
+/// Everything that a function learns of a request besides its body. `script` is the length of the part
+/// of the path that its route stands for.
 pub(super) fn variables(
     request: &Parts,
-    script: &str,
+    script: usize,
     route: &str,
     body_bytes: usize,
     connection: &Connection,
@@ -32,7 +32,8 @@ pub(super) fn variables(
 ) -> StringList {
     let header = |name: &HeaderName| text(request.headers.get(name));
     let path = request.uri.path();
-    let info = decoded(&path[script.len()..]);
+    let (script, raw_info) = path.split_at(script);
+    let info = decoded(raw_info);
     let local = connection.local.ip().to_string();
     let host = request.uri.authority().map_or_else(|| header(&HOST), |host| host.as_str());
     let host = if host.is_empty() { &local } else { host };
@@ -62,7 +63,7 @@ pub(super) fn variables(
         ("SERVER_SOFTWARE", concat!("aWsm/", env!("CARGO_PKG_VERSION"))),
         ("X_MATCHED_ROUTE", route),
         ("X_COMPONENT_ROUTE", route.strip_suffix("/...").unwrap_or(route)),
-        ("X_RAW_PATH_INFO", &path[script.len()..]),
+        ("X_RAW_PATH_INFO", raw_info),
         ("X_CLIENT_ADDR", &peer),
     ] {
         list.push_variable(name, value);
