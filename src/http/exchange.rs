@@ -70,17 +70,20 @@ pub(super) fn exchange(
         }
         Found::OtherMethods(allow) => {
             drain(server, body, &parts.headers);
-            Err((Problem::method_not_allowed(allow), trace))
+            Err(Box::new((Problem::method_not_allowed(allow), trace)))
         }
         Found::Nothing => {
             drain(server, body, &parts.headers);
-            Err((Problem::new(StatusCode::NOT_FOUND, "no function has this route"), trace))
+            Err(Box::new((
+                Problem::new(StatusCode::NOT_FOUND, "no function has this route"),
+                trace,
+            )))
         }
     };
     match begun {
         Ok(invoked) => Exchange::Invoked(invoked),
-        Err((problem, trace)) => {
-            let response = refuse(connection, problem, trace);
+        Err(refused) => {
+            let response = refuse(connection, *refused);
             Exchange::Other(Box::pin(std::future::ready(response)))
         }
     }
@@ -128,12 +131,12 @@ async fn read_and_invoke(
     let read = read_body(&server, &connection, &parts.headers, function, body, &mut held).await;
     let begun = match read {
         Ok(body) => invoke(&server, &connection, function, &parts, script, body, trace),
-        Err(problem) => Err((problem.of(&server.functions[function].name), trace)),
+        Err(problem) => Err(Box::new((problem.of(&server.functions[function].name), trace))),
     };
     drop(parts);
     match begun {
         Ok(invoked) => invoked.await,
-        Err((problem, trace)) => refuse(&connection, problem, trace),
+        Err(refused) => refuse(&connection, *refused),
     }
 }
 
@@ -146,7 +149,7 @@ fn invoke(
     script: usize,
     body: Bytes,
     trace: Trace,
-) -> Result<Invoked, (Problem, Trace)> {
+) -> Result<Invoked, Box<(Problem, Trace)>> {
     let function = &server.functions[index];
     let env = match function.abi {
         Abi::Wagi => {
@@ -168,12 +171,12 @@ fn invoke(
             trace,
         }),
         Err(Refusal::QueueFull { backlog }) => {
-            Err((Problem::busy("the queue is full", backlog).of(&function.name), trace))
+            Err(Box::new((Problem::busy("the queue is full", backlog).of(&function.name), trace)))
         }
     }
 }
 
-fn refuse(connection: &Connection, problem: Problem, mut trace: Trace) -> Response<Body> {
+fn refuse(connection: &Connection, (problem, mut trace): (Problem, Trace)) -> Response<Body> {
     tracing::debug!(status = problem.status().as_u16(), "{}", problem.detail());
     let mut response = problem.into_response();
     finish(connection, &mut response, &mut trace);
