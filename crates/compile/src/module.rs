@@ -246,7 +246,10 @@ impl<'a> Module<'a> {
         let mut validator = Validator::new_with_features(FEATURES);
         let mut allocations = FuncValidatorAllocations::default();
         let mut name_section = None;
-        for payload in Parser::new(0).parse_all(wasm) {
+        // The parser's own default is every feature, some of which widen how numbers are encoded.
+        let mut parser = Parser::new(0);
+        parser.set_features(FEATURES);
+        for payload in parser.parse_all(wasm) {
             let payload = payload?;
             if let ValidPayload::Func(function, body) = validator.payload(&payload)? {
                 allocations = validate_body(function, &body, allocations)?;

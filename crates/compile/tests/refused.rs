@@ -114,6 +114,14 @@ fn garbage() {
     assert!(refusal_of(b"\0asm\x02\0\0\0").contains("version"));
 }
 
+/// What 64-bit memories allow must not be read for 32-bit ones: a minimum of 1 in six bytes.
+#[test]
+fn an_overlong_number() {
+    let wasm = b"\0asm\x01\0\0\0\x05\x08\x01\0\x81\x80\x80\x80\x80\0";
+    let message = refusal_of(wasm);
+    assert!(message.contains("integer representation too long"), "{message}");
+}
+
 #[test]
 fn truncated_anywhere() {
     let wasm = wat::parse_str(
