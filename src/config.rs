@@ -24,6 +24,7 @@ pub const NODE_KEYS: &[&str] = &[
     "listen",
     "workers",
     "policy",
+    "quantum",
     "cache_dir",
     "queue",
     "sandboxes",
@@ -73,6 +74,8 @@ pub struct NodeConfig {
     pub workers: usize,
     /// How the scheduler chooses.
     pub policy: Policy,
+    /// [`limits::QUANTUM`].
+    pub quantum: Duration,
     /// Where compiled modules are kept; `None` for the user's cache directory.
     pub cache_dir: Option<PathBuf>,
     /// [`limits::QUEUE`].
@@ -265,6 +268,7 @@ impl Default for NodeConfig {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
             workers: limits::WORKERS.default as usize,
             policy: Policy::default(),
+            quantum: limits::QUANTUM.default,
             cache_dir: None,
             queue: limits::QUEUE.default as usize,
             sandboxes: limits::SANDBOXES.default as usize,
@@ -296,6 +300,7 @@ impl NodeConfig {
                 Some(item) => item.one_of(&Policy::ALL.map(|policy| (policy.name(), policy)))?,
                 None => default.policy,
             },
+            quantum: table.duration("quantum", limits::QUANTUM)?,
             cache_dir: table.take("cache_dir").map(|i| i.path()).transpose()?,
             queue: table.count("queue", limits::QUEUE)?,
             sandboxes: table.count("sandboxes", limits::SANDBOXES)?,

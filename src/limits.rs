@@ -34,6 +34,12 @@ const DAY: Duration = Duration::from_secs(86_400);
 
 /// `node.workers`: 0 means one per core.
 pub const WORKERS: Range = Range { default: 0, min: 0, max: 1024 };
+/// `node.quantum`: how long one invocation keeps a core, at most, while the policy would have another.
+pub const QUANTUM: Span = Span {
+    default: Duration::from_millis(1),
+    min: Duration::from_micros(100),
+    max: Duration::from_secs(1),
+};
 /// `node.queue`: invocations waiting to start, per worker. Beyond it callers get 503.
 pub const QUEUE: Range = Range { default: 4096, min: 1, max: 1 << 20 };
 /// `node.sandboxes`: invocations started and not finished, per worker. More wait in the queue.

@@ -193,8 +193,12 @@ fn work(
         Ok(pool) => pool,
         Err((function, error)) => return fail(format!("function `{function}`: {error}")),
     };
-    let limits = awsm_sched::Limits { queued: node.queue, live: node.sandboxes };
-    let worker = Worker::new(Arc::clone(&shared.functions), pool, node.policy, limits);
+    let sched = awsm_sched::Config {
+        policy: node.policy,
+        quantum: node.quantum.into(),
+        limits: awsm_sched::Limits { queued: node.queue, live: node.sandboxes },
+    };
+    let worker = Worker::new(Arc::clone(&shared.functions), pool, sched);
     let worker = Rc::new(worker);
     let server = Server::new(&shared.config, Arc::clone(&shared.functions), Rc::clone(&worker));
     runtime.block_on(async {

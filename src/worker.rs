@@ -29,7 +29,7 @@ use std::task::{Context, Poll, Waker};
 
 use awsm_sandbox::{Pool, Sandbox, StartError, Stop, Trap, Wait};
 use awsm_sched::{
-    Arrival, Decision, FunctionId, InvocationId, Limits, Nanos, Policy, Refusal, Scheduler,
+    Arrival, Class, Config, Decision, FunctionId, InvocationId, Nanos, Refusal, Scheduler,
 };
 use awsm_wasi::WasiCtx;
 
@@ -143,13 +143,8 @@ enum Turn {
 
 impl Worker {
     /// A worker for this thread. Its pool has been prepared for `functions`.
-    pub fn new(
-        functions: Arc<[Function]>,
-        pool: Pool<WasiCtx>,
-        policy: Policy,
-        limits: Limits,
-    ) -> Self {
-        let mut sched = Scheduler::new(policy, limits);
+    pub fn new(functions: Arc<[Function]>, pool: Pool<WasiCtx>, config: Config) -> Self {
+        let mut sched = Scheduler::new(config);
         let ids = functions.iter().map(|f| sched.add_function(f.concurrency)).collect();
         let environments = functions.iter().map(|f| f.environment.unshared()).collect();
         let core = Core {
@@ -228,8 +223,8 @@ impl Core {
     fn decide(&mut self, mut now: Nanos, end: Nanos) -> (Turn, Nanos) {
         while now < end {
             match self.sched.next(now) {
-                Decision::Run { id, .. } => now = self.give_core(id, now),
-                Decision::Expire { id } => self.end(id, Outcome::TimedOut, now),
+                Decision::Run { id, until, .. } => now = self.give_core(id, now, until),
+                Decision::Expire { id, .. } => self.end(id, Outcome::TimedOut, now),
                 Decision::Idle { until } => return (Turn::Idle(until), now),
             }
         }
@@ -237,7 +232,7 @@ impl Core {
     }
 
     /// Runs one invocation until it stops, and acts on why it did. Returns the time after that.
-    fn give_core(&mut self, id: InvocationId, now: Nanos) -> Nanos {
+    fn give_core(&mut self, id: InvocationId, now: Nanos, _until: Option<Nanos>) -> Nanos {
         let slot = self.slot_of[id.index()];
         if let Stage::Waiting(..) = self.invocations[slot].stage
             && let Err(error) = self.start(slot, now)
@@ -257,8 +252,12 @@ impl Core {
                 self.sched.blocked(now, id, Some(Nanos(monotonic_ns)));
                 return now;
             }
-            Stop::Blocked(_) | Stop::Preempted => {
+            Stop::Blocked(_) => {
                 self.sched.yielded(now, id);
+                return now;
+            }
+            Stop::Preempted => {
+                self.sched.preempted(now, id);
                 return now;
             }
             Stop::Returned => Outcome::Exited(0),
@@ -272,8 +271,15 @@ impl Core {
 
     fn submit(&mut self, function: usize, input: Input) -> Result<usize, Refusal> {
         let arrived = self.clock.set();
-        let deadline = Some(arrived + self.functions[function].timeout);
-        let id = self.sched.arrived(Arrival { function: self.ids[function], deadline })?;
+        let timeout = self.functions[function].timeout;
+        let arrival = Arrival {
+            function: self.ids[function],
+            class: Class::Standard,
+            deadline: timeout,
+            timeout,
+            cpu_limit: Nanos::MAX,
+        };
+        let id = self.sched.arrived(arrived, arrival)?;
         let stage = Stage::Waiting(id, input);
         let slot = self.invocations.insert(Invocation { function, arrived, waker: None, stage });
         if id.index() >= self.slot_of.len() {

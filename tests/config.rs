@@ -87,8 +87,8 @@ fn mistakes_are_one_line_with_file_and_line() {
             "awsm.toml:5: `isolation = \"none\"`: choose one of \"guard\", \"checked\"",
         ),
         (
-            format!("[node]\npolicy = \"edf\"\n{FUNCTION}"),
-            "awsm.toml:2: `policy = \"edf\"`: there is only \"fifo\"",
+            format!("[node]\npolicy = \"lifo\"\n{FUNCTION}"),
+            "awsm.toml:2: `policy = \"lifo\"`: choose one of \"fifo\", \"rr\", \"edf\", \"srpt\"",
         ),
         (
             format!("[node]\nlisten = \"localhost\"\n{FUNCTION}"),
@@ -147,6 +147,7 @@ fn everything_can_be_said() {
         listen = "[::1]:0"
         workers = 2
         policy = "fifo"
+        quantum = "200us"
         cache_dir = "/tmp/cache"
         queue = 10
         sandboxes = 20

@@ -2,8 +2,8 @@
 //!
 //! One [`Scheduler`] decides for one core. It is a state machine over values: every event carries
 //! the time at which it happened, every answer is a value, and nothing here reads a clock, waits,
-//! or touches a file. The node drives it with the real time, the tests drive it with an invented
-//! one, and both see the same decisions.
+//! or touches a file. The node drives it with the real time, the tests and the simulator drive it
+//! with an invented one, and all see the same decisions.
 //!
 //! ```text
 //!            arrived                next: Run              finished
@@ -15,17 +15,19 @@
 //!                                   Blocked <--    |  |
 //!                                      |  woken,   |  |
 //!                                      |  its time v  |
-//!                                       ---------> Ready   (yielded)
+//!                                       ---------> Ready   (preempted, yielded)
 //!
-//!   Everything but Running may also leave by `cancelled`, or by `next: Expire` once its deadline
-//!   has passed.
+//!   Everything but Running may also leave by `cancelled`, or by `next: Expire` once a limit of its
+//!   time is reached. Running ones reach theirs as well: `Run` says until when they may go on.
 //! ```
 #![forbid(unsafe_code)]
 
+mod policy;
 mod scheduler;
 mod time;
 
+pub use policy::{Class, Policy};
 pub use scheduler::{
-    Arrival, Decision, FunctionId, InvocationId, Limits, Policy, Refusal, Scheduler,
+    Arrival, Config, Decision, FunctionId, InvocationId, Limit, Limits, Refusal, Scheduler,
 };
 pub use time::Nanos;

@@ -8,35 +8,8 @@
 use core::cmp::Reverse;
 use std::collections::BinaryHeap;
 
+use crate::policy::{Class, Level, Policy, Rank};
 use crate::time::Nanos;
-
-/// How the next invocation is chosen among those that could run. A policy is a comparison: see
-/// [`Scheduler::rank`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Policy {
-    /// First come, first served, each run until it blocks or ends.
-    #[default]
-    Fifo,
-}
-
-impl Policy {
-    /// Every policy there is.
-    pub const ALL: [Self; 1] = [Self::Fifo];
-
-    /// The name that configuration uses.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Fifo => "fifo",
-        }
-    }
-
-    /// The policy of that name.
-    #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|policy| policy.name() == name)
-    }
-}
 
 /// One invocation, from its arrival until it is gone. Never reused for another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -66,13 +39,40 @@ pub struct Limits {
     pub live: usize,
 }
 
-/// What arrives.
+/// How one core is scheduled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Who goes first.
+    pub policy: Policy,
+    /// How long one may keep the core under `rr` while others wait; and how much later than the
+    /// policy would have it a sleeper that is not urgent may be looked at.
+    pub quantum: Nanos,
+    /// What may grow, and how far.
+    pub limits: Limits,
+}
+
+/// What arrives. All times are lengths that begin with the arrival; [`Nanos::MAX`] stands for none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Arrival {
     /// Which function it is for.
     pub function: FunctionId,
+    /// What is promised to it.
+    pub class: Class,
+    /// When its answer is due.
+    pub deadline: Nanos,
     /// When it has no worth any more: then [`Decision::Expire`] takes it away.
-    pub deadline: Option<Nanos>,
+    pub timeout: Nanos,
+    /// How much time on the core it may use: then [`Decision::Expire`] takes it away.
+    pub cpu_limit: Nanos,
+}
+
+impl Arrival {
+    /// Of the standard class, with nothing that bounds it.
+    #[must_use]
+    pub fn new(function: FunctionId) -> Self {
+        let (deadline, timeout, cpu_limit) = (Nanos::MAX, Nanos::MAX, Nanos::MAX);
+        Self { function, class: Class::Standard, deadline, timeout, cpu_limit }
+    }
 }
 
 /// Why an arrival was not taken.
@@ -96,18 +96,33 @@ pub enum Decision {
         id: InvocationId,
         /// It has never run: start it. Otherwise it has stopped before: resume it.
         fresh: bool,
+        /// If it still runs then, interrupt it and report [`Scheduler::preempted`]. `None` when
+        /// nothing bounds it. What arrives meanwhile may make it earlier:
+        /// [`Scheduler::interrupt_at`].
+        until: Option<Nanos>,
     },
-    /// This one's deadline has passed: answer its caller and drop it. The scheduler has forgotten
-    /// it already.
+    /// This one has reached a limit: answer its caller and drop it, whether it has started or not.
+    /// The scheduler has forgotten it already.
     Expire {
         /// Which.
         id: InvocationId,
+        /// Of what it has had too much.
+        limit: Limit,
     },
     /// Nothing can run before this time unless an event comes first.
     Idle {
         /// When to ask again; `None` when only an event can change anything.
         until: Option<Nanos>,
     },
+}
+
+/// A limit that an invocation can reach.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limit {
+    /// [`Arrival::timeout`].
+    WallClock,
+    /// [`Arrival::cpu_limit`].
+    CpuTime,
 }
 
 /// Where an invocation is in its life; the picture is at the top of the crate.
@@ -138,18 +153,23 @@ struct Entry {
     generation: u32,
     state: State,
     function: FunctionId,
-    deadline: Option<Nanos>,
+    class: Class,
+    /// When it is due, and when it is taken away: points in time.
+    deadline: Nanos,
+    expiry: Nanos,
+    cpu_limit: Nanos,
+    /// Its place among its equals.
+    sequence: u64,
     /// What it counts for in the backlog until it starts.
     estimate: Nanos,
     /// Time on the core so far.
     ran: Nanos,
 }
 
-/// A place in a run queue. The lowest rank runs first; the sequence settles ties.
+/// A place in a run queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Place {
-    rank: u64,
-    sequence: u64,
+    rank: Rank,
     id: InvocationId,
 }
 
@@ -168,8 +188,7 @@ struct Function {
 /// Decides for one core.
 #[derive(Debug)]
 pub struct Scheduler {
-    policy: Policy,
-    limits: Limits,
+    config: Config,
     functions: Vec<Function>,
     entries: Vec<Entry>,
     free: Vec<u32>,
@@ -178,9 +197,9 @@ pub struct Scheduler {
     /// Stopped and able to go on.
     ready: BinaryHeap<Reverse<Place>>,
     sleepers: BinaryHeap<Reverse<(Nanos, InvocationId)>>,
-    /// Found past their deadline, not yet handed out.
-    expired: Vec<InvocationId>,
-    /// No deadline of a present invocation lies before this.
+    /// Found past a limit, not yet handed out.
+    expired: Vec<(InvocationId, Limit)>,
+    /// No present invocation expires before this.
     expiry_bound: Nanos,
     running: Option<InvocationId>,
     queued: usize,
@@ -192,10 +211,9 @@ pub struct Scheduler {
 impl Scheduler {
     /// A scheduler with nothing to do.
     #[must_use]
-    pub fn new(policy: Policy, limits: Limits) -> Self {
+    pub fn new(config: Config) -> Self {
         Self {
-            policy,
-            limits,
+            config,
             functions: Vec::new(),
             entries: Vec::new(),
             free: Vec::new(),
@@ -230,51 +248,91 @@ impl Scheduler {
     /// When the last [`Decision::Run`] has not been answered with how the invocation stopped.
     pub fn next(&mut self, now: Nanos) -> Decision {
         assert!(self.running.is_none(), "the core is taken by {:?}", self.running);
-        if let Some(id) = self.next_expired(now) {
-            return Decision::Expire { id };
+        if let Some((id, limit)) = self.next_expired(now) {
+            return Decision::Expire { id, limit };
         }
         self.wake_sleepers(now);
         match self.choose() {
             Some((id, fresh)) => {
                 self.entry(id).state = State::Running { since: now };
                 self.running = Some(id);
-                Decision::Run { id, fresh }
+                Decision::Run { id, fresh, until: self.interrupt_at() }
             }
             None => Decision::Idle { until: self.next_event() },
         }
     }
 
+    /// When the running invocation is to be interrupted, as things stand: a point that may have
+    /// passed already, or `None` when nothing bounds it or nothing runs. It is never later than a
+    /// limit of any invocation, so whoever is past it is answered in time; now and then it is earlier
+    /// than it need be, and then the same one goes on.
+    pub fn interrupt_at(&mut self) -> Option<Nanos> {
+        let id = self.running?;
+        let entry = *self.entry(id);
+        let State::Running { since } = entry.state else { unreachable!("it is running") };
+        let mut at = self.expiry_bound.min(since + (entry.cpu_limit - entry.ran));
+        if self.config.policy.preempts() {
+            let running = self.rank(&entry);
+            let Config { policy, quantum, .. } = self.config;
+            if let Some(waiting) = self.best_waiting() {
+                at = at.min(policy.takes_over(waiting, running, since, quantum));
+                at = at.min(policy.looks_again(entry.estimate, entry.ran, since, quantum));
+            }
+            if let Some((wake, sleeper)) = self.next_sleeper() {
+                let asleep = self.rank(&self.entries[sleeper.index()]);
+                let urgent = policy.takes_over(asleep, running, since, quantum);
+                at = at.min(wake.max(urgent.min(since + quantum)));
+            }
+        }
+        (at != Nanos::MAX).then_some(at)
+    }
+
     /// An event came in. Takes it into the queue, or says why not.
-    pub fn arrived(&mut self, arrival: Arrival) -> Result<InvocationId, Refusal> {
-        if self.queued >= self.limits.queued {
+    pub fn arrived(&mut self, now: Nanos, arrival: Arrival) -> Result<InvocationId, Refusal> {
+        if self.queued >= self.config.limits.queued {
             return Err(Refusal::QueueFull { backlog: self.backlog });
         }
         let estimate = self.functions[arrival.function.0 as usize].mean_run;
+        let expiry = now + arrival.timeout;
+        let sequence = self.next_sequence();
         let id = self.insert(Entry {
             generation: 0,
             state: State::Queued,
             function: arrival.function,
-            deadline: arrival.deadline,
+            class: arrival.class,
+            deadline: now + arrival.deadline,
+            expiry,
+            cpu_limit: arrival.cpu_limit,
+            sequence,
             estimate,
             ran: Nanos::ZERO,
         });
         self.queued += 1;
         self.backlog = self.backlog + estimate;
-        if let Some(deadline) = arrival.deadline {
-            self.expiry_bound = self.expiry_bound.min(deadline);
-        }
+        self.expiry_bound = self.expiry_bound.min(expiry);
         let place = self.place(id);
         self.fresh.push(place);
-        if is_mostly_stale(self.fresh.len(), self.limits.queued) {
+        if is_mostly_stale(self.fresh.len(), self.config.limits.queued) {
             let entries = &self.entries;
             self.fresh.retain(|place| is_in(entries, place.0.id, State::Queued));
         }
         Ok(id)
     }
 
+    /// The running invocation was interrupted and can go on at once. It keeps its place among its
+    /// equals, unless it has used up its quantum of a round.
+    pub fn preempted(&mut self, now: Nanos, id: InvocationId) {
+        let had = self.stop_running(now, id);
+        if self.config.policy == Policy::Rr && had >= self.config.quantum {
+            self.entry(id).sequence = self.next_sequence();
+        }
+        self.make_ready(id);
+    }
+
     /// The running invocation gave the core back of its own accord and can go on at once.
     pub fn yielded(&mut self, now: Nanos, id: InvocationId) {
         self.stop_running(now, id);
+        self.entry(id).sequence = self.next_sequence();
         self.make_ready(id);
     }
 
@@ -284,7 +342,7 @@ impl Scheduler {
         self.entry(id).state = State::Blocked { until };
         if let Some(until) = until {
             self.sleepers.push(Reverse((until, id)));
-            if is_mostly_stale(self.sleepers.len(), self.limits.live) {
+            if is_mostly_stale(self.sleepers.len(), self.config.limits.live) {
                 let entries = &self.entries;
                 self.sleepers.retain(|Reverse((until, id))| {
                     is_in(entries, *id, State::Blocked { until: Some(*until) })
@@ -296,6 +354,7 @@ impl Scheduler {
     /// What a blocked invocation waits for has come. Anything else is left as it is.
     pub fn woken(&mut self, id: InvocationId) {
         if self.is_present(id) && matches!(self.entry(id).state, State::Blocked { .. }) {
+            self.entry(id).sequence = self.next_sequence();
             self.make_ready(id);
         }
     }
@@ -342,17 +401,28 @@ impl Scheduler {
         self.backlog
     }
 
-    /// The comparison that makes the policy. Deadlines (`edf`), quanta (`rr`) and remaining
-    /// estimates (`srpt`) become ranks here.
-    fn rank(&self, _id: InvocationId) -> u64 {
-        match self.policy {
-            Policy::Fifo => 0,
-        }
+    fn rank(&self, entry: &Entry) -> Rank {
+        let level = match entry.class {
+            Class::Standard => Level::Promised,
+            Class::BestEffort => Level::Spare,
+        };
+        let value = self.config.policy.rank(entry.deadline, entry.estimate, entry.ran);
+        Rank { level, value, sequence: entry.sequence }
     }
 
-    fn place(&mut self, id: InvocationId) -> Reverse<Place> {
+    fn place(&self, id: InvocationId) -> Reverse<Place> {
+        Reverse(Place { rank: self.rank(&self.entries[id.index()]), id })
+    }
+
+    fn next_sequence(&mut self) -> u64 {
         self.sequence += 1;
-        Reverse(Place { rank: self.rank(id), sequence: self.sequence, id })
+        self.sequence
+    }
+
+    /// The first of those that could run, but for the one that does.
+    fn best_waiting(&mut self) -> Option<Rank> {
+        let places = [self.first_startable(), self.first_ready()];
+        places.into_iter().flatten().map(|place| place.rank).min()
     }
 
     /// Takes the first of both queues that may run, as far as the limits allow.
@@ -389,7 +459,7 @@ impl Scheduler {
 
     /// Looks past what is stale, and sets aside what its function's limit holds back.
     fn first_startable(&mut self) -> Option<Place> {
-        if self.live >= self.limits.live {
+        if self.live >= self.config.limits.live {
             return None;
         }
         while let Some(Reverse(place)) = self.fresh.peek().copied() {
@@ -401,7 +471,7 @@ impl Scheduler {
                 }
                 function.held.push(Reverse(place));
                 self.entries[place.id.index()].state = State::Held;
-                if is_mostly_stale(function.held.len(), self.limits.queued) {
+                if is_mostly_stale(function.held.len(), self.config.limits.queued) {
                     let entries = &self.entries;
                     function.held.retain(|place| is_in(entries, place.0.id, State::Held));
                 }
@@ -412,66 +482,78 @@ impl Scheduler {
     }
 
     fn wake_sleepers(&mut self, now: Nanos) {
-        while let Some(Reverse((until, id))) = self.sleepers.peek().copied() {
-            let asleep = is_in(&self.entries, id, State::Blocked { until: Some(until) });
-            if asleep && until > now {
-                break;
-            }
+        while let Some((_, id)) = self.next_sleeper().filter(|(until, _)| *until <= now) {
             self.sleepers.pop();
-            if asleep {
-                self.make_ready(id);
-            }
+            self.entry(id).sequence = self.next_sequence();
+            self.make_ready(id);
         }
     }
 
-    fn next_expired(&mut self, now: Nanos) -> Option<InvocationId> {
+    /// The first that wakes by itself, and when.
+    fn next_sleeper(&mut self) -> Option<(Nanos, InvocationId)> {
+        while let Some(Reverse((until, id))) = self.sleepers.peek().copied() {
+            if is_in(&self.entries, id, State::Blocked { until: Some(until) }) {
+                return Some((until, id));
+            }
+            self.sleepers.pop();
+        }
+        None
+    }
+
+    fn next_expired(&mut self, now: Nanos) -> Option<(InvocationId, Limit)> {
         if now >= self.expiry_bound {
             self.collect_expired(now);
         }
-        while let Some(id) = self.expired.pop() {
+        while let Some((id, limit)) = self.expired.pop() {
             if self.is_present(id) {
                 self.remove(id);
-                return Some(id);
+                return Some((id, limit));
             }
         }
         None
     }
 
-    /// Looks at every present invocation once, and sets the bound to the earliest deadline left.
+    /// Looks at every present invocation once, and sets the bound to the earliest expiry left.
     fn collect_expired(&mut self, now: Nanos) {
-        self.expired.clear();
         self.expiry_bound = Nanos::MAX;
         for (index, entry) in (0u32..).zip(&self.entries) {
-            let Some(deadline) = entry.deadline.filter(|_| entry.state != State::Gone) else {
+            if entry.state == State::Gone {
                 continue;
-            };
-            if deadline <= now {
-                self.expired.push(InvocationId { index, generation: entry.generation });
+            }
+            if entry.expiry <= now {
+                let id = InvocationId { index, generation: entry.generation };
+                self.expired.push((id, Limit::WallClock));
             } else {
-                self.expiry_bound = self.expiry_bound.min(deadline);
+                self.expiry_bound = self.expiry_bound.min(entry.expiry);
             }
         }
     }
 
     fn next_event(&mut self) -> Option<Nanos> {
-        let wake = self.sleepers.peek().map_or(Nanos::MAX, |Reverse((until, _))| *until);
+        let wake = self.next_sleeper().map_or(Nanos::MAX, |(until, _)| until);
         let event = wake.min(self.expiry_bound);
         (event != Nanos::MAX && self.queued + self.live > 0).then_some(event)
     }
 
-    fn stop_running(&mut self, now: Nanos, id: InvocationId) {
+    /// Takes the core back; says how long it was given.
+    fn stop_running(&mut self, now: Nanos, id: InvocationId) -> Nanos {
         assert_eq!(self.running, Some(id), "only what runs can stop");
         self.running = None;
         let entry = self.entry(id);
         let State::Running { since } = entry.state else { unreachable!("it was running") };
-        entry.ran = entry.ran + (now - since);
+        let had = now - since;
+        entry.ran = entry.ran + had;
+        if entry.ran >= entry.cpu_limit {
+            self.expired.push((id, Limit::CpuTime));
+        }
+        had
     }
 
     fn make_ready(&mut self, id: InvocationId) {
         self.entry(id).state = State::Ready;
         let place = self.place(id);
         self.ready.push(place);
-        if is_mostly_stale(self.ready.len(), self.limits.live) {
+        if is_mostly_stale(self.ready.len(), self.config.limits.live) {
             let entries = &self.entries;
             self.ready.retain(|place| is_in(entries, place.0.id, State::Ready));
         }

@@ -3,7 +3,9 @@
 
 use std::collections::HashMap;
 
-use awsm_sched::{Arrival, Decision, InvocationId, Limits, Nanos, Policy, Scheduler};
+use awsm_sched::{
+    Arrival, Class, Config, Decision, FunctionId, InvocationId, Limits, Nanos, Policy, Scheduler,
+};
 
 /// xorshift64*: Vigna, "An experimental exploration of Marsaglia's xorshift generators", 2016.
 struct Random(u64);
@@ -28,7 +30,11 @@ enum Life {
 struct Known {
     life: Life,
     function: usize,
-    deadline: Option<Nanos>,
+    expiry: Nanos,
+    cpu_limit: Nanos,
+    ran: Nanos,
+    class: Class,
+    due: Nanos,
     arrived: u64,
 }
 
@@ -43,10 +49,15 @@ struct Tally {
 
 const LIMITS: Limits = Limits { queued: 20, live: 12 };
 const CONCURRENCY: [usize; 3] = [1, 3, 100];
+const QUANTUM: Nanos = Nanos(20);
 
-fn simulate(seed: u64, steps: u32) -> Tally {
+fn scheduler(policy: Policy) -> Scheduler {
+    Scheduler::new(Config { policy, quantum: QUANTUM, limits: LIMITS })
+}
+
+fn simulate(policy: Policy, seed: u64, steps: u32) -> Tally {
     let mut random = Random(seed);
-    let mut sched = Scheduler::new(Policy::Fifo, LIMITS);
+    let mut sched = scheduler(policy);
     let functions = CONCURRENCY.map(|concurrency| sched.add_function(concurrency));
     let mut present: HashMap<InvocationId, Known> = HashMap::new();
     let mut live = [0usize; 3];
@@ -58,16 +69,20 @@ fn simulate(seed: u64, steps: u32) -> Tally {
         match random.below(10) {
             0..=3 => {
                 let function = random.below(3) as usize;
-                let deadline = (random.below(3) == 0).then(|| now + Nanos(random.below(400)));
+                let arrival = arrival(&mut random, functions[function]);
                 let queued = present.values().filter(|known| known.life == Life::Queued).count();
                 tally.arrived += 1;
-                match sched.arrived(Arrival { function: functions[function], deadline }) {
+                match sched.arrived(now, arrival) {
                     Ok(id) => {
                         assert!(queued < LIMITS.queued);
                         let known = Known {
                             life: Life::Queued,
                             function,
-                            deadline,
+                            expiry: now + arrival.timeout,
+                            cpu_limit: arrival.cpu_limit,
+                            ran: Nanos(0),
+                            class: arrival.class,
+                            due: now + arrival.deadline,
                             arrived: tally.arrived,
                         };
                         assert!(present.insert(id, known).is_none(), "an id given twice");
@@ -97,7 +112,9 @@ fn simulate(seed: u64, steps: u32) -> Tally {
                     tally.cancelled += 1;
                 }
             }
-            _ => turn(&mut sched, &mut random, &mut now, &mut present, &mut live, &mut tally),
+            _ => {
+                turn(policy, &mut sched, &mut random, &mut now, &mut present, &mut live, &mut tally)
+            }
         }
         assert_eq!(sched.live(), live.iter().sum::<usize>());
         assert_eq!(sched.queued() + sched.live(), present.len());
@@ -112,7 +129,7 @@ fn simulate(seed: u64, steps: u32) -> Tally {
                 known.life = Life::Ready;
             }
         }
-        turn(&mut sched, &mut random, &mut now, &mut present, &mut live, &mut tally);
+        turn(policy, &mut sched, &mut random, &mut now, &mut present, &mut live, &mut tally);
     }
     assert_eq!((sched.queued(), sched.live()), (0, 0));
     assert_eq!(sched.backlog(), Nanos::ZERO);
@@ -121,8 +138,19 @@ fn simulate(seed: u64, steps: u32) -> Tally {
     tally
 }
 
+fn arrival(random: &mut Random, function: FunctionId) -> Arrival {
+    let mut sometimes = |bound| match random.below(3) {
+        0 => Nanos(1 + random.below(bound)),
+        _ => Nanos::MAX,
+    };
+    let (timeout, deadline, cpu_limit) = (sometimes(400), sometimes(300), sometimes(200));
+    let class = Class::ALL[usize::from(random.below(5) == 0)];
+    Arrival { function, class, deadline, timeout, cpu_limit }
+}
+
 /// One decision, carried out at random and compared with the model.
 fn turn(
+    policy: Policy,
     sched: &mut Scheduler,
     random: &mut Random,
     now: &mut Nanos,
@@ -136,16 +164,18 @@ fn turn(
             && live.iter().sum::<usize>() < LIMITS.live
     };
     match sched.next(*now) {
-        Decision::Run { id, fresh } => {
+        Decision::Run { id, fresh, until } => {
             let known = present.get(&id).expect("only what is present runs");
-            assert!(known.deadline.is_none_or(|deadline| deadline > *now), "it is too late for it");
+            assert!(known.expiry > *now && known.ran < known.cpu_limit, "it has had its time");
+            let bound = known.expiry.min(*now + (known.cpu_limit - known.ran));
+            assert!(until.unwrap_or(Nanos::MAX) <= bound, "nobody would stop it");
+            assert_eq!(sched.interrupt_at(), until);
             match known.life {
                 Life::Queued => {
                     assert!(fresh && may_start(known, live));
-                    let overtaken = present
-                        .values()
-                        .any(|other| may_start(other, live) && other.arrived < known.arrived);
-                    assert!(!overtaken, "an earlier one could have started");
+                    let overtaken = |other: &Known| goes_first(policy, other, known);
+                    let mut others = present.values().filter(|other| may_start(other, live));
+                    assert!(!others.any(overtaken), "another one should have started");
                     live[known.function] += 1;
                 }
                 Life::Ready => assert!(!fresh),
@@ -153,9 +183,15 @@ fn turn(
                     assert!(!fresh && until.is_some_and(|until| until <= *now), "still blocked");
                 }
             }
-            *now = *now + Nanos(random.below(50));
+            let ran = Nanos(random.below(50));
+            *now = *now + ran;
             let known = present.get_mut(&id).expect("present");
-            match random.below(6) {
+            known.ran = known.ran + ran;
+            match random.below(7) {
+                3 => {
+                    sched.preempted(*now, id);
+                    known.life = Life::Ready;
+                }
                 0 => {
                     sched.yielded(*now, id);
                     known.life = Life::Ready;
@@ -177,9 +213,9 @@ fn turn(
                 }
             }
         }
-        Decision::Expire { id } => {
+        Decision::Expire { id, .. } => {
             let known = present.remove(&id).expect("only what is present expires");
-            assert!(known.deadline.is_some_and(|deadline| deadline <= *now));
+            assert!(known.expiry <= *now || known.ran >= known.cpu_limit);
             live[known.function] -= usize::from(known.life != Life::Queued);
             tally.expired += 1;
         }
@@ -190,18 +226,27 @@ fn turn(
                 if let Life::Blocked { until: Some(wake) } = known.life {
                     assert!(until.is_some_and(|until| until <= wake), "a wake-up is missed");
                 }
-                if let Some(deadline) = known.deadline {
-                    assert!(until.is_some_and(|until| until <= deadline), "a deadline is missed");
-                }
+                assert!(until.unwrap_or(Nanos::MAX) <= known.expiry, "an expiry is missed");
             }
         }
     }
 }
 
+/// Of two that could both start.
+fn goes_first(policy: Policy, one: &Known, other: &Known) -> bool {
+    let rank = |known: &Known| match policy {
+        Policy::Fifo | Policy::Rr => (known.class, 0, known.arrived),
+        Policy::Edf => (known.class, known.due.0, known.arrived),
+        // What it predicts the model does not know.
+        Policy::Srpt => (known.class, 0, 0),
+    };
+    rank(one) < rank(other)
+}
+
 #[test]
 fn nothing_is_lost_whatever_happens() {
-    for seed in 1..=200 {
-        let tally = simulate(seed, 2_000);
+    for (seed, policy) in (1..=60).flat_map(|seed| Policy::ALL.map(|policy| (seed, policy))) {
+        let tally = simulate(policy, seed, 2_000);
         assert!(tally.finished > 100 && tally.expired > 0 && tally.cancelled > 0, "{tally:?}");
     }
 }
@@ -209,14 +254,15 @@ fn nothing_is_lost_whatever_happens() {
 #[test]
 fn the_same_seed_gives_the_same_run() {
     // A HashMap's order would differ: only what does not depend on it is compared.
-    let decisions = |seed| {
+    let decisions = |seed, policy| {
         let mut random = Random(seed);
-        let mut sched = Scheduler::new(Policy::Fifo, LIMITS);
+        let mut sched = scheduler(policy);
         let function = sched.add_function(2);
         let mut log = Vec::new();
         for step in 0..500u64 {
             if random.below(2) == 0 {
-                let _ = sched.arrived(Arrival { function, deadline: Some(Nanos(step + 60)) });
+                let timed = Arrival { timeout: Nanos(60), ..Arrival::new(function) };
+                let _ = sched.arrived(Nanos(step), timed);
             }
             let decision = sched.next(Nanos(step));
             log.push(decision);
@@ -229,6 +275,8 @@ fn the_same_seed_gives_the_same_run() {
         }
         log
     };
-    assert_eq!(decisions(7), decisions(7));
-    assert_ne!(decisions(7), decisions(8));
+    for policy in Policy::ALL {
+        assert_eq!(decisions(7, policy), decisions(7, policy));
+        assert_ne!(decisions(7, policy), decisions(8, policy));
+    }
 }
