@@ -309,7 +309,7 @@ mod tests {
             assert!(distance - bytes >= floor, "{distance} {bytes} {floor}");
             floor = distance;
         }
-        assert!(layout.bytes >= floor && layout.bytes % CONTEXT_ALIGN == 0);
+        assert!(layout.bytes >= floor && layout.bytes.is_multiple_of(CONTEXT_ALIGN));
     }
 
     #[test]
