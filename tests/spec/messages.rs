@@ -28,6 +28,7 @@ const SAME: &[(&str, &[&str])] = &[
         ],
     ),
     ("i32 constant", &["integer too large"]),
+    ("offset out of range", &["integer too large"]),
     ("i32 constant out of range", &["integer too large"]),
     // The end of the input, the section or the function.
     ("unexpected end", &["control frames remain at end of function"]),
@@ -49,6 +50,7 @@ const SAME: &[(&str, &[&str])] = &[
     ("illegal opcode", &["unexpected end-of-file"]),
     ("invalid value type", &["unexpected end-of-file"]),
     // Other names for the same thing.
+    ("invalid lane index", &["SIMD index out of bounds"]),
     ("invalid UTF-8 encoding", &["malformed UTF-8 encoding"]),
     ("invalid section id", &["malformed section id"]),
     ("invalid mutability", &["malformed global flags", "shared globals require"]),

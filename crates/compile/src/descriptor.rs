@@ -232,7 +232,7 @@ impl Table {
     fn init(&mut self, module: &Module<'_>, ops: &[InitOp]) -> RelSlice {
         self.each(ops, size_of::<ConstOp>(), |_, op| {
             let (op, index, value) = const_op(module, op);
-            Record::new().u32(op).u32(index).u64(value).u64(0)
+            Record::new().u32(op).u32(index).u64(value as u64).u64((value >> 64) as u64)
         })
     }
 
@@ -375,7 +375,7 @@ fn slice(start: usize, len: usize) -> RelSlice {
 }
 
 /// Operator, index and value of a constant expression's step.
-fn const_op(module: &Module<'_>, op: &InitOp) -> (u32, u32, u64) {
+fn const_op(module: &Module<'_>, op: &InitOp) -> (u32, u32, u128) {
     match *op {
         InitOp::Const(value) => (const_op::CONST, 0, value),
         InitOp::GlobalGet(index) => (const_op::GLOBAL_GET, index, 0),

@@ -202,7 +202,9 @@ fn consume<'ctx>(
         Ok(value) => value,
     };
     let constraint = match (value, processor.arch) {
-        (BasicValueEnum::FloatValue(_), arch) => float_register(arch),
+        (BasicValueEnum::FloatValue(_) | BasicValueEnum::VectorValue(_), arch) => {
+            vector_register(arch)
+        }
         _ => "r",
     };
     let b = context.create_builder();
@@ -211,8 +213,8 @@ fn consume<'ctx>(
     llvm::consume(context, &b, constraint, value)
 }
 
-/// The assembly constraint for a register that holds a float.
-pub(crate) fn float_register(arch: Arch) -> &'static str {
+/// The assembly constraint for a register that holds a float or a vector.
+pub(crate) fn vector_register(arch: Arch) -> &'static str {
     match arch {
         Arch::X86_64 => "x",
         Arch::Aarch64 => "w",

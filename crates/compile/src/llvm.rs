@@ -9,9 +9,14 @@ use inkwell::AddressSpace;
 use inkwell::attributes::{Attribute, AttributeLoc};
 use inkwell::builder::Builder;
 use inkwell::context::Context;
-use inkwell::types::{BasicTypeEnum, FloatType, FunctionType, IntType, PointerType};
+use inkwell::llvm_sys::LLVMOpcode;
+use inkwell::llvm_sys::core::{
+    LLVMGetConstOpcode, LLVMGetOperand, LLVMIsAConstantExpr, LLVMIsAConstantFP,
+};
+use inkwell::types::{BasicTypeEnum, FloatType, FunctionType, IntType, PointerType, VectorType};
 use inkwell::values::{
-    BasicMetadataValueEnum, BasicValueEnum, CallSiteValue, IntValue, PointerValue,
+    AsValueRef, BasicMetadataValueEnum, BasicValueEnum, CallSiteValue, FloatValue, IntValue,
+    PointerValue, VectorValue,
 };
 
 use crate::error::CompileError;
@@ -35,6 +40,8 @@ pub(crate) struct Types<'ctx> {
     pub f64: FloatType<'ctx>,
     /// Addresses.
     pub ptr: PointerType<'ctx>,
+    /// Vectors, between instructions.
+    pub v128: VectorType<'ctx>,
 }
 
 impl<'ctx> Types<'ctx> {
@@ -49,6 +56,7 @@ impl<'ctx> Types<'ctx> {
             f32: context.f32_type(),
             f64: context.f64_type(),
             ptr: context.ptr_type(AddressSpace::default()),
+            v128: context.i8_type().vec_type(16),
         }
     }
 }
@@ -84,9 +92,18 @@ pub(crate) fn opaque<'ctx>(
     constraint: &str,
     value: BasicValueEnum<'ctx>,
 ) -> Result<BasicValueEnum<'ctx>, CompileError> {
+    // Half a vector is in no register of its own.
+    if let BasicValueEnum::VectorValue(half) = value
+        && vector_bits(half.get_type()) == 64
+    {
+        let double = builder.build_bit_cast(half, context.f64_type(), "")?;
+        let double = opaque(context, builder, constraint, double)?;
+        return Ok(builder.build_bit_cast(double, half.get_type(), "")?);
+    }
     let ty = match value.get_type() {
         BasicTypeEnum::FloatType(ty) => ty.fn_type(&[ty.into()], false),
         BasicTypeEnum::IntType(ty) => ty.fn_type(&[ty.into()], false),
+        BasicTypeEnum::VectorType(ty) => ty.fn_type(&[ty.into()], false),
         other => return Err(CompileError::Codegen(format!("cannot hide a value of type {other}"))),
     };
     let constraints = format!("={constraint},0");
@@ -95,6 +112,39 @@ pub(crate) fn opaque<'ctx>(
     call.try_as_basic_value()
         .basic()
         .ok_or_else(|| CompileError::Codegen("an opaque value without a type".to_owned()))
+}
+
+fn vector_bits(ty: VectorType<'_>) -> u32 {
+    let lane_bits = match ty.get_element_type() {
+        BasicTypeEnum::FloatType(lane) => lane.get_bit_width(),
+        BasicTypeEnum::IntType(lane) => lane.get_bit_width(),
+        other => unreachable!("vectors hold no {other}"),
+    };
+    lane_bits * ty.get_size()
+}
+
+/// What a constant is a cast of: LLVM folds casts of constant vectors only once it optimises.
+pub(crate) fn uncast(value: VectorValue<'_>) -> VectorValue<'_> {
+    let mut constant = value.as_value_ref();
+    // SAFETY: all four functions take any value; the operand of a cast exists.
+    unsafe {
+        while !LLVMIsAConstantExpr(constant).is_null()
+            && LLVMGetConstOpcode(constant) == LLVMOpcode::LLVMBitCast
+        {
+            constant = LLVMGetOperand(constant, 0);
+        }
+        match BasicValueEnum::new(constant) {
+            BasicValueEnum::VectorValue(source) => source,
+            _ => value,
+        }
+    }
+}
+
+/// A float's number if it is a constant one and no expression of constants.
+pub(crate) fn float_constant(value: FloatValue<'_>) -> Option<f64> {
+    // SAFETY: the function takes any value.
+    let plain = unsafe { !LLVMIsAConstantFP(value.as_value_ref()).is_null() };
+    if plain { value.get_constant().map(|(number, _)| number) } else { None }
 }
 
 /// Uses a value for nothing, in a way that LLVM cannot see through.

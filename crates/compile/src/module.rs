@@ -21,6 +21,7 @@ pub(crate) const FEATURES: WasmFeatures = WasmFeatures::WASM1
     .union(WasmFeatures::MULTI_VALUE)
     .union(WasmFeatures::BULK_MEMORY)
     .union(WasmFeatures::REFERENCE_TYPES)
+    .union(WasmFeatures::SIMD)
     .union(WasmFeatures::EXTENDED_CONST);
 
 /// A module's parts.
@@ -82,6 +83,8 @@ pub(crate) enum ValType {
     F32,
     /// 64-bit float.
     F64,
+    /// 128-bit vector.
+    V128,
     /// Reference to a function.
     FuncRef,
     /// Reference to something of the host.
@@ -96,6 +99,7 @@ impl ValType {
             Self::I64 => val_type::I64,
             Self::F32 => val_type::F32,
             Self::F64 => val_type::F64,
+            Self::V128 => val_type::V128,
             Self::FuncRef => val_type::FUNCREF,
             Self::ExternRef => val_type::EXTERNREF,
         }
@@ -175,11 +179,11 @@ pub(crate) struct Export<'a> {
     pub index: u32,
 }
 
-/// One step of a constant expression. Floats are their bits.
+/// One step of a constant expression. Floats and vectors are their bits.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum InitOp {
     /// Push a number.
-    Const(u64),
+    Const(u128),
     /// Push a global's value.
     GlobalGet(u32),
     /// Push a null reference.
@@ -477,8 +481,8 @@ pub(crate) fn val_type(ty: wasmparser::ValType) -> Result<ValType, CompileError>
         wasmparser::ValType::I64 => Ok(ValType::I64),
         wasmparser::ValType::F32 => Ok(ValType::F32),
         wasmparser::ValType::F64 => Ok(ValType::F64),
+        wasmparser::ValType::V128 => Ok(ValType::V128),
         wasmparser::ValType::Ref(ty) => ref_type(ty),
-        other => unsupported(format!("values of type {other}")),
     }
 }
 
@@ -543,10 +547,11 @@ fn init_ops(expression: &ConstExpr<'_>) -> Result<Vec<InitOp>, CompileError> {
     let mut ops = Vec::new();
     for op in expression.get_operators_reader() {
         ops.push(match op? {
-            Operator::I32Const { value } => InitOp::Const(u64::from(value.cast_unsigned())),
-            Operator::I64Const { value } => InitOp::Const(value.cast_unsigned()),
-            Operator::F32Const { value } => InitOp::Const(u64::from(value.bits())),
-            Operator::F64Const { value } => InitOp::Const(value.bits()),
+            Operator::I32Const { value } => InitOp::Const(value.cast_unsigned().into()),
+            Operator::I64Const { value } => InitOp::Const(value.cast_unsigned().into()),
+            Operator::F32Const { value } => InitOp::Const(value.bits().into()),
+            Operator::F64Const { value } => InitOp::Const(value.bits().into()),
+            Operator::V128Const { value } => InitOp::Const(u128::from_le_bytes(*value.bytes())),
             Operator::GlobalGet { global_index } => InitOp::GlobalGet(global_index),
             Operator::RefNull { .. } => InitOp::RefNull,
             Operator::RefFunc { function_index } => InitOp::RefFunc(function_index),

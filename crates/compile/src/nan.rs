@@ -5,7 +5,8 @@
 //! flipped sign, and a demotion of a promotion by what was promoted, and then a signalling NaN comes
 //! out as it went in. So where such a constant can reach such an instruction, through joins,
 //! selections, arguments or results, and the other operand may be a signalling NaN (the result of
-//! arithmetic never is), the constant is hidden from LLVM behind an empty piece of assembly.
+//! arithmetic never is), the constant is hidden from LLVM behind an empty piece of assembly. Of a vector, one such lane is
+//! enough.
 //!
 //! What remains: constants that reach the instruction through memory.
 
@@ -16,11 +17,11 @@ use inkwell::llvm_sys::prelude::LLVMValueRef;
 use inkwell::module::Module as LlvmModule;
 use inkwell::values::{
     AsValueRef, BasicValue, BasicValueEnum, FunctionValue, InstructionOpcode, InstructionValue,
-    PhiValue,
+    PhiValue, VectorValue,
 };
 
 use crate::error::CompileError;
-use crate::keep::{callee, float_register, instructions, operands};
+use crate::keep::{callee, instructions, operands, vector_register};
 use crate::llvm;
 use crate::target::Processor;
 
@@ -55,7 +56,7 @@ pub(crate) fn quiet<'ctx>(
     }
     while let Some(place) = flow.pending.pop() {
         if flow.follow(place) {
-            hide(context, place, float_register(processor.arch))?;
+            hide(context, place, vector_register(processor.arch))?;
         }
     }
     Ok(())
@@ -80,7 +81,7 @@ impl<'ctx> Flow<'ctx> {
     fn gather(&mut self, function: FunctionValue<'ctx>) {
         let name = function.as_value_ref();
         for (index, param) in function.get_param_iter().enumerate() {
-            if param.is_float_value() {
+            if param.is_float_value() || param.is_vector_value() {
                 self.params.insert(param.as_value_ref(), (name, index as u32));
             }
         }
@@ -149,6 +150,10 @@ impl<'ctx> Flow<'ctx> {
         match from.get_opcode() {
             InstructionOpcode::Phi
             | InstructionOpcode::FNeg
+            | InstructionOpcode::BitCast
+            | InstructionOpcode::InsertElement
+            | InstructionOpcode::ExtractElement
+            | InstructionOpcode::ShuffleVector
             | InstructionOpcode::InsertValue
             | InstructionOpcode::ExtractValue => self.look_at_all(from, 0, hidden),
             InstructionOpcode::Select => self.look_at_all(from, 1, hidden),
@@ -192,15 +197,45 @@ fn has_constant(instruction: InstructionValue<'_>, hidden: Hidden) -> bool {
 }
 
 fn is_hidden_constant(value: BasicValueEnum<'_>, hidden: Hidden) -> bool {
-    let BasicValueEnum::FloatValue(value) = value else { return false };
-    if value.is_undef() {
-        return false;
+    constant_floats(value).into_iter().any(|number| match hidden {
+        Hidden::One => number.abs() == 1.0,
+        Hidden::Zero => number == 0.0,
+        Hidden::Promotion => false,
+    })
+}
+
+/// The floats that a constant holds: of a vector, whatever its lanes may be taken for.
+fn constant_floats(value: BasicValueEnum<'_>) -> Vec<f64> {
+    match value {
+        BasicValueEnum::FloatValue(value) => llvm::float_constant(value).into_iter().collect(),
+        BasicValueEnum::VectorValue(value) if value.is_const() && !value.is_undef() => {
+            lane_floats(llvm::uncast(value))
+        }
+        _ => Vec::new(),
     }
-    match (value.get_constant(), hidden) {
-        (Some((number, _)), Hidden::One) => number.abs() == 1.0,
-        (Some((number, _)), Hidden::Zero) => number == 0.0,
-        _ => false,
+}
+
+fn lane_floats(vector: VectorValue<'_>) -> Vec<f64> {
+    let i32 = vector.get_type().get_context().i32_type();
+    let lanes = (0..vector.get_type().get_size())
+        .map(|index| vector.const_extract_element(i32.const_int(index.into(), false)));
+    let mut floats = Vec::new();
+    let mut bytes = Vec::new();
+    for lane in lanes {
+        match lane {
+            BasicValueEnum::IntValue(lane) => {
+                let lane_bytes = lane.get_type().get_bit_width() as usize / 8;
+                let bits = lane.get_zero_extended_constant().unwrap_or_default().to_le_bytes();
+                bytes.extend_from_slice(&bits[..lane_bytes.min(8)]);
+            }
+            lane => floats.extend(constant_floats(lane)),
+        }
     }
+    let (narrow, _) = bytes.as_chunks::<4>();
+    let (wide, _) = bytes.as_chunks::<8>();
+    floats.extend(narrow.iter().map(|bytes| f64::from(f32::from_le_bytes(*bytes))));
+    floats.extend(wide.iter().map(|bytes| f64::from_le_bytes(*bytes)));
+    floats
 }
 
 fn is_promotion(value: BasicValueEnum<'_>, hidden: Hidden) -> bool {
@@ -212,12 +247,17 @@ fn is_promotion(value: BasicValueEnum<'_>, hidden: Hidden) -> bool {
 
 /// Can a value be a signalling NaN?
 fn may_signal(value: BasicValueEnum<'_>) -> bool {
+    let seen_as = value.get_type();
     let mut value = value;
     loop {
-        let BasicValueEnum::FloatValue(float) = value else { return false };
-        if float.is_const() {
-            return float.is_undef()
-                || float.get_constant().is_none_or(|(number, _)| number.is_nan());
+        let (constant, undefined) = match value {
+            BasicValueEnum::FloatValue(float) => (float.is_const(), float.is_undef()),
+            BasicValueEnum::VectorValue(vector) => (vector.is_const(), vector.is_undef()),
+            _ => return false,
+        };
+        if constant {
+            let floats = constant_floats(value);
+            return undefined || floats.is_empty() || floats.iter().any(|float| float.is_nan());
         }
         let Some(instruction) = value.as_instruction_value() else { return true };
         match instruction.get_opcode() {
@@ -228,11 +268,16 @@ fn may_signal(value: BasicValueEnum<'_>) -> bool {
             | InstructionOpcode::FPTrunc
             | InstructionOpcode::FPExt
             | InstructionOpcode::SIToFP
-            | InstructionOpcode::UIToFP => return false,
+            // Lanes of another width are other floats.
+            | InstructionOpcode::UIToFP => return value.get_type() != seen_as,
             InstructionOpcode::FNeg => {}
+            InstructionOpcode::BitCast
+                if operands(instruction).all(BasicValueEnum::is_vector_value) => {}
             InstructionOpcode::Call => match callee(instruction) {
                 Some(callee) if keeps_bits(callee) => {}
-                Some(callee) => return callee.get_intrinsic_id() == 0,
+                Some(callee) => {
+                    return callee.get_intrinsic_id() == 0 || value.get_type() != seen_as;
+                }
                 None => return true,
             },
             _ => return true,

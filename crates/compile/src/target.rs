@@ -117,9 +117,14 @@ impl Processor {
         }
     }
 
+    /// Has it the feature of this name, one of [`awsm_abi::cpu`]'s?
+    pub(crate) fn has(&self, feature: &str) -> bool {
+        self.features.names(self.arch).any(|name| name == feature)
+    }
+
     /// Can floats be rounded by one instruction? Else LLVM calls functions of the C library.
     pub(crate) fn rounds_floats(&self) -> bool {
-        self.arch == Arch::Aarch64 || self.features.names(self.arch).any(|name| name == "sse4.1")
+        self.arch == Arch::Aarch64 || self.has("sse4.1")
     }
 
     /// The target triple as LLVM wants it.

@@ -43,13 +43,16 @@ fn a_module_in_either_format() {
 #[test]
 fn an_error_is_one_line_and_leaves_nothing() {
     let directory = directory();
-    let text = "(module (func (param v128)))";
-    std::fs::write(directory.path().join("simd.wat"), text).expect("a file");
-    let output = awsmc(&["simd.wat", "-o", "out.so"], directory.path());
+    let text = "(module (memory 1 1 shared))";
+    std::fs::write(directory.path().join("shared.wat"), text).expect("a file");
+    let output = awsmc(&["shared.wat", "-o", "out.so"], directory.path());
     assert_eq!(output.status.code(), Some(1));
     let message = String::from_utf8(output.stderr).expect("text");
-    assert_eq!(message, "awsmc: simd.wat: SIMD support is not enabled (at offset 0xb)\n");
-    assert_eq!(names(directory.path()), ["simd.wat"]);
+    assert_eq!(
+        message,
+        "awsmc: shared.wat: threads must be enabled for shared memories (at offset 0xb)\n"
+    );
+    assert_eq!(names(directory.path()), ["shared.wat"]);
 }
 
 #[test]

@@ -44,6 +44,39 @@ const MODULE: &str = r#"(module
     (func (export "float") (param f64 f32) (result i64)
         (i64.add (i64.trunc_f64_u (local.get 0)) (i64.trunc_sat_f32_u (local.get 1)))))"#;
 
+/// Vector instructions that are lowered in different ways.
+const VECTORS: &str = r#"(module
+    (memory 1)
+    (global $g (export "g") (mut v128) (v128.const i32x4 1 2 3 4))
+    (func $mix (export "mix") (param v128 v128 i32) (result v128 i32 v128)
+        (i8x16.swizzle (local.get 0) (local.get 1))
+        (i32.add (i8x16.bitmask (local.get 0)) (i32x4.all_true (local.get 1)))
+        (i8x16.shr_s (i16x8.q15mulr_sat_s (local.get 0) (local.get 1)) (local.get 2)))
+    (func (export "narrow") (param v128 v128) (result v128)
+        (v128.xor
+            (v128.xor (i8x16.narrow_i16x8_s (local.get 0) (local.get 1))
+                      (i8x16.narrow_i16x8_u (local.get 0) (local.get 1)))
+            (v128.xor (i16x8.narrow_i32x4_s (local.get 0) (local.get 1))
+                      (i16x8.narrow_i32x4_u (local.get 0) (local.get 1)))))
+    (func (export "multiply") (param v128 v128) (result v128)
+        (i64x2.add
+            (i64x2.mul (local.get 0) (i32x4.dot_i16x8_s (local.get 0) (local.get 1)))
+            (i64x2.extmul_high_i32x4_u
+                (i16x8.extadd_pairwise_i8x16_s (local.get 0))
+                (i16x8.avgr_u (local.get 0) (i8x16.popcnt (local.get 1))))))
+    (func (export "floats") (param v128 v128) (result v128)
+        (f32x4.nearest (f32x4.floor (f32x4.ceil (f32x4.trunc (f32x4.min (local.get 0)
+            (f32x4.demote_f64x2_zero (f64x2.max (local.get 0) (f64x2.nearest (local.get 1))))))))))
+    (func (export "convert") (param v128) (result v128)
+        (v128.or (i32x4.trunc_sat_f32x4_u (f32x4.convert_i32x4_u (local.get 0)))
+                 (i32x4.trunc_sat_f64x2_s_zero (f64x2.convert_low_i32x4_u (local.get 0)))))
+    (func (export "memory") (param i32 v128)
+        (v128.store64_lane 1 (local.get 0)
+            (v128.load8_lane 3 (local.get 0) (v128.load32x2_s (local.get 0))))
+        (global.set $g (v128.load16_splat (local.get 0))))
+    (func (export "call") (result v128)
+        (call $mix (global.get $g) (v128.const f64x2 1 2) (i32.const 3)) (drop) (drop)))"#;
+
 fn module() -> Vec<u8> {
     wat::parse_str(MODULE).expect("a module")
 }
@@ -128,6 +161,8 @@ fn every_processor() {
         let options = Options { target, cpu: Some(cpu.to_owned()), ..Options::default() };
         let bytes = compile(&module(), &options).expect("an object");
         check(&bytes, target.0);
+        let vectors = wat::parse_str(VECTORS).expect("a module");
+        check(&compile(&vectors, &options).expect("an object"), target.0);
         let wanted = x86_64_baseline(cpu)
             .unwrap_or_else(|| CpuFeatures::from_names(Arch::Aarch64, ["neon"]));
         let features = u64_at(descriptor(&bytes), offset_of!(ModuleDesc, cpu_features));

@@ -24,12 +24,6 @@ fn check(wat: &str, feature: &str) {
 }
 
 #[test]
-fn vectors() {
-    check("(module (func (param v128)))", "SIMD support is not enabled");
-    check("(module (func (drop (v128.const i64x2 0 0))))", "SIMD support is not enabled");
-}
-
-#[test]
 fn relaxed_vectors() {
     let wat = "(module (func (result i32) (i32.const 0) (i8x16.splat) (i8x16.splat (i32.const 1))
         (i8x16.relaxed_swizzle) (i8x16.extract_lane_s 0)))";

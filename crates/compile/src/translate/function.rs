@@ -207,6 +207,7 @@ impl<'e, 'ctx> Func<'e, 'ctx> {
                     || self.numeric(other)?
                     || self.call(other)?
                     || self.table(other)?
+                    || self.vector(other)?
                 {
                     return Ok(());
                 }

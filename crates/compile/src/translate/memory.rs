@@ -115,7 +115,8 @@ impl<'ctx> Func<'_, 'ctx> {
         Ok(self.load(self.env.types.i64, field, self.env.alias.memory_size)?.into_int_value())
     }
 
-    fn load_linear(
+    /// Loads from linear memory. Pops the address.
+    pub(crate) fn load_linear(
         &mut self,
         memarg: MemArg,
         ty: BasicTypeEnum<'ctx>,
@@ -151,7 +152,12 @@ impl<'ctx> Func<'_, 'ctx> {
         Ok(())
     }
 
-    fn store(&mut self, memarg: MemArg, value: BasicValueEnum<'ctx>) -> Result<(), CompileError> {
+    /// Stores to linear memory. Pops the address.
+    pub(crate) fn store(
+        &mut self,
+        memarg: MemArg,
+        value: BasicValueEnum<'ctx>,
+    ) -> Result<(), CompileError> {
         let place = self.place(memarg, value_bytes(value.get_type()))?;
         let store = self.b.build_store(place, value)?;
         store.set_alignment(1).map_err(refused)?;
@@ -260,6 +266,9 @@ fn value_bytes(ty: BasicTypeEnum<'_>) -> u64 {
     match ty {
         BasicTypeEnum::IntType(ty) => u64::from(ty.get_bit_width() / 8),
         BasicTypeEnum::FloatType(ty) => u64::from(ty.get_bit_width() / 8),
+        BasicTypeEnum::VectorType(ty) => {
+            value_bytes(ty.get_element_type()) * u64::from(ty.get_size())
+        }
         other => unreachable!("linear memory holds no {other}"),
     }
 }

@@ -2,7 +2,7 @@
 //! the runtime, and nothing else. No optimisation happens here.
 //!
 //! Reading order: this file declares everything; `function` turns one body into IR, instruction by
-//! instruction; `control`, `numeric`, `memory`, `table`, `call` hold the instructions by kind;
+//! instruction; `control`, `numeric`, `vector`, `memory`, `table`, `call` hold the instructions by kind;
 //! `context` is the way to what lies around linear memory.
 
 mod alias;
@@ -15,6 +15,7 @@ mod memory;
 mod numeric;
 mod table;
 mod trap;
+mod vector;
 
 use std::collections::HashMap;
 
@@ -166,6 +167,7 @@ impl<'ctx> Env<'ctx, '_> {
             ValType::I64 => self.types.i64.into(),
             ValType::F32 => self.types.f32.into(),
             ValType::F64 => self.types.f64.into(),
+            ValType::V128 => self.types.v128.into(),
             ValType::FuncRef | ValType::ExternRef => self.types.ptr.into(),
         }
     }

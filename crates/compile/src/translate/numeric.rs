@@ -470,7 +470,7 @@ impl<'ctx> Func<'_, 'ctx> {
     }
 
     /// Calls one of LLVM's own functions.
-    fn intrinsic(
+    pub(crate) fn intrinsic(
         &mut self,
         name: &str,
         types: &[BasicTypeEnum<'ctx>],
