@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use awsm_sandbox::{Limits, Linker, Module, Pool, PoolConfig, Program, Sandbox, Stop, Wait, clock};
-use awsm_wasi::{Output, Stdin, StringList, WasiCtx};
+use awsm_wasi::{FileLimits, Grants, Mount, Output, Stdin, StringList, WasiCtx};
 use clap::Args;
 
 use super::{CompileFlags, Failure};
@@ -22,8 +22,12 @@ const TRAP_EXIT: u8 = 134;
 pub(super) struct Options {
     #[command(flatten)]
     compile: CompileFlags,
-    /// A variable of the guest's environment, which is otherwise empty (may be repeated)
-    #[arg(long = "env", value_name = "NAME=VALUE", value_parser = variable, env = "AWSM_ENV")]
+    /// A directory for the guest, under its own path or another, read-only or not (may be repeated)
+    #[arg(long = "dir", value_name = "HOST[::GUEST[::ro]]", value_parser = directory, env = "AWSM_DIR")]
+    dirs: Vec<Directory>,
+    /// A variable of the guest's environment, which is otherwise empty; without a value, as it is here
+    /// (may be repeated)
+    #[arg(long = "env", value_name = "NAME[=VALUE]", value_parser = variable, env = "AWSM_ENV")]
     env: Vec<String>,
     /// Most linear memory that the guest may have
     #[arg(long, value_name = "SIZE", default_value = "4GiB", value_parser = bytes, env = "AWSM_MAX_MEMORY")]
@@ -36,10 +40,41 @@ pub(super) struct Options {
     command: Vec<String>,
 }
 
+/// What `--dir` says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Directory {
+    host: String,
+    guest: String,
+    writable: bool,
+}
+
+fn directory(text: &str) -> Result<Directory, String> {
+    let parts = text.split("::").collect::<Vec<_>>();
+    let (host, guest, mode) = match parts[..] {
+        [host] => (host, host, "rw"),
+        [host, guest] => (host, guest, "rw"),
+        [host, guest, mode] => (host, guest, mode),
+        _ => return Err("a directory is HOST, HOST::GUEST or HOST::GUEST::ro".to_owned()),
+    };
+    let writable = match mode {
+        "rw" => true,
+        "ro" => false,
+        _ => return Err(format!("`{mode}` is neither `ro` nor `rw`")),
+    };
+    if host.is_empty() || guest.is_empty() {
+        return Err("a directory has a path here and one for the guest".to_owned());
+    }
+    Ok(Directory { host: host.to_owned(), guest: guest.to_owned(), writable })
+}
+
 fn variable(text: &str) -> Result<String, String> {
     match text.split_once('=') {
-        Some((name, _)) if !name.is_empty() => Ok(text.to_owned()),
-        _ => Err("a variable is NAME=VALUE".to_owned()),
+        Some(("", _)) => Err("a variable is NAME=VALUE".to_owned()),
+        Some(_) => Ok(text.to_owned()),
+        None => match std::env::var(text) {
+            Ok(value) => Ok(format!("{text}={value}")),
+            Err(_) => Err(format!("`{text}` has no value here; a variable is NAME=VALUE")),
+        },
     }
 }
 
@@ -56,7 +91,7 @@ pub(super) fn run(options: &Options) -> Result<ExitCode, Failure> {
         .ok_or_else(|| DeployError::NoEntry(file.to_path_buf()).to_string())?;
     let mut pool = Pool::new(PoolConfig::default());
     let mut sandbox = pool
-        .start(&program, entry, context(options, file, args))
+        .start(&program, entry, context(options, file, args)?)
         .map_err(|(error, _)| named(&error))?;
     let code = finish(&mut sandbox, &named);
     pool.recycle(sandbox);
@@ -77,6 +112,12 @@ fn finish(sandbox: &mut Sandbox<WasiCtx>, named: &dyn Fn(&dyn std::fmt::Display)
             Stop::Blocked(Wait::Until { monotonic_ns }) => {
                 let ns = monotonic_ns.saturating_sub(clock::monotonic_ns());
                 thread::sleep(Duration::from_nanos(ns));
+            }
+            Stop::Blocked(Wait::Event { until_ns }) => {
+                if let Err(error) = sandbox.data().wait(until_ns) {
+                    eprintln!("{}", named(&format!("cannot wait: {error}")));
+                    return 1;
+                }
             }
             Stop::Blocked(_) => thread::yield_now(),
             Stop::Preempted => {}
@@ -100,7 +141,7 @@ fn load(options: &Options, file: &Path) -> Result<Arc<Program<WasiCtx>>, Failure
     Ok(program)
 }
 
-fn context(options: &Options, file: &Path, args: &[String]) -> WasiCtx {
+fn context(options: &Options, file: &Path, args: &[String]) -> Result<WasiCtx, Failure> {
     let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let mut context = WasiCtx::default();
     context.args = Arc::new(std::iter::once(&name).chain(args).collect::<StringList>());
@@ -108,5 +149,30 @@ fn context(options: &Options, file: &Path, args: &[String]) -> WasiCtx {
     context.stdin = Stdin::Inherit;
     context.stdout = Output::InheritStdout;
     context.stderr = Output::InheritStderr;
-    context
+    let mounts = options.dirs.iter().map(|dir| {
+        Mount::open(&dir.guest, Path::new(&dir.host), dir.writable)
+            .map_err(|error| format!("--dir {}: {error}", dir.host))
+    });
+    let mounts = mounts.collect::<Result<Vec<_>, _>>()?;
+    context.grants =
+        Some(Arc::new(Grants { mounts, sockets: Vec::new(), limits: FileLimits::NONE }));
+    Ok(context)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn directories_are_read_from_the_command_line() {
+        let is = |host: &str, guest: &str, writable| {
+            Ok(Directory { host: host.to_owned(), guest: guest.to_owned(), writable })
+        };
+        assert_eq!(directory("/a"), is("/a", "/a", true));
+        assert_eq!(directory("/a::/b"), is("/a", "/b", true));
+        assert_eq!(directory(".::/b::ro"), is(".", "/b", false));
+        for wrong in ["", "::", "a::", "::a", "a::b::wo", "a::b::ro::c"] {
+            assert!(directory(wrong).is_err(), "{wrong}");
+        }
+    }
 }

@@ -26,6 +26,11 @@ pub enum Wait {
     },
     /// Nothing but its next turn.
     Yield,
+    /// Something that its data names, or a time: whoever made the data knows what.
+    Event {
+        /// On the monotonic clock, see [`clock::monotonic_ns`], nanoseconds; `None` for no such time.
+        until_ns: Option<u64>,
+    },
 }
 
 /// Why a sandbox gave the core back.

@@ -1,12 +1,18 @@
-//! What an invocation carries: arguments, environment, standard streams.
+//! What an invocation carries: arguments, environment, standard streams, descriptors.
 
-use std::io::{self, Read, Write};
+use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno as System;
 
 use crate::errno::Errno;
+use crate::grants::{FileLimits, Grants};
+use crate::rights::Rights;
 use crate::strings::StringList;
+use crate::table::{Descriptor, STREAMS, Table};
+use crate::wait::{Helpers, Interest, Job};
 
 /// Where a guest's standard input comes from.
 #[derive(Clone, Debug, Default)]
@@ -82,17 +88,38 @@ impl Output {
                 }
                 bytes.extend_from_slice(more);
             }
-            Self::InheritStdout => io::stdout().write_all(more)?,
-            Self::InheritStderr => io::stderr().write_all(more)?,
+            Self::InheritStdout => write_all(rustix::stdio::stdout(), more)?,
+            Self::InheritStderr => write_all(rustix::stdio::stderr(), more)?,
         }
         Ok(())
     }
+}
 
-    /// Passes on what the process still holds back.
-    pub(crate) fn flush(&mut self) -> Result<(), Errno> {
-        match self {
-            Self::InheritStdout => io::stdout().flush().map_err(Errno::from),
-            _ => Ok(()),
+/// Writes everything to a stream of this process, which others may have made nonblocking.
+fn write_all(stream: BorrowedFd<'_>, mut bytes: &[u8]) -> Result<(), Errno> {
+    while !bytes.is_empty() {
+        match rustix::io::write(stream, bytes) {
+            Ok(written) => bytes = &bytes[written..],
+            Err(System::INTR) => {}
+            Err(System::AGAIN) => {
+                poll(&mut [PollFd::from_borrowed_fd(stream, PollFlags::OUT)], None)?;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Reads what a stream of this process has, and waits for it.
+fn read_some(stream: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize, Errno> {
+    loop {
+        match rustix::io::read(stream, &mut *buffer) {
+            Ok(read) => return Ok(read),
+            Err(System::INTR) => {}
+            Err(System::AGAIN) => {
+                poll(&mut [PollFd::from_borrowed_fd(stream, PollFlags::IN)], None)?;
+            }
+            Err(error) => return Err(error.into()),
         }
     }
 }
@@ -107,16 +134,7 @@ impl Stdin {
                 bytes.copy_to_slice(&mut buffer[..count]);
                 Ok(count)
             }
-            Self::Inherit => Ok(io::stdin().lock().read(buffer)?),
-        }
-    }
-
-    /// Bytes that can be read without waiting, as far as that is known.
-    pub(crate) fn available(&self) -> u64 {
-        match self {
-            Self::Empty => 0,
-            Self::Bytes(bytes) => bytes.len() as u64,
-            Self::Inherit => 1,
+            Self::Inherit => read_some(rustix::stdio::stdin(), buffer),
         }
     }
 }
@@ -136,10 +154,20 @@ pub struct WasiCtx {
     pub stdout: Output,
     /// Descriptor 2.
     pub stderr: Output,
-    /// Which of descriptors 0 to 2 the guest has not closed.
-    pub(crate) open: [bool; 3],
+    /// Directories and sockets.
+    pub grants: Option<Arc<Grants>>,
+    /// Who does what may take long. Without them it is done at once, and the thread waits.
+    pub helpers: Option<Arc<Helpers>>,
+    /// The guest's descriptors; none as long as it has only looked at its streams.
+    pub(crate) table: Option<Box<Table>>,
+    /// Bytes written to files.
+    pub(crate) written: u64,
     /// When the `poll_oneoff` that the guest waits in began, on the monotonic clock, nanoseconds.
     pub(crate) poll_began_ns: u64,
+    /// What the guest waits for, see [`awsm_sandbox::Wait::Event`].
+    pub(crate) interests: Vec<Interest>,
+    /// What is being done for the guest, likewise.
+    pub(crate) job: Option<Job>,
 }
 
 impl Default for WasiCtx {
@@ -151,8 +179,77 @@ impl Default for WasiCtx {
             stdin: Stdin::Empty,
             stdout: Output::Discard,
             stderr: Output::Discard,
-            open: [true; 3],
+            grants: None,
+            helpers: None,
+            table: None,
+            written: 0,
             poll_began_ns: 0,
+            interests: Vec::new(),
+            job: None,
         }
+    }
+}
+
+impl WasiCtx {
+    /// A descriptor to look at. A guest that looks at nothing but its streams has no table.
+    #[inline]
+    pub(crate) fn get(&mut self, fd: u32) -> Result<&Descriptor, Errno> {
+        if self.table.is_none() {
+            if let Some(stream) = STREAMS.get(fd as usize) {
+                return Ok(stream);
+            }
+            if self.grants.is_none() {
+                return Err(Errno::Badf);
+            }
+        }
+        self.table().get(fd)
+    }
+
+    /// A descriptor to change.
+    pub(crate) fn get_mut(&mut self, fd: u32) -> Result<&mut Descriptor, Errno> {
+        self.get(fd)?;
+        self.table().get_mut(fd)
+    }
+
+    /// A descriptor that may do all of this.
+    pub(crate) fn allowed(&mut self, fd: u32, needed: Rights) -> Result<&Descriptor, Errno> {
+        let descriptor = self.get(fd)?;
+        descriptor.allows(needed)?;
+        Ok(descriptor)
+    }
+
+    /// All descriptors, those that are granted included.
+    pub(crate) fn table(&mut self) -> &mut Table {
+        let grants = self.grants.as_deref();
+        self.table.get_or_insert_with(|| {
+            let mut table = Table::new(grants.map_or_else(FileLimits::default, |g| g.limits));
+            for (place, mount) in grants.iter().flat_map(|g| g.mounts.iter().enumerate()) {
+                let dir = Arc::clone(&mount.dir);
+                table.grant(Descriptor::of_directory(dir, mount.writable, Some(place)));
+            }
+            for socket in grants.iter().flat_map(|g| &g.sockets) {
+                table.grant(crate::socket::open(socket));
+            }
+            Box::new(table)
+        })
+    }
+
+    /// The limits on files.
+    pub(crate) fn limits(&self) -> FileLimits {
+        self.grants.as_deref().map_or_else(FileLimits::default, |grants| grants.limits)
+    }
+
+    /// The descriptors that the guest waits for when it is blocked in
+    /// [`Wait::Event`](awsm_sandbox::Wait::Event).
+    #[must_use]
+    pub fn interests(&self) -> &[Interest] {
+        &self.interests
+    }
+
+    /// What the guest waits to be done when it is blocked in
+    /// [`Wait::Event`](awsm_sandbox::Wait::Event).
+    #[must_use]
+    pub fn job(&self) -> Option<&Job> {
+        self.job.as_ref()
     }
 }

@@ -17,7 +17,6 @@ const BADF: u32 = 8;
 const FAULT: u32 = 21;
 const FBIG: u32 = 22;
 const INVAL: u32 = 28;
-const NOSYS: u32 = 52;
 const NOTSUP: u32 = 58;
 const SPIPE: u32 = 70;
 
@@ -300,15 +299,6 @@ fn a_closed_descriptor_is_closed() {
     );
     assert_eq!(stop, Stop::Exited(BADF.cast_signed()));
     assert_eq!(context.stdout.written(), b"");
-}
-
-#[test]
-fn what_is_absent_says_so() {
-    check("fd_sync", "", &[(&[I32(0)], NOSYS)]);
-    let path: Vec<Arg> =
-        vec![I32(3), I32(0), I32(0), I32(4), I32(0), I64(0), I64(0), I32(0), I32(16)];
-    check("path_open", "", &[(&path, NOSYS)]);
-    check("sock_shutdown", "", &[(&[I32(0), I32(0)], NOSYS)]);
 }
 
 /// A subscription at address 128 + 48 * `index`, and its user data `index + 1`.

@@ -1,47 +1,162 @@
 //! The functions of `wasi_snapshot_preview1`, a file for each family.
-//! Source: WASI preview 1, `wasi_snapshot_preview1.witx`.
+//! Source: WASI preview 1, `wasi_snapshot_preview1.witx`; and `wasi_unstable.witx` for the layouts in
+//! which `wasi_unstable` differs.
 
-mod absent;
+mod buffers;
 mod clock;
+mod descriptor;
 mod environment;
+mod file;
+mod io;
+mod path;
 mod poll;
 mod process;
 mod random;
-mod stdio;
+pub(crate) mod readdir;
+mod socket;
+mod stat;
 
-use awsm_sandbox::{HostResult, Linker};
+use awsm_sandbox::{HostCall, HostResult, Leave, Linker, OutOfBounds};
 
 use crate::ctx::WasiCtx;
 use crate::errno::Errno;
 
-/// The module name under which guests import the functions.
-const MODULE: &str = "wasi_snapshot_preview1";
+/// `fdflags`.
+pub(crate) mod fdflags {
+    pub(crate) const APPEND: u16 = 1;
+    pub(crate) const DSYNC: u16 = 2;
+    pub(crate) const NONBLOCK: u16 = 4;
+    pub(crate) const RSYNC: u16 = 8;
+    pub(crate) const SYNC: u16 = 16;
+    pub(crate) const ALL: u16 = APPEND | DSYNC | NONBLOCK | RSYNC | SYNC;
+}
 
-/// Provides every function of `wasi_snapshot_preview1`.
+/// `filetype`.
+mod filetype {
+    pub(super) const UNKNOWN: u8 = 0;
+    pub(super) const BLOCK_DEVICE: u8 = 1;
+    pub(super) const CHARACTER_DEVICE: u8 = 2;
+    pub(super) const DIRECTORY: u8 = 3;
+    pub(super) const REGULAR_FILE: u8 = 4;
+    pub(super) const SOCKET_DGRAM: u8 = 5;
+    pub(super) const SOCKET_STREAM: u8 = 6;
+    pub(super) const SYMBOLIC_LINK: u8 = 7;
+}
+
+/// The module names under which guests import the functions.
+const SNAPSHOT: &str = "wasi_snapshot_preview1";
+const UNSTABLE: &str = "wasi_unstable";
+
+/// Provides every function of `wasi_snapshot_preview1`, and of `wasi_unstable`, its predecessor.
 pub fn add_to_linker(linker: &mut Linker<WasiCtx>) {
+    for module in [SNAPSHOT, UNSTABLE] {
+        linker
+            .func(module, "args_get", environment::args_get)
+            .func(module, "args_sizes_get", environment::args_sizes_get)
+            .func(module, "environ_get", environment::environ_get)
+            .func(module, "environ_sizes_get", environment::environ_sizes_get)
+            .func(module, "clock_res_get", clock::clock_res_get)
+            .func(module, "clock_time_get", clock::clock_time_get)
+            .func(module, "fd_advise", file::fd_advise)
+            .func(module, "fd_allocate", file::fd_allocate)
+            .func(module, "fd_close", descriptor::fd_close)
+            .func(module, "fd_datasync", file::fd_datasync)
+            .func(module, "fd_fdstat_get", descriptor::fd_fdstat_get)
+            .func(module, "fd_fdstat_set_flags", descriptor::fd_fdstat_set_flags)
+            .func(module, "fd_fdstat_set_rights", descriptor::fd_fdstat_set_rights)
+            .func(module, "fd_filestat_set_size", file::fd_filestat_set_size)
+            .func(module, "fd_filestat_set_times", file::fd_filestat_set_times)
+            .func(module, "fd_pread", io::fd_pread)
+            .func(module, "fd_prestat_get", descriptor::fd_prestat_get)
+            .func(module, "fd_prestat_dir_name", descriptor::fd_prestat_dir_name)
+            .func(module, "fd_pwrite", io::fd_pwrite)
+            .func(module, "fd_read", io::fd_read)
+            .func(module, "fd_readdir", readdir::fd_readdir)
+            .func(module, "fd_renumber", descriptor::fd_renumber)
+            .func(module, "fd_sync", file::fd_sync)
+            .func(module, "fd_tell", file::fd_tell)
+            .func(module, "fd_write", io::fd_write)
+            .func(module, "path_create_directory", path::path_create_directory)
+            .func(module, "path_filestat_set_times", path::path_filestat_set_times)
+            .func(module, "path_link", path::path_link)
+            .func(module, "path_open", path::path_open)
+            .func(module, "path_readlink", path::path_readlink)
+            .func(module, "path_remove_directory", path::path_remove_directory)
+            .func(module, "path_rename", path::path_rename)
+            .func(module, "path_symlink", path::path_symlink)
+            .func(module, "path_unlink_file", path::path_unlink_file)
+            .func(module, "proc_exit", process::proc_exit)
+            .func(module, "proc_raise", process::proc_raise)
+            .func(module, "random_get", random::random_get)
+            .func(module, "sched_yield", process::sched_yield)
+            .func(module, "sock_accept", socket::sock_accept)
+            .func(module, "sock_recv", socket::sock_recv)
+            .func(module, "sock_send", socket::sock_send)
+            .func(module, "sock_shutdown", socket::sock_shutdown);
+    }
     linker
-        .func(MODULE, "args_get", environment::args_get)
-        .func(MODULE, "args_sizes_get", environment::args_sizes_get)
-        .func(MODULE, "environ_get", environment::environ_get)
-        .func(MODULE, "environ_sizes_get", environment::environ_sizes_get)
-        .func(MODULE, "clock_res_get", clock::clock_res_get)
-        .func(MODULE, "clock_time_get", clock::clock_time_get)
-        .func(MODULE, "fd_close", stdio::fd_close)
-        .func(MODULE, "fd_fdstat_get", stdio::fd_fdstat_get)
-        .func(MODULE, "fd_prestat_get", stdio::fd_prestat_get)
-        .func(MODULE, "fd_prestat_dir_name", stdio::fd_prestat_dir_name)
-        .func(MODULE, "fd_read", stdio::fd_read)
-        .func(MODULE, "fd_seek", stdio::fd_seek)
-        .func(MODULE, "fd_tell", stdio::fd_tell)
-        .func(MODULE, "fd_write", stdio::fd_write)
-        .func(MODULE, "poll_oneoff", poll::poll_oneoff)
-        .func(MODULE, "proc_exit", process::proc_exit)
-        .func(MODULE, "sched_yield", process::sched_yield)
-        .func(MODULE, "random_get", random::random_get);
-    absent::add_to_linker(linker);
+        .func(SNAPSHOT, "fd_filestat_get", file::fd_filestat_get)
+        .func(SNAPSHOT, "fd_seek", file::fd_seek)
+        .func(SNAPSHOT, "path_filestat_get", path::path_filestat_get)
+        .func(SNAPSHOT, "poll_oneoff", poll::poll_oneoff)
+        .func(UNSTABLE, "fd_filestat_get", file::unstable_fd_filestat_get)
+        .func(UNSTABLE, "fd_seek", file::unstable_fd_seek)
+        .func(UNSTABLE, "path_filestat_get", path::unstable_path_filestat_get)
+        .func(UNSTABLE, "poll_oneoff", poll::unstable_poll_oneoff);
+}
+
+/// Why a call does not go well.
+#[derive(Debug)]
+enum Fail {
+    /// The guest gets this code.
+    Errno(Errno),
+    /// The guest leaves.
+    Leave(Leave),
+}
+
+impl From<Errno> for Fail {
+    fn from(errno: Errno) -> Self {
+        Self::Errno(errno)
+    }
+}
+
+impl From<OutOfBounds> for Fail {
+    fn from(error: OutOfBounds) -> Self {
+        Self::Errno(error.into())
+    }
+}
+
+impl From<rustix::io::Errno> for Fail {
+    fn from(error: rustix::io::Errno) -> Self {
+        Self::Errno(error.into())
+    }
+}
+
+impl From<std::io::Error> for Fail {
+    fn from(error: std::io::Error) -> Self {
+        Self::Errno(error.into())
+    }
+}
+
+impl From<Leave> for Fail {
+    fn from(leave: Leave) -> Self {
+        Self::Leave(leave)
+    }
 }
 
 /// What a guest gets for a result.
 fn errno(result: Result<(), Errno>) -> HostResult<u32> {
     Ok(result.map_or_else(|errno| errno as u32, |()| 0))
 }
+
+/// What a guest gets for a result, if it does not leave.
+fn answer(result: Result<(), Fail>) -> HostResult<u32> {
+    match result {
+        Ok(()) => Ok(0),
+        Err(Fail::Errno(errno)) => Ok(errno as u32),
+        Err(Fail::Leave(leave)) => Err(leave),
+    }
+}
+
+/// A caller with our data.
+type Call<'a> = HostCall<'a, WasiCtx>;

@@ -1,15 +1,21 @@
-//! Waiting. A guest that waits for a clock gives the core back.
+//! Waiting for clocks and descriptors. A guest that waits gives the core back.
 
-use awsm_sandbox::{GuestMemory, GuestPtr, HostCall, HostResult, Leave, Wait, clock as time};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 
-use super::clock;
-use crate::ctx::WasiCtx;
+use awsm_sandbox::{GuestMemory, GuestPtr, HostResult, Leave, Wait, clock as time};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::{Call, clock, errno};
+use crate::ctx::{Output, Stdin, WasiCtx};
 use crate::errno::Errno;
+use crate::rights;
+use crate::table::Resource;
+use crate::wait::{Interest, Source};
 
 /// Most subscriptions in one call.
 const SUBSCRIPTIONS_MAX: u32 = 1024;
-/// Bytes of a `subscription` and of an `event`.
-const SUBSCRIPTION_BYTES: u32 = 48;
+/// Bytes of an `event`.
 const EVENT_BYTES: u32 = 32;
 
 /// `eventtype`.
@@ -18,28 +24,57 @@ const FD_READ: u8 = 1;
 const FD_WRITE: u8 = 2;
 /// `subclockflags`: the timeout is a time, not a duration.
 const ABSTIME: u16 = 1;
+/// `eventrwflags`: the other end is gone.
+const HANGUP: u16 = 1;
+
+/// Where a `subscription`'s fields lie.
+#[derive(Clone, Copy)]
+struct Layout {
+    bytes: u32,
+    clock: usize,
+}
+const SNAPSHOT: Layout = Layout { bytes: 48, clock: 16 };
+/// `wasi_unstable` has an identifier before the clock.
+const UNSTABLE: Layout = Layout { bytes: 56, clock: 24 };
 
 /// `poll_oneoff`: waits until at least one subscription has something to say, and writes one event
 /// for each that has.
 pub(super) fn poll_oneoff(
-    call: &mut HostCall<'_, WasiCtx>,
+    call: &mut Call<'_>,
     subscriptions: GuestPtr<u8>,
     events: GuestPtr<u8>,
     count: u32,
     ready: GuestPtr<u32>,
 ) -> HostResult<u32> {
+    wait(call, &Places { subscriptions, events, count, layout: SNAPSHOT }, ready)
+}
+
+/// `poll_oneoff` of `wasi_unstable`.
+pub(super) fn unstable_poll_oneoff(
+    call: &mut Call<'_>,
+    subscriptions: GuestPtr<u8>,
+    events: GuestPtr<u8>,
+    count: u32,
+    ready: GuestPtr<u32>,
+) -> HostResult<u32> {
+    wait(call, &Places { subscriptions, events, count, layout: UNSTABLE }, ready)
+}
+
+fn wait(call: &mut Call<'_>, places: &Places, ready: GuestPtr<u32>) -> HostResult<u32> {
     let woken = call.woken();
     let (mut memory, ctx) = call.parts();
     let now_ns = time::monotonic_ns();
     if !woken {
         ctx.poll_began_ns = now_ns;
     }
-    let place = Places { subscriptions, events, count };
-    match collect(&mut memory, ctx, &place, now_ns) {
-        Ok(Progress::Events(number)) => {
-            super::errno(memory.write(ready, number).map_err(Errno::from))
+    match collect(&mut memory, ctx, places, now_ns) {
+        Ok(Progress::Events(number)) => errno(memory.write(ready, number).map_err(Errno::from)),
+        Ok(Progress::Wait(monotonic_ns)) if ctx.interests.is_empty() => {
+            Err(Leave::Block(Wait::Until { monotonic_ns }))
         }
-        Ok(Progress::Wait(monotonic_ns)) => Err(Leave::Block(Wait::Until { monotonic_ns })),
+        Ok(Progress::Wait(ns)) => {
+            Err(Leave::Block(Wait::Event { until_ns: (ns != u64::MAX).then_some(ns) }))
+        }
         Err(errno) => Ok(errno as u32),
     }
 }
@@ -49,37 +84,41 @@ struct Places {
     subscriptions: GuestPtr<u8>,
     events: GuestPtr<u8>,
     count: u32,
+    layout: Layout,
 }
 
 /// What a look at all subscriptions gives.
 enum Progress {
     /// So many events were written.
     Events(u32),
-    /// Nothing before this time on the monotonic clock.
+    /// Nothing before this time on the monotonic clock, except for the context's interests.
     Wait(u64),
 }
 
 fn collect(
     memory: &mut GuestMemory<'_>,
-    ctx: &WasiCtx,
+    ctx: &mut WasiCtx,
     places: &Places,
     now_ns: u64,
 ) -> Result<Progress, Errno> {
     if places.count == 0 || places.count > SUBSCRIPTIONS_MAX {
         return Err(Errno::Inval);
     }
+    ctx.interests.clear();
     let mut number = 0;
     let mut earliest_ns = u64::MAX;
     for index in 0..places.count {
-        let at = places.subscriptions.element(index * SUBSCRIPTION_BYTES).ok_or(Errno::Fault)?;
-        let mut subscription = [0; SUBSCRIPTION_BYTES as usize];
-        subscription.copy_from_slice(memory.bytes(at.slice(SUBSCRIPTION_BYTES))?);
+        let subscription = Subscription::read(memory, places, index)?;
         let event = match look(ctx, &subscription, now_ns)? {
             Outcome::Later(due_ns) => {
                 earliest_ns = earliest_ns.min(due_ns);
                 continue;
             }
-            Outcome::Now(errno, bytes) => event(&subscription, errno, bytes),
+            Outcome::When(interest) => {
+                ctx.interests.push(interest);
+                continue;
+            }
+            Outcome::Now(event) => subscription.event(event),
         };
         let to = places.events.element(number * EVENT_BYTES).ok_or(Errno::Fault)?;
         memory.bytes_mut(to.slice(EVENT_BYTES))?.copy_from_slice(&event);
@@ -88,58 +127,164 @@ fn collect(
     Ok(if number > 0 { Progress::Events(number) } else { Progress::Wait(earliest_ns) })
 }
 
-/// What one subscription has to say.
-enum Outcome {
-    /// An event: its error code, 0 for none, and the bytes that can be read or written.
-    Now(u16, u64),
-    /// Nothing before this time on the monotonic clock.
-    Later(u64),
+/// A `subscription`, in whichever layout.
+struct Subscription {
+    user_data: [u8; 8],
+    kind: u8,
+    /// Of a descriptor.
+    fd: u32,
+    clock_id: u32,
+    timeout_ns: u64,
+    clock_flags: u16,
 }
 
-fn look(ctx: &WasiCtx, subscription: &[u8; 48], now_ns: u64) -> Result<Outcome, Errno> {
-    let fd = u32_at(subscription, 16);
-    match subscription[8] {
+impl Subscription {
+    fn read(memory: &GuestMemory<'_>, places: &Places, index: u32) -> Result<Self, Errno> {
+        let Layout { bytes, clock } = places.layout;
+        let at = places.subscriptions.element(index * bytes).ok_or(Errno::Fault)?;
+        let bytes = memory.bytes(at.slice(bytes))?;
+        let word =
+            |at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"));
+        let timeout = bytes[clock + 8..clock + 16].try_into().expect("eight bytes");
+        Ok(Self {
+            user_data: bytes[..8].try_into().expect("eight bytes"),
+            kind: bytes[8],
+            fd: word(16),
+            clock_id: word(clock),
+            timeout_ns: u64::from_le_bytes(timeout),
+            clock_flags: word(clock + 24) as u16,
+        })
+    }
+
+    /// An `event`: the subscription's user data, the error code, the type, what there is.
+    fn event(&self, event: Event) -> [u8; EVENT_BYTES as usize] {
+        let mut bytes = [0; EVENT_BYTES as usize];
+        bytes[..8].copy_from_slice(&self.user_data);
+        bytes[8..10].copy_from_slice(&event.errno.to_le_bytes());
+        bytes[10] = self.kind;
+        bytes[16..24].copy_from_slice(&event.bytes.to_le_bytes());
+        bytes[24..26].copy_from_slice(&event.flags.to_le_bytes());
+        bytes
+    }
+}
+
+/// What an event says: its error code, 0 for none; bytes that can be read or written; flags.
+#[derive(Default)]
+struct Event {
+    errno: u16,
+    bytes: u64,
+    flags: u16,
+}
+
+impl From<Errno> for Event {
+    fn from(errno: Errno) -> Self {
+        Self { errno: errno as u16, ..Self::default() }
+    }
+}
+
+/// What one subscription has to say.
+enum Outcome {
+    Now(Event),
+    /// Nothing before this time on the monotonic clock.
+    Later(u64),
+    /// Nothing before a descriptor is ready.
+    When(Interest),
+}
+
+fn look(ctx: &mut WasiCtx, subscription: &Subscription, now_ns: u64) -> Result<Outcome, Errno> {
+    match subscription.kind {
         CLOCK => Ok(look_at_clock(ctx, subscription, now_ns)),
-        kind @ (FD_READ | FD_WRITE) => Ok(match ctx.check_open(fd) {
-            Err(errno) => Outcome::Now(errno as u16, 0),
-            Ok(()) if (kind == FD_READ) != (fd == 0) => Outcome::Now(Errno::Badf as u16, 0),
-            Ok(()) if kind == FD_READ => Outcome::Now(0, ctx.stdin.available()),
-            // Buffers take what their limit allows.
-            Ok(()) => Outcome::Now(0, 65_536),
-        }),
+        kind @ (FD_READ | FD_WRITE) => {
+            let looked = look_at_descriptor(ctx, subscription.fd, kind == FD_READ);
+            Ok(looked.unwrap_or_else(|errno| Outcome::Now(errno.into())))
+        }
         _ => Err(Errno::Inval),
     }
 }
 
-fn look_at_clock(ctx: &WasiCtx, subscription: &[u8; 48], now_ns: u64) -> Outcome {
-    let (id, timeout_ns) = (u32_at(subscription, 16), u64_at(subscription, 24));
-    let flags = u16::from_le_bytes([subscription[40], subscription[41]]);
-    let due_ns = match (id, flags & ABSTIME) {
+fn look_at_clock(ctx: &WasiCtx, subscription: &Subscription, now_ns: u64) -> Outcome {
+    let timeout_ns = subscription.timeout_ns;
+    let due_ns = match (subscription.clock_id, subscription.clock_flags & ABSTIME) {
         (clock::REALTIME | clock::MONOTONIC, 0) => ctx.poll_began_ns.saturating_add(timeout_ns),
         (clock::MONOTONIC, _) => timeout_ns,
-        (clock::REALTIME, _) => {
+        (id @ clock::REALTIME, _) => {
             let ahead_ns = timeout_ns.saturating_sub(clock::now_ns(id).unwrap_or(u64::MAX));
             now_ns.saturating_add(ahead_ns)
         }
-        _ => return Outcome::Now(Errno::Notsup as u16, 0),
+        _ => return Outcome::Now(Errno::Notsup.into()),
     };
-    if due_ns <= now_ns { Outcome::Now(0, 0) } else { Outcome::Later(due_ns) }
+    if due_ns <= now_ns { Outcome::Now(Event::default()) } else { Outcome::Later(due_ns) }
 }
 
-/// An `event`: the subscription's user data, the error code, the type, the bytes available.
-fn event(subscription: &[u8; 48], errno: u16, bytes: u64) -> [u8; EVENT_BYTES as usize] {
-    let mut event = [0; EVENT_BYTES as usize];
-    event[..8].copy_from_slice(&subscription[..8]);
-    event[8..10].copy_from_slice(&errno.to_le_bytes());
-    event[10] = subscription[8];
-    event[16..24].copy_from_slice(&bytes.to_le_bytes());
-    event
+fn look_at_descriptor(ctx: &mut WasiCtx, fd: u32, read: bool) -> Result<Outcome, Errno> {
+    let descriptor = ctx.get(fd)?;
+    let direction = if read { rights::FD_READ } else { rights::FD_WRITE };
+    if let Resource::Directory(_) = descriptor.resource {
+        return Ok(ready(0));
+    }
+    descriptor.allows(direction).map_err(|_| Errno::Badf)?;
+    descriptor.allows(rights::POLL_FD_READWRITE)?;
+    // Buffers take what their limit allows.
+    let room = 65_536;
+    Ok(match &descriptor.resource {
+        Resource::Stdin => match &ctx.stdin {
+            Stdin::Empty => ready(0),
+            Stdin::Bytes(bytes) => ready(bytes.len() as u64),
+            Stdin::Inherit => ask(Source::Stdin, read),
+        },
+        Resource::Stdout => match ctx.stdout {
+            Output::InheritStdout => ask(Source::Stdout, read),
+            _ => ready(room),
+        },
+        Resource::Stderr => match ctx.stderr {
+            Output::InheritStderr => ask(Source::Stderr, read),
+            _ => ready(room),
+        },
+        // Files never make anyone wait for their readiness, only for the disk.
+        Resource::File(file) if read => {
+            let size = rustix::fs::fstat(file)?.st_size.cast_unsigned();
+            ready(size.saturating_sub(rustix::fs::tell(file)?))
+        }
+        Resource::File(_) => ready(room),
+        Resource::Connection(socket) | Resource::Listener(socket) => {
+            ask(Source::Descriptor(Arc::clone(socket)), read)
+        }
+        Resource::Broken(errno) => return Err(*errno),
+        Resource::Directory(_) => ready(0),
+    })
 }
 
-fn u32_at(bytes: &[u8; 48], at: usize) -> u32 {
-    u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
+fn ready(bytes: u64) -> Outcome {
+    Outcome::Now(Event { bytes, ..Event::default() })
 }
 
-fn u64_at(bytes: &[u8; 48], at: usize) -> u64 {
-    u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"))
+/// Asks the system whether a descriptor is ready.
+fn ask(source: Source, read: bool) -> Outcome {
+    let interest = Interest { source, read, write: !read };
+    let found = poll_now(interest.source.as_fd(), interest.flags());
+    if found.is_empty() {
+        return Outcome::When(interest);
+    }
+    let gone = PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL;
+    let bytes = match read {
+        true => rustix::io::ioctl_fionread(interest.source.as_fd()).unwrap_or(1),
+        false => 65_536,
+    };
+    let flags = if found.intersects(gone) { HANGUP } else { 0 };
+    Outcome::Now(Event { errno: 0, bytes, flags })
+}
+
+fn poll_now(fd: BorrowedFd<'_>, wanted: PollFlags) -> PollFlags {
+    let mut fds = [PollFd::from_borrowed_fd(fd, wanted)];
+    let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
+    match poll(&mut fds, Some(&at_once)) {
+        Ok(_) => fds[0].revents(),
+        // The system cannot say; reading and writing can.
+        Err(_) => wanted,
+    }
+}
+
+/// Would reading give something at once?
+pub(super) fn readable_now(fd: BorrowedFd<'_>) -> bool {
+    !poll_now(fd, PollFlags::IN).is_empty()
 }

@@ -1,0 +1,324 @@
+//! Waiting: for descriptors to become ready, and for work that other threads do.
+//!
+//! A host function that must wait notes in the invocation's [`WasiCtx`] what for and leaves with
+//! [`Wait::Event`]; whoever runs the sandbox asks the context and resumes it when one of these has
+//! come. Then the function is called again and looks for itself, so waking too early is harmless.
+
+use std::any::Any;
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::task::Waker;
+use std::thread;
+
+use awsm_sandbox::{Leave, Wait, clock};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::ctx::WasiCtx;
+
+/// A descriptor of the host that a guest waits for.
+#[derive(Clone, Debug)]
+pub struct Interest {
+    /// Which.
+    pub source: Source,
+    /// Until it can be read.
+    pub read: bool,
+    /// Until it can be written.
+    pub write: bool,
+}
+
+/// Where a guest's input or output is.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// A file or socket of the guest's own.
+    Descriptor(Arc<OwnedFd>),
+    /// This process's standard input.
+    Stdin,
+    /// This process's standard output.
+    Stdout,
+    /// This process's standard error.
+    Stderr,
+}
+
+impl AsFd for Source {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Descriptor(fd) => fd.as_fd(),
+            Self::Stdin => rustix::stdio::stdin(),
+            Self::Stdout => rustix::stdio::stdout(),
+            Self::Stderr => rustix::stdio::stderr(),
+        }
+    }
+}
+
+impl Interest {
+    /// What to ask the system for.
+    #[must_use]
+    pub fn flags(&self) -> PollFlags {
+        let read = if self.read { PollFlags::IN } else { PollFlags::empty() };
+        let write = if self.write { PollFlags::OUT } else { PollFlags::empty() };
+        read | write
+    }
+}
+
+impl WasiCtx {
+    /// How to leave until a descriptor is ready.
+    pub(crate) fn until_ready(&mut self, source: Source, read: bool) -> Leave {
+        self.interests.clear();
+        self.interests.push(Interest { source, read, write: !read });
+        Leave::Block(Wait::Event { until_ns: None })
+    }
+
+    /// Waits on this thread for what a blocked guest waits for, at most until a time of the monotonic
+    /// clock.
+    ///
+    /// # Errors
+    /// If the system cannot wait.
+    pub fn wait(&self, until_ns: Option<u64>) -> io::Result<()> {
+        if let Some(job) = &self.job {
+            job.wait();
+            return Ok(());
+        }
+        let mut fds: Vec<_> = self
+            .interests
+            .iter()
+            .map(|interest| PollFd::from_borrowed_fd(interest.source.as_fd(), interest.flags()))
+            .collect();
+        loop {
+            let timeout =
+                until_ns.map(|until| timespec(until.saturating_sub(clock::monotonic_ns())));
+            match poll(&mut fds, timeout.as_ref()) {
+                Ok(_) => return Ok(()),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+fn timespec(ns: u64) -> Timespec {
+    Timespec { tv_sec: (ns / 1_000_000_000).cast_signed(), tv_nsec: (ns % 1_000_000_000) as _ }
+}
+
+/// Threads that do for guests what may take long, so that no worker waits for it.
+///
+/// Bounded: so many threads, started when needed. The queue needs no bound of its own, since a sandbox
+/// waits for the one thing that it has asked for.
+pub struct Helpers {
+    shared: Arc<Shared>,
+    most: usize,
+}
+
+struct Shared {
+    queue: Mutex<Queue>,
+    news: Condvar,
+}
+
+#[derive(Default)]
+struct Queue {
+    jobs: VecDeque<Box<dyn FnOnce() + Send>>,
+    threads: usize,
+    idle: usize,
+    closed: bool,
+}
+
+/// What work leaves that did not end well; its guest's call fails as if it had panicked itself.
+struct Panicked;
+
+fn boxed<R: Send + 'static>(result: R) -> Box<dyn Any + Send> {
+    Box::new(result)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing panics while it holds one of these; if it did, what is inside would still be whole.
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+impl Helpers {
+    /// At most so many threads.
+    #[must_use]
+    pub fn new(most: usize) -> Arc<Self> {
+        let shared = Shared { queue: Mutex::default(), news: Condvar::new() };
+        Arc::new(Self { shared: Arc::new(shared), most: most.max(1) })
+    }
+
+    /// Threads that exist.
+    #[must_use]
+    pub fn threads(&self) -> usize {
+        lock(&self.shared.queue).threads
+    }
+
+    /// Has `work` done.
+    fn begin<R: Send + 'static>(&self, work: impl FnOnce() -> R + Send + 'static) -> Job {
+        let job = Job(Arc::default());
+        let done = Arc::clone(&job.0);
+        let run = Box::new(move || {
+            let result = catch_unwind(AssertUnwindSafe(work));
+            let result = result.map_or_else(|_| boxed(Panicked), boxed);
+            let mut state = lock(&done.state);
+            state.result = Some(result);
+            done.news.notify_all();
+            if let Some(waker) = state.waker.take() {
+                waker.wake();
+            }
+        });
+        let mut queue = lock(&self.shared.queue);
+        queue.jobs.push_back(run);
+        if queue.idle == 0 && queue.threads < self.most && self.start_thread().is_ok() {
+            queue.threads += 1;
+        }
+        // Without any thread there is nobody but the caller.
+        if queue.threads == 0
+            && let Some(run) = queue.jobs.pop_front()
+        {
+            drop(queue);
+            run();
+            return job;
+        }
+        drop(queue);
+        self.shared.news.notify_one();
+        job
+    }
+
+    fn start_thread(&self) -> io::Result<()> {
+        let shared = Arc::clone(&self.shared);
+        let builder = thread::Builder::new().name("awsm-files".to_owned()).stack_size(128 << 10);
+        builder.spawn(move || shared.serve()).map(drop)
+    }
+}
+
+impl Shared {
+    fn serve(&self) {
+        let mut queue = lock(&self.queue);
+        loop {
+            if let Some(run) = queue.jobs.pop_front() {
+                drop(queue);
+                run();
+                queue = lock(&self.queue);
+                continue;
+            }
+            if queue.closed {
+                queue.threads -= 1;
+                return;
+            }
+            queue.idle += 1;
+            queue = self.news.wait(queue).unwrap_or_else(std::sync::PoisonError::into_inner);
+            queue.idle -= 1;
+        }
+    }
+}
+
+impl Drop for Helpers {
+    fn drop(&mut self) {
+        lock(&self.shared.queue).closed = true;
+        self.shared.news.notify_all();
+    }
+}
+
+impl fmt::Debug for Helpers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Helpers").field("most", &self.most).finish_non_exhaustive()
+    }
+}
+
+/// Work that a helper thread does for a blocked guest.
+pub struct Job(Arc<JobShared>);
+
+#[derive(Default)]
+struct JobShared {
+    state: Mutex<JobState>,
+    news: Condvar,
+}
+
+#[derive(Default)]
+struct JobState {
+    result: Option<Box<dyn Any + Send>>,
+    waker: Option<Waker>,
+}
+
+impl fmt::Debug for Job {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Job")
+    }
+}
+
+impl Job {
+    /// Is it done? If not, this is woken when it is.
+    #[must_use]
+    pub fn is_done_or_wakes(&self, waker: &Waker) -> bool {
+        let mut state = lock(&self.0.state);
+        if state.result.is_none() {
+            state.waker = Some(waker.clone());
+        }
+        state.result.is_some()
+    }
+
+    fn wait(&self) {
+        let mut state = lock(&self.0.state);
+        while state.result.is_none() {
+            state = self.0.news.wait(state).unwrap_or_else(std::sync::PoisonError::into_inner);
+        }
+    }
+
+    fn take(&self) -> Option<Box<dyn Any + Send>> {
+        lock(&self.0.state).result.take()
+    }
+}
+
+impl WasiCtx {
+    /// Does something that may take long: a helper does it if there are helpers, and the guest leaves
+    /// until it is done. Called again, it answers.
+    ///
+    /// # Errors
+    /// How the guest leaves.
+    pub(crate) fn offload<R: Send + 'static>(
+        &mut self,
+        work: impl FnOnce() -> R + Send + 'static,
+    ) -> Result<R, Leave> {
+        let Some(helpers) = &self.helpers else {
+            return Ok(work());
+        };
+        match self.job.take() {
+            None => self.job = Some(helpers.begin(work)),
+            Some(job) => match job.take() {
+                // A guest is blocked in one call at a time, so it is this one's.
+                Some(result) => {
+                    return Ok(*result.downcast::<R>().expect("the result of the same call"));
+                }
+                None => self.job = Some(job),
+            },
+        }
+        self.interests.clear();
+        Err(Leave::Block(Wait::Event { until_ns: None }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn helpers_are_bounded_and_leave_when_nobody_needs_them() {
+        let helpers = Helpers::new(2);
+        let shared = Arc::clone(&helpers.shared);
+        let mut contexts: Vec<_> = (0..20)
+            .map(|_| WasiCtx { helpers: Some(Arc::clone(&helpers)), ..WasiCtx::default() })
+            .collect();
+        let work = |number: usize| move || number * 2;
+        for (number, context) in contexts.iter_mut().enumerate() {
+            assert!(context.offload(work(number)).is_err());
+        }
+        assert!(helpers.threads() <= 2);
+        for (number, context) in contexts.iter_mut().enumerate() {
+            context.wait(None).expect("waits");
+            assert_eq!(context.offload(work(number)), Ok(number * 2));
+        }
+        drop((contexts, helpers));
+        while lock(&shared.queue).threads > 0 {
+            thread::yield_now();
+        }
+    }
+}
