@@ -116,26 +116,100 @@ impl Mapping {
         if mapped == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
-    /// Which pages of a range have memory behind them: calls `found` with each such page's number,
-    /// counted from `offset`, in ascending order.
-    pub(crate) fn resident_pages(&self, offset: usize, bytes: usize, mut found: impl FnMut(usize)) {
+    /// Which pages of a range have contents, in memory or in swap: calls `found` with each such page's
+    /// number, counted from `offset`, in ascending order. Where the system will not say, that is
+    /// every page.
+    pub(crate) fn pages_with_contents(
+        &self,
+        offset: usize,
+        bytes: usize,
+        mut found: impl FnMut(usize),
+    ) {
         self.check(offset, bytes);
-        let mut residency = [0_u8; 1024];
-        let chunk_bytes = residency.len() * PAGE_BYTES;
-        for done in (0..bytes).step_by(chunk_bytes) {
-            let now = (bytes - done).min(chunk_bytes);
-            // SAFETY: the range lies in this mapping; `residency` has a byte for each page of it.
-            let failed = unsafe {
-                let at = self.start.add(offset + done);
-                libc::mincore(at.cast(), now, residency.as_mut_ptr())
-            };
-            let pages = now.div_ceil(PAGE_BYTES);
-            for (page, state) in residency[..pages].iter().enumerate() {
-                // A kernel that will not say: all pages may be dirty.
-                if failed != 0 || state & 1 == 1 {
-                    found(done / PAGE_BYTES + page);
+        let mut entries = [0_u64; 512];
+        let (first, pages) = ((self.start as usize + offset) / PAGE_BYTES, bytes / PAGE_BYTES);
+        for done in (0..pages).step_by(entries.len()) {
+            let now = (pages - done).min(entries.len());
+            pagemap::read(first + done, &mut entries[..now]);
+            for (page, entry) in entries[..now].iter().enumerate() {
+                if pagemap::has_contents(*entry) {
+                    found(done + page);
                 }
             }
+        }
+    }
+}
+
+/// The kernel's table of this process's pages. Source: Linux, `admin-guide/mm/pagemap.rst`.
+mod pagemap {
+    use std::fs::File;
+    use std::os::unix::fs::FileExt;
+    use std::sync::LazyLock;
+
+    static PAGEMAP: LazyLock<Option<File>> =
+        LazyLock::new(|| File::open("/proc/self/pagemap").ok());
+
+    /// An entry's bits: the page is in memory; it is in swap.
+    const PRESENT: u64 = 1 << 63;
+    const SWAPPED: u64 = 1 << 62;
+
+    /// `entries.len()` entries from page number `first` of the address space on. Those that cannot be
+    /// read say that there are contents.
+    pub(super) fn read(first: usize, entries: &mut [u64]) {
+        let mut bytes = [0; 512 * 8];
+        let bytes = &mut bytes[..entries.len() * 8];
+        let read = PAGEMAP.as_ref().map(|file| file.read_exact_at(bytes, first as u64 * 8));
+        match read {
+            Some(Ok(())) => {
+                for (entry, bytes) in entries.iter_mut().zip(bytes.as_chunks().0) {
+                    *entry = u64::from_ne_bytes(*bytes);
+                }
+            }
+            _ => entries.fill(PRESENT),
+        }
+    }
+
+    pub(super) fn has_contents(entry: u64) -> bool {
+        entry & (PRESENT | SWAPPED) != 0
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::super::{Access, Mapping, PAGE_BYTES};
+
+        fn found(mapping: &Mapping) -> Vec<usize> {
+            let mut pages = Vec::new();
+            mapping.pages_with_contents(PAGE_BYTES, 999 * PAGE_BYTES, |page| pages.push(page));
+            pages
+        }
+
+        /// On a machine with swap, the middle part is what a residency query would overlook.
+        #[test]
+        fn pages_are_found_in_memory_and_in_swap() {
+            let mapping = Mapping::reserve(1000 * PAGE_BYTES).expect("addresses");
+            mapping.without_huge_pages();
+            mapping.protect(0, 1000 * PAGE_BYTES, Access::ReadWrite).expect("a range of it");
+            assert_eq!(found(&mapping), []);
+            let touched = [0_usize, 1, 510, 511, 512, 700, 998];
+            for page in touched {
+                // SAFETY: the page lies in the mapping, open and nobody else's.
+                unsafe { mapping.start().add((page + 1) * PAGE_BYTES).write_volatile(1) };
+            }
+            assert_eq!(found(&mapping), touched);
+            // SAFETY: asks the system to move a range of this mapping to swap, if there is any.
+            unsafe {
+                libc::madvise(mapping.start().cast(), mapping.bytes(), libc::MADV_PAGEOUT);
+            }
+            assert_eq!(found(&mapping), touched);
+            mapping.discard(PAGE_BYTES, 600 * PAGE_BYTES).expect("a range of it");
+            assert_eq!(found(&mapping), [700, 998]);
+        }
+
+        #[test]
+        fn what_cannot_be_read_has_contents() {
+            let mut entries = [0];
+            super::read(usize::MAX >> 12, &mut entries);
+            assert!(super::has_contents(entries[0]));
         }
     }
 }

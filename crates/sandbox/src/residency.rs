@@ -1,9 +1,9 @@
-//! Which pages of a slot an invocation may have written: those with memory behind them.
+//! Which pages of a slot an invocation may have written: those with contents, in memory or in swap.
 //!
 //! Isolation rests on this file: a page that it overlooks is not cleaned.
 //!
-//! The system is asked (`mincore`, about 1 us) only when it may have something new to say. A page gets
-//! memory behind it only by a page fault of the thread that runs the guest; the thread's count of
+//! The system is asked (`/proc/self/pagemap`, about 1 us) only when it may have something new to say. A
+//! page gets contents only by a page fault of the thread that runs the guest; the thread's count of
 //! faults is cheaper to ask for (0.3 us), and one answer serves any number of slots that are cleaned
 //! together. So the pages found last time stand, unless the thread has faulted since a moment before
 //! the invocation began. Transparent huge pages, which can appear without a fault, are switched off
@@ -11,7 +11,8 @@
 //!
 //! Roads not taken: cleaning all of memory (1.1 us for 128 KiB, and rarely so small); protecting it
 //! and noting each first write in the fault handler (7 us a page, and the system's own writes into a
-//! closed page fail); a copy-on-write mapping made anew (a fault, 1.8 us, for each page written).
+//! closed page fail); `mincore` (as quick, but it does not know pages that have been moved to swap, and
+//! what it overlooks the next invocation could read); a copy-on-write mapping made anew (a fault, 1.8 us, for each page written).
 
 use crate::mapping::Mapping;
 
@@ -62,7 +63,7 @@ impl Residency {
     ) -> &[u32] {
         if self.before != Some(now) {
             self.pages.clear();
-            slot.resident_pages(offset, bytes, |page| self.pages.push(page as u32));
+            slot.pages_with_contents(offset, bytes, |page| self.pages.push(page as u32));
             self.before = Some(now);
         }
         &self.pages
