@@ -1,9 +1,12 @@
 //! `awsm.toml`: which functions there are, where they answer, what they may use.
 //!
 //! Reading is strict: a key that nobody knows is an error, and every error is one line that says
-//! where, what, and what to do. The tables below ([`NODE_KEYS`], [`FUNCTION_KEYS`]) are all there is.
+//! where, what, and what to do. The tables below ([`NODE_KEYS`], [`FUNCTION_KEYS`], [`SLO_KEYS`],
+//! [`TENANT_KEYS`]) are all there is.
 
 mod reader;
+mod slo;
+mod tenant;
 mod units;
 
 use std::collections::BTreeMap;
@@ -12,12 +15,14 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use awsm_sched::Policy;
+use awsm_sched::{Admission, Policy};
 
 use crate::limits;
 use reader::{Document, Item, Table};
 
-pub use units::{parse_bytes, parse_duration};
+pub use slo::{SLO_KEYS, SloConfig};
+pub use tenant::{TENANT_KEYS, TenantConfig};
+pub use units::{parse_bytes, parse_duration, parse_percent, parse_rate};
 
 /// Keys of `[node]`.
 pub const NODE_KEYS: &[&str] = &[
@@ -25,6 +30,10 @@ pub const NODE_KEYS: &[&str] = &[
     "workers",
     "policy",
     "quantum",
+    "admission",
+    "reserve",
+    "unprofiled",
+    "state_dir",
     "cache_dir",
     "queue",
     "sandboxes",
@@ -52,8 +61,11 @@ pub const FUNCTION_KEYS: &[&str] = &[
     "body",
     "output",
     "timeout",
+    "cpu_limit",
     "concurrency",
     "isolation",
+    "tenant",
+    "slo",
 ];
 
 /// A whole configuration, checked.
@@ -61,6 +73,8 @@ pub const FUNCTION_KEYS: &[&str] = &[
 pub struct Config {
     /// The `[node]` table.
     pub node: NodeConfig,
+    /// The `[[tenant]]` tables, in the order of the file.
+    pub tenants: Vec<TenantConfig>,
     /// The `[[function]]` tables, in the order of the file. At least one.
     pub functions: Vec<FunctionConfig>,
 }
@@ -76,6 +90,15 @@ pub struct NodeConfig {
     pub policy: Policy,
     /// [`limits::QUANTUM`].
     pub quantum: Duration,
+    /// Who is let in.
+    pub admission: Admission,
+    /// The share of each core that admission promises to nobody, in millionths:
+    /// [`limits::RESERVE_PPM`].
+    pub reserve_ppm: u32,
+    /// [`limits::UNPROFILED`].
+    pub unprofiled: usize,
+    /// Where profiles are kept; `None` for the user's state directory.
+    pub state_dir: Option<PathBuf>,
     /// Where compiled modules are kept; `None` for the user's cache directory.
     pub cache_dir: Option<PathBuf>,
     /// [`limits::QUEUE`].
@@ -127,10 +150,16 @@ pub struct FunctionConfig {
     pub output_bytes: u64,
     /// [`limits::TIMEOUT`].
     pub timeout: Duration,
+    /// [`limits::CPU_LIMIT`].
+    pub cpu_limit: Option<Duration>,
     /// [`limits::CONCURRENCY`].
     pub concurrency: usize,
     /// How the module's memory is kept isolated; `None` for whatever a shared object has.
     pub isolation: Option<Isolation>,
+    /// Whose it is, by its place in [`Config::tenants`]; `None` for nobody's.
+    pub tenant: Option<usize>,
+    /// What is promised to its callers.
+    pub slo: SloConfig,
     /// Line of its table in the file.
     pub line: usize,
 }
@@ -236,11 +265,12 @@ impl Config {
     /// Checks the text of a configuration; looks at no file.
     pub fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
         let document = Document::new(file, text);
-        let mut root = document.root(&["node", "function"])?;
+        let mut root = document.root(&["node", "tenant", "function"])?;
         let node = match root.take("node") {
             Some(item) => NodeConfig::read(item.table("[node]", NODE_KEYS)?)?,
             None => NodeConfig::default(),
         };
+        let tenants = tenant::read_all(&document, root.take("tenant"))?;
         let items = root.take("function").map_or_else(|| Ok(Vec::new()), Item::tables)?;
         if items.is_empty() {
             return Err(document.error(None, "no functions; add a [[function]] table".to_owned()));
@@ -252,13 +282,14 @@ impl Config {
         let base = file.parent().unwrap_or(Path::new(""));
         let mut functions: Vec<FunctionConfig> = Vec::with_capacity(items.len());
         for item in items {
-            let function = FunctionConfig::read(base, item.table("[[function]]", FUNCTION_KEYS)?)?;
+            let table = item.table("[[function]]", FUNCTION_KEYS)?;
+            let function = FunctionConfig::read(base, table, &tenants)?;
             if let Some(clash) = functions.iter().find_map(|other| clash(other, &function)) {
                 return Err(document.error(Some(function.line), clash));
             }
             functions.push(function);
         }
-        Ok(Self { node, functions })
+        Ok(Self { node, tenants, functions })
     }
 }
 
@@ -269,6 +300,10 @@ impl Default for NodeConfig {
             workers: limits::WORKERS.default as usize,
             policy: Policy::default(),
             quantum: limits::QUANTUM.default,
+            admission: Admission::default(),
+            reserve_ppm: limits::RESERVE_PPM.default as u32,
+            unprofiled: limits::UNPROFILED.default as usize,
+            state_dir: None,
             cache_dir: None,
             queue: limits::QUEUE.default as usize,
             sandboxes: limits::SANDBOXES.default as usize,
@@ -301,6 +336,13 @@ impl NodeConfig {
                 None => default.policy,
             },
             quantum: table.duration("quantum", limits::QUANTUM)?,
+            admission: match table.take("admission") {
+                Some(item) => item.one_of(&Admission::ALL.map(|kind| (kind.name(), kind)))?,
+                None => default.admission,
+            },
+            reserve_ppm: table.percent("reserve", limits::RESERVE_PPM)?,
+            unprofiled: table.count("unprofiled", limits::UNPROFILED)?,
+            state_dir: table.take("state_dir").map(|i| i.path()).transpose()?,
             cache_dir: table.take("cache_dir").map(|i| i.path()).transpose()?,
             queue: table.count("queue", limits::QUEUE)?,
             sandboxes: table.count("sandboxes", limits::SANDBOXES)?,
@@ -317,12 +359,17 @@ impl NodeConfig {
 }
 
 impl FunctionConfig {
-    fn read(base: &Path, mut table: Table<'_>) -> Result<Self, ConfigError> {
+    fn read(
+        base: &Path,
+        mut table: Table<'_>,
+        tenants: &[TenantConfig],
+    ) -> Result<Self, ConfigError> {
         let name = table.required("name")?.parse_str(
             |text| is_name(text).then(|| text.to_owned()),
             "a name has 1 to 64 letters, digits, `-`, `_` or `.`",
         )?;
         let args = table.take("args").map(Item::strings).transpose()?.unwrap_or_default();
+        let timeout = table.duration("timeout", limits::TIMEOUT)?;
         Ok(Self {
             line: table.line(),
             module: base.join(table.required("module")?.path()?),
@@ -356,7 +403,8 @@ impl FunctionConfig {
             memory_bytes: table.bytes("memory", limits::MEMORY)?,
             body_bytes: table.bytes("body", limits::BODY)?,
             output_bytes: table.bytes("output", limits::OUTPUT)?,
-            timeout: table.duration("timeout", limits::TIMEOUT)?,
+            timeout,
+            cpu_limit: table.optional_duration("cpu_limit", limits::CPU_LIMIT)?,
             concurrency: table.count("concurrency", limits::CONCURRENCY)?,
             isolation: match table.take("isolation") {
                 Some(item) => Some(
@@ -364,6 +412,8 @@ impl FunctionConfig {
                 ),
                 None => None,
             },
+            tenant: table.take("tenant").map(|item| tenant::find(&item, tenants)).transpose()?,
+            slo: SloConfig::read(table.take("slo"), timeout)?,
             name,
         })
     }

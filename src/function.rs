@@ -7,13 +7,14 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use awsm_sandbox::{FuncIdx, Isolation as Compiled, Limits, Linker, LoadError, Module, Program};
-use awsm_sched::Nanos;
+use awsm_sched::{Class, Nanos};
 use awsm_wasi::WasiCtx;
 use hyper::header::HeaderValue;
 
 use crate::cache::{Cache, CompileError, CompileOptions, Compiler};
 use crate::config::{Abi, FunctionConfig};
 use crate::guest::Environment;
+use crate::profiles;
 
 /// Where a command begins: the one export that the node calls.
 pub const ENTRY: &str = "_start";
@@ -22,6 +23,8 @@ pub const ENTRY: &str = "_start";
 pub struct Function {
     /// Its unique name.
     pub name: String,
+    /// What its module is recognised by: the same content, the same identity.
+    pub identity: String,
     /// How request and answer pass through it.
     pub abi: Abi,
     /// The module with its imports resolved.
@@ -36,6 +39,12 @@ pub struct Function {
     pub body_bytes: u64,
     /// From the arrival of the whole request to its answer.
     pub timeout: Nanos,
+    /// When its answer is due: a length that begins with the arrival.
+    pub deadline: Nanos,
+    /// Time on the core.
+    pub cpu_limit: Nanos,
+    /// Whether the deadline counts.
+    pub class: Class,
     /// Sandboxes at once, per worker.
     pub concurrency: usize,
 }
@@ -137,6 +146,7 @@ fn link(
         .map_err(|error| DeployError::Link(file(), error.to_string()))?;
     Ok(Function {
         name: config.name.clone(),
+        identity: identity(&config.module)?,
         abi: config.abi,
         program,
         entry,
@@ -145,6 +155,9 @@ fn link(
             .expect("configuration takes printable ASCII only"),
         body_bytes: config.body_bytes,
         timeout: config.timeout.into(),
+        deadline: config.slo.deadline.into(),
+        cpu_limit: config.cpu_limit.map_or(Nanos::MAX, Nanos::from),
+        class: config.slo.class,
         concurrency: if config.concurrency == 0 { usize::MAX } else { config.concurrency },
     })
 }
@@ -155,6 +168,14 @@ pub fn entry(module: &Module) -> Option<FuncIdx> {
     let entry = module.exported_func(ENTRY)?;
     let ty = module.func_type(entry);
     (ty.params.is_empty() && ty.results.is_empty()).then_some(entry)
+}
+
+fn identity(module: &Path) -> Result<String, DeployError> {
+    let path = || module.to_path_buf();
+    let content = std::fs::read(module);
+    let content =
+        content.map_err(|e| DeployError::Compile(path(), CompileError::Unreadable(path(), e)))?;
+    Ok(profiles::identity(&content))
 }
 
 fn isolation_name(isolation: Compiled) -> &'static str {

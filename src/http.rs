@@ -10,6 +10,7 @@ pub mod server;
 
 mod answer;
 mod connection;
+mod deadline;
 mod exchange;
 mod problem;
 mod text;

@@ -13,6 +13,8 @@ pub mod node;
 
 pub mod cache;
 pub mod function;
+pub mod profiles;
+pub mod scheduling;
 
 pub mod guest;
 pub mod http;

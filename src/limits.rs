@@ -40,6 +40,11 @@ pub const QUANTUM: Span = Span {
     min: Duration::from_micros(100),
     max: Duration::from_secs(1),
 };
+/// `node.reserve`, in millionths: the share of each core that admission promises to nobody.
+pub const RESERVE_PPM: Range = Range { default: 50_000, min: 0, max: 900_000 };
+/// `node.unprofiled`: invocations of functions without a profile, queued and live, per worker, as far
+/// as admission is to rely on profiles. Beyond it callers get 503.
+pub const UNPROFILED: Range = Range { default: 2048, min: 1, max: QUEUE.max };
 /// `node.queue`: invocations waiting to start, per worker. Beyond it callers get 503.
 pub const QUEUE: Range = Range { default: 4096, min: 1, max: 1 << 20 };
 /// `node.sandboxes`: invocations started and not finished, per worker. More wait in the queue.
@@ -73,10 +78,33 @@ pub const BODY: Range = Range { default: MIB, min: 0, max: GIB };
 pub const OUTPUT: Range = Range { default: 16 * MIB, min: 0, max: GIB };
 /// `function.concurrency`: sandboxes of the function at once, per worker. 0: `node.sandboxes`.
 pub const CONCURRENCY: Range = Range { default: 0, min: 0, max: SANDBOXES.max };
-/// `function.timeout`: from the arrival of the whole request to its answer. It ends what is queued or
-/// blocked; a guest that keeps the core is not stopped yet.
+/// `function.timeout`: from the arrival of the whole request to its answer. Then the caller gets 504.
 pub const TIMEOUT: Span =
     Span { default: Duration::from_secs(30), min: Duration::from_micros(1), max: DAY };
+
+/// `function.cpu_limit`: time on the core. Then the caller gets 504. As long as `timeout` if not said.
+pub const CPU_LIMIT: Span = Span { default: DAY, min: Duration::from_micros(1), max: DAY };
+/// `slo.deadline`: from the arrival of the whole request; as long as `timeout` if not said.
+pub const DEADLINE: Span = Span { default: DAY, min: Duration::from_micros(1), max: DAY };
+/// `slo.percentile`, in millionths: the share of a function's runs that its estimate is to cover.
+pub const PERCENTILE_PPM: Range = Range { default: 990_000, min: 500_000, max: 999_999 };
+/// Most that `slo.rate` may say, per second.
+pub const RATE_MAX: u64 = 1_000_000_000;
+/// Tenants in one configuration.
+pub const TENANTS: usize = 1024;
+/// `tenant.queue`: invocations of a tenant waiting to start, per worker. Beyond it callers get 429.
+pub const TENANT_QUEUE: Range = Range { default: 1024, min: 1, max: QUEUE.max };
+/// `tenant.concurrency`: sandboxes of a tenant at once, per worker. 0: `node.sandboxes`.
+pub const TENANT_CONCURRENCY: Range = Range { default: 0, min: 0, max: SANDBOXES.max };
+/// `tenant.budget`: time on each core in every period.
+pub const BUDGET: Span =
+    Span { default: DAY, min: Duration::from_micros(10), max: Duration::from_secs(60) };
+/// `tenant.period`.
+pub const PERIOD: Span = Span {
+    default: Duration::from_millis(100),
+    min: Duration::from_millis(1),
+    max: Duration::from_secs(60),
+};
 
 /// Bytes of guest stderr kept for the log, per invocation; what follows is dropped.
 pub const STDERR_BYTES: u64 = 16 * KIB;
@@ -99,6 +127,12 @@ pub const REQUEST_ID_BYTES: usize = 128;
 pub const FUNCTIONS: usize = 4096;
 /// Bytes of `awsm.toml`.
 pub const CONFIG_BYTES: u64 = 16 * MIB;
+/// Bytes of the file that keeps profiles.
+pub const PROFILES_BYTES: u64 = 256 * MIB;
+/// How often a worker hands on what it has measured, at most, and of how many functions.
+pub const PROFILE_PAUSE: Duration = Duration::from_secs(1);
+/// See [`PROFILE_PAUSE`].
+pub const PROFILES_AT_ONCE: usize = 8;
 /// Bytes of a module that is handed to the compiler.
 pub const MODULE_BYTES: u64 = 256 * MIB;
 
@@ -118,6 +152,8 @@ const _: () = {
     assert!(HEADER_BYTES.min >= 8192, "hyper's read buffer is never smaller");
     assert!(CONCURRENCY.max <= SANDBOXES.max);
     assert!(SANDBOXES.default <= QUEUE.default);
+    assert!(TENANT_QUEUE.default <= QUEUE.default && UNPROFILED.default <= QUEUE.default);
+    assert!(BUDGET.max.as_nanos() <= PERIOD.max.as_nanos());
     assert!(CONNECTION_SWEEP.as_millis() < HEADER_TIMEOUT.default.as_millis());
     assert!(REACTOR_GAP.as_micros() < TIMEOUT.default.as_micros());
     assert!(MODULE_BYTES < COMPILE_FILE_BYTES && COMPILE_FILE_BYTES < COMPILE_MEMORY_BYTES);

@@ -22,7 +22,9 @@ use crate::config::Config;
 use crate::function::{DeployError, Function, deploy};
 use crate::http::server::Server;
 use crate::limits;
-use crate::worker::Worker;
+use crate::profiles::{self, Measured, Profiles, Store};
+use crate::scheduling;
+use crate::worker::{Reporter, Worker};
 
 /// A node that serves.
 pub struct Node {
@@ -84,6 +86,8 @@ struct Ended {
 struct Shared {
     config: Config,
     functions: Arc<[Function]>,
+    /// What was known when the node started.
+    profiles: Profiles,
 }
 
 impl Node {
@@ -100,7 +104,11 @@ impl Node {
         let listen = config.node.listen;
         let listeners = listeners(listen, workers).map_err(|e| NodeError::Listen(listen, e))?;
         let address = listeners[0].local_addr().map_err(|e| NodeError::Listen(listen, e))?;
-        let shared = Arc::new(Shared { config, functions: functions.into() });
+        let store = Store::open(config.node.state_dir.as_deref());
+        let profiles = store.as_ref().map(Store::load).unwrap_or_default();
+        let measured = keep_profiles(store, &functions)
+            .map_err(|error| NodeError::Worker(format!("cannot start a thread: {error}")))?;
+        let shared = Arc::new(Shared { config, functions: functions.into(), profiles });
         let (stop, stopped) = watch::channel(false);
         let (report, reports) = sync_mpsc::channel();
         let (end, ended) = mpsc::unbounded_channel();
@@ -108,15 +116,16 @@ impl Node {
             let (shared, stopped) = (Arc::clone(&shared), stopped.clone());
             let (report, end) = (report.clone(), EndNotice(end.clone(), index));
             let core = cores[index % cores.len()];
+            let reporter = Reporter::new(index, measured.clone());
             thread::Builder::new()
                 .name(format!("awsm-worker-{index}"))
                 .spawn(move || {
                     let _end = end;
-                    work(&shared, core, listener, stopped, &report);
+                    work(&shared, core, listener, stopped, &report, reporter);
                 })
                 .map_err(|error| NodeError::Worker(format!("cannot start a worker: {error}")))?;
         }
-        drop(report);
+        drop((report, measured));
         for _ in 0..workers {
             match reports.recv() {
                 Ok(Report::Ready) => {}
@@ -177,6 +186,7 @@ fn work(
     listener: TcpListener,
     stop: watch::Receiver<bool>,
     report: &sync_mpsc::Sender<Report>,
+    reporter: Reporter,
 ) {
     let fail = |error: String| {
         // If nobody listens the node has failed for another reason.
@@ -193,12 +203,8 @@ fn work(
         Ok(pool) => pool,
         Err((function, error)) => return fail(format!("function `{function}`: {error}")),
     };
-    let sched = awsm_sched::Config {
-        policy: node.policy,
-        quantum: node.quantum.into(),
-        limits: awsm_sched::Limits { queued: node.queue, live: node.sandboxes },
-    };
-    let worker = Worker::new(Arc::clone(&shared.functions), pool, sched);
+    let sched = scheduling::scheduler(&shared.config, &shared.functions, &shared.profiles);
+    let worker = Worker::new(Arc::clone(&shared.functions), pool, sched, reporter);
     let worker = Rc::new(worker);
     let server = Server::new(&shared.config, Arc::clone(&shared.functions), Rc::clone(&worker));
     runtime.block_on(async {
@@ -214,6 +220,23 @@ fn work(
             ended = running => tracing::error!("a worker's loop has ended: {ended:?}"),
         }
     });
+}
+
+/// Starts the thread that keeps what workers measure, as long as they do; says where to send it.
+fn keep_profiles(
+    store: Option<Store>,
+    functions: &[Function],
+) -> io::Result<sync_mpsc::Sender<Measured>> {
+    let (measured, receiver) = sync_mpsc::channel();
+    let names: Vec<_> = functions.iter().map(|f| (f.name.clone(), f.identity.clone())).collect();
+    match store {
+        Some(store) => {
+            let keep = move || profiles::keep(&store, &names, &receiver);
+            thread::Builder::new().name("awsm-profiles".to_owned()).spawn(keep)?;
+        }
+        None => tracing::warn!("no state directory: what is measured is not kept; set `state_dir`"),
+    }
+    Ok(measured)
 }
 
 /// A pool with warm slots for each function, as far as that makes sense for their number.

@@ -17,6 +17,7 @@
 
 mod alarm;
 mod clock;
+mod reporter;
 pub(crate) mod slots;
 
 use std::cell::RefCell;
@@ -28,9 +29,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use awsm_sandbox::{Pool, Sandbox, StartError, Stop, Trap, Wait};
-use awsm_sched::{
-    Arrival, Class, Config, Decision, FunctionId, InvocationId, Nanos, Refusal, Scheduler,
-};
+use awsm_sched::{Arrival, Decision, FunctionId, InvocationId, Nanos, Refusal, Scheduler};
 use awsm_wasi::WasiCtx;
 
 use crate::function::Function;
@@ -39,6 +38,8 @@ use crate::limits;
 use alarm::Alarm;
 use clock::Clock;
 use slots::Slots;
+
+pub use reporter::Reporter;
 
 /// What one core has: its scheduler, its sandboxes, what it is asked for.
 pub struct Worker {
@@ -98,6 +99,7 @@ struct Core {
     environments: Vec<Environment>,
     clock: Clock,
     sched: Scheduler,
+    reporter: Reporter,
     pool: Pool<WasiCtx>,
     invocations: Slots<Invocation>,
     /// Where in `invocations` the scheduler's invocations are, by [`InvocationId::index`].
@@ -142,10 +144,14 @@ enum Turn {
 }
 
 impl Worker {
-    /// A worker for this thread. Its pool has been prepared for `functions`.
-    pub fn new(functions: Arc<[Function]>, pool: Pool<WasiCtx>, config: Config) -> Self {
-        let mut sched = Scheduler::new(config);
-        let ids = functions.iter().map(|f| sched.add_function(f.concurrency)).collect();
+    /// A worker for this thread. Its pool has been prepared for `functions`, its scheduler knows
+    /// them under these names.
+    pub fn new(
+        functions: Arc<[Function]>,
+        pool: Pool<WasiCtx>,
+        (sched, ids): (Scheduler, Vec<FunctionId>),
+        reporter: Reporter,
+    ) -> Self {
         let environments = functions.iter().map(|f| f.environment.unshared()).collect();
         let core = Core {
             functions,
@@ -153,6 +159,7 @@ impl Worker {
             environments,
             clock: Clock::new(),
             sched,
+            reporter,
             pool,
             invocations: Slots::default(),
             slot_of: Vec::new(),
@@ -164,9 +171,14 @@ impl Worker {
         Self { core: RefCell::new(core) }
     }
 
-    /// Takes a request in. Its answer comes through the ticket.
-    pub fn submit(self: &Rc<Self>, function: usize, input: Input) -> Result<Ticket, Refusal> {
-        let slot = self.core.borrow_mut().submit(function, input)?;
+    /// Takes a request in, whose caller waits for so long. Its answer comes through the ticket.
+    pub fn submit(
+        self: &Rc<Self>,
+        function: usize,
+        input: Input,
+        patience: Nanos,
+    ) -> Result<Ticket, Refusal> {
+        let slot = self.core.borrow_mut().submit(function, input, patience)?;
         Ok(Ticket { worker: Rc::clone(self), slot })
     }
 
@@ -211,6 +223,7 @@ impl Core {
         self.news = false;
         self.clean();
         let now = self.clock.set();
+        self.reporter.look(now, &self.sched, &self.ids);
         let (turn, _) = self.decide(now, now + limits::REACTOR_GAP.into());
         self.rest = match turn {
             Turn::Idle(_) => limits::REACTOR_GAP.into(),
@@ -269,15 +282,17 @@ impl Core {
         now
     }
 
-    fn submit(&mut self, function: usize, input: Input) -> Result<usize, Refusal> {
+    fn submit(&mut self, function: usize, input: Input, patience: Nanos) -> Result<usize, Refusal> {
         let arrived = self.clock.set();
-        let timeout = self.functions[function].timeout;
+        let called = &self.functions[function];
         let arrival = Arrival {
             function: self.ids[function],
-            class: Class::Standard,
-            deadline: timeout,
-            timeout,
-            cpu_limit: Nanos::MAX,
+            class: called.class,
+            deadline: called.deadline.min(patience),
+            timeout: called.timeout.min(patience),
+            cpu_limit: called.cpu_limit,
+            request_bytes: input.body.len() as u64,
+            estimate: None,
         };
         let id = self.sched.arrived(arrived, arrival)?;
         let stage = Stage::Waiting(id, input);
@@ -332,6 +347,7 @@ impl Core {
                 if waited {
                     spent.blocked = now - started - spent.startup - spent.run;
                 }
+                self.sched.observed(now, self.ids[invocation.function], spent.startup, None);
                 let context = sandbox.data_mut();
                 let answer = Answer {
                     outcome,
@@ -383,6 +399,12 @@ impl Core {
         if let Some(waker) = self.idle.take() {
             waker.wake();
         }
+    }
+}
+
+impl Drop for Core {
+    fn drop(&mut self) {
+        self.reporter.report(&self.sched, &self.ids, usize::MAX);
     }
 }
 

@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
+use awsm_sched::{Class, Nanos};
+
 use awsm::config::{Abi, Config, Route};
 
 /// The shortest function, to be preceded or followed by what is tested.
@@ -39,8 +41,8 @@ fn mistakes_are_one_line_with_file_and_line() {
         (
             function("zzz = 1"),
             "awsm.toml:5: unknown key `zzz` in [[function]]; known keys: name, module, route, \
-             methods, abi, args, env, content_type, memory, body, output, timeout, concurrency, \
-             isolation",
+             methods, abi, args, env, content_type, memory, body, output, timeout, cpu_limit, \
+             concurrency, isolation, tenant, slo",
         ),
         (
             "[[function]]\nmodule = \"a.wasm\"\nroute = \"/\"\n".into(),
@@ -89,6 +91,43 @@ fn mistakes_are_one_line_with_file_and_line() {
         (
             format!("[node]\npolicy = \"lifo\"\n{FUNCTION}"),
             "awsm.toml:2: `policy = \"lifo\"`: choose one of \"fifo\", \"rr\", \"edf\", \"srpt\"",
+        ),
+        (
+            format!("[node]\nreserve = 5\n{FUNCTION}"),
+            "awsm.toml:2: `reserve = 5`: a share is a number and a percent sign: \"5%\", \"99.9%\"",
+        ),
+        (
+            format!("[node]\nreserve = \"95%\"\n{FUNCTION}"),
+            "awsm.toml:2: 95% is not within 0% to 90%",
+        ),
+        (
+            function("timeout = \"10ms\"\nslo = { deadline = \"20ms\" }"),
+            "awsm.toml:6: `deadline` is 20ms but `timeout` ends the function after 10ms; \
+             raise `timeout`",
+        ),
+        (
+            function("slo = { dedline = \"20ms\" }"),
+            "awsm.toml:5: unknown key `dedline` in slo; did you mean `deadline`?",
+        ),
+        (
+            function("slo = { rate = \"0/s\" }"),
+            "awsm.toml:5: a rate is more than nothing, at most 1000000000/s",
+        ),
+        (
+            function("tenant = \"acme\""),
+            "awsm.toml:5: no tenant `acme`; add a [[tenant]] table with that name",
+        ),
+        (
+            format!("[[tenant]]\nname = \"a\"\nbudget = \"20ms\"\nperiod = \"10ms\"\n{FUNCTION}"),
+            "awsm.toml:1: a budget of 20ms does not fit into a period of 10ms",
+        ),
+        (
+            format!("[[tenant]]\nname = \"a\"\nhard = true\n{FUNCTION}"),
+            "awsm.toml:1: `period` and `hard` say nothing without a `budget`",
+        ),
+        (
+            format!("[[tenant]]\nname = \"a\"\n[[tenant]]\nname = \"a\"\n{FUNCTION}"),
+            "awsm.toml:3: a tenant named `a` is there already",
         ),
         (
             format!("[node]\nlisten = \"localhost\"\n{FUNCTION}"),
@@ -148,6 +187,10 @@ fn everything_can_be_said() {
         workers = 2
         policy = "fifo"
         quantum = "200us"
+        admission = "density"
+        reserve = "12.5%"
+        unprofiled = 9
+        state_dir = "/tmp/state"
         cache_dir = "/tmp/cache"
         queue = 10
         sandboxes = 20
@@ -175,10 +218,30 @@ fn everything_can_be_said() {
         timeout = "500us"
         concurrency = 7
         isolation = "checked"
+        cpu_limit = "100us"
+        tenant = "acme"
+        slo = { deadline = "400us", percentile = "99.9%", class = "best-effort", rate = "200/s" }
+
+        [[tenant]]
+        name = "acme"
+        budget = "20ms"
+        period = "80ms"
+        hard = true
+        queue = 17
+        concurrency = 5
     "#;
     let config = Config::parse(Path::new("etc/awsm.toml"), text).expect("a good configuration");
     assert_eq!((config.node.workers, config.node.queue), (2, 10));
     assert_eq!(config.node.idle_timeout, Duration::from_secs(3));
+    assert_eq!((config.node.reserve_ppm, config.node.unprofiled), (125_000, 9));
+    let (tenant, slo) = (&config.tenants[0], &config.functions[0].slo);
+    let budget = tenant.budget.expect("it has one");
+    assert_eq!((budget.amount, budget.period), (Nanos(20_000_000), Nanos(80_000_000)));
+    assert_eq!((budget.hard, tenant.queue, tenant.concurrency), (true, 17, 5));
+    assert_eq!((slo.deadline, slo.percentile_ppm), (Duration::from_micros(400), 999_000));
+    assert_eq!((slo.class, slo.rate_per_ks), (Class::BestEffort, Some(200_000)));
+    assert_eq!(config.functions[0].cpu_limit, Some(Duration::from_micros(100)));
+    assert_eq!(config.functions[0].tenant, Some(0));
     let function = &config.functions[0];
     assert_eq!(function.module, Path::new("etc/bin/hello.wasm"));
     assert_eq!(function.route, Route::Prefix("/hello".into()));

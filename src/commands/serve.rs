@@ -27,6 +27,9 @@ pub(super) struct Options {
     /// Where compiled modules are kept, instead of the configuration's
     #[arg(long, value_name = "DIR", env = "AWSM_CACHE_DIR")]
     cache_dir: Option<PathBuf>,
+    /// Where profiles are kept, instead of the configuration's
+    #[arg(long, value_name = "DIR", env = "AWSM_STATE_DIR")]
+    state_dir: Option<PathBuf>,
     /// The compiler's program, instead of the `awsmc` beside this one or on the PATH
     #[arg(long, value_name = "PROGRAM", env = "AWSM_AWSMC")]
     awsmc: Option<PathBuf>,
@@ -42,6 +45,9 @@ pub(super) fn run(options: &Options) -> Result<ExitCode, Failure> {
     }
     if let Some(dir) = &options.cache_dir {
         config.node.cache_dir = Some(dir.clone());
+    }
+    if let Some(dir) = &options.state_dir {
+        config.node.state_dir = Some(dir.clone());
     }
     let patience = node::patience(&config);
     raise_descriptor_limit();

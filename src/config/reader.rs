@@ -8,7 +8,7 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{ConfigError, parse_bytes, parse_duration};
+use super::{ConfigError, parse_bytes, parse_duration, parse_percent};
 use crate::limits::{Range, Span};
 
 /// A file being read.
@@ -88,6 +88,11 @@ impl<'a> Table<'a> {
         self.document.line(&self.span)
     }
 
+    /// About this table as a whole.
+    pub(super) fn error(&self, message: String) -> ConfigError {
+        self.document.error(Some(self.line()), message)
+    }
+
     pub(super) fn take(&mut self, key: &str) -> Option<Item<'a>> {
         let value = self.values.remove(key)?;
         let span = value.span();
@@ -114,6 +119,20 @@ impl<'a> Table<'a> {
         }
     }
 
+    /// In millionths, as the range is.
+    pub(super) fn percent(&mut self, key: &str, range: Range) -> Result<u32, ConfigError> {
+        let Some(item) = self.take(key) else { return Ok(range.default as u32) };
+        let rule = "a share is a number and a percent sign: \"5%\", \"99.9%\"";
+        match item.quantity(parse_percent, rule)? {
+            ppm if (range.min..=range.max).contains(&u64::from(ppm)) => Ok(ppm),
+            ppm => {
+                let [ppm, min, max] =
+                    [u64::from(ppm), range.min, range.max].map(|ppm| ppm as f64 / 1e4);
+                Err(item.error(format!("{ppm}% is not within {min}% to {max}%")))
+            }
+        }
+    }
+
     pub(super) fn bytes(&mut self, key: &str, range: Range) -> Result<u64, ConfigError> {
         let Some(item) = self.take(key) else { return Ok(range.default) };
         let bytes =
@@ -128,11 +147,20 @@ impl<'a> Table<'a> {
     }
 
     pub(super) fn duration(&mut self, key: &str, span: Span) -> Result<Duration, ConfigError> {
-        let Some(item) = self.take(key) else { return Ok(span.default) };
+        Ok(self.optional_duration(key, span)?.unwrap_or(span.default))
+    }
+
+    /// `None` when nothing is said.
+    pub(super) fn optional_duration(
+        &mut self,
+        key: &str,
+        span: Span,
+    ) -> Result<Option<Duration>, ConfigError> {
+        let Some(item) = self.take(key) else { return Ok(None) };
         let duration = item
             .quantity(parse_duration, "a duration is a number and its unit: \"500us\", \"20ms\"");
         match duration? {
-            duration if (span.min..=span.max).contains(&duration) => Ok(duration),
+            duration if (span.min..=span.max).contains(&duration) => Ok(Some(duration)),
             duration => {
                 let Span { min, max, .. } = span;
                 Err(item.error(format!("{duration:?} is not within {min:?} to {max:?}")))
@@ -173,6 +201,13 @@ impl<'a> Item<'a> {
         self.value.as_str().ok_or_else(|| self.wrong_type("a string", self.value.type_str()))
     }
 
+    pub(super) fn truth(&self) -> Result<bool, ConfigError> {
+        match self.value {
+            DeValue::Boolean(truth) => Ok(truth),
+            ref other => Err(self.wrong_type("true or false", other.type_str())),
+        }
+    }
+
     /// A path that is not empty.
     pub(super) fn path(&self) -> Result<PathBuf, ConfigError> {
         self.parse_str(
@@ -195,7 +230,7 @@ impl<'a> Item<'a> {
     }
 
     /// A number with its unit, so a string; what a bare number lacks is said.
-    fn quantity<T>(
+    pub(super) fn quantity<T>(
         &self,
         parse: impl FnOnce(&str) -> Option<T>,
         rule: &str,
@@ -266,7 +301,7 @@ impl<'a> Item<'a> {
             .collect()
     }
 
-    fn error(&self, message: String) -> ConfigError {
+    pub(super) fn error(&self, message: String) -> ConfigError {
         self.document.error(Some(self.document.line(&self.span)), message)
     }
 

@@ -1,4 +1,4 @@
-//! Durations as `500us` and sizes as `16MiB`.
+//! Durations as `500us`, sizes as `16MiB`, shares as `99.9%`, rates as `200/s`.
 
 use std::time::Duration;
 
@@ -23,6 +23,26 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
 #[must_use]
 pub fn parse_bytes(text: &str) -> Option<u64> {
     scaled(text, &[("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)])
+}
+
+/// `5%`, `99.9%`: in millionths, at most all of it. A number without its sign is refused.
+#[must_use]
+pub fn parse_percent(text: &str) -> Option<u32> {
+    let ppm = scaled(text, &[("%", 10_000)])?;
+    u32::try_from(ppm).ok().filter(|ppm| *ppm <= 1_000_000)
+}
+
+/// `200/s`, `30/m`, `0.5/s`: in thousandths per second. A number without its unit is refused.
+#[must_use]
+pub fn parse_rate(text: &str) -> Option<u64> {
+    let (number, per) = text.split_once('/')?;
+    let unit = |factor| scaled(&format!("{}x", number.trim_end()), &[("x", factor)]);
+    match per.trim() {
+        "s" => unit(1_000),
+        "m" => Some(unit(1_000)?.div_ceil(60)),
+        "h" => Some(unit(1_000)?.div_ceil(3600)),
+        _ => None,
+    }
 }
 
 /// A decimal number times its unit, if that is a whole number below 2^64.
@@ -59,6 +79,24 @@ mod tests {
         check("0.5ns", None);
         for wrong in ["", "20", "ms", "-1s", "1..5s", ".5s", "5.s", "1e3s", "20 MS", "999999999h"] {
             check(wrong, None);
+        }
+    }
+
+    #[test]
+    fn shares_and_rates() {
+        for (text, ppm) in
+            [("5%", Some(50_000)), ("99.9 %", Some(999_000)), ("100%", Some(1_000_000))]
+        {
+            assert_eq!(parse_percent(text), ppm, "{text}");
+        }
+        for wrong in ["5", "101%", "-1%", "%", "5%%", "0.00001%"] {
+            assert_eq!(parse_percent(wrong), None, "{wrong}");
+        }
+        for (text, rate) in [("200/s", 200_000), ("0.5/s", 500), ("30/m", 500), ("1/h", 1)] {
+            assert_eq!(parse_rate(text), Some(rate), "{text}");
+        }
+        for wrong in ["200", "200/ms", "/s", "x/s", "1//s", "-1/s"] {
+            assert_eq!(parse_rate(wrong), None, "{wrong}");
         }
     }
 

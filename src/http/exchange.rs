@@ -7,7 +7,6 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use awsm_sched::Refusal;
 use awsm_wasi::StringList;
 use bytes::{Bytes, BytesMut};
 use hyper::body::{Body as _, Incoming};
@@ -17,6 +16,7 @@ use hyper::{Request, Response, StatusCode};
 
 use super::answer::{self, Body};
 use super::connection::{Connection, Order, Phase};
+use super::deadline;
 use super::problem::Problem;
 use super::route::Found;
 use super::server::Server;
@@ -162,7 +162,15 @@ fn invoke(
             env
         }
     };
-    match server.worker.submit(index, Input { body, env }) {
+    let patience = match deadline::patience(&parts.headers) {
+        Ok(patience) => patience,
+        Err(header) => {
+            let detail = format!("`{header}` is not a length of time that it may have");
+            let problem = Problem::new(StatusCode::BAD_REQUEST, detail);
+            return Err(Box::new((problem.of(&function.name), trace)));
+        }
+    };
+    match server.worker.submit(index, Input { body, env }, patience) {
         Ok(ticket) => Ok(Invoked {
             server: Rc::clone(server),
             connection: Rc::clone(connection),
@@ -170,9 +178,7 @@ fn invoke(
             ticket,
             trace,
         }),
-        Err(Refusal::QueueFull { backlog }) => {
-            Err(Box::new((Problem::busy("the queue is full", backlog).of(&function.name), trace)))
-        }
+        Err(refusal) => Err(Box::new((Problem::refused(refusal).of(&function.name), trace))),
     }
 }
 

@@ -5,7 +5,7 @@
 use std::fmt::Write;
 
 use awsm_sandbox::Trap;
-use awsm_sched::Nanos;
+use awsm_sched::{Nanos, Reason, Refusal};
 use bytes::Bytes;
 use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
@@ -54,6 +54,24 @@ impl Problem {
     pub(super) fn busy(detail: &str, backlog: Nanos) -> Self {
         let mut problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, detail);
         problem.retry_after_s = Some(backlog.ceil_secs().max(1));
+        problem
+    }
+
+    /// The scheduler's refusal: the node has too much to do, or the caller has had its share.
+    pub(super) fn refused(refusal: Refusal) -> Self {
+        let detail = match refusal.reason {
+            Reason::QueueFull => "the queue is full",
+            Reason::TenantQueueFull => "the tenant's queue is full",
+            Reason::TenantBudget => "the tenant's budget of time is used up",
+            Reason::Deadline => "it cannot be done by its deadline",
+            Reason::Unprofiled => {
+                "the function is not measured yet, and enough like it are at work"
+            }
+        };
+        let mut problem = Self::busy(detail, refusal.retry_after);
+        if refusal.reason.is_quota() {
+            problem.status = StatusCode::TOO_MANY_REQUESTS;
+        }
         problem
     }
 
@@ -154,6 +172,17 @@ mod tests {
              \"detail\":\"trap: out of bounds memory access at 0x10000 in a\\\"b\\u000a\",\
              \"function\":\"f\",\"trap\":\"out of bounds memory access\"}\n"
         );
+    }
+
+    #[test]
+    fn refusals_have_their_status() {
+        for reason in Reason::ALL {
+            let refusal = Refusal { reason, retry_after: Nanos::from_millis(1500) };
+            let response = Problem::refused(refusal).into_response();
+            assert_eq!(response.headers()[RETRY_AFTER], "2");
+            let status = if reason.is_quota() { 429 } else { 503 };
+            assert_eq!(response.status().as_u16(), status, "{reason:?}");
+        }
     }
 
     #[test]

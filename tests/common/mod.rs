@@ -19,7 +19,14 @@ pub(crate) fn awsm() -> Command {
     let program = PathBuf::from(env!("CARGO_BIN_EXE_awsm"));
     assert!(program.with_file_name("awsmc").is_file(), "awsmc is not built: run `make test`");
     let mut command = Command::new(program);
-    for name in ["AWSM_LISTEN", "AWSM_WORKERS", "AWSM_CACHE_DIR", "AWSM_AWSMC", "RUST_LOG"] {
+    for name in [
+        "AWSM_LISTEN",
+        "AWSM_WORKERS",
+        "AWSM_CACHE_DIR",
+        "AWSM_STATE_DIR",
+        "AWSM_AWSMC",
+        "RUST_LOG",
+    ] {
         command.env_remove(name);
     }
     command.env("XDG_CACHE_HOME", scratch_root().join("cache"));
@@ -103,7 +110,8 @@ impl Node {
         let config = scratch.write("awsm.toml", text);
         let log = fs::File::create(scratch.path().join("log")).expect("writable");
         let mut child = awsm()
-            .args(["serve", "--listen", "127.0.0.1:0"])
+            .args(["serve", "--listen", "127.0.0.1:0", "--state-dir"])
+            .arg(scratch.path().join("state"))
             .arg(config)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -102,7 +102,7 @@ fn node(module: &Path, scratch: &Path) -> Result<Server> {
 
 fn manifest_text(module: &Path) -> String {
     format!(
-        "[node]\nlisten = \"127.0.0.1:0\"\nworkers = 1\ncache_dir = \"cache\"\n\n\
+        "[node]\nlisten = \"127.0.0.1:0\"\nworkers = 1\ncache_dir = \"cache\"\nstate_dir = \"state\"\n\n\
          [[function]]\nname = \"null\"\nroute = \"/\"\nmodule = {:?}\n",
         module.display().to_string()
     )

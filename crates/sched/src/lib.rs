@@ -22,12 +22,27 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod contract;
 mod policy;
 mod scheduler;
+
+mod admission;
+mod demand;
+mod tenant;
+
+mod histogram;
+mod profile;
+
+mod invocation;
 mod time;
 
-pub use policy::{Class, Policy};
-pub use scheduler::{
-    Arrival, Config, Decision, FunctionId, InvocationId, Limit, Limits, Refusal, Scheduler,
+pub use admission::{Admission, Reason, Refusal};
+pub use contract::{
+    Arrival, Config, Decision, FunctionConfig, FunctionId, InvocationId, Limit, Limits,
 };
+pub use histogram::Histogram;
+pub use policy::{Class, Policy};
+pub use profile::{PROFILE_MIN_RUNS, Profile};
+pub use scheduler::Scheduler;
+pub use tenant::{Budget, TenantConfig, TenantId};
 pub use time::Nanos;

@@ -3,6 +3,9 @@
 //! A policy is a comparison ([`Rank`]) and a preemption rule ([`Policy::takes_over`]); everything
 //! else about scheduling is the same for all of them.
 
+use core::cmp::Ordering;
+
+use crate::invocation::Entry;
 use crate::time::Nanos;
 
 /// How the next invocation is chosen among those that could run.
@@ -40,12 +43,6 @@ impl Policy {
         Self::ALL.into_iter().find(|policy| policy.name() == name)
     }
 
-    /// Does anything but a limit ever take the core from who has it?
-    #[must_use]
-    pub fn preempts(self) -> bool {
-        self != Self::Fifo
-    }
-
     /// The rank of an invocation with this deadline, predicted time and time on the core so far.
     pub(crate) fn rank(self, deadline: Nanos, estimate: Nanos, ran: Nanos) -> u64 {
         match self {
@@ -56,7 +53,7 @@ impl Policy {
     }
 
     /// When somebody who waits takes the core from who has had it since then: at once (a time that
-    /// has passed), at the end of the quantum, or not at all.
+    /// has passed), at the end of the quantum, or not at all. A better level always takes it at once.
     pub(crate) fn takes_over(
         self,
         waiting: Rank,
@@ -64,27 +61,28 @@ impl Policy {
         since: Nanos,
         quantum: Nanos,
     ) -> Nanos {
-        let sooner = (waiting.level, waiting.value) < (running.level, running.value);
+        match waiting.level.cmp(&running.level) {
+            Ordering::Less => return since,
+            Ordering::Greater => return Nanos::MAX,
+            Ordering::Equal => {}
+        }
         match self {
-            Self::Fifo => Nanos::MAX,
-            Self::Edf | Self::Srpt if sooner => since,
-            Self::Edf | Self::Srpt => Nanos::MAX,
-            Self::Rr if waiting.level < running.level => since,
-            Self::Rr if waiting.level == running.level => since + quantum,
-            Self::Rr => Nanos::MAX,
+            Self::Rr => since + quantum,
+            Self::Edf | Self::Srpt if waiting.value < running.value => since,
+            Self::Fifo | Self::Edf | Self::Srpt => Nanos::MAX,
         }
     }
 
+    /// When a sleeper that wakes is looked at although it is not urgent itself.
+    pub(crate) fn patience(self, since: Nanos, quantum: Nanos) -> Nanos {
+        if self == Self::Fifo { Nanos::MAX } else { since + quantum }
+    }
+
     /// While others wait: when the rank of who has had the core since then is no longer what it was.
-    pub(crate) fn looks_again(
-        self,
-        estimate: Nanos,
-        ran: Nanos,
-        since: Nanos,
-        quantum: Nanos,
-    ) -> Nanos {
+    pub(crate) fn looks_again(self, running: &Entry, since: Nanos, quantum: Nanos) -> Nanos {
         match self {
-            Self::Srpt => since + (estimate - ran).max(quantum),
+            Self::Srpt => since + running.remaining().max(quantum),
+            Self::Edf if running.level == Level::Promised => running.deadline,
             Self::Fifo | Self::Rr | Self::Edf => Nanos::MAX,
         }
     }
@@ -127,7 +125,9 @@ pub(crate) struct Rank {
 pub(crate) enum Level {
     /// Within what was promised.
     Promised,
-    /// Runs on what the others leave.
+    /// Late already, or beyond its tenant's budget: it makes nobody else late.
+    Over,
+    /// Nothing was promised.
     Spare,
 }
 

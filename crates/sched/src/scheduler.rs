@@ -1,4 +1,4 @@
-//! The scheduler of one core: its states, its events, its decisions.
+//! The scheduler of one core: its events and its decisions.
 //!
 //! Roads not taken: one queue that also holds what sleeps (every decision would walk past a
 //! thousand sleepers), and a timer per deadline (a deadline almost always passes unnoticed because
@@ -8,194 +8,37 @@
 use core::cmp::Reverse;
 use std::collections::BinaryHeap;
 
+use crate::admission::{Overhead, Refusal, scaled};
+use crate::contract::{Arrival, Config, Decision, FunctionConfig, FunctionId, InvocationId, Limit};
+use crate::demand::Demand;
+use crate::invocation::{Entries, Entry, Place, State};
 use crate::policy::{Class, Level, Policy, Rank};
+use crate::profile::Profile;
+use crate::tenant::{Tenant, TenantConfig, TenantId};
 use crate::time::Nanos;
 
-/// One invocation, from its arrival until it is gone. Never reused for another one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct InvocationId {
-    index: u32,
-    generation: u32,
-}
-
-impl InvocationId {
-    /// A small number that no other present invocation has: for tables beside the scheduler.
-    #[must_use]
-    pub fn index(self) -> usize {
-        self.index as usize
-    }
-}
-
-/// A deployed function, by the order in which [`Scheduler::add_function`] was called.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct FunctionId(pub u32);
-
-/// What may grow in a scheduler, and how far.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Invocations that have arrived and not started.
-    pub queued: usize,
-    /// Invocations that have started and not finished.
-    pub live: usize,
-}
-
-/// How one core is scheduled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Config {
-    /// Who goes first.
-    pub policy: Policy,
-    /// How long one may keep the core under `rr` while others wait; and how much later than the
-    /// policy would have it a sleeper that is not urgent may be looked at.
-    pub quantum: Nanos,
-    /// What may grow, and how far.
-    pub limits: Limits,
-}
-
-/// What arrives. All times are lengths that begin with the arrival; [`Nanos::MAX`] stands for none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Arrival {
-    /// Which function it is for.
-    pub function: FunctionId,
-    /// What is promised to it.
-    pub class: Class,
-    /// When its answer is due.
-    pub deadline: Nanos,
-    /// When it has no worth any more: then [`Decision::Expire`] takes it away.
-    pub timeout: Nanos,
-    /// How much time on the core it may use: then [`Decision::Expire`] takes it away.
-    pub cpu_limit: Nanos,
-}
-
-impl Arrival {
-    /// Of the standard class, with nothing that bounds it.
-    #[must_use]
-    pub fn new(function: FunctionId) -> Self {
-        let (deadline, timeout, cpu_limit) = (Nanos::MAX, Nanos::MAX, Nanos::MAX);
-        Self { function, class: Class::Standard, deadline, timeout, cpu_limit }
-    }
-}
-
-/// Why an arrival was not taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use]
-pub enum Refusal {
-    /// [`Limits::queued`] is reached. The estimate says how long those before it will take.
-    QueueFull {
-        /// Time that the queue stands for, from what its functions took lately.
-        backlog: Nanos,
-    },
-}
-
-/// What the worker is to do now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use]
-pub enum Decision {
-    /// Give the core to this one until it stops, then report how it stopped.
-    Run {
-        /// Which.
-        id: InvocationId,
-        /// It has never run: start it. Otherwise it has stopped before: resume it.
-        fresh: bool,
-        /// If it still runs then, interrupt it and report [`Scheduler::preempted`]. `None` when
-        /// nothing bounds it. What arrives meanwhile may make it earlier:
-        /// [`Scheduler::interrupt_at`].
-        until: Option<Nanos>,
-    },
-    /// This one has reached a limit: answer its caller and drop it, whether it has started or not.
-    /// The scheduler has forgotten it already.
-    Expire {
-        /// Which.
-        id: InvocationId,
-        /// Of what it has had too much.
-        limit: Limit,
-    },
-    /// Nothing can run before this time unless an event comes first.
-    Idle {
-        /// When to ask again; `None` when only an event can change anything.
-        until: Option<Nanos>,
-    },
-}
-
-/// A limit that an invocation can reach.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Limit {
-    /// [`Arrival::timeout`].
-    WallClock,
-    /// [`Arrival::cpu_limit`].
-    CpuTime,
-}
-
-/// Where an invocation is in its life; the picture is at the top of the crate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    /// Unused entry.
-    Gone,
-    /// In `fresh`.
-    Queued,
-    /// In its function's `held` queue.
-    Held,
-    /// Has the core since then.
-    Running { since: Nanos },
-    /// In `ready`.
-    Ready,
-    /// In `sleepers`, until then; or waiting for `woken` only.
-    Blocked { until: Option<Nanos> },
-}
-
-impl State {
-    fn is_live(self) -> bool {
-        matches!(self, Self::Running { .. } | Self::Ready | Self::Blocked { .. })
-    }
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Entry {
-    generation: u32,
-    state: State,
-    function: FunctionId,
-    class: Class,
-    /// When it is due, and when it is taken away: points in time.
-    deadline: Nanos,
-    expiry: Nanos,
-    cpu_limit: Nanos,
-    /// Its place among its equals.
-    sequence: u64,
-    /// What it counts for in the backlog until it starts.
-    estimate: Nanos,
-    /// Time on the core so far.
-    ran: Nanos,
-}
-
-/// A place in a run queue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Place {
-    rank: Rank,
-    id: InvocationId,
-}
-
+/// A function and what of it is present.
 #[derive(Debug)]
-struct Function {
-    /// Most invocations that may be live at once.
-    concurrency: usize,
-    live: usize,
+pub(crate) struct Function {
+    pub(crate) config: FunctionConfig,
+    pub(crate) live: usize,
+    /// Queued and live.
+    pub(crate) present: usize,
     /// Those that came up for the core while the function was at its limit. May be stale too.
     held: BinaryHeap<Reverse<Place>>,
-    /// Moving average of the time on the core.
-    mean_run: Nanos,
-    known: bool,
+    pub(crate) profile: Option<Box<Profile>>,
+    /// It has run here: the first run, in cold caches, is like no other and not counted.
+    warm: bool,
 }
 
 /// Decides for one core.
 #[derive(Debug)]
 pub struct Scheduler {
-    config: Config,
-    functions: Vec<Function>,
-    entries: Vec<Entry>,
-    free: Vec<u32>,
-    /// Never run. Entries of these three heaps may be stale: the state of the invocation says.
-    fresh: BinaryHeap<Reverse<Place>>,
-    /// Stopped and able to go on.
-    ready: BinaryHeap<Reverse<Place>>,
+    pub(crate) config: Config,
+    pub(crate) tenants: Vec<Tenant>,
+    pub(crate) functions: Vec<Function>,
+    entries: Entries,
+    /// May be stale, as the tenants' queues: the state of the invocation says.
     sleepers: BinaryHeap<Reverse<(Nanos, InvocationId)>>,
     /// Found past a limit, not yet handed out.
     expired: Vec<(InvocationId, Limit)>,
@@ -204,41 +47,60 @@ pub struct Scheduler {
     running: Option<InvocationId>,
     queued: usize,
     live: usize,
+    /// Let in without an estimate.
+    pub(crate) unprofiled: usize,
+    /// Estimates of what is queued.
     backlog: Nanos,
+    /// Promised work, and promised densities.
+    pub(crate) demand: Demand,
+    pub(crate) density: u64,
+    /// Estimates of what is present beyond its tenant's budget.
+    pub(crate) over: Nanos,
+    pub(crate) overhead: Overhead,
     sequence: u64,
+    /// The latest time that anything told.
+    now: Nanos,
 }
 
 impl Scheduler {
-    /// A scheduler with nothing to do.
+    /// A scheduler with nothing to do and one tenant, [`TenantId`] 0, that nothing holds back.
     #[must_use]
     pub fn new(config: Config) -> Self {
         Self {
             config,
+            tenants: vec![Tenant::new(TenantConfig::UNLIMITED)],
             functions: Vec::new(),
-            entries: Vec::new(),
-            free: Vec::new(),
-            fresh: BinaryHeap::new(),
-            ready: BinaryHeap::new(),
+            entries: Entries::default(),
             sleepers: BinaryHeap::new(),
             expired: Vec::new(),
             expiry_bound: Nanos::MAX,
             running: None,
             queued: 0,
             live: 0,
+            unprofiled: 0,
             backlog: Nanos::ZERO,
+            demand: Demand::new(),
+            density: 0,
+            over: Nanos::ZERO,
+            overhead: Overhead::default(),
             sequence: 0,
+            now: Nanos::ZERO,
         }
     }
 
-    /// Makes a function known; at most `concurrency` of its invocations are live at once.
-    pub fn add_function(&mut self, concurrency: usize) -> FunctionId {
-        self.functions.push(Function {
-            concurrency,
-            live: 0,
-            held: BinaryHeap::new(),
-            mean_run: Nanos::ZERO,
-            known: false,
-        });
+    /// Makes a tenant known.
+    pub fn add_tenant(&mut self, config: TenantConfig) -> TenantId {
+        self.tenants.push(Tenant::new(config));
+        TenantId(u32::try_from(self.tenants.len() - 1).expect("fewer than 2^32 tenants"))
+    }
+
+    /// Makes a function known.
+    pub fn add_function(&mut self, mut config: FunctionConfig) -> FunctionId {
+        assert!((config.tenant.0 as usize) < self.tenants.len(), "a known tenant");
+        let profile = config.profile.take().map(Box::new);
+        let warm = profile.is_some();
+        let held = BinaryHeap::new();
+        self.functions.push(Function { config, live: 0, present: 0, held, profile, warm });
         FunctionId(u32::try_from(self.functions.len() - 1).expect("fewer than 2^32 functions"))
     }
 
@@ -248,17 +110,26 @@ impl Scheduler {
     /// When the last [`Decision::Run`] has not been answered with how the invocation stopped.
     pub fn next(&mut self, now: Nanos) -> Decision {
         assert!(self.running.is_none(), "the core is taken by {:?}", self.running);
+        self.now = self.now.max(now);
         if let Some((id, limit)) = self.next_expired(now) {
             return Decision::Expire { id, limit };
         }
         self.wake_sleepers(now);
-        match self.choose() {
-            Some((id, fresh)) => {
-                self.entry(id).state = State::Running { since: now };
-                self.running = Some(id);
-                Decision::Run { id, fresh, until: self.interrupt_at() }
+        for tenant in &mut self.tenants {
+            tenant.refresh(now);
+        }
+        match self.best_waiting() {
+            Some((_, place, fresh)) => {
+                self.overhead.runs(now);
+                self.take(place.id, fresh);
+                self.entries.get_mut(place.id).state = State::Running { since: now };
+                self.running = Some(place.id);
+                Decision::Run { id: place.id, fresh, until: self.interrupt_at() }
             }
-            None => Decision::Idle { until: self.next_event() },
+            None => {
+                self.overhead.idles();
+                Decision::Idle { until: self.next_event() }
+            }
         }
     }
 
@@ -268,20 +139,39 @@ impl Scheduler {
     /// than it need be, and then the same one goes on.
     pub fn interrupt_at(&mut self) -> Option<Nanos> {
         let id = self.running?;
-        let entry = *self.entry(id);
+        let entry = *self.entries.get(id);
         let State::Running { since } = entry.state else { unreachable!("it is running") };
-        let mut at = self.expiry_bound.min(since + (entry.cpu_limit - entry.ran));
-        if self.config.policy.preempts() {
-            let running = self.rank(&entry);
-            let Config { policy, quantum, .. } = self.config;
-            if let Some(waiting) = self.best_waiting() {
-                at = at.min(policy.takes_over(waiting, running, since, quantum));
-                at = at.min(policy.looks_again(entry.estimate, entry.ran, since, quantum));
+        let mut at = self.expiry_bound;
+        if entry.cpu_limit != Nanos::MAX {
+            at = at.min(since + (entry.cpu_limit - entry.ran));
+        }
+        let Config { policy, quantum, .. } = self.config;
+        let tenant = self.tenant_of(entry.function);
+        let running = self.tenants[tenant].demoted(self.rank(&entry));
+        // Its tenant's budget may end before it does.
+        let budget_end = self.tenants[tenant].budget_end(since, entry.level);
+        if self.tenants[tenant].is_hard() {
+            at = at.min(budget_end);
+        }
+        if let Some((waiting, ..)) = self.best_waiting() {
+            at = at.min(policy.takes_over(waiting, running, since, quantum));
+            at = at.min(policy.looks_again(&entry, since, quantum));
+            if waiting.level < Level::Over {
+                at = at.min(budget_end);
             }
-            if let Some((wake, sleeper)) = self.next_sleeper() {
-                let asleep = self.rank(&self.entries[sleeper.index()]);
-                let urgent = policy.takes_over(asleep, running, since, quantum);
-                at = at.min(wake.max(urgent.min(since + quantum)));
+        }
+        if let Some((wake, sleeper)) = self.next_sleeper() {
+            let asleep = self.rank(self.entries.get(sleeper));
+            let urgent = policy.takes_over(asleep, running, since, quantum);
+            at = at.min(wake.max(urgent.min(policy.patience(since, quantum))));
+        }
+        for other in 0..self.tenants.len() {
+            // What a new period sets free may come first.
+            if let Some(renewed) = self.tenants[other].renewed_at()
+                && let Some((place, _)) = self.first_of(other)
+            {
+                let urgent = policy.takes_over(place.rank, running, since, quantum);
+                at = at.min(urgent.max(renewed));
             }
         }
         (at != Nanos::MAX).then_some(at)
@@ -289,63 +179,68 @@ impl Scheduler {
 
     /// An event came in. Takes it into the queue, or says why not.
     pub fn arrived(&mut self, now: Nanos, arrival: Arrival) -> Result<InvocationId, Refusal> {
-        if self.queued >= self.config.limits.queued {
-            return Err(Refusal::QueueFull { backlog: self.backlog });
-        }
-        let estimate = self.functions[arrival.function.0 as usize].mean_run;
+        self.now = self.now.max(now);
+        self.count_running(now);
+        let tenant = self.tenant_of(arrival.function);
+        self.tenants[tenant].expects(now);
+        let terms = self.admit(now, &arrival)?;
         let expiry = now + arrival.timeout;
         let sequence = self.next_sequence();
-        let id = self.insert(Entry {
-            generation: 0,
+        let entry = Entry {
             state: State::Queued,
             function: arrival.function,
-            class: arrival.class,
+            level: terms.level,
             deadline: now + arrival.deadline,
             expiry,
             cpu_limit: arrival.cpu_limit,
+            request_bytes: arrival.request_bytes,
             sequence,
-            estimate,
+            estimate: terms.estimate,
             ran: Nanos::ZERO,
-        });
+            unprofiled: terms.unprofiled,
+            demand_scale: terms.demand_scale,
+            density: terms.density,
+        };
+        let id = self.entries.insert(entry);
         self.queued += 1;
-        self.backlog = self.backlog + estimate;
+        self.tenants[tenant].queued += 1;
+        self.functions[arrival.function.0 as usize].present += 1;
+        self.unprofiled += usize::from(terms.unprofiled);
+        self.backlog = self.backlog + terms.estimate;
         self.expiry_bound = self.expiry_bound.min(expiry);
+        self.enter_promise(id, &entry);
         let place = self.place(id);
-        self.fresh.push(place);
-        if is_mostly_stale(self.fresh.len(), self.config.limits.queued) {
-            let entries = &self.entries;
-            self.fresh.retain(|place| is_in(entries, place.0.id, State::Queued));
-        }
+        let limit = self.config.limits.queued;
+        push(&mut self.tenants[tenant].fresh, place, &self.entries, State::Queued, limit);
         Ok(id)
     }
 
     /// The running invocation was interrupted and can go on at once. It keeps its place among its
     /// equals, unless it has used up its quantum of a round.
     pub fn preempted(&mut self, now: Nanos, id: InvocationId) {
-        let had = self.stop_running(now, id);
+        let had = self.pause(now, id);
         if self.config.policy == Policy::Rr && had >= self.config.quantum {
-            self.entry(id).sequence = self.next_sequence();
+            self.entries.get_mut(id).sequence = self.next_sequence();
         }
         self.make_ready(id);
     }
 
     /// The running invocation gave the core back of its own accord and can go on at once.
     pub fn yielded(&mut self, now: Nanos, id: InvocationId) {
-        self.stop_running(now, id);
-        self.entry(id).sequence = self.next_sequence();
-        self.make_ready(id);
+        self.pause(now, id);
+        self.make_ready_behind(id);
     }
 
     /// The running invocation waits: until that time, or until [`Scheduler::woken`].
     pub fn blocked(&mut self, now: Nanos, id: InvocationId, until: Option<Nanos>) {
-        self.stop_running(now, id);
-        self.entry(id).state = State::Blocked { until };
+        self.pause(now, id);
+        self.entries.get_mut(id).state = State::Blocked { until };
         if let Some(until) = until {
             self.sleepers.push(Reverse((until, id)));
             if is_mostly_stale(self.sleepers.len(), self.config.limits.live) {
                 let entries = &self.entries;
                 self.sleepers.retain(|Reverse((until, id))| {
-                    is_in(entries, *id, State::Blocked { until: Some(*until) })
+                    entries.is_in(*id, State::Blocked { until: Some(*until) })
                 });
             }
         }
@@ -353,34 +248,78 @@ impl Scheduler {
 
     /// What a blocked invocation waits for has come. Anything else is left as it is.
     pub fn woken(&mut self, id: InvocationId) {
-        if self.is_present(id) && matches!(self.entry(id).state, State::Blocked { .. }) {
-            self.entry(id).sequence = self.next_sequence();
-            self.make_ready(id);
+        if self.entries.is_present(id)
+            && matches!(self.entries.get(id).state, State::Blocked { .. })
+        {
+            self.make_ready_behind(id);
         }
     }
 
     /// The running invocation has ended, however it ended.
     pub fn finished(&mut self, now: Nanos, id: InvocationId) {
         self.stop_running(now, id);
-        let Entry { function, ran, .. } = *self.entry(id);
-        let function = &mut self.functions[function.0 as usize];
-        function.mean_run = match function.known {
-            // A weight of one eighth: follows a change within some ten invocations.
-            true => Nanos(function.mean_run.0 - function.mean_run.0 / 8 + ran.0 / 8),
-            false => ran,
-        };
-        function.known = true;
+        self.learn(id);
         self.remove(id);
     }
 
     /// Nobody wants the answer any more. Says whether the invocation was still there; if so the
     /// scheduler has forgotten it. The running one cannot be cancelled: it is not there to hear it.
     pub fn cancelled(&mut self, id: InvocationId) -> bool {
-        let present = self.is_present(id) && self.running != Some(id);
+        let present = self.entries.is_present(id) && self.running != Some(id);
         if present {
             self.remove(id);
         }
         present
+    }
+
+    /// The first of those that have not started and could: what another core may have.
+    pub fn first_queued(&mut self) -> Option<InvocationId> {
+        let tenants = 0..self.tenants.len();
+        let firsts = tenants.filter_map(|tenant| {
+            let place = self.first_startable(tenant)?;
+            Some((self.tenants[tenant].demoted(place.rank), place.id))
+        });
+        firsts.min().map(|(_, id)| id)
+    }
+
+    /// Gives away what has not started, as it is to arrive at another core. `None` if it has started
+    /// or is gone.
+    pub fn withdrawn(&mut self, now: Nanos, id: InvocationId) -> Option<Arrival> {
+        let queued = self.entries.is_in(id, State::Queued) || self.entries.is_in(id, State::Held);
+        let entry = *queued.then(|| self.entries.get(id))?;
+        self.remove(id);
+        let left = |at: Nanos| if at == Nanos::MAX { at } else { at - now };
+        Some(Arrival {
+            function: entry.function,
+            class: if entry.level == Level::Spare { Class::BestEffort } else { Class::Standard },
+            deadline: left(entry.deadline),
+            timeout: left(entry.expiry),
+            cpu_limit: entry.cpu_limit,
+            request_bytes: entry.request_bytes,
+            estimate: Some(entry.estimate).filter(|estimate| *estimate > Nanos::ZERO),
+        })
+    }
+
+    /// An invocation of the function was started: how long that took, and how many pages of its memory
+    /// it had touched in the end, as far as that is known.
+    pub fn observed(
+        &mut self,
+        now: Nanos,
+        function: FunctionId,
+        startup: Nanos,
+        pages: Option<u64>,
+    ) {
+        let profile = self.functions[function.0 as usize].profile.get_or_insert_default();
+        profile.startup.record(now, startup.0);
+        if let Some(pages) = pages {
+            profile.pages.record(now, pages);
+        }
+    }
+
+    /// What has been measured of a function, here and before.
+    #[must_use]
+    pub fn profile(&self, function: FunctionId) -> Option<&Profile> {
+        self.functions[function.0 as usize].profile.as_deref()
     }
 
     /// Invocations that have arrived and not started.
@@ -401,17 +340,17 @@ impl Scheduler {
         self.backlog
     }
 
-    fn rank(&self, entry: &Entry) -> Rank {
-        let level = match entry.class {
-            Class::Standard => Level::Promised,
-            Class::BestEffort => Level::Spare,
-        };
-        let value = self.config.policy.rank(entry.deadline, entry.estimate, entry.ran);
-        Rank { level, value, sequence: entry.sequence }
+    pub(crate) fn tenant_of(&self, function: FunctionId) -> usize {
+        self.functions[function.0 as usize].config.tenant.0 as usize
     }
 
-    fn place(&self, id: InvocationId) -> Reverse<Place> {
-        Reverse(Place { rank: self.rank(&self.entries[id.index()]), id })
+    fn rank(&self, entry: &Entry) -> Rank {
+        let value = self.config.policy.rank(entry.deadline, entry.estimate, entry.ran);
+        Rank { level: entry.level, value, sequence: entry.sequence }
+    }
+
+    fn place(&self, id: InvocationId) -> Place {
+        Place { rank: self.rank(self.entries.get(id)), id }
     }
 
     fn next_sequence(&mut self) -> u64 {
@@ -419,80 +358,124 @@ impl Scheduler {
         self.sequence
     }
 
-    /// The first of those that could run, but for the one that does.
-    fn best_waiting(&mut self) -> Option<Rank> {
-        let places = [self.first_startable(), self.first_ready()];
-        places.into_iter().flatten().map(|place| place.rank).min()
-    }
-
-    /// Takes the first of both queues that may run, as far as the limits allow.
-    fn choose(&mut self) -> Option<(InvocationId, bool)> {
-        let fresh = self.first_startable();
-        let ready = self.first_ready();
-        match (fresh, ready) {
-            (None, None) => None,
-            (fresh, Some(ready)) if fresh.is_none_or(|fresh| ready < fresh) => {
-                self.ready.pop();
-                Some((ready.id, false))
+    /// The first of those that could run now, but for the one that does: its rank as things are, its
+    /// place, and whether it would start.
+    fn best_waiting(&mut self) -> Option<(Rank, Place, bool)> {
+        let mut best: Option<(Rank, Place, bool)> = None;
+        for tenant in 0..self.tenants.len() {
+            if self.tenants[tenant].may_not_run() {
+                continue;
             }
-            (fresh, _) => {
-                let id = fresh.expect("one of the two is there").id;
-                self.fresh.pop();
-                self.leave_queue(id);
-                self.live += 1;
-                let function = self.entry(id).function;
-                self.functions[function.0 as usize].live += 1;
-                Some((id, true))
+            if let Some((place, fresh)) = self.first_of(tenant) {
+                let rank = self.tenants[tenant].demoted(place.rank);
+                if best.is_none_or(|(other, ..)| rank < other) {
+                    best = Some((rank, place, fresh));
+                }
             }
         }
+        best
     }
 
-    fn first_ready(&mut self) -> Option<Place> {
-        while let Some(Reverse(place)) = self.ready.peek().copied() {
-            if is_in(&self.entries, place.id, State::Ready) {
+    fn first_of(&mut self, tenant: usize) -> Option<(Place, bool)> {
+        if self.tenants[tenant].fresh.is_empty() && self.tenants[tenant].ready.is_empty() {
+            return None;
+        }
+        let fresh = self.first_startable(tenant).map(|place| (place, true));
+        let ready = self.first_ready(tenant).map(|place| (place, false));
+        fresh.into_iter().chain(ready).min()
+    }
+
+    fn first_ready(&mut self, tenant: usize) -> Option<Place> {
+        while let Some(Reverse(place)) = self.tenants[tenant].ready.peek().copied() {
+            let present = self.entries.is_in(place.id, State::Ready);
+            if present && !self.is_late(&place) {
                 return Some(place);
             }
-            self.ready.pop();
+            self.tenants[tenant].ready.pop();
+            if present {
+                let late = self.demote(place.id);
+                self.tenants[tenant].ready.push(Reverse(late));
+            }
         }
         None
     }
 
     /// Looks past what is stale, and sets aside what its function's limit holds back.
-    fn first_startable(&mut self) -> Option<Place> {
-        if self.live >= self.config.limits.live {
+    fn first_startable(&mut self, tenant: usize) -> Option<Place> {
+        if self.live >= self.config.limits.live || self.tenants[tenant].is_full() {
             return None;
         }
-        while let Some(Reverse(place)) = self.fresh.peek().copied() {
-            if is_in(&self.entries, place.id, State::Queued) {
-                let function = self.entries[place.id.index()].function;
-                let function = &mut self.functions[function.0 as usize];
-                if function.live < function.concurrency {
-                    return Some(place);
-                }
-                function.held.push(Reverse(place));
-                self.entries[place.id.index()].state = State::Held;
-                if is_mostly_stale(function.held.len(), self.config.limits.queued) {
-                    let entries = &self.entries;
-                    function.held.retain(|place| is_in(entries, place.0.id, State::Held));
-                }
+        while let Some(Reverse(place)) = self.tenants[tenant].fresh.peek().copied() {
+            if !self.entries.is_in(place.id, State::Queued) {
+                self.tenants[tenant].fresh.pop();
+                continue;
             }
-            self.fresh.pop();
+            if self.is_late(&place) {
+                self.tenants[tenant].fresh.pop();
+                let late = self.demote(place.id);
+                self.tenants[tenant].fresh.push(Reverse(late));
+                // One that was held back may come before it now.
+                self.release_held(self.entries.get(place.id).function);
+                continue;
+            }
+            let function = self.entries.get(place.id).function;
+            let function = &mut self.functions[function.0 as usize];
+            if function.live < function.config.concurrency {
+                return Some(place);
+            }
+            self.tenants[tenant].fresh.pop();
+            self.entries.get_mut(place.id).state = State::Held;
+            let limit = self.config.limits.queued;
+            push(&mut function.held, place, &self.entries, State::Held, limit);
         }
         None
+    }
+
+    /// Its deadline has passed, and it would still go before those that can meet theirs.
+    fn is_late(&self, place: &Place) -> bool {
+        self.config.policy == Policy::Edf
+            && place.rank.level == Level::Promised
+            && place.rank.value < self.now.0
+    }
+
+    /// Who is late makes nobody else late.
+    fn demote(&mut self, id: InvocationId) -> Place {
+        self.leave_promise(id);
+        let entry = self.entries.get_mut(id);
+        entry.level = Level::Over;
+        self.over = self.over + entry.remaining();
+        self.place(id)
+    }
+
+    /// Takes the first of its queue out of it.
+    fn take(&mut self, id: InvocationId, fresh: bool) {
+        let entry = *self.entries.get(id);
+        let function = &mut self.functions[entry.function.0 as usize];
+        let tenant = &mut self.tenants[function.config.tenant.0 as usize];
+        if fresh {
+            tenant.fresh.pop();
+            tenant.queued -= 1;
+            tenant.live += 1;
+            function.live += 1;
+            self.queued -= 1;
+            self.live += 1;
+            self.backlog = self.backlog - entry.estimate;
+        } else {
+            tenant.ready.pop();
+        }
     }
 
     fn wake_sleepers(&mut self, now: Nanos) {
         while let Some((_, id)) = self.next_sleeper().filter(|(until, _)| *until <= now) {
             self.sleepers.pop();
-            self.entry(id).sequence = self.next_sequence();
-            self.make_ready(id);
+            self.make_ready_behind(id);
         }
     }
 
     /// The first that wakes by itself, and when.
     fn next_sleeper(&mut self) -> Option<(Nanos, InvocationId)> {
         while let Some(Reverse((until, id))) = self.sleepers.peek().copied() {
-            if is_in(&self.entries, id, State::Blocked { until: Some(until) }) {
+            if self.entries.is_in(id, State::Blocked { until: Some(until) }) {
                 return Some((until, id));
             }
             self.sleepers.pop();
@@ -505,7 +488,10 @@ impl Scheduler {
             self.collect_expired(now);
         }
         while let Some((id, limit)) = self.expired.pop() {
-            if self.is_present(id) {
+            if self.entries.is_present(id) {
+                if limit == Limit::CpuTime {
+                    self.learn(id);
+                }
                 self.remove(id);
                 return Some((id, limit));
             }
@@ -516,12 +502,8 @@ impl Scheduler {
     /// Looks at every present invocation once, and sets the bound to the earliest expiry left.
     fn collect_expired(&mut self, now: Nanos) {
         self.expiry_bound = Nanos::MAX;
-        for (index, entry) in (0u32..).zip(&self.entries) {
-            if entry.state == State::Gone {
-                continue;
-            }
+        for (id, entry) in self.entries.iter() {
             if entry.expiry <= now {
-                let id = InvocationId { index, generation: entry.generation };
                 self.expired.push((id, Limit::WallClock));
             } else {
                 self.expiry_bound = self.expiry_bound.min(entry.expiry);
@@ -530,103 +512,166 @@ impl Scheduler {
     }
 
     fn next_event(&mut self) -> Option<Nanos> {
-        let wake = self.next_sleeper().map_or(Nanos::MAX, |(until, _)| until);
-        let event = wake.min(self.expiry_bound);
+        let mut event = self.next_sleeper().map_or(Nanos::MAX, |(until, _)| until);
+        for tenant in 0..self.tenants.len() {
+            if let Some(renewed) = self.tenants[tenant].renewed_at()
+                && self.first_of(tenant).is_some()
+            {
+                event = event.min(renewed);
+            }
+        }
+        event = event.min(self.expiry_bound);
         (event != Nanos::MAX && self.queued + self.live > 0).then_some(event)
     }
 
     /// Takes the core back; says how long it was given.
     fn stop_running(&mut self, now: Nanos, id: InvocationId) -> Nanos {
         assert_eq!(self.running, Some(id), "only what runs can stop");
+        self.now = self.now.max(now);
         self.running = None;
-        let entry = self.entry(id);
+        let entry = self.entries.get_mut(id);
         let State::Running { since } = entry.state else { unreachable!("it was running") };
         let had = now - since;
+        let worked = entry.remaining().min(had);
         entry.ran = entry.ran + had;
         if entry.ran >= entry.cpu_limit {
             self.expired.push((id, Limit::CpuTime));
         }
+        self.overhead.stopped(now, had);
+        let entry = *entry;
+        let tenant = self.tenant_of(entry.function);
+        self.tenants[tenant].charge(had, entry.level);
+        if entry.demand_scale.is_some() {
+            self.tenants[tenant].promised = self.tenants[tenant].promised - worked;
+        }
+        if entry.level == Level::Over {
+            self.over = self.over - worked;
+        }
         had
     }
 
-    fn make_ready(&mut self, id: InvocationId) {
-        self.entry(id).state = State::Ready;
-        let place = self.place(id);
-        self.ready.push(place);
-        if is_mostly_stale(self.ready.len(), self.config.limits.live) {
-            let entries = &self.entries;
-            self.ready.retain(|place| is_in(entries, place.0.id, State::Ready));
+    /// As [`Self::stop_running`], of one that is to go on.
+    fn pause(&mut self, now: Nanos, id: InvocationId) -> Nanos {
+        let had = self.stop_running(now, id);
+        let entry = self.entries.get(id);
+        if let Some(scale) = entry.demand_scale {
+            self.demand.set_work(id.index, scaled(entry.remaining(), scale));
+        }
+        had
+    }
+
+    /// What the running one has done so far is no longer due.
+    fn count_running(&mut self, now: Nanos) {
+        let Some(id) = self.running else { return };
+        let entry = self.entries.get(id);
+        if let (State::Running { since }, Some(scale)) = (entry.state, entry.demand_scale) {
+            let left = entry.remaining() - (now - since);
+            self.demand.set_work(id.index, scaled(left, scale));
         }
     }
 
-    fn leave_queue(&mut self, id: InvocationId) {
-        self.queued -= 1;
-        self.backlog = self.backlog - self.entry(id).estimate;
+    fn make_ready(&mut self, id: InvocationId) {
+        self.entries.get_mut(id).state = State::Ready;
+        let (place, limit) = (self.place(id), self.config.limits.live);
+        let tenant = self.tenant_of(self.entries.get(id).function);
+        push(&mut self.tenants[tenant].ready, place, &self.entries, State::Ready, limit);
     }
 
-    fn insert(&mut self, mut entry: Entry) -> InvocationId {
-        match self.free.pop() {
-            Some(index) => {
-                entry.generation = self.entries[index as usize].generation;
-                self.entries[index as usize] = entry;
-                InvocationId { index, generation: entry.generation }
-            }
-            None => {
-                self.entries.push(entry);
-                let index = self.entries.len() - 1;
-                InvocationId { index: u32::try_from(index).expect("bounded"), generation: 0 }
-            }
+    fn make_ready_behind(&mut self, id: InvocationId) {
+        self.entries.get_mut(id).sequence = self.next_sequence();
+        self.make_ready(id);
+    }
+
+    fn enter_promise(&mut self, id: InvocationId, entry: &Entry) {
+        let tenant = self.tenant_of(entry.function);
+        if let Some(scale) = entry.demand_scale {
+            self.demand.insert(id.index, entry.deadline, scaled(entry.estimate, scale));
+            self.density += entry.density;
+            self.tenants[tenant].promised = self.tenants[tenant].promised + entry.estimate;
+        }
+        if entry.level == Level::Over {
+            self.over = self.over + entry.estimate;
+        }
+    }
+
+    fn leave_promise(&mut self, id: InvocationId) {
+        let entry = self.entries.get_mut(id);
+        let promised = entry.demand_scale.take().is_some();
+        let entry = *entry;
+        if promised {
+            self.demand.remove(id.index);
+            self.density -= entry.density;
+            let tenant = self.tenant_of(entry.function);
+            self.tenants[tenant].promised = self.tenants[tenant].promised - entry.remaining();
+        }
+        if entry.level == Level::Over {
+            self.over = self.over - entry.remaining();
+        }
+    }
+
+    /// The profile takes in how long it ran.
+    fn learn(&mut self, id: InvocationId) {
+        let entry = self.entries.get(id);
+        let function = &mut self.functions[entry.function.0 as usize];
+        if entry.ran > Nanos::ZERO && std::mem::replace(&mut function.warm, true) {
+            let profile = function.profile.get_or_insert_default();
+            profile.ran(self.now, entry.request_bytes, entry.ran);
         }
     }
 
     fn remove(&mut self, id: InvocationId) {
-        let entry = *self.entry(id);
+        self.leave_promise(id);
+        let entry = *self.entries.get(id);
+        let function = &mut self.functions[entry.function.0 as usize];
+        let tenant = &mut self.tenants[function.config.tenant.0 as usize];
+        function.present -= 1;
         if entry.state.is_live() {
-            self.live -= 1;
-            self.functions[entry.function.0 as usize].live -= 1;
+            (self.live, tenant.live, function.live) =
+                (self.live - 1, tenant.live - 1, function.live - 1);
         } else {
-            self.leave_queue(id);
+            (self.queued, tenant.queued) = (self.queued - 1, tenant.queued - 1);
+            self.backlog = self.backlog - entry.estimate;
         }
-        let entry = self.entry(id);
-        let function = entry.function;
-        entry.state = State::Gone;
-        entry.generation = entry.generation.wrapping_add(1);
-        self.free.push(id.index);
-        self.release_held(function);
+        self.unprofiled -= usize::from(entry.unprofiled);
+        self.entries.remove(id);
+        self.release_held(entry.function);
     }
 
     /// One of the function's is gone: the first that was held back queues again where it was. If
     /// the function is still at its limit it is held back once more when it comes up; if what went
     /// was the one released before, this is the one after it.
     fn release_held(&mut self, function: FunctionId) {
+        let tenant = self.tenant_of(function);
         while let Some(Reverse(place)) = self.functions[function.0 as usize].held.pop() {
-            if is_in(&self.entries, place.id, State::Held) {
-                self.entry(place.id).state = State::Queued;
-                self.fresh.push(Reverse(place));
+            if self.entries.is_in(place.id, State::Held) {
+                if self.is_late(&place) {
+                    let late = self.demote(place.id);
+                    self.functions[function.0 as usize].held.push(Reverse(late));
+                    continue;
+                }
+                self.entries.get_mut(place.id).state = State::Queued;
+                self.tenants[tenant].fresh.push(Reverse(place));
                 return;
             }
         }
     }
+}
 
-    fn is_present(&self, id: InvocationId) -> bool {
-        let entry = &self.entries[id.index()];
-        entry.generation == id.generation && entry.state != State::Gone
-    }
-
-    fn entry(&mut self, id: InvocationId) -> &mut Entry {
-        let entry = &mut self.entries[id.index()];
-        assert_eq!(entry.generation, id.generation, "an invocation that is gone");
-        entry
+/// Adds to a queue whose valid entries cannot exceed `limit` and are in `state`. When most of it is
+/// stale, that goes: a constant cost for each invocation that was cancelled.
+fn push(
+    queue: &mut BinaryHeap<Reverse<Place>>,
+    place: Place,
+    entries: &Entries,
+    state: State,
+    limit: usize,
+) {
+    queue.push(Reverse(place));
+    if is_mostly_stale(queue.len(), limit) {
+        queue.retain(|place| entries.is_in(place.0.id, state));
     }
 }
 
-/// A queue this long, whose valid entries cannot exceed `limit`, is mostly stale. Dropping the
-/// stale ones then costs a constant for each invocation that was cancelled.
 fn is_mostly_stale(len: usize, limit: usize) -> bool {
     len > limit.saturating_mul(2).saturating_add(64)
-}
-
-fn is_in(entries: &[Entry], id: InvocationId, state: State) -> bool {
-    let entry = &entries[id.index()];
-    entry.generation == id.generation && entry.state == state
 }

@@ -1,21 +1,29 @@
 //! The scheduler's rules, one test a rule.
 
 use awsm_sched::{
-    Arrival, Class, Config, Decision, FunctionId, InvocationId, Limit, Limits, Nanos, Policy,
-    Refusal, Scheduler,
+    Admission, Arrival, Budget, Class, Config, Decision, FunctionConfig, FunctionId, InvocationId,
+    Limit, Limits, Nanos, Policy, Reason, Refusal, Scheduler, TenantConfig, TenantId,
 };
 
-const LIMITS: Limits = Limits { queued: 8, live: 8 };
+const LIMITS: Limits = Limits { queued: 8, live: 8, unprofiled: 8 };
 const QUANTUM: Nanos = Nanos(100);
 
+fn admitting(policy: Policy, admission: Admission, limits: Limits) -> Scheduler {
+    Scheduler::new(Config { policy, admission, quantum: QUANTUM, reserve_ppm: 0, limits })
+}
+
 fn scheduler(policy: Policy, limits: Limits) -> Scheduler {
-    Scheduler::new(Config { policy, quantum: QUANTUM, limits })
+    admitting(policy, Admission::None, limits)
 }
 
 fn one_function(limits: Limits, concurrency: usize) -> (Scheduler, FunctionId) {
     let mut sched = scheduler(Policy::Fifo, limits);
-    let function = sched.add_function(concurrency);
+    let function = add(&mut sched, concurrency);
     (sched, function)
+}
+
+fn add(sched: &mut Scheduler, concurrency: usize) -> FunctionId {
+    sched.add_function(FunctionConfig { concurrency, ..FunctionConfig::PLAIN })
 }
 
 fn arrive(sched: &mut Scheduler, function: FunctionId) -> InvocationId {
@@ -92,20 +100,25 @@ fn blocked_without_a_time_waits_for_its_event() {
 
 #[test]
 fn a_full_queue_refuses_and_says_how_long_it_is() {
-    let (mut sched, function) = one_function(Limits { queued: 2, live: 8 }, 8);
-    let first = arrive(&mut sched, function);
-    assert_eq!(sched.next(Nanos(0)), run(first, true));
-    sched.finished(Nanos::from_millis(3), first);
+    let (mut sched, function) = one_function(Limits { queued: 2, ..LIMITS }, 8);
+    for _ in 0..2 {
+        let id = arrive(&mut sched, function);
+        assert_eq!(sched.next(Nanos(0)), run(id, true));
+        sched.finished(Nanos::from_millis(3), id);
+    }
     arrive(&mut sched, function);
     arrive(&mut sched, function);
     let refused = sched.arrived(Nanos(0), Arrival::new(function));
-    assert_eq!(refused, Err(Refusal::QueueFull { backlog: Nanos::from_millis(6) }));
+    assert_eq!(
+        refused,
+        Err(Refusal { reason: Reason::QueueFull, retry_after: Nanos::from_millis(6) })
+    );
 }
 
 #[test]
 fn concurrency_holds_back_one_function_and_no_other() {
     let mut sched = scheduler(Policy::Fifo, LIMITS);
-    let [narrow, wide] = [sched.add_function(1), sched.add_function(8)];
+    let [narrow, wide] = [add(&mut sched, 1), add(&mut sched, 8)];
     let [a, b, c] =
         [arrive(&mut sched, narrow), arrive(&mut sched, narrow), arrive(&mut sched, wide)];
     assert_eq!(sched.next(Nanos(0)), run(a, true));
@@ -122,7 +135,7 @@ fn concurrency_holds_back_one_function_and_no_other() {
 
 #[test]
 fn the_live_limit_lets_only_started_ones_run() {
-    let (mut sched, function) = one_function(Limits { queued: 8, live: 1 }, 8);
+    let (mut sched, function) = one_function(Limits { live: 1, ..LIMITS }, 8);
     let [a, b] = [arrive(&mut sched, function), arrive(&mut sched, function)];
     assert_eq!(sched.next(Nanos(0)), run(a, true));
     sched.yielded(Nanos(0), a);
@@ -151,7 +164,7 @@ fn timeouts_take_away_what_is_queued_or_blocked() {
 fn what_runs_on_is_taken_away_at_its_limits() {
     for policy in Policy::ALL {
         let mut sched = scheduler(policy, LIMITS);
-        let function = sched.add_function(8);
+        let function = add(&mut sched, 8);
         let a = arrive_with(&mut sched, 0, timeout(function, 70));
         assert_eq!(sched.next(Nanos(10)), run_until(a, true, 70));
         sched.preempted(Nanos(70), a);
@@ -172,7 +185,7 @@ fn what_runs_on_is_taken_away_at_its_limits() {
 #[test]
 fn round_robin_gives_a_quantum_while_others_wait() {
     let mut sched = scheduler(Policy::Rr, LIMITS);
-    let function = sched.add_function(8);
+    let function = add(&mut sched, 8);
     let a = arrive(&mut sched, function);
     assert_eq!(sched.next(Nanos(0)), run(a, true), "alone, for as long as it takes");
     let b = arrive_with(&mut sched, 500, Arrival::new(function));
@@ -190,18 +203,18 @@ fn round_robin_gives_a_quantum_while_others_wait() {
 #[test]
 fn the_earliest_deadline_takes_the_core() {
     let mut sched = scheduler(Policy::Edf, LIMITS);
-    let function = sched.add_function(8);
+    let function = add(&mut sched, 8);
     let due = |at| Arrival { deadline: Nanos(at), ..Arrival::new(function) };
     let a = arrive_with(&mut sched, 0, due(1000));
     assert_eq!(sched.next(Nanos(0)), run(a, true));
     let later = arrive_with(&mut sched, 10, due(2000));
-    assert_eq!(sched.interrupt_at(), None, "the other can wait");
+    assert_eq!(sched.interrupt_at(), Some(Nanos(1000)), "the other can wait, until this is late");
     let sooner = arrive_with(&mut sched, 20, due(300));
     assert_eq!(sched.interrupt_at(), Some(Nanos(0)), "at once");
     sched.preempted(Nanos(30), a);
-    assert_eq!(sched.next(Nanos(30)), run(sooner, true));
+    assert_eq!(sched.next(Nanos(30)), run_until(sooner, true, 320));
     sched.finished(Nanos(40), sooner);
-    assert_eq!(sched.next(Nanos(40)), run(a, false));
+    assert_eq!(sched.next(Nanos(40)), run_until(a, false, 1000));
     sched.finished(Nanos(50), a);
     assert_eq!(sched.next(Nanos(50)), run(later, true));
 }
@@ -209,19 +222,19 @@ fn the_earliest_deadline_takes_the_core() {
 #[test]
 fn equal_deadlines_do_not_take_turns() {
     let mut sched = scheduler(Policy::Edf, LIMITS);
-    let function = sched.add_function(8);
+    let function = add(&mut sched, 8);
     let due = Arrival { deadline: Nanos(1000), ..Arrival::new(function) };
     let [a, _] = [due, due].map(|arrival| arrive_with(&mut sched, 0, arrival));
-    assert_eq!(sched.next(Nanos(0)), run(a, true));
+    assert_eq!(sched.next(Nanos(0)), run_until(a, true, 1000));
     sched.preempted(Nanos(30), a);
-    assert_eq!(sched.next(Nanos(30)), run(a, false));
+    assert_eq!(sched.next(Nanos(30)), run_until(a, false, 1000));
 }
 
 #[test]
 fn the_shortest_remaining_time_takes_the_core() {
     let mut sched = scheduler(Policy::Srpt, LIMITS);
-    let [long, short] = [sched.add_function(8), sched.add_function(8)];
-    for (function, time) in [(long, 1000), (short, 300)] {
+    let [long, short] = [add(&mut sched, 8), add(&mut sched, 8)];
+    for (function, time) in [(long, 1000), (short, 300), (long, 1000), (short, 300)] {
         let id = arrive(&mut sched, function);
         assert_eq!(sched.next(Nanos(0)), run(id, true));
         sched.finished(Nanos(time), id);
@@ -242,9 +255,9 @@ fn the_shortest_remaining_time_takes_the_core() {
 
 #[test]
 fn best_effort_runs_on_what_is_left() {
-    for policy in [Policy::Rr, Policy::Edf, Policy::Srpt] {
+    for policy in Policy::ALL {
         let mut sched = scheduler(policy, LIMITS);
-        let function = sched.add_function(8);
+        let function = add(&mut sched, 8);
         let lesser = Arrival { class: Class::BestEffort, ..Arrival::new(function) };
         let a = arrive_with(&mut sched, 0, Arrival { deadline: Nanos(5), ..lesser });
         assert_eq!(sched.next(Nanos(0)), run(a, true));
@@ -259,17 +272,17 @@ fn best_effort_runs_on_what_is_left() {
 #[test]
 fn a_sleeper_that_is_urgent_is_looked_at_when_it_wakes() {
     let mut sched = scheduler(Policy::Edf, LIMITS);
-    let function = sched.add_function(8);
+    let function = add(&mut sched, 8);
     let due = |at| Arrival { deadline: Nanos(at), ..Arrival::new(function) };
     let [urgent, calm] = [500, 900].map(|at| arrive_with(&mut sched, 0, due(at)));
     let c = arrive_with(&mut sched, 0, due(700));
-    assert_eq!(sched.next(Nanos(0)), run(urgent, true));
+    assert_eq!(sched.next(Nanos(0)), run_until(urgent, true, 500));
     sched.blocked(Nanos(0), urgent, Some(Nanos(50)));
     assert_eq!(sched.next(Nanos(0)), run_until(c, true, 50));
     sched.preempted(Nanos(50), c);
-    assert_eq!(sched.next(Nanos(50)), run(urgent, false));
+    assert_eq!(sched.next(Nanos(50)), run_until(urgent, false, 500));
     sched.finished(Nanos(60), urgent);
-    assert_eq!(sched.next(Nanos(60)), run(c, false));
+    assert_eq!(sched.next(Nanos(60)), run_until(c, false, 700));
     sched.finished(Nanos(60), c);
     assert_eq!(sched.next(Nanos(60)), run(calm, true));
     sched.blocked(Nanos(60), calm, Some(Nanos(80)));
@@ -287,4 +300,199 @@ fn cancelled_ones_leave_nothing_behind() {
     }
     assert_eq!((sched.queued(), sched.live()), (0, 0));
     assert_eq!(sched.next(Nanos(0)), Decision::Idle { until: None });
+}
+
+/// A scheduler that admits by demand, and a function of which everything is known.
+fn admission(admission: Admission) -> (Scheduler, FunctionId) {
+    let mut sched = admitting(Policy::Edf, admission, Limits { queued: 100, live: 100, ..LIMITS });
+    let function = add(&mut sched, 100);
+    (sched, function)
+}
+
+fn exact(function: FunctionId, deadline: u64, estimate: u64) -> Arrival {
+    let (deadline, estimate) = (Nanos(deadline), Some(Nanos(estimate)));
+    Arrival { deadline, estimate, ..Arrival::new(function) }
+}
+
+fn refused(result: Result<InvocationId, Refusal>) -> (Reason, u64) {
+    let refusal = result.expect_err("it does not fit");
+    (refusal.reason, refusal.retry_after.0)
+}
+
+#[test]
+fn demand_takes_what_fits_before_every_deadline() {
+    let (mut sched, function) = admission(Admission::Demand);
+    let long = arrive_with(&mut sched, 0, exact(function, 100, 60));
+    arrive_with(&mut sched, 0, exact(function, 50, 40));
+    let tight = sched.arrived(Nanos(0), exact(function, 45, 6));
+    assert_eq!(refused(tight), (Reason::Deadline, 6), "the other one would be late");
+    arrive_with(&mut sched, 0, exact(function, 200, 100));
+    assert_eq!(refused(sched.arrived(Nanos(0), exact(function, 200, 1))), (Reason::Deadline, 1));
+    assert!(sched.cancelled(long));
+    arrive_with(&mut sched, 0, exact(function, 45, 6));
+}
+
+#[test]
+fn work_that_is_done_makes_room() {
+    let (mut sched, function) = admission(Admission::Demand);
+    let a = arrive_with(&mut sched, 0, exact(function, 100, 100));
+    assert_eq!(sched.next(Nanos(0)), run(a, true));
+    assert_eq!(refused(sched.arrived(Nanos(40), exact(function, 70, 20))), (Reason::Deadline, 10));
+    arrive_with(&mut sched, 50, exact(function, 70, 20));
+    sched.preempted(Nanos(60), a);
+    assert_eq!(sched.next(Nanos(60)), run_until(a, false, 100), "the earlier deadline");
+    sched.finished(Nanos(70), a);
+    arrive_with(&mut sched, 70, exact(function, 60, 40));
+}
+
+#[test]
+fn density_takes_while_the_core_is_not_spoken_for() {
+    let (mut sched, function) = admission(Admission::Density);
+    let half = arrive_with(&mut sched, 0, exact(function, 100, 50));
+    arrive_with(&mut sched, 0, exact(function, 1000, 490));
+    let third = sched.arrived(Nanos(0), exact(function, 1000, 20));
+    assert_eq!(refused(third), (Reason::Deadline, 540), "when what is queued is done");
+    assert!(sched.cancelled(half));
+    arrive_with(&mut sched, 0, exact(function, 1000, 20));
+}
+
+#[test]
+fn the_reserve_is_promised_to_nobody() {
+    let limits = Limits { queued: 100, live: 100, ..LIMITS };
+    let mut sched = Scheduler::new(Config {
+        policy: Policy::Edf,
+        admission: Admission::Demand,
+        quantum: QUANTUM,
+        reserve_ppm: 200_000,
+        limits,
+    });
+    let function = add(&mut sched, 100);
+    arrive_with(&mut sched, 0, exact(function, 1000, 790));
+    assert!(sched.arrived(Nanos(0), exact(function, 1000, 20)).is_err());
+}
+
+#[test]
+fn what_cannot_meet_its_deadline_is_let_in_one_at_a_time() {
+    let (mut sched, function) = admission(Admission::Demand);
+    let first = arrive_with(&mut sched, 0, exact(function, 10, 20));
+    let second = sched.arrived(Nanos(0), exact(function, 10, 20));
+    assert_eq!(refused(second).0, Reason::Deadline);
+    let promised = arrive_with(&mut sched, 0, exact(function, 1000, 20));
+    assert_eq!(sched.next(Nanos(0)), run_until(promised, true, 1000), "before what has no promise");
+    assert!(sched.cancelled(first));
+}
+
+#[test]
+fn what_is_not_known_runs_without_a_promise_and_under_a_cap() {
+    let limits = Limits { unprofiled: 2, queued: 100, live: 100 };
+    let mut sched = admitting(Policy::Edf, Admission::Demand, limits);
+    let function = add(&mut sched, 100);
+    let due = Arrival { deadline: Nanos(1_000_000), ..Arrival::new(function) };
+    for _ in 0..5 {
+        let [a, b] = [due, due].map(|arrival| arrive_with(&mut sched, 0, arrival));
+        let third = sched.arrived(Nanos(0), due);
+        assert_eq!(refused(third).0, Reason::Unprofiled);
+        for id in [a, b] {
+            assert!(matches!(sched.next(Nanos(0)), Decision::Run { id: other, .. } if other == id));
+            sched.finished(Nanos(1000), id);
+        }
+    }
+    for _ in 0..90 {
+        arrive_with(&mut sched, 0, due);
+    }
+    assert_eq!(sched.queued(), 90, "it is known now");
+}
+
+#[test]
+fn late_ones_make_nobody_else_late() {
+    let mut sched = scheduler(Policy::Edf, LIMITS);
+    let function = add(&mut sched, 8);
+    let due = |at| Arrival { deadline: Nanos(at), ..Arrival::new(function) };
+    let [late, on_time] = [100, 300].map(|at| arrive_with(&mut sched, 0, due(at)));
+    assert_eq!(sched.next(Nanos(150)), run_until(on_time, true, 300), "not the late one");
+    sched.finished(Nanos(200), on_time);
+    assert_eq!(sched.next(Nanos(200)), run(late, true));
+}
+
+/// Two functions: one of a tenant with a budget, one of nobody's.
+fn budgeted(policy: Policy, hard: bool) -> (Scheduler, [FunctionId; 2]) {
+    let mut sched = scheduler(policy, LIMITS);
+    let budget = Some(Budget { amount: Nanos(20), period: Nanos(100), hard });
+    let tenant = sched.add_tenant(TenantConfig { budget, ..TenantConfig::UNLIMITED });
+    let [paying, free] = [tenant, TenantId(0)]
+        .map(|tenant| sched.add_function(FunctionConfig { tenant, ..FunctionConfig::PLAIN }));
+    (sched, [paying, free])
+}
+
+#[test]
+fn who_has_used_its_budget_waits_for_the_others() {
+    for policy in Policy::ALL {
+        let (mut sched, [paying, free]) = budgeted(policy, false);
+        let a = arrive(&mut sched, paying);
+        assert_eq!(sched.next(Nanos(0)), run(a, true), "{policy:?}: alone, as long as it takes");
+        let due = Arrival { deadline: Nanos(1_000_000), ..Arrival::new(free) };
+        let b = arrive_with(&mut sched, 10, due);
+        assert!(sched.interrupt_at().is_some_and(|at| at <= Nanos(20)), "{policy:?}");
+        sched.preempted(Nanos(20), a);
+        let Decision::Run { id, until, .. } = sched.next(Nanos(20)) else { panic!("{policy:?}") };
+        assert_eq!(id, b, "{policy:?}: whatever the policy says");
+        assert!(until.is_none_or(|until| until >= Nanos(100)), "{policy:?}: {until:?}");
+        sched.finished(Nanos(50), b);
+        let Decision::Run { id, .. } = sched.next(Nanos(50)) else { panic!("{policy:?}") };
+        assert_eq!(id, a, "{policy:?}: on what the others leave");
+        sched.finished(Nanos(60), a);
+    }
+}
+
+#[test]
+fn a_hard_budget_is_all_there_is() {
+    let (mut sched, [paying, _]) = budgeted(Policy::Edf, true);
+    let a = arrive(&mut sched, paying);
+    assert_eq!(sched.next(Nanos(0)), run_until(a, true, 20));
+    sched.preempted(Nanos(20), a);
+    assert_eq!(sched.next(Nanos(20)), Decision::Idle { until: Some(Nanos(100)) });
+    assert_eq!(sched.next(Nanos(100)), run_until(a, false, 120));
+    sched.finished(Nanos(110), a);
+}
+
+#[test]
+fn a_tenant_is_refused_beyond_its_quota() {
+    let mut sched = admitting(Policy::Edf, Admission::Demand, LIMITS);
+    let [soft, hard] = [false, true].map(|hard| {
+        let budget = Some(Budget { amount: Nanos(20), period: Nanos(100), hard });
+        let tenant = sched.add_tenant(TenantConfig { queued: 3, live: 8, budget });
+        sched.add_function(FunctionConfig { tenant, ..FunctionConfig::PLAIN })
+    });
+    arrive_with(&mut sched, 0, exact(hard, 50, 15));
+    let more = sched.arrived(Nanos(0), exact(hard, 50, 15));
+    assert_eq!(refused(more), (Reason::TenantBudget, 100), "in the next period");
+    let promised = arrive_with(&mut sched, 0, exact(soft, 90, 15));
+    let spare = arrive_with(&mut sched, 0, exact(soft, 80, 15));
+    assert_eq!(refused(sched.arrived(Nanos(0), exact(soft, 90, 80))).0, Reason::TenantBudget);
+    arrive_with(&mut sched, 0, exact(soft, 90, 1));
+    assert_eq!(refused(sched.arrived(Nanos(0), exact(soft, 90, 1))).0, Reason::TenantQueueFull);
+    let mut order = Vec::new();
+    for now in [0, 15, 30] {
+        let Decision::Run { id, .. } = sched.next(Nanos(now)) else { panic!("three are there") };
+        sched.finished(Nanos(now + 15), id);
+        order.push(id);
+    }
+    assert!(order[1] == promised && !order.contains(&spare), "promises first, spare time later");
+}
+
+#[test]
+fn what_another_core_takes_arrives_there_as_it_was() {
+    let mut sched = scheduler(Policy::Edf, LIMITS);
+    let function = add(&mut sched, 8);
+    let [later, sooner] = [500, 300].map(|at| {
+        let arrival =
+            Arrival { deadline: Nanos(at), timeout: Nanos(900), ..Arrival::new(function) };
+        arrive_with(&mut sched, 0, arrival)
+    });
+    assert_eq!(sched.first_queued(), Some(sooner));
+    let moved = sched.withdrawn(Nanos(100), sooner).expect("it has not started");
+    assert_eq!((moved.deadline, moved.timeout), (Nanos(200), Nanos(800)));
+    assert_eq!(sched.first_queued(), Some(later));
+    assert!(matches!(sched.next(Nanos(100)), Decision::Run { id, .. } if id == later));
+    assert_eq!((sched.withdrawn(Nanos(100), later), sched.first_queued()), (None, None));
 }

@@ -4,7 +4,8 @@
 use std::collections::HashMap;
 
 use awsm_sched::{
-    Arrival, Class, Config, Decision, FunctionId, InvocationId, Limits, Nanos, Policy, Scheduler,
+    Admission, Arrival, Class, Config, Decision, FunctionConfig, FunctionId, InvocationId, Limits,
+    Nanos, Policy, Scheduler,
 };
 
 /// xorshift64*: Vigna, "An experimental exploration of Marsaglia's xorshift generators", 2016.
@@ -47,18 +48,23 @@ struct Tally {
     cancelled: u64,
 }
 
-const LIMITS: Limits = Limits { queued: 20, live: 12 };
+const LIMITS: Limits = Limits { queued: 20, live: 12, unprofiled: 32 };
 const CONCURRENCY: [usize; 3] = [1, 3, 100];
 const QUANTUM: Nanos = Nanos(20);
 
 fn scheduler(policy: Policy) -> Scheduler {
-    Scheduler::new(Config { policy, quantum: QUANTUM, limits: LIMITS })
+    let admission = Admission::None;
+    Scheduler::new(Config { policy, admission, quantum: QUANTUM, reserve_ppm: 0, limits: LIMITS })
+}
+
+fn add(sched: &mut Scheduler, concurrency: usize) -> FunctionId {
+    sched.add_function(FunctionConfig { concurrency, ..FunctionConfig::PLAIN })
 }
 
 fn simulate(policy: Policy, seed: u64, steps: u32) -> Tally {
     let mut random = Random(seed);
     let mut sched = scheduler(policy);
-    let functions = CONCURRENCY.map(|concurrency| sched.add_function(concurrency));
+    let functions = CONCURRENCY.map(|concurrency| add(&mut sched, concurrency));
     let mut present: HashMap<InvocationId, Known> = HashMap::new();
     let mut live = [0usize; 3];
     let mut now = Nanos(0);
@@ -145,7 +151,7 @@ fn arrival(random: &mut Random, function: FunctionId) -> Arrival {
     };
     let (timeout, deadline, cpu_limit) = (sometimes(400), sometimes(300), sometimes(200));
     let class = Class::ALL[usize::from(random.below(5) == 0)];
-    Arrival { function, class, deadline, timeout, cpu_limit }
+    Arrival { class, deadline, timeout, cpu_limit, ..Arrival::new(function) }
 }
 
 /// One decision, carried out at random and compared with the model.
@@ -173,7 +179,7 @@ fn turn(
             match known.life {
                 Life::Queued => {
                     assert!(fresh && may_start(known, live));
-                    let overtaken = |other: &Known| goes_first(policy, other, known);
+                    let overtaken = |other: &Known| goes_first(policy, *now, other, known);
                     let mut others = present.values().filter(|other| may_start(other, live));
                     assert!(!others.any(overtaken), "another one should have started");
                     live[known.function] += 1;
@@ -233,12 +239,19 @@ fn turn(
 }
 
 /// Of two that could both start.
-fn goes_first(policy: Policy, one: &Known, other: &Known) -> bool {
-    let rank = |known: &Known| match policy {
-        Policy::Fifo | Policy::Rr => (known.class, 0, known.arrived),
-        Policy::Edf => (known.class, known.due.0, known.arrived),
-        // What it predicts the model does not know.
-        Policy::Srpt => (known.class, 0, 0),
+fn goes_first(policy: Policy, now: Nanos, one: &Known, other: &Known) -> bool {
+    let rank = |known: &Known| {
+        let level = match known.class {
+            // Who is late makes nobody else late.
+            Class::Standard => u8::from(policy == Policy::Edf && known.due < now),
+            Class::BestEffort => 2,
+        };
+        match policy {
+            Policy::Fifo | Policy::Rr => (level, 0, known.arrived),
+            Policy::Edf => (level, known.due.0, known.arrived),
+            // What it predicts the model does not know.
+            Policy::Srpt => (level, 0, 0),
+        }
     };
     rank(one) < rank(other)
 }
@@ -257,7 +270,7 @@ fn the_same_seed_gives_the_same_run() {
     let decisions = |seed, policy| {
         let mut random = Random(seed);
         let mut sched = scheduler(policy);
-        let function = sched.add_function(2);
+        let function = add(&mut sched, 2);
         let mut log = Vec::new();
         for step in 0..500u64 {
             if random.below(2) == 0 {

@@ -1,0 +1,255 @@
+//! Who is let in: at once, from what is known, or not at all.
+//!
+//! - `none`: whoever fits into the queue.
+//! - `density`: while the sum of estimate over relative deadline, of all that is present, stays below
+//!   the core. Cheap and coarse; the test that the literature publishes for this setting.
+//! - `demand`: while every deadline still has room for the work due by it (`demand.rs`). Exact for
+//!   earliest deadline first, as far as the estimates are.
+//!
+//! What is tested is not the estimate alone: the core also spends time between two runs (sockets,
+//! parsing, refusing), and that share is measured here and counted in. A function whose estimate
+//! exceeds its own deadline would be refused for ever and never be measured again, so one of its
+//! invocations at a time is let in without a promise.
+
+use crate::contract::{Arrival, FunctionId};
+use crate::policy::{Class, Level};
+use crate::scheduler::Scheduler;
+use crate::time::Nanos;
+
+/// Who is let in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Admission {
+    /// Whoever fits into the queue.
+    None,
+    /// While the densities of all present invocations fit on the core.
+    Density,
+    /// While every deadline has room for the work due by it.
+    #[default]
+    Demand,
+}
+
+impl Admission {
+    /// Every kind there is.
+    pub const ALL: [Self; 3] = [Self::None, Self::Density, Self::Demand];
+
+    /// The name that configuration uses.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Density => "density",
+            Self::Demand => "demand",
+        }
+    }
+}
+
+/// An arrival that was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub struct Refusal {
+    /// Why.
+    pub reason: Reason,
+    /// How long until it may well be taken.
+    pub retry_after: Nanos,
+}
+
+/// Why an arrival was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// [`crate::Limits::queued`] is reached.
+    QueueFull,
+    /// [`crate::TenantConfig::queued`] is reached.
+    TenantQueueFull,
+    /// Its tenant's budget has no room for it before its deadline.
+    TenantBudget,
+    /// It could not be done by its deadline, or others could not be done by theirs.
+    Deadline,
+    /// Nothing is known of its function yet, and enough of that kind are here.
+    Unprofiled,
+}
+
+impl Reason {
+    /// Every reason there is.
+    pub const ALL: [Self; 5] = [
+        Self::QueueFull,
+        Self::TenantQueueFull,
+        Self::TenantBudget,
+        Self::Deadline,
+        Self::Unprofiled,
+    ];
+
+    /// It is the caller's own doing, not the node's load.
+    #[must_use]
+    pub fn is_quota(self) -> bool {
+        matches!(self, Self::TenantQueueFull | Self::TenantBudget)
+    }
+
+    /// One word for metrics and logs.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::QueueFull => "queue",
+            Self::TenantQueueFull => "tenant_queue",
+            Self::TenantBudget => "tenant_budget",
+            Self::Deadline => "deadline",
+            Self::Unprofiled => "unprofiled",
+        }
+    }
+}
+
+/// On which terms an arrival is taken.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Terms {
+    pub(crate) level: Level,
+    pub(crate) estimate: Nanos,
+    pub(crate) unprofiled: bool,
+    pub(crate) demand_scale: Option<u32>,
+    pub(crate) density: u64,
+}
+
+/// Densities are in units of 2^-32 of a core.
+const CORE: u64 = 1 << 32;
+/// No single invocation counts for more than so many cores, so that sums do not overflow.
+const DENSITY_MAX: u64 = CORE << 10;
+/// Scales are in 1024ths.
+pub(crate) const SCALE_ONE: u64 = 1024;
+/// At most so much of the core's time between two runs is believed, as a multiple of the runs.
+const SCALE_MAX: u64 = 64 * SCALE_ONE;
+/// The core's own share is measured over about this time.
+const OVERHEAD_WINDOW: Nanos = Nanos::from_millis(250);
+
+/// How much of the core goes to what is not an invocation while some wait.
+#[derive(Debug, Default)]
+pub(crate) struct Overhead {
+    /// When the last run stopped, if the core has had work since.
+    stopped: Option<Nanos>,
+    busy: Nanos,
+    between: Nanos,
+}
+
+impl Overhead {
+    pub(crate) fn stopped(&mut self, now: Nanos, ran: Nanos) {
+        self.busy = self.busy + ran;
+        self.stopped = Some(now);
+    }
+
+    pub(crate) fn runs(&mut self, now: Nanos) {
+        if let Some(stopped) = self.stopped.take() {
+            self.between = self.between + (now - stopped);
+        }
+        if self.busy + self.between > OVERHEAD_WINDOW {
+            (self.busy, self.between) = (Nanos(self.busy.0 / 2), Nanos(self.between.0 / 2));
+        }
+    }
+
+    pub(crate) fn idles(&mut self) {
+        self.stopped = None;
+    }
+
+    /// What an estimate is to be multiplied by, in 1024ths, with the reserve counted in.
+    pub(crate) fn scale(&self, reserve_ppm: u32) -> u32 {
+        let all = u128::from(self.busy.0) + u128::from(self.between.0);
+        let busy = u128::from(self.busy.0);
+        // Too short a time says nothing.
+        let own = if all < 1_000_000 { 1024 } else { (all << 10) / busy.max(1) };
+        let kept = u128::from(1_000_000 - reserve_ppm.min(999_999));
+        let scale = own * 1_000_000 / kept;
+        u32::try_from(scale.min(u128::from(SCALE_MAX))).expect("it is bounded")
+    }
+}
+
+/// An estimate with everything that goes with it.
+pub(crate) fn scaled(time: Nanos, scale: u32) -> Nanos {
+    Nanos(u64::try_from((u128::from(time.0) * u128::from(scale)) >> 10).unwrap_or(u64::MAX))
+}
+
+impl Scheduler {
+    /// On which terms an arrival is taken, or why it is not.
+    pub(crate) fn admit(&mut self, now: Nanos, arrival: &Arrival) -> Result<Terms, Refusal> {
+        let backlog = self.backlog();
+        if self.queued() >= self.config.limits.queued {
+            return refuse(Reason::QueueFull, backlog);
+        }
+        let tenant = self.tenant_of(arrival.function);
+        if self.tenants[tenant].queued >= self.tenants[tenant].config.queued {
+            return refuse(Reason::TenantQueueFull, backlog);
+        }
+        let known = arrival.estimate.or_else(|| self.estimate(arrival));
+        let mean = || self.mean_run(arrival.function);
+        let terms = Terms {
+            level: Level::Promised,
+            estimate: known.unwrap_or_else(mean),
+            unprofiled: false,
+            demand_scale: None,
+            density: 0,
+        };
+        if arrival.class == Class::BestEffort {
+            return Ok(Terms { level: Level::Spare, ..terms });
+        }
+        match (self.config.admission, known) {
+            (Admission::None, _) => Ok(terms),
+            (_, None) if self.unprofiled >= self.config.limits.unprofiled => {
+                refuse(Reason::Unprofiled, backlog)
+            }
+            (_, None) => Ok(Terms { level: Level::Spare, unprofiled: true, ..terms }),
+            (_, Some(estimate)) => self.promise(now, arrival, Terms { estimate, ..terms }),
+        }
+    }
+
+    /// The tests of an arrival whose run time is known.
+    fn promise(&mut self, now: Nanos, arrival: &Arrival, terms: Terms) -> Result<Terms, Refusal> {
+        let scale = self.overhead.scale(self.config.reserve_ppm);
+        let work = scaled(terms.estimate, scale);
+        if work > arrival.deadline {
+            return match self.functions[arrival.function.0 as usize].present {
+                0 => Ok(Terms { level: Level::Spare, ..terms }),
+                _ => refuse(Reason::Deadline, self.backlog()),
+            };
+        }
+        let tenant = self.tenant_of(arrival.function);
+        let due = now + arrival.deadline;
+        if let Some(wait) = self.tenants[tenant].lacks(now, due, terms.estimate) {
+            let room = self.demand.total() + self.over + work <= arrival.deadline;
+            return match self.tenants[tenant].is_hard() || !room {
+                true => refuse(Reason::TenantBudget, wait),
+                false => Ok(Terms { level: Level::Over, ..terms }),
+            };
+        }
+        match self.config.admission {
+            Admission::Density => {
+                let density = density(work, arrival.deadline);
+                if self.density.saturating_add(density) > CORE {
+                    return refuse(Reason::Deadline, self.backlog());
+                }
+                Ok(Terms { density, demand_scale: Some(scale), ..terms })
+            }
+            Admission::Demand | Admission::None => {
+                let excess = self.demand.excess(now, due, work);
+                if excess > Nanos::ZERO {
+                    return refuse(Reason::Deadline, excess);
+                }
+                Ok(Terms { demand_scale: Some(scale), ..terms })
+            }
+        }
+    }
+
+    fn estimate(&mut self, arrival: &Arrival) -> Option<Nanos> {
+        let function = &mut self.functions[arrival.function.0 as usize];
+        let share = function.config.percentile_ppm;
+        function.profile.as_mut()?.estimate(arrival.request_bytes, share)
+    }
+
+    fn mean_run(&self, function: FunctionId) -> Nanos {
+        let profile = self.functions[function.0 as usize].profile.as_deref();
+        profile.map_or(Nanos::ZERO, crate::Profile::mean_run)
+    }
+}
+
+fn refuse<T>(reason: Reason, retry_after: Nanos) -> Result<T, Refusal> {
+    Err(Refusal { reason, retry_after })
+}
+
+fn density(work: Nanos, deadline: Nanos) -> u64 {
+    let density = (u128::from(work.0) << 32) / u128::from(deadline.0.max(1));
+    u64::try_from(density).unwrap_or(u64::MAX).min(DENSITY_MAX)
+}

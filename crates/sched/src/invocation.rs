@@ -1,0 +1,126 @@
+//! Present invocations: one entry each, found by number, used again when they are gone.
+
+use crate::contract::{FunctionId, InvocationId};
+use crate::policy::{Level, Rank};
+use crate::time::Nanos;
+
+/// Where an invocation is in its life; the picture is at the top of the crate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// Unused entry.
+    Gone,
+    /// In its tenant's `fresh`.
+    Queued,
+    /// In its function's `held` queue.
+    Held,
+    /// Has the core since then.
+    Running { since: Nanos },
+    /// In its tenant's `ready`.
+    Ready,
+    /// In `sleepers`, until then; or waiting for `woken` only.
+    Blocked { until: Option<Nanos> },
+}
+
+impl State {
+    pub(crate) fn is_live(self) -> bool {
+        matches!(self, Self::Running { .. } | Self::Ready | Self::Blocked { .. })
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Entry {
+    pub(crate) state: State,
+    pub(crate) function: FunctionId,
+    /// What it was admitted to; worse once it is late.
+    pub(crate) level: Level,
+    /// When it is due, and when it is taken away: points in time.
+    pub(crate) deadline: Nanos,
+    pub(crate) expiry: Nanos,
+    pub(crate) cpu_limit: Nanos,
+    pub(crate) request_bytes: u64,
+    /// Its place among its equals.
+    pub(crate) sequence: u64,
+    /// How long it is expected to run; nothing if that is not known.
+    pub(crate) estimate: Nanos,
+    /// Time on the core so far.
+    pub(crate) ran: Nanos,
+    /// It was let in without an estimate and counts against the limit for that.
+    pub(crate) unprofiled: bool,
+    /// It is in the demand, where a nanosecond of it counts for so many 1024ths.
+    pub(crate) demand_scale: Option<u32>,
+    /// Its part of the sum of densities.
+    pub(crate) density: u64,
+}
+
+impl Entry {
+    /// What is left of the estimate.
+    pub(crate) fn remaining(&self) -> Nanos {
+        self.estimate - self.ran
+    }
+}
+
+/// A place in a run queue. It is stale when the invocation's state says otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Place {
+    pub(crate) rank: Rank,
+    pub(crate) id: InvocationId,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Entries {
+    entries: Vec<(u32, Entry)>,
+    free: Vec<u32>,
+}
+
+impl Entries {
+    pub(crate) fn insert(&mut self, entry: Entry) -> InvocationId {
+        match self.free.pop() {
+            Some(index) => {
+                let (generation, place) = &mut self.entries[index as usize];
+                *place = entry;
+                InvocationId { index, generation: *generation }
+            }
+            None => {
+                self.entries.push((0, entry));
+                let index = u32::try_from(self.entries.len() - 1).expect("bounded by the limits");
+                InvocationId { index, generation: 0 }
+            }
+        }
+    }
+
+    pub(crate) fn remove(&mut self, id: InvocationId) {
+        let (generation, entry) = &mut self.entries[id.index()];
+        entry.state = State::Gone;
+        *generation = generation.wrapping_add(1);
+        self.free.push(id.index);
+    }
+
+    pub(crate) fn is_present(&self, id: InvocationId) -> bool {
+        let (generation, entry) = &self.entries[id.index()];
+        *generation == id.generation && entry.state != State::Gone
+    }
+
+    pub(crate) fn is_in(&self, id: InvocationId, state: State) -> bool {
+        let (generation, entry) = &self.entries[id.index()];
+        *generation == id.generation && entry.state == state
+    }
+
+    pub(crate) fn get(&self, id: InvocationId) -> &Entry {
+        let (generation, entry) = &self.entries[id.index()];
+        assert_eq!(*generation, id.generation, "an invocation that is gone");
+        entry
+    }
+
+    pub(crate) fn get_mut(&mut self, id: InvocationId) -> &mut Entry {
+        let (generation, entry) = &mut self.entries[id.index()];
+        assert_eq!(*generation, id.generation, "an invocation that is gone");
+        entry
+    }
+
+    /// All that are present.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (InvocationId, &Entry)> {
+        (0u32..).zip(&self.entries).filter(|(_, (_, entry))| entry.state != State::Gone).map(
+            |(index, (generation, entry))| (InvocationId { index, generation: *generation }, entry),
+        )
+    }
+}

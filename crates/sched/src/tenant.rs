@@ -1,0 +1,256 @@
+//! Tenants: whose work it is, how much may wait, and a budget of time on the core.
+//!
+//! A budget of `amount` in every `period` is kept by a constant-bandwidth server (Abeni and Buttazzo
+//! 1998). A tenant that has used its budget up has its deadlines postponed to its next period: until
+//! then it runs only on what everybody else leaves (or, with a hard budget, not at all), so it pays for
+//! its overrun and its neighbours do not. Within its budget each invocation keeps its own deadline.
+//!
+//! Road not taken: ranking by the server's deadline instead of the invocation's. It lets a tenant's
+//! short deadlines hurt nobody, but then nobody's deadline is what it says; and it works for one policy
+//! only, where demotion works for all of them.
+
+use core::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use crate::invocation::Place;
+use crate::policy::{Level, Rank};
+use crate::time::Nanos;
+
+/// Whose work it is, by the order in which [`crate::Scheduler::add_tenant`] was called.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TenantId(pub u32);
+
+/// What a tenant may use on this core.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TenantConfig {
+    /// Invocations that have arrived and not started.
+    pub queued: usize,
+    /// Invocations that have started and not finished.
+    pub live: usize,
+    /// Time on the core; `None` for as much as there is.
+    pub budget: Option<Budget>,
+}
+
+impl TenantConfig {
+    /// A tenant that nothing of its own holds back.
+    pub const UNLIMITED: Self = Self { queued: usize::MAX, live: usize::MAX, budget: None };
+}
+
+/// Time on the core, again and again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Budget {
+    /// So much...
+    pub amount: Nanos,
+    /// ...in every such length of time; not zero.
+    pub period: Nanos,
+    /// Nothing beyond it even if the core has nothing else to do.
+    pub hard: bool,
+}
+
+/// A tenant and what of its is present.
+#[derive(Debug)]
+pub(crate) struct Tenant {
+    pub(crate) config: TenantConfig,
+    server: Option<Server>,
+    pub(crate) queued: usize,
+    pub(crate) live: usize,
+    /// What is left of the estimates that its budget has been promised to.
+    pub(crate) promised: Nanos,
+    /// Never run. Places in these queues may be stale: the state of the invocation says.
+    pub(crate) fresh: BinaryHeap<Reverse<Place>>,
+    /// Stopped and able to go on.
+    pub(crate) ready: BinaryHeap<Reverse<Place>>,
+}
+
+impl Tenant {
+    pub(crate) fn new(config: TenantConfig) -> Self {
+        Self {
+            config,
+            server: config.budget.map(Server::new),
+            queued: 0,
+            live: 0,
+            promised: Nanos::ZERO,
+            fresh: BinaryHeap::new(),
+            ready: BinaryHeap::new(),
+        }
+    }
+
+    /// No more of it may start.
+    pub(crate) fn is_full(&self) -> bool {
+        self.live >= self.config.live
+    }
+
+    pub(crate) fn is_hard(&self) -> bool {
+        self.config.budget.is_some_and(|budget| budget.hard)
+    }
+
+    /// Its budget is used up, and nothing of it runs beyond that.
+    pub(crate) fn may_not_run(&self) -> bool {
+        self.is_hard() && self.is_depleted()
+    }
+
+    /// The rank of one of its own, as its budget has it.
+    pub(crate) fn demoted(&self, rank: Rank) -> Rank {
+        let level = if self.is_depleted() { rank.level.max(Level::Over) } else { rank.level };
+        Rank { level, ..rank }
+    }
+
+    /// When the budget ends for one of this level that runs since then, if it does.
+    pub(crate) fn budget_end(&self, since: Nanos, level: Level) -> Nanos {
+        match &self.server {
+            Some(server) if self.pays(level) && !server.is_depleted() => since + server.left,
+            _ => Nanos::MAX,
+        }
+    }
+
+    /// When it has a budget again that has none.
+    pub(crate) fn renewed_at(&self) -> Option<Nanos> {
+        self.server.as_ref().filter(|server| server.is_depleted()).map(|server| server.period_end)
+    }
+
+    /// How long to wait until the budget has room for this much more by then; `None` if it has.
+    pub(crate) fn lacks(&self, now: Nanos, due: Nanos, estimate: Nanos) -> Option<Nanos> {
+        let server = self.server.as_ref()?;
+        let work = self.promised + estimate;
+        (work > server.supply(due)).then(|| server.wait_for(now, work))
+    }
+
+    /// Something may arrive now.
+    pub(crate) fn expects(&mut self, now: Nanos) {
+        let idle = self.queued + self.live == 0;
+        match &mut self.server {
+            Some(server) if idle => server.wake(now),
+            Some(server) => server.refresh(now),
+            None => {}
+        }
+    }
+
+    pub(crate) fn refresh(&mut self, now: Nanos) {
+        if self.queued + self.live > 0
+            && let Some(server) = &mut self.server
+        {
+            server.refresh(now);
+        }
+    }
+
+    pub(crate) fn charge(&mut self, ran: Nanos, level: Level) {
+        let pays = self.pays(level);
+        if let Some(server) = self.server.as_mut().filter(|_| pays) {
+            server.charge(ran);
+        }
+    }
+
+    /// What runs on what others leave costs nothing, unless the budget is all there may be.
+    fn pays(&self, level: Level) -> bool {
+        level == Level::Promised || self.is_hard()
+    }
+
+    fn is_depleted(&self) -> bool {
+        self.server.as_ref().is_some_and(Server::is_depleted)
+    }
+}
+
+/// How much of a budget is left, and until when.
+#[derive(Clone, Copy, Debug)]
+struct Server {
+    budget: Budget,
+    left: Nanos,
+    /// When there is a new one.
+    period_end: Nanos,
+}
+
+impl Server {
+    fn new(budget: Budget) -> Self {
+        Self { budget, left: budget.amount, period_end: Nanos::ZERO }
+    }
+
+    fn is_depleted(&self) -> bool {
+        self.left == Nanos::ZERO
+    }
+
+    /// Begins the period that `now` lies in, if that is a new one.
+    fn refresh(&mut self, now: Nanos) {
+        if now >= self.period_end {
+            let periods = (now - self.period_end).0 / self.budget.period.0 + 1;
+            self.period_end = self.period_end + Nanos(periods.saturating_mul(self.budget.period.0));
+            self.left = self.budget.amount;
+        }
+    }
+
+    /// Something arrives and nothing else is there: what was not used is not saved up, so that two
+    /// budgets never come one right after the other. (The server's rule: a new period, unless what is
+    /// left until the end of this one is less than the budget's share of that time.)
+    fn wake(&mut self, now: Nanos) {
+        let wide = |time: Nanos| u128::from(time.0);
+        let Budget { amount, period, .. } = self.budget;
+        let share = wide(self.period_end - now) * wide(amount);
+        if now >= self.period_end || wide(self.left) * wide(period) >= share {
+            self.left = amount;
+            self.period_end = now + period;
+        }
+    }
+
+    fn charge(&mut self, ran: Nanos) {
+        self.left = self.left - ran;
+    }
+
+    /// Time that the budget gives until then at least.
+    fn supply(&self, until: Nanos) -> Nanos {
+        if until <= self.period_end {
+            return self.left;
+        }
+        let Budget { amount, period, .. } = self.budget;
+        let after = until - self.period_end;
+        let whole = Nanos((after.0 / period.0).saturating_mul(amount.0));
+        self.left + whole + Nanos(after.0 % period.0).min(amount)
+    }
+
+    /// How long until the budget has given that much.
+    fn wait_for(&self, now: Nanos, work: Nanos) -> Nanos {
+        let missing = (work - self.left).0;
+        let periods = missing.div_ceil(self.budget.amount.0.max(1)).max(1) - 1;
+        self.period_end - now + Nanos(periods.saturating_mul(self.budget.period.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BUDGET: Budget = Budget { amount: Nanos(20), period: Nanos(100), hard: false };
+
+    #[test]
+    fn a_budget_comes_back_each_period() {
+        let mut server = Server::new(BUDGET);
+        server.wake(Nanos(1000));
+        server.charge(Nanos(25));
+        assert!(server.is_depleted());
+        server.refresh(Nanos(1099));
+        assert!(server.is_depleted());
+        server.refresh(Nanos(1350));
+        assert_eq!((server.left, server.period_end), (Nanos(20), Nanos(1400)));
+    }
+
+    #[test]
+    fn nothing_is_saved_up() {
+        let mut server = Server::new(BUDGET);
+        server.wake(Nanos(0));
+        server.charge(Nanos(15));
+        server.wake(Nanos(10));
+        assert_eq!(server.left, Nanos(5), "5 of 90 is less than its share");
+        server.wake(Nanos(80));
+        assert_eq!((server.left, server.period_end), (Nanos(20), Nanos(180)), "5 of 20 is more");
+    }
+
+    #[test]
+    fn supply_comes_in_steps() {
+        let mut server = Server::new(BUDGET);
+        server.wake(Nanos(0));
+        server.charge(Nanos(12));
+        for (until, supply) in [(50, 8), (100, 8), (110, 18), (150, 28), (200, 28), (350, 68)] {
+            assert_eq!(server.supply(Nanos(until)), Nanos(supply), "{until}");
+        }
+        assert_eq!(server.wait_for(Nanos(40), Nanos(20)), Nanos(60));
+        assert_eq!(server.wait_for(Nanos(40), Nanos(60)), Nanos(260));
+    }
+}

@@ -1,0 +1,288 @@
+//! What was measured of functions on this machine, kept over restarts.
+//!
+//! One text file in the state directory: a line that names the form, a line for each function (its
+//! name, its module's hash, what was measured), a last line with the checksum of all before it. It is
+//! written beside and renamed, so it is whole or not there; a file that is anything but whole is
+//! reported, set aside and not used. A profile belongs to a module: a function whose module has changed
+//! starts anew.
+//!
+//! Each worker measures for itself and sends what has changed to one thread, [`keep`], which waits
+//! without using the processor when nothing comes.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+use std::{env, fs};
+
+use awsm_sched::Profile;
+use sha2::{Digest, Sha256};
+
+use crate::limits;
+
+/// First line of the file. Another form is not read.
+const FORM: &str = "awsm profiles 1";
+const FILE: &str = "profiles";
+/// How often the file is written, at most.
+const PAUSE: Duration = Duration::from_secs(10);
+
+/// The profiles of functions, by name and module.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Profiles(BTreeMap<(String, String), Profile>);
+
+/// Where profiles are kept.
+#[derive(Clone, Debug)]
+pub struct Store {
+    dir: PathBuf,
+}
+
+/// What a worker has measured of a function lately.
+#[derive(Debug)]
+pub struct Measured {
+    /// Which worker.
+    pub worker: usize,
+    /// Which function, by its place in the configuration.
+    pub function: usize,
+    /// All that this worker knows of it.
+    pub profile: Profile,
+}
+
+impl Profiles {
+    /// What is known of a function with that module.
+    #[must_use]
+    pub fn get(&self, function: &str, identity: &str) -> Option<&Profile> {
+        self.0.get(&(function.to_owned(), identity.to_owned()))
+    }
+
+    /// Forgets what is known of a function with other modules, and knows this.
+    pub fn set(&mut self, function: &str, identity: &str, profile: Profile) {
+        self.0.retain(|(name, _), _| name != function);
+        self.0.insert((function.to_owned(), identity.to_owned()), profile);
+    }
+
+    fn to_text(&self) -> String {
+        let mut text = format!("{FORM}\n");
+        for ((function, identity), profile) in &self.0 {
+            // Writing to a string cannot fail.
+            let _ = writeln!(text, "{function} {identity} {}", profile.to_text());
+        }
+        let sum = checksum(text.as_bytes());
+        text + &sum + "\n"
+    }
+
+    fn from_text(text: &str) -> Result<Self, &'static str> {
+        let body = text.strip_suffix('\n').and_then(|text| text.rfind('\n'));
+        let (body, sum) = text.split_at(body.map_or(0, |end| end + 1));
+        let Some(lines) = body.strip_prefix(FORM).and_then(|rest| rest.strip_prefix('\n')) else {
+            return Err("it is of another form");
+        };
+        if sum.trim_end() != checksum(body.as_bytes()) {
+            return Err("its checksum is wrong");
+        }
+        let mut profiles = Self::default();
+        for line in lines.lines() {
+            let mut words = line.splitn(3, ' ');
+            let (Some(function), Some(identity), Some(profile)) =
+                (words.next(), words.next(), words.next())
+            else {
+                return Err("a line is too short");
+            };
+            let profile = Profile::from_text(profile).ok_or("a profile makes no sense")?;
+            profiles.0.insert((function.to_owned(), identity.to_owned()), profile);
+        }
+        Ok(profiles)
+    }
+}
+
+impl Store {
+    /// In that directory, or in the user's. `None` when there is neither.
+    #[must_use]
+    pub fn open(dir: Option<&Path>) -> Option<Self> {
+        let absolute = |name| env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
+        let dir = dir
+            .map(Path::to_path_buf)
+            .or_else(|| Some(absolute("XDG_STATE_HOME")?.join("awsm")))
+            .or_else(|| Some(absolute("HOME")?.join(".local/state/awsm")))?;
+        Some(Self { dir })
+    }
+
+    /// The file that holds them.
+    #[must_use]
+    pub fn file(&self) -> PathBuf {
+        self.dir.join(FILE)
+    }
+
+    /// What is kept; nothing when there is no file, or none that can be used.
+    #[must_use]
+    pub fn load(&self) -> Profiles {
+        let file = self.file();
+        let text = match fs::metadata(&file) {
+            Ok(data) if data.len() > limits::PROFILES_BYTES => Err("it is too large".to_owned()),
+            Ok(_) => fs::read_to_string(&file).map_err(|error| error.to_string()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Profiles::default(),
+            Err(error) => Err(error.to_string()),
+        };
+        let read = text.and_then(|text| Profiles::from_text(&text).map_err(str::to_owned));
+        read.unwrap_or_else(|reason| {
+            let aside = file.with_extension("bad");
+            tracing::warn!(
+                "{}: {reason}; functions are measured anew, the file is kept as {}",
+                file.display(),
+                aside.display()
+            );
+            // If it stays where it is, the next write replaces it.
+            let _ = fs::rename(&file, &aside);
+            Profiles::default()
+        })
+    }
+
+    /// Writes them, all or nothing.
+    ///
+    /// # Errors
+    /// When the directory cannot be written.
+    pub fn save(&self, profiles: &Profiles) -> io::Result<()> {
+        fs::create_dir_all(&self.dir)?;
+        let draft = self.dir.join(format!("{FILE}.{}", std::process::id()));
+        let done = fs::write(&draft, profiles.to_text())
+            .and_then(|()| fs::File::open(&draft)?.sync_all())
+            .and_then(|()| fs::rename(&draft, self.file()));
+        if done.is_err() {
+            // What is left of it does no harm.
+            let _ = fs::remove_file(&draft);
+        }
+        done
+    }
+}
+
+/// Writes what workers send, now and then and when all of them have ended. `names` has the name and
+/// the module of each function, in their order.
+pub fn keep(store: &Store, names: &[(String, String)], measured: &Receiver<Measured>) {
+    let mut known: BTreeMap<(usize, usize), Profile> = BTreeMap::new();
+    let mut written = Instant::now();
+    loop {
+        // Waits for the first change without an end, for more only until it is time to write.
+        let Ok(first) = measured.recv() else { return };
+        let mut ended = false;
+        let mut next = Some(first);
+        while let Some(Measured { worker, function, profile }) = next {
+            known.insert((function, worker), profile);
+            let left = PAUSE.saturating_sub(written.elapsed());
+            next = match measured.recv_timeout(left) {
+                Ok(more) => Some(more),
+                Err(error) => {
+                    ended = error == RecvTimeoutError::Disconnected;
+                    None
+                }
+            };
+        }
+        let mut profiles = store.load();
+        for (function, (name, identity)) in names.iter().enumerate() {
+            let of_function = known.range((function, 0)..=(function, usize::MAX));
+            let merged = of_function.map(|(_, profile)| profile).fold(None, merge);
+            if let Some(merged) = merged {
+                profiles.set(name, identity, merged);
+            }
+        }
+        if let Err(error) = store.save(&profiles) {
+            tracing::warn!("{}: profiles cannot be kept: {error}", store.file().display());
+        }
+        written = Instant::now();
+        if ended {
+            return;
+        }
+    }
+}
+
+fn merge(sum: Option<Profile>, profile: &Profile) -> Option<Profile> {
+    Some(match sum {
+        None => profile.clone(),
+        Some(mut sum) => {
+            sum.merge(profile);
+            sum
+        }
+    })
+}
+
+/// What a module is recognised by.
+#[must_use]
+pub fn identity(module: &[u8]) -> String {
+    hex(&Sha256::digest(module)[..8])
+}
+
+fn checksum(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use awsm_sched::Nanos;
+
+    use super::*;
+
+    fn measured(runs: u64) -> Profile {
+        let mut profile = Profile::default();
+        for run in 0..runs {
+            profile.ran(Nanos(0), run, Nanos(1000 + run));
+        }
+        profile
+    }
+
+    #[test]
+    fn what_is_saved_is_loaded() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = Store::open(Some(&dir.path().join("state"))).expect("named");
+        assert_eq!(store.load(), Profiles::default());
+        let mut profiles = Profiles::default();
+        profiles.set("resize", "0123", measured(50));
+        store.save(&profiles).expect("saved");
+        let loaded = store.load();
+        assert_eq!(loaded.to_text(), profiles.to_text());
+        assert!(loaded.get("resize", "4567").is_none(), "another module");
+    }
+
+    #[test]
+    fn bad_files_are_set_aside() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = Store::open(Some(dir.path())).expect("named");
+        let mut profiles = Profiles::default();
+        profiles.set("resize", "0123", measured(50));
+        let good = profiles.to_text();
+        let cut = good[..good.len() / 2].to_owned();
+        let changed = good.replacen("1.0", "2.0", 1);
+        let forms = ["", "x", "\n", &cut, &changed, &good.replace("profiles 1", "profiles 9")];
+        for bad in forms.iter().filter(|bad| ***bad != good) {
+            fs::write(store.file(), bad).expect("written");
+            assert_eq!(store.load(), Profiles::default(), "{bad}");
+            assert!(!store.file().exists() && store.file().with_extension("bad").exists());
+        }
+        fs::write(store.file(), [0xff, 0xfe]).expect("written");
+        assert_eq!(store.load(), Profiles::default());
+    }
+
+    #[test]
+    fn workers_are_merged_and_others_kept() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = Store::open(Some(dir.path())).expect("named");
+        let mut others = Profiles::default();
+        others.set("other", "9999", measured(20));
+        store.save(&others).expect("saved");
+        let (sender, receiver) = mpsc::channel();
+        for worker in 0..2 {
+            let sent = sender.send(Measured { worker, function: 0, profile: measured(10) });
+            sent.expect("it listens");
+        }
+        drop(sender);
+        keep(&store, &[("resize".to_owned(), "0123".to_owned())], &receiver);
+        let kept = store.load();
+        assert_eq!(kept.get("resize", "0123").expect("kept").run.count(), 20);
+        assert!(kept.get("other", "9999").is_some());
+    }
+}
