@@ -4,6 +4,7 @@
 //! where, what, and what to do. The tables below ([`NODE_KEYS`], [`FUNCTION_KEYS`], [`SLO_KEYS`],
 //! [`TENANT_KEYS`]) are all there is.
 
+mod grants;
 mod reader;
 mod slo;
 mod tenant;
@@ -20,6 +21,7 @@ use awsm_sched::{Admission, Policy};
 use crate::limits;
 use reader::{Document, Item, Table};
 
+pub use grants::{DIR_KEYS, DirConfig, GrantsConfig, StdinConfig};
 pub use slo::{SLO_KEYS, SloConfig};
 pub use tenant::{TENANT_KEYS, TenantConfig};
 pub use units::{parse_bytes, parse_duration, parse_percent, parse_rate};
@@ -66,6 +68,13 @@ pub const FUNCTION_KEYS: &[&str] = &[
     "isolation",
     "tenant",
     "slo",
+    "dirs",
+    "connect",
+    "listen",
+    "stdin",
+    "descriptors",
+    "file_size",
+    "file_writes",
 ];
 
 /// A whole configuration, checked.
@@ -160,6 +169,8 @@ pub struct FunctionConfig {
     pub tenant: Option<usize>,
     /// What is promised to its callers.
     pub slo: SloConfig,
+    /// What it may reach.
+    pub grants: GrantsConfig,
     /// Line of its table in the file.
     pub line: usize,
 }
@@ -414,6 +425,7 @@ impl FunctionConfig {
             },
             tenant: table.take("tenant").map(|item| tenant::find(&item, tenants)).transpose()?,
             slo: SloConfig::read(table.take("slo"), timeout)?,
+            grants: GrantsConfig::read(base, &mut table)?,
             name,
         })
     }

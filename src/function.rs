@@ -8,12 +8,13 @@ use std::thread;
 
 use awsm_sandbox::{FuncIdx, Isolation as Compiled, Limits, Linker, LoadError, Module, Program};
 use awsm_sched::{Class, Nanos};
-use awsm_wasi::WasiCtx;
+use awsm_wasi::{Helpers, WasiCtx};
 use hyper::header::HeaderValue;
 
 use crate::cache::{Cache, CompileError, CompileOptions, Compiler};
 use crate::config::{Abi, FunctionConfig};
 use crate::guest::Environment;
+use crate::limits;
 use crate::profiles;
 
 /// Where a command begins: the one export that the node calls.
@@ -61,6 +62,8 @@ pub enum DeployError {
     Link(PathBuf, String),
     /// The module, named, has no entry.
     NoEntry(PathBuf),
+    /// What the function, named, is granted cannot be reached.
+    Grant(String, String),
     /// The shared object, named, isolates its memory like this, and the configuration wants that.
     Isolation(PathBuf, &'static str, &'static str),
 }
@@ -89,6 +92,7 @@ impl fmt::Display for DeployError {
                  build the module as a command",
                 path.display()
             ),
+            Self::Grant(name, what) => write!(f, "function `{name}`: {what}"),
             Self::Isolation(path, has, wants) => write!(
                 f,
                 "{}: is compiled with `--memory {has}`, the configuration says `{wants}`: \
@@ -110,6 +114,7 @@ pub fn deploy(
     let objects = compile_all(configs, cache, compiler)?;
     let mut linker = Linker::new();
     awsm_wasi::add_to_linker(&mut linker);
+    let helpers = Helpers::new(limits::HELPERS);
     let mut modules: HashMap<&Path, Arc<Module>> = HashMap::new();
     let mut functions = Vec::with_capacity(configs.len());
     for (config, object) in configs.iter().zip(&objects) {
@@ -122,7 +127,7 @@ pub fn deploy(
                 module
             }
         };
-        functions.push(link(config, module, &linker)?);
+        functions.push(link(config, module, &linker, &helpers)?);
     }
     Ok(functions)
 }
@@ -132,6 +137,7 @@ fn link(
     config: &FunctionConfig,
     module: Arc<Module>,
     linker: &Linker<WasiCtx>,
+    helpers: &Arc<Helpers>,
 ) -> Result<Function, DeployError> {
     let file = || config.module.clone();
     if let Some(wanted) = config.isolation {
@@ -144,13 +150,16 @@ fn link(
     let limits = Limits { memory_bytes: config.memory_bytes, ..Limits::default() };
     let program = Program::link(module, linker, limits)
         .map_err(|error| DeployError::Link(file(), error.to_string()))?;
+    let environment = Environment::new(&config.args, &config.env, config.output_bytes)
+        .granted(&config.grants, helpers)
+        .map_err(|what| DeployError::Grant(config.name.clone(), what))?;
     Ok(Function {
         name: config.name.clone(),
         identity: identity(&config.module)?,
         abi: config.abi,
         program,
         entry,
-        environment: Environment::new(&config.args, &config.env, config.output_bytes),
+        environment,
         content_type: HeaderValue::from_str(&config.content_type)
             .expect("configuration takes printable ASCII only"),
         body_bytes: config.body_bytes,

@@ -1,11 +1,14 @@
 //! What an invocation brings into its sandbox.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
-use awsm_wasi::{Output, Stdin, StringList, WasiCtx};
+use awsm_wasi::{Grants, Helpers, Mount, Output, Stdin, StringList, WasiCtx};
 use bytes::Bytes;
 
+use crate::config::{GrantsConfig, StdinConfig};
+use crate::endpoint;
 use crate::limits;
 
 /// What all invocations of a function see of their surroundings.
@@ -13,6 +16,16 @@ pub struct Environment {
     args: Arc<StringList>,
     env: Arc<StringList>,
     output_bytes: usize,
+    stdin: Source,
+    grants: Option<Arc<Grants>>,
+    helpers: Option<Arc<Helpers>>,
+}
+
+/// What an invocation finds on stdin.
+#[derive(Clone, Debug)]
+enum Source {
+    Request,
+    Always(Bytes),
 }
 
 /// What one invocation brings.
@@ -36,7 +49,43 @@ impl Environment {
             args: Arc::new(args.iter().collect()),
             env: Arc::new(variables),
             output_bytes: usize::try_from(output_bytes).unwrap_or(usize::MAX),
+            stdin: Source::Request,
+            grants: None,
+            helpers: None,
         }
+    }
+
+    /// The same with what a function may reach. Directories are opened, names looked up and sockets
+    /// bound here, once. Files that may wait for a disk are left to `helpers`.
+    ///
+    /// # Errors
+    /// What cannot be reached, and why: one line.
+    pub fn granted(
+        mut self,
+        config: &GrantsConfig,
+        helpers: &Arc<Helpers>,
+    ) -> Result<Self, String> {
+        self.stdin = match &config.stdin {
+            StdinConfig::Request => Source::Request,
+            StdinConfig::Empty => Source::Always(Bytes::new()),
+            StdinConfig::File(path) => Source::Always(read_input(path)?),
+        };
+        let mut grants = Grants { limits: config.limits, ..Grants::default() };
+        for dir in &config.dirs {
+            let mount = Mount::open(&dir.guest, &dir.path, dir.writable);
+            let named = |error| format!("`dirs`: {}: {error}", dir.path.display());
+            grants.mounts.push(mount.map_err(named)?);
+        }
+        let mut variables = StringList::clone(&self.env);
+        endpoint::grant(&mut grants, &mut variables, &config.connect, &config.listen)?;
+        self.env = Arc::new(variables);
+        if !grants.mounts.is_empty() {
+            self.helpers = Some(Arc::clone(helpers));
+        }
+        if !(grants.mounts.is_empty() && grants.sockets.is_empty()) {
+            self.grants = Some(Arc::new(grants));
+        }
+        Ok(self)
     }
 
     /// The same, shared with nobody: workers on different cores must not count references in the
@@ -47,6 +96,9 @@ impl Environment {
             args: Arc::new(StringList::clone(&self.args)),
             env: Arc::new(StringList::clone(&self.env)),
             output_bytes: self.output_bytes,
+            stdin: self.stdin.clone(),
+            grants: self.grants.as_deref().map(|grants| Arc::new(grants.clone())),
+            helpers: self.helpers.clone(),
         }
     }
 
@@ -57,11 +109,41 @@ impl Environment {
         context.args = Arc::clone(&self.args);
         context.env = Arc::clone(&self.env);
         context.request_env = input.env;
-        if !input.body.is_empty() {
-            context.stdin = Stdin::Bytes(input.body);
+        let body = match &self.stdin {
+            Source::Request => input.body,
+            Source::Always(bytes) => bytes.clone(),
+        };
+        if !body.is_empty() {
+            context.stdin = Stdin::Bytes(body);
+        }
+        if let Some(grants) = &self.grants {
+            context.grants = Some(Arc::clone(grants));
+            context.helpers.clone_from(&self.helpers);
         }
         context.stdout = Output::buffer(self.output_bytes);
         context.stderr = Output::buffer(limits::STDERR_BYTES as usize);
         context
     }
+}
+
+/// The function's log: what a guest says on stderr, one event a line.
+#[cold]
+pub(crate) fn log(function: &str, request: &str, stderr: &[u8]) {
+    for line in String::from_utf8_lossy(stderr).lines() {
+        tracing::info!(target: "awsm::guest", function, request, "{line}");
+    }
+}
+
+/// What a file contains that is a function's stdin.
+fn read_input(path: &Path) -> Result<Bytes, String> {
+    let named = |error| format!("`stdin`: {}: {error}", path.display());
+    let bytes = std::fs::metadata(path).map_err(named)?.len();
+    if bytes > limits::STDIN_FILE_BYTES {
+        return Err(format!(
+            "`stdin`: {}: {bytes} bytes; at most {} are read",
+            path.display(),
+            limits::STDIN_FILE_BYTES
+        ));
+    }
+    std::fs::read(path).map(Bytes::from).map_err(named)
 }

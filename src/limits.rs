@@ -105,6 +105,16 @@ pub const PERIOD: Span = Span {
     min: Duration::from_millis(1),
     max: Duration::from_secs(60),
 };
+/// `function.descriptors`: open at once in one sandbox, streams included. Beyond it guests get `EMFILE`.
+pub const DESCRIPTORS: Range = Range { default: 256, min: 3, max: 1 << 16 };
+/// `function.file_size`: size to which a guest may write a file. Beyond it guests get `EFBIG`.
+pub const FILE_SIZE: Range = Range { default: GIB, min: 0, max: 1 << 50 };
+/// `function.file_writes`: bytes that one invocation writes to files. Beyond it guests get `EDQUOT`.
+pub const FILE_WRITES: Range = Range { default: GIB, min: 0, max: 1 << 50 };
+/// Bytes of a file that is a function's stdin.
+pub const STDIN_FILE_BYTES: u64 = 64 * MIB;
+/// Threads of the node that do for guests what may wait for a disk.
+pub const HELPERS: usize = 4;
 
 /// Bytes of guest stderr kept for the log, per invocation; what follows is dropped.
 pub const STDERR_BYTES: u64 = 16 * KIB;

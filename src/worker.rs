@@ -17,6 +17,7 @@
 
 mod alarm;
 mod clock;
+mod readiness;
 mod reporter;
 pub(crate) mod slots;
 
@@ -33,10 +34,11 @@ use awsm_sched::{Arrival, Decision, FunctionId, InvocationId, Nanos, Refusal, Sc
 use awsm_wasi::WasiCtx;
 
 use crate::function::Function;
-use crate::guest::{Environment, Input};
+use crate::guest::{self, Environment, Input};
 use crate::limits;
 use alarm::Alarm;
 use clock::Clock;
+use readiness::Readiness;
 use slots::Slots;
 
 pub use reporter::Reporter;
@@ -106,6 +108,8 @@ struct Core {
     slot_of: Vec<usize>,
     /// Done with and answered, to be cleaned.
     used: Vec<Sandbox<WasiCtx>>,
+    /// What the blocked wait for; there when the loop runs.
+    readiness: Option<Readiness>,
     /// Something has changed since the last turn.
     news: bool,
     /// The core has nothing to run, and may run for so long what comes in before the next turn.
@@ -130,6 +134,8 @@ enum Stage {
         started: Nanos,
         /// It has stopped at least once and gone on.
         waited: bool,
+        /// What it waits for, a number of [`Readiness`].
+        watch: Option<usize>,
     },
     Answered(Answer),
     /// In between, or collected.
@@ -164,6 +170,7 @@ impl Worker {
             invocations: Slots::default(),
             slot_of: Vec::new(),
             used: Vec::new(),
+            readiness: None,
             news: false,
             rest: Nanos::ZERO,
             idle: None,
@@ -188,6 +195,10 @@ impl Worker {
             Ok(alarm) => alarm,
             Err(error) => return error,
         };
+        match Readiness::new() {
+            Ok(readiness) => self.core.borrow_mut().readiness = Some(readiness),
+            Err(error) => return error,
+        }
         loop {
             let turn = self.core.borrow_mut().turn();
             match turn {
@@ -209,7 +220,8 @@ impl Worker {
 
     fn poll_idle(&self, cx: &mut Context<'_>, alarm: &mut Alarm) -> Poll<()> {
         let mut core = self.core.borrow_mut();
-        if core.news || alarm.poll(cx).is_ready() {
+        let ready = core.readiness.as_mut().is_some_and(|waits| waits.poll(cx).is_ready());
+        if core.news || ready || alarm.poll(cx).is_ready() {
             return Poll::Ready(());
         }
         core.idle = Some(cx.waker().clone());
@@ -222,6 +234,9 @@ impl Core {
     fn turn(&mut self) -> Turn {
         self.news = false;
         self.clean();
+        if let Some(waits) = &mut self.readiness {
+            waits.take(|id| self.sched.woken(id));
+        }
         let now = self.clock.set();
         self.reporter.look(now, &self.sched, &self.ids);
         let (turn, _) = self.decide(now, now + limits::REACTOR_GAP.into());
@@ -254,15 +269,25 @@ impl Core {
             self.end(id, Outcome::NotStarted(error), now);
             return now;
         }
-        let Stage::Live { sandbox, waited, .. } = &mut self.invocations[slot].stage else {
+        let Stage::Live { sandbox, waited, watch, .. } = &mut self.invocations[slot].stage else {
             unreachable!("the scheduler runs what is waiting or live")
         };
+        unwatch(&mut self.readiness, watch);
         let stop = sandbox.resume();
         let now = self.clock.now();
         *waited |= matches!(stop, Stop::Blocked(_) | Stop::Preempted);
         let outcome = match stop {
             Stop::Blocked(Wait::Until { monotonic_ns }) => {
                 self.sched.blocked(now, id, Some(Nanos(monotonic_ns)));
+                return now;
+            }
+            Stop::Blocked(Wait::Event { until_ns }) => {
+                let readiness = self.readiness.as_mut();
+                *watch = readiness.and_then(|waits| waits.watch(id, sandbox.data()));
+                match watch {
+                    Some(_) => self.sched.blocked(now, id, until_ns.map(Nanos)),
+                    None => self.sched.yielded(now, id),
+                }
                 return now;
             }
             Stop::Blocked(_) => {
@@ -330,7 +355,8 @@ impl Core {
         }
         match started {
             Ok(sandbox) => {
-                invocation.stage = Stage::Live { id, sandbox, started: now, waited: false };
+                invocation.stage =
+                    Stage::Live { id, sandbox, started: now, waited: false, watch: None };
                 Ok(())
             }
             Err((error, _)) => Err(error),
@@ -342,7 +368,8 @@ impl Core {
         let slot = self.slot_of[id.index()];
         let invocation = &mut self.invocations[slot];
         let answer = match std::mem::replace(&mut invocation.stage, Stage::Empty) {
-            Stage::Live { mut sandbox, started, waited, .. } => {
+            Stage::Live { mut sandbox, started, waited, mut watch, .. } => {
+                unwatch(&mut self.readiness, &mut watch);
                 let mut spent = spent(&sandbox, invocation.arrived, started);
                 if waited {
                     spent.blocked = now - started - spent.startup - spent.run;
@@ -375,12 +402,18 @@ impl Core {
 
     /// Its ticket is gone: whatever it is doing, it need not go on.
     fn abandon(&mut self, slot: usize) {
-        match self.invocations.remove(slot).stage {
+        let Invocation { function, stage, .. } = self.invocations.remove(slot);
+        match stage {
             Stage::Waiting(id, _) => {
                 self.sched.cancelled(id);
             }
-            Stage::Live { id, sandbox, .. } => {
+            Stage::Live { id, sandbox, mut watch, .. } => {
+                unwatch(&mut self.readiness, &mut watch);
                 self.sched.cancelled(id);
+                let said = sandbox.data().stderr.written();
+                if !said.is_empty() {
+                    guest::log(&self.functions[function].name, "", said);
+                }
                 self.used.push(sandbox);
                 self.notify();
             }
@@ -430,6 +463,13 @@ impl Future for Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         self.worker.core.borrow_mut().abandon(self.slot);
+    }
+}
+
+/// Forgets what a guest waited for.
+fn unwatch(readiness: &mut Option<Readiness>, watch: &mut Option<usize>) {
+    if let (Some(readiness), Some(number)) = (readiness, watch.take()) {
+        readiness.unwatch(number);
     }
 }
 

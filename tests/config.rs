@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use awsm_sched::{Class, Nanos};
 
-use awsm::config::{Abi, Config, Route};
+use awsm::config::{Abi, Config, FUNCTION_KEYS, Route};
 
 /// The shortest function, to be preceded or followed by what is tested.
 const FUNCTION: &str = "[[function]]\nname = \"a\"\nmodule = \"a.wasm\"\nroute = \"/a\"\n";
@@ -20,7 +20,37 @@ fn error(text: &str) -> String {
 #[test]
 fn mistakes_are_one_line_with_file_and_line() {
     let function = |more: &str| format!("{FUNCTION}{more}\n");
+    let unknown = format!(
+        "awsm.toml:5: unknown key `zzz` in [[function]]; known keys: {}",
+        FUNCTION_KEYS.join(", ")
+    );
     let cases: &[(String, &str)] = &[
+        (function("dirs = \"/data\""), "awsm.toml:5: `dirs` must be a table, not a string"),
+        (
+            function("dirs = { \"/data\" = { path = \"x\", mode = \"r\" } }"),
+            "awsm.toml:5: `mode = \"r\"`: choose one of \"ro\", \"rw\"",
+        ),
+        (
+            function("dirs = { \"/data\" = { mode = \"ro\" } }"),
+            "awsm.toml:5: `path` is missing in a directory of `dirs`",
+        ),
+        (
+            function("connect = { REDIS = \"localhost\" }"),
+            "awsm.toml:5: `REDIS = \"localhost\"`: an endpoint is HOST:PORT, such as \
+             \"127.0.0.1:6379\", or \"unix:/path\"",
+        ),
+        (
+            function("connect = { \"a-b\" = \"localhost:1\" }"),
+            "awsm.toml:5: `a-b`: a name has 1 to 64 letters, digits and `_`, such as \"REDIS\"",
+        ),
+        (
+            function("connect = { A = \"h:1\" }\nlisten = { A = \"h:1\" }"),
+            "awsm.toml:1: `A` is in both `connect` and `listen`; each names a descriptor of its own",
+        ),
+        (
+            function("stdin = \"body\""),
+            "awsm.toml:5: `stdin = \"body\"`: choose \"request\", \"empty\" or \"file:PATH\"",
+        ),
         (String::new(), "awsm.toml: no functions; add a [[function]] table"),
         (
             "[node]\nlisten = \"127.0.0.1:80\"\n".into(),
@@ -38,12 +68,7 @@ fn mistakes_are_one_line_with_file_and_line() {
             format!("[node]\n\nlisten_on = \"x\"\nquue = 3\n{FUNCTION}"),
             "awsm.toml:3: unknown key `listen_on` in [node]; did you mean `listen`?",
         ),
-        (
-            function("zzz = 1"),
-            "awsm.toml:5: unknown key `zzz` in [[function]]; known keys: name, module, route, \
-             methods, abi, args, env, content_type, memory, body, output, timeout, cpu_limit, \
-             concurrency, isolation, tenant, slo",
-        ),
+        (function("zzz = 1"), &unknown),
         (
             "[[function]]\nmodule = \"a.wasm\"\nroute = \"/\"\n".into(),
             "awsm.toml:1: `name` is missing in [[function]]",

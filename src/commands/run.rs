@@ -13,6 +13,7 @@ use clap::Args;
 use super::{CompileFlags, Failure};
 use crate::cache::{Cache, Compiler};
 use crate::config::parse_bytes;
+use crate::endpoint::{self, Endpoint};
 use crate::function::{self, DeployError};
 
 /// What a shell reports for a process that aborted (128 + SIGABRT).
@@ -25,6 +26,12 @@ pub(super) struct Options {
     /// A directory for the guest, under its own path or another, read-only or not (may be repeated)
     #[arg(long = "dir", value_name = "HOST[::GUEST[::ro]]", value_parser = directory, env = "AWSM_DIR")]
     dirs: Vec<Directory>,
+    /// A connection for the guest, which finds its descriptor in AWSM_FD_NAME (may be repeated)
+    #[arg(long = "connect", value_name = "NAME=HOST:PORT", value_parser = named_endpoint, env = "AWSM_CONNECT")]
+    connect: Vec<(String, Endpoint)>,
+    /// A socket that listens for the guest, likewise (may be repeated)
+    #[arg(long = "listen", value_name = "NAME=HOST:PORT", value_parser = named_endpoint, env = "AWSM_GUEST_LISTEN")]
+    listen: Vec<(String, Endpoint)>,
     /// A variable of the guest's environment, which is otherwise empty; without a value, as it is here
     /// (may be repeated)
     #[arg(long = "env", value_name = "NAME[=VALUE]", value_parser = variable, env = "AWSM_ENV")]
@@ -65,6 +72,13 @@ fn directory(text: &str) -> Result<Directory, String> {
         return Err("a directory has a path here and one for the guest".to_owned());
     }
     Ok(Directory { host: host.to_owned(), guest: guest.to_owned(), writable })
+}
+
+fn named_endpoint(text: &str) -> Result<(String, Endpoint), String> {
+    let rule = || format!("{}; {}", endpoint::NAME_RULE, endpoint::RULE);
+    let (name, address) = text.split_once('=').ok_or_else(rule)?;
+    let endpoint = Endpoint::parse(address).ok_or_else(rule)?;
+    endpoint::is_name(name).then(|| (name.to_owned(), endpoint)).ok_or_else(rule)
 }
 
 fn variable(text: &str) -> Result<String, String> {
@@ -145,17 +159,18 @@ fn context(options: &Options, file: &Path, args: &[String]) -> Result<WasiCtx, F
     let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let mut context = WasiCtx::default();
     context.args = Arc::new(std::iter::once(&name).chain(args).collect::<StringList>());
-    context.env = Arc::new(options.env.iter().collect());
+    let mut variables: StringList = options.env.iter().collect();
     context.stdin = Stdin::Inherit;
     context.stdout = Output::InheritStdout;
     context.stderr = Output::InheritStderr;
-    let mounts = options.dirs.iter().map(|dir| {
-        Mount::open(&dir.guest, Path::new(&dir.host), dir.writable)
-            .map_err(|error| format!("--dir {}: {error}", dir.host))
-    });
-    let mounts = mounts.collect::<Result<Vec<_>, _>>()?;
-    context.grants =
-        Some(Arc::new(Grants { mounts, sockets: Vec::new(), limits: FileLimits::NONE }));
+    let mut grants = Grants { limits: FileLimits::NONE, ..Grants::default() };
+    for dir in &options.dirs {
+        let mount = Mount::open(&dir.guest, Path::new(&dir.host), dir.writable);
+        grants.mounts.push(mount.map_err(|error| format!("--dir {}: {error}", dir.host))?);
+    }
+    endpoint::grant(&mut grants, &mut variables, &options.connect, &options.listen)?;
+    context.env = Arc::new(variables);
+    context.grants = Some(Arc::new(grants));
     Ok(context)
 }
 

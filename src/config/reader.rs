@@ -301,6 +301,23 @@ impl<'a> Item<'a> {
             .collect()
     }
 
+    /// A table whose keys the user chooses; each entry is read by `read`.
+    pub(super) fn entries<T>(
+        self,
+        read: impl Fn(&str, Self) -> Result<T, ConfigError>,
+    ) -> Result<Vec<T>, ConfigError> {
+        let DeValue::Table(items) = self.value else {
+            return Err(self.wrong_type("a table", self.value.type_str()));
+        };
+        items
+            .into_iter()
+            .map(|(key, item)| {
+                let item = Self::new(self.document, key.get_ref(), item);
+                read(key.get_ref(), item)
+            })
+            .collect()
+    }
+
     pub(super) fn error(&self, message: String) -> ConfigError {
         self.document.error(Some(self.document.line(&self.span)), message)
     }

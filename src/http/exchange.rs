@@ -23,8 +23,7 @@ use super::server::Server;
 use super::trace::{TRACEPARENT, Trace, X_REQUEST_ID};
 use super::wagi;
 use crate::config::Abi;
-use crate::function::Function;
-use crate::guest::Input;
+use crate::guest::{self, Input};
 use crate::limits;
 use crate::worker::Ticket;
 
@@ -110,7 +109,8 @@ impl Future for Invoked {
         let content_type = &server.content_types[*function];
         let function = &server.functions[*function];
         if !answer.stderr.is_empty() {
-            log_stderr(function, trace, &answer.stderr);
+            let request = trace.request_id.to_str().unwrap_or("");
+            guest::log(&function.name, request, &answer.stderr);
         }
         let mut response = answer::respond(function, content_type, answer);
         finish(connection, &mut response, trace);
@@ -330,14 +330,5 @@ impl Held {
 impl Drop for Held {
     fn drop(&mut self) {
         self.total.set(self.total.get() - self.bytes);
-    }
-}
-
-/// The function's log: one event a line.
-#[cold]
-fn log_stderr(function: &Function, trace: &Trace, stderr: &[u8]) {
-    let request = trace.request_id.to_str().unwrap_or("");
-    for line in String::from_utf8_lossy(stderr).lines() {
-        tracing::info!(target: "awsm::guest", function = function.name, request, "{line}");
     }
 }

@@ -39,6 +39,11 @@ impl<T> Slots<T> {
         value
     }
 
+    /// What is there, if anything is.
+    pub(crate) fn get(&self, slot: usize) -> Option<&T> {
+        self.values.get(slot)?.as_ref()
+    }
+
     /// What is there, in the order of the numbers.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
         self.values.iter().flatten()

@@ -11,7 +11,7 @@ use cap_std::ambient_authority;
 use cap_std::fs::Dir;
 
 /// Everything that a function is granted. Empty by default.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Grants {
     /// Directories, which the guest finds as preopened descriptors from 3 on.
     pub mounts: Vec<Mount>,
@@ -22,7 +22,7 @@ pub struct Grants {
 }
 
 /// A directory of the host under a name of the guest's.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Mount {
     /// What the guest calls it.
     pub name: String,
