@@ -95,7 +95,9 @@ impl Processor {
     /// This machine.
     fn native() -> Self {
         let host = TargetMachine::get_host_cpu_features().to_string();
+        // The runtime does not save SVE's registers when it preempts a guest.
         let present = host.split(',').filter_map(|feature| feature.strip_prefix('+'));
+        let present = present.filter(|name| *name != "sve");
         Self {
             arch: Arch::HOST,
             features: CpuFeatures::from_names(Arch::HOST, present),
@@ -106,7 +108,9 @@ impl Processor {
     /// The features as LLVM wants them.
     pub(crate) fn feature_string(&self) -> String {
         let names = self.features.names(self.arch).map(|name| format!("+{name}"));
-        names.collect::<Vec<_>>().join(",")
+        // The runtime's way back to an interrupted instruction takes a register there.
+        let reserved = (self.arch == Arch::Aarch64).then(|| "+reserve-x18".to_owned());
+        names.chain(reserved).collect::<Vec<_>>().join(",")
     }
 
     /// The processor that `features` come on top of.

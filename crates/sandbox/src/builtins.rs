@@ -9,6 +9,7 @@ use awsm_abi::trap::TrapKind;
 use crate::arch::stack_checked;
 use crate::fiber::{self, Pause};
 use crate::instance::{self, Core};
+use crate::preempt;
 
 /// A table of addresses of functions.
 pub(crate) struct Shared(pub(crate) Builtins);
@@ -59,7 +60,14 @@ pub(crate) unsafe fn instance_of<'a>(ctx: *mut u8) -> &'a mut Core {
 
 /// What compiled code tests for: 0, or the trap's number.
 fn code(result: Result<(), TrapKind>) -> u32 {
-    result.map_or_else(|kind| kind as u32, |()| 0)
+    back(result.map_or_else(|kind| kind as u32, |()| 0))
+}
+
+/// The way back to compiled code: a guest whose time was up meanwhile is preempted here.
+#[inline]
+fn back<R>(value: R) -> R {
+    preempt::on_return();
+    value
 }
 
 unsafe extern "C" fn trap(_ctx: *mut u8, kind: u32) -> ! {
@@ -74,7 +82,7 @@ unsafe extern "C" fn memory_grow(ctx: *mut u8, _memory: u32, delta_pages: u64) -
         let memory = instance_of(ctx).memory();
         (*(*memory).owner.cast::<Core>()).grow_memory(delta_pages)
     };
-    old.map_or(-1, u64::cast_signed)
+    back(old.map_or(-1, u64::cast_signed))
 }
 
 unsafe extern "C" fn memory_init(
@@ -92,12 +100,13 @@ unsafe extern "C" fn memory_init(
 unsafe extern "C" fn data_drop(ctx: *mut u8, segment: u32) {
     // SAFETY: called by compiled code with its context.
     unsafe { instance_of(ctx) }.data_drop(segment);
+    back(());
 }
 
 unsafe extern "C" fn table_grow(ctx: *mut u8, table: u32, value: usize, delta: u32) -> i32 {
     // SAFETY: called by compiled code with its context; the table is one of the instance's.
     let old = unsafe { instance::grow_table(instance_of(ctx).table(table), value, delta) };
-    old.map_or(-1, u32::cast_signed)
+    back(old.map_or(-1, u32::cast_signed))
 }
 
 unsafe extern "C" fn table_set(ctx: *mut u8, table: u32, index: u32, value: usize) -> u32 {
@@ -136,7 +145,7 @@ unsafe extern "C" fn table_copy(
         let core = instance_of(ctx);
         let (to, from) = (core.table(dst_table), core.table(src_table));
         if !inside(to, dst) || !inside(from, src) {
-            return TrapKind::TableOutOfBounds as u32;
+            return code(Err(TrapKind::TableOutOfBounds));
         }
         if len > 0 {
             let source = (*from).base.add(src as usize);
@@ -144,7 +153,7 @@ unsafe extern "C" fn table_copy(
             std::ptr::copy(source, target, len as usize);
         }
     }
-    0
+    code(Ok(()))
 }
 
 unsafe extern "C" fn table_init(
@@ -162,4 +171,5 @@ unsafe extern "C" fn table_init(
 unsafe extern "C" fn elem_drop(ctx: *mut u8, segment: u32) {
     // SAFETY: called by compiled code with its context.
     unsafe { instance_of(ctx) }.elem_drop(segment);
+    back(());
 }

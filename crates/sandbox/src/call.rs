@@ -17,6 +17,7 @@ use crate::builtins::instance_of;
 use crate::fiber::{self, Pause};
 use crate::guest::{GuestMemory, GuestPtr};
 use crate::instance::Core;
+use crate::preempt;
 use crate::sandbox::Wait;
 
 /// What a host function answers.
@@ -94,7 +95,10 @@ fn serve<T, R>(ctx: *mut u8, mut function: impl FnMut(&mut HostCall<'_, T>) -> H
             std::panic::catch_unwind(guarded).unwrap_or(Err(Leave::Trap(TrapKind::HostPanic)))
         };
         match outcome {
-            Ok(value) => return value,
+            Ok(value) => {
+                preempt::on_return();
+                return value;
+            }
             Err(Leave::Block(wait)) => fiber::suspend(Pause::Blocked(wait)),
             Err(Leave::Exit(code)) => fiber::leave(Pause::Exited(code)),
             Err(Leave::Trap(kind)) => fiber::leave(Pause::Trapped(kind)),

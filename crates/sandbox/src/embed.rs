@@ -284,7 +284,7 @@ impl Store {
         // result and outlives the fiber, which ends below.
         let mut fiber = unsafe { Fiber::new(stack, None, entry, values.as_mut_ptr()) };
         let result = loop {
-            match fiber.resume(any).0 {
+            match fiber.resume(any, u64::MAX).0 {
                 CoroutineResult::Return(Finish::Returned) => break Ok(()),
                 CoroutineResult::Return(Finish::Faulted { kind, address, pc }) => {
                     // SAFETY: as above.
@@ -293,6 +293,8 @@ impl Store {
                 CoroutineResult::Yield(Pause::Trapped(kind)) => break Err(kind.into()),
                 // Only host functions do this, and stores have none.
                 CoroutineResult::Yield(Pause::Blocked(_) | Pause::Exited(_)) => {}
+                // Somebody nudged the thread: there is nothing else to do.
+                CoroutineResult::Yield(Pause::Preempted) => {}
             }
         };
         self.stack = Some(fiber.into_stack());

@@ -4,19 +4,21 @@
 //! returns; host code on its stack suspends for the last time (`leave`); or the fault handler
 //! redirects it to the end of its coroutine. In the last two, guest frames are abandoned and never
 //! unwound. Host frames below them hold nothing that needs dropping: host functions have returned to
-//! `call.rs` by then.
+//! `call.rs` by then. A guest that is preempted (`preempt.rs`) suspends as one that is blocked does.
 
 use std::cell::Cell;
 use std::ops::Range;
 use std::ptr;
 
 use awsm_abi::trap::TrapKind;
+use corosensei::stack::Stack;
 use corosensei::trap::CoroutineTrapHandler;
 use corosensei::{Coroutine, CoroutineResult, Yielder};
 
 use crate::instance::Core;
 use crate::sandbox::Wait;
 use crate::stack::GuestStack;
+use crate::{preempt, registry};
 
 /// Entry thunk of a function type, see [`awsm_abi::desc::TypeDesc::entry`].
 pub(crate) type Thunk = unsafe extern "C" fn(code: *const (), ctx: *mut u8, values: *mut [u8; 16]);
@@ -34,6 +36,8 @@ pub(crate) struct Entry {
 pub(crate) enum Pause {
     /// It waits; resume it when that is over.
     Blocked(Wait),
+    /// Its time was up; resume it when it is its turn again.
+    Preempted,
     /// It will not be resumed: it ended itself.
     Exited(i32),
     /// It will not be resumed: it faulted, in compiled code that called this address.
@@ -54,6 +58,7 @@ pub(crate) struct Fiber {
     coroutine: Coroutine<(), Pause, Finish, GuestStack>,
     yielder: *const Yielder<(), Pause>,
     guard: Range<usize>,
+    stack_end: usize,
 }
 
 /// What signal handlers and host calls need to know of the guest that is running on this thread.
@@ -63,6 +68,8 @@ pub(crate) struct Active {
     /// Counter reading just before the first guest instruction.
     entered: Cell<u64>,
     guard: Range<usize>,
+    /// One more than the highest address of its stack.
+    stack_end: usize,
     core: *const Core,
 }
 
@@ -84,7 +91,7 @@ impl Fiber {
         entry: Entry,
         values: *mut [u8; 16],
     ) -> Self {
-        let guard = stack.guard();
+        let (guard, stack_end) = (stack.guard(), stack.base().get());
         let coroutine = Coroutine::with_stack(stack, move |yielder, ()| {
             // SAFETY: the coroutine is only resumed by `resume`, which has set CURRENT.
             let active = unsafe { &*CURRENT.get() };
@@ -99,21 +106,28 @@ impl Fiber {
             }
             Finish::Returned
         });
-        Self { coroutine, yielder: ptr::null(), guard }
+        Self { coroutine, yielder: ptr::null(), guard, stack_end }
     }
 
-    /// Runs the guest until it pauses or ends. The first time, also answers the counter reading just
-    /// before its first instruction.
-    pub(crate) fn resume(&mut self, core: *const Core) -> (CoroutineResult<Pause, Finish>, u64) {
+    /// Runs the guest until it pauses or ends, and interrupts it at `until` (monotonic clock). The first
+    /// time, also answers the counter reading just before its first instruction.
+    pub(crate) fn resume(
+        &mut self,
+        core: *const Core,
+        until: u64,
+    ) -> (CoroutineResult<Pause, Finish>, u64) {
         let active = Active {
             trap_handler: self.coroutine.trap_handler(),
             yielder: Cell::new(self.yielder),
             entered: Cell::new(0),
             guard: self.guard.clone(),
+            stack_end: self.stack_end,
             core,
         };
         let outer = CURRENT.replace(&raw const active);
+        let outer_due = preempt::begin(until);
         let result = self.coroutine.resume(());
+        preempt::end(outer_due);
         CURRENT.set(outer);
         self.yielder = active.yielder.get();
         (result, active.entered.get())
@@ -151,6 +165,23 @@ pub(crate) fn leave(pause: Pause) -> ! {
 }
 
 impl Active {
+    /// Is `pc` in code that guests run in?
+    pub(crate) fn is_guest_code(&self, pc: usize) -> bool {
+        // SAFETY: the running guest's instance is alive, and what is read does not change meanwhile.
+        let own = unsafe { (*self.core).module().text() };
+        own.contains(&pc) || registry::is_guest_code(pc)
+    }
+
+    /// Is `sp` on the guest's stack with at least `bytes` free below it?
+    pub(crate) fn has_room(&self, sp: usize, bytes: usize) -> bool {
+        sp <= self.stack_end && sp.saturating_sub(bytes) >= self.guard.end
+    }
+
+    /// Lowest address of the guard below the stack.
+    pub(crate) fn guard_start(&self) -> usize {
+        self.guard.start
+    }
+
     /// The guest's fault, if an access to `address` at `pc` in its code is one.
     pub(crate) fn classify(&self, address: usize, pc: usize) -> Option<Finish> {
         let kind = if self.guard.contains(&address) {

@@ -3,8 +3,8 @@
 //! The runtime's one crate with unsafe code; everything public is safe to call. Read in this order:
 //! [`module`] loads and checks a shared object; [`link`] resolves its imports; [`pool`] keeps slots
 //! and stacks warm; [`sandbox`] is one invocation's life; [`call`] and [`guest`] are what host
-//! functions see. Below them, `instance` lays out a slot, `fiber` enters and leaves guests, `signal`
-//! catches their faults.
+//! functions see; [`preempt`] takes the core back. Below them, `instance` lays out a slot, `fiber` enters and
+//! leaves guests, `signal` catches their faults.
 //!
 //! Invariants, each with a test: nothing of one invocation can be read by the next; a guest's fault
 //! ends that guest only; the warm start makes no system call, takes no page fault, allocates nothing.
@@ -17,6 +17,7 @@ pub mod limits;
 pub mod link;
 pub mod module;
 pub mod pool;
+pub mod preempt;
 pub mod sandbox;
 pub mod trap;
 
@@ -40,5 +41,6 @@ pub use limits::{Limits, PoolConfig};
 pub use link::{LinkError, Linker, Program};
 pub use module::{FuncIdx, LoadError, Module};
 pub use pool::{Pool, PoolStats};
+pub use preempt::{Nudge, Ticks};
 pub use sandbox::{Sandbox, State, Stop, Timing, Wait};
 pub use trap::{Trap, TrapKind};

@@ -296,6 +296,12 @@ impl Module {
         self.text.1 - self.text.0
     }
 
+    /// Where the native code lies.
+    #[inline]
+    pub(crate) fn text(&self) -> std::ops::Range<usize> {
+        self.text.0..self.text.1
+    }
+
     /// Bytes of address space that the loaded object takes.
     #[must_use]
     pub fn mapped_bytes(&self) -> usize {

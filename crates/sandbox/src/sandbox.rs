@@ -1,8 +1,8 @@
 //! One invocation: its life cycle, from a warm slot to its end.
 //!
 //! ```text
-//!   Fresh -> Running -> Blocked -> Running -> ... -> Done | Trapped
-//!     \________________________\___________________-> Killed, when recycled before its end
+//!   Fresh -> Running -> Blocked | Preempted -> Running -> ... -> Done | Trapped
+//!     \________________________________\______________________-> Killed, when recycled before its end
 //! ```
 
 use std::sync::Arc;
@@ -83,6 +83,24 @@ pub struct Timing {
     pub entered_ticks: u64,
     /// Spent running so far.
     pub run_ticks: u64,
+    /// Spent blocked so far, and waiting for the core after that.
+    pub blocked_ticks: u64,
+    /// Spent preempted so far: able to run, without the core.
+    pub preempted_ticks: u64,
+    /// How often it was preempted.
+    pub preemptions: u32,
+}
+
+impl Timing {
+    /// Adds what passed between a stop and what followed it.
+    #[inline]
+    fn waited(&mut self, state: State, ticks: u64) {
+        match state {
+            State::Blocked => self.blocked_ticks += ticks,
+            State::Preempted => self.preempted_ticks += ticks,
+            _ => {}
+        }
+    }
 }
 
 /// One invocation of a program: its memory, its stack, its state.
@@ -103,6 +121,8 @@ pub(crate) struct Inner<T> {
     data: Option<T>,
     state: State,
     timing: Timing,
+    /// When it last stopped.
+    stopped_ticks: u64,
 }
 
 impl<T> Inner<T> {
@@ -114,6 +134,7 @@ impl<T> Inner<T> {
             data: None,
             state: State::Done,
             timing: Timing::default(),
+            stopped_ticks: 0,
         })
     }
 
@@ -173,24 +194,40 @@ impl<T> Drop for Inner<T> {
 }
 
 impl<T> Sandbox<T> {
-    /// Runs the guest until it stops.
+    /// Runs the guest until it stops. Only a [`crate::Nudge`] preempts it.
     ///
     /// # Panics
     /// If it has ended before.
     #[inline]
     pub fn resume(&mut self) -> Stop {
+        self.resume_until(u64::MAX)
+    }
+
+    /// Runs the guest until it stops, and preempts it when the monotonic clock shows `until_ns` (see
+    /// [`clock::monotonic_ns`]), or as soon after that as it can be.
+    ///
+    /// # Panics
+    /// If it has ended before.
+    #[inline]
+    pub fn resume_until(&mut self, until_ns: u64) -> Stop {
         let inner = &mut *self.inner;
         assert!(inner.state.can_run(), "a sandbox that has ended was resumed");
         let fiber = inner.fiber.as_mut().expect("a sandbox that can run has a fiber");
-        inner.state = State::Running;
         let before = clock::ticks();
-        let (result, entered) = fiber.resume(inner.core);
-        inner.timing.run_ticks += clock::ticks().wrapping_sub(before);
+        inner.timing.waited(inner.state, before.wrapping_sub(inner.stopped_ticks));
+        inner.state = State::Running;
+        let (result, entered) = fiber.resume(inner.core, until_ns);
+        inner.stopped_ticks = clock::ticks();
+        inner.timing.run_ticks += inner.stopped_ticks.wrapping_sub(before);
         if inner.timing.entered_ticks == 0 {
             inner.timing.entered_ticks = entered;
         }
         let (state, stop) = match result {
             CoroutineResult::Yield(Pause::Blocked(wait)) => (State::Blocked, Stop::Blocked(wait)),
+            CoroutineResult::Yield(Pause::Preempted) => {
+                inner.timing.preemptions += 1;
+                (State::Preempted, Stop::Preempted)
+            }
             CoroutineResult::Yield(Pause::Exited(code)) => (State::Done, Stop::Exited(code)),
             CoroutineResult::Yield(Pause::Trapped(kind)) => {
                 (State::Trapped, Stop::Trapped(kind.into()))
@@ -234,9 +271,11 @@ impl<T> Sandbox<T> {
         &self.inner.program
     }
 
-    /// When it started and how long it ran.
+    /// When it started, how long it ran, how long it waited.
     #[must_use]
     pub fn timing(&self) -> Timing {
-        self.inner.timing
+        let mut timing = self.inner.timing;
+        timing.waited(self.inner.state, clock::ticks().wrapping_sub(self.inner.stopped_ticks));
+        timing
     }
 }

@@ -14,7 +14,7 @@ use awsm_abi::trap::TrapKind;
 use crate::fiber::{self, Finish};
 use crate::limits::SIGNAL_STACK_BYTES;
 use crate::mapping::{Access, Mapping, PAGE_BYTES};
-use crate::{arch, registry};
+use crate::arch;
 
 /// The signals that a guest's fault can raise.
 const SIGNALS: [libc::c_int; 3] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL];
@@ -30,12 +30,13 @@ thread_local! {
 /// harmless.
 pub(crate) fn prepare_thread() -> std::io::Result<()> {
     PREVIOUS.get_or_init(|| SIGNALS.map(install));
-    SIGNAL_STACK.with_borrow_mut(|stack| {
+    SIGNAL_STACK.with_borrow_mut(|stack| -> std::io::Result<()> {
         if stack.is_none() {
             *stack = Some(SignalStack::new()?);
         }
         Ok(())
-    })
+    })?;
+    crate::preempt::prepare_thread()
 }
 
 fn install(signal: libc::c_int) -> libc::sigaction {
@@ -46,6 +47,8 @@ fn install(signal: libc::c_int) -> libc::sigaction {
         let mut action = MaybeUninit::<libc::sigaction>::zeroed().assume_init();
         action.sa_sigaction = on_fault as *const () as usize;
         action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_NODEFER;
+        // A tick waits until the fault has been dealt with.
+        libc::sigaddset(&raw mut action.sa_mask, crate::preempt::signal());
         let failed = libc::sigaction(signal, &raw const action, previous.as_mut_ptr());
         assert_eq!(failed, 0, "the signal exists");
         previous.assume_init()
@@ -66,7 +69,7 @@ extern "C" fn on_fault(
         let finish = if signal == libc::SIGILL && pc == arch::stack_exhausted as *const () as usize
         {
             Some(Finish::Faulted { kind: TrapKind::StackOverflow, address, pc })
-        } else if signal != libc::SIGILL && registry::is_guest_code(pc) {
+        } else if signal != libc::SIGILL && active.is_guest_code(pc) {
             active.classify(address, pc)
         } else {
             None

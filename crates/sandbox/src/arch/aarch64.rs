@@ -1,7 +1,19 @@
 //! AArch64: registers in a signal frame, the counter, the stack check before host calls, features.
 //!
 //! Isolation rests on this file: `stack_checked` is what keeps a guest from running the host off
-//! the end of its stack.
+//! the end of its stack, and `preempt` is what an interrupted guest must not notice.
+//!
+//! ```text
+//!   interrupted stack pointer     there is no red zone
+//!     interrupted pc, padding     written by `interrupt`, in the signal handler
+//!     q0 .. q31                   saved by `preempt`
+//!     nzcv, fpcr, fpsr
+//!     x0 .. x30
+//!     frames of `preempted`       until the guest is resumed
+//! ```
+//!
+//! A jump needs a register, so guest code does without x18 (`awsmc` tells LLVM); it is the way back. SVE
+//! registers are not saved: no code for SVE is made, and the loader refuses what asks for it.
 
 use awsm_abi::context::below;
 use awsm_abi::cpu::{Arch, CpuFeatures};
@@ -30,6 +42,70 @@ pub(crate) fn redirect(context: &mut libc::ucontext_t, to: &TrapHandlerRegs) {
     machine.regs[1] = to.x1;
     machine.regs[29] = to.x29;
     machine.regs[30] = to.lr;
+}
+
+/// What compiled code may use below its stack pointer.
+pub(crate) const RED_ZONE_BYTES: usize = 0;
+
+/// Nothing to find out: all that is saved is always there.
+///
+/// # Errors
+/// None.
+pub(crate) fn prepare_preemption() -> Result<(), &'static str> {
+    Ok(())
+}
+
+/// Makes interrupted guest code go on in `preempt`.
+///
+/// # Safety
+/// Guest code was interrupted, and `PREEMPT_STACK_BYTES` are free below its stack pointer.
+pub(crate) unsafe fn interrupt(context: &mut libc::ucontext_t) {
+    let (pc, sp) = pc_and_sp(context);
+    let frame = sp - 2 * size_of::<usize>();
+    // SAFETY: the caller's duty: on the guest's stack, below all that it uses.
+    unsafe { (frame as *mut usize).write(pc) };
+    context.uc_mcontext.pc = preempt as *const () as u64;
+    context.uc_mcontext.sp = frame as u64;
+}
+
+/// Saves everything that guest code may hold, calls `preempted`, restores everything, and returns to the
+/// interrupted instruction. Entered by `interrupt` with the stack pointer at the interrupted pc.
+#[unsafe(naked)]
+extern "C" fn preempt() {
+    core::arch::naked_asm!(
+        "sub sp, sp, #784",
+        "stp x0, x1, [sp, #0]", "stp x2, x3, [sp, #16]", "stp x4, x5, [sp, #32]",
+        "stp x6, x7, [sp, #48]", "stp x8, x9, [sp, #64]", "stp x10, x11, [sp, #80]",
+        "stp x12, x13, [sp, #96]", "stp x14, x15, [sp, #112]", "stp x16, x17, [sp, #128]",
+        "stp x18, x19, [sp, #144]", "stp x20, x21, [sp, #160]", "stp x22, x23, [sp, #176]",
+        "stp x24, x25, [sp, #192]", "stp x26, x27, [sp, #208]", "stp x28, x29, [sp, #224]",
+        "mrs x0, nzcv", "mrs x1, fpcr", "mrs x2, fpsr",
+        "stp x30, x0, [sp, #240]", "stp x1, x2, [sp, #256]",
+        "stp q0, q1, [sp, #272]", "stp q2, q3, [sp, #304]", "stp q4, q5, [sp, #336]",
+        "stp q6, q7, [sp, #368]", "stp q8, q9, [sp, #400]", "stp q10, q11, [sp, #432]",
+        "stp q12, q13, [sp, #464]", "stp q14, q15, [sp, #496]", "stp q16, q17, [sp, #528]",
+        "stp q18, q19, [sp, #560]", "stp q20, q21, [sp, #592]", "stp q22, q23, [sp, #624]",
+        "stp q24, q25, [sp, #656]", "stp q26, q27, [sp, #688]", "stp q28, q29, [sp, #720]",
+        "stp q30, q31, [sp, #752]",
+        "bl {preempted}",
+        "ldp q0, q1, [sp, #272]", "ldp q2, q3, [sp, #304]", "ldp q4, q5, [sp, #336]",
+        "ldp q6, q7, [sp, #368]", "ldp q8, q9, [sp, #400]", "ldp q10, q11, [sp, #432]",
+        "ldp q12, q13, [sp, #464]", "ldp q14, q15, [sp, #496]", "ldp q16, q17, [sp, #528]",
+        "ldp q18, q19, [sp, #560]", "ldp q20, q21, [sp, #592]", "ldp q22, q23, [sp, #624]",
+        "ldp q24, q25, [sp, #656]", "ldp q26, q27, [sp, #688]", "ldp q28, q29, [sp, #720]",
+        "ldp q30, q31, [sp, #752]",
+        "ldp x1, x2, [sp, #256]", "ldp x30, x0, [sp, #240]",
+        "msr nzcv, x0", "msr fpcr, x1", "msr fpsr, x2",
+        "ldp x0, x1, [sp, #0]", "ldp x2, x3, [sp, #16]", "ldp x4, x5, [sp, #32]",
+        "ldp x6, x7, [sp, #48]", "ldp x8, x9, [sp, #64]", "ldp x10, x11, [sp, #80]",
+        "ldp x12, x13, [sp, #96]", "ldp x14, x15, [sp, #112]", "ldp x16, x17, [sp, #128]",
+        "ldr x19, [sp, #152]", "ldp x20, x21, [sp, #160]", "ldp x22, x23, [sp, #176]",
+        "ldp x24, x25, [sp, #192]", "ldp x26, x27, [sp, #208]", "ldp x28, x29, [sp, #224]",
+        "ldr x18, [sp, #784]",
+        "add sp, sp, #800",
+        "br x18",
+        preempted = sym crate::preempt::preempted,
+    )
 }
 
 /// Where a host call ends up that finds too little stack: one instruction that faults, recognised by
@@ -72,7 +148,7 @@ pub(crate) fn cpu_features() -> CpuFeatures {
     }
     let features = present![
         "neon" is "neon", "crc" is "crc", "lse" is "lse", "rdm" is "rdm",
-        "dotprod" is "dotprod", "fullfp16" is "fp16", "rcpc" is "rcpc", "sve" is "sve",
+        "dotprod" is "dotprod", "fullfp16" is "fp16", "rcpc" is "rcpc",
     ];
     let present = features.iter().filter(|(_, present)| *present).map(|(name, _)| *name);
     CpuFeatures::from_names(Arch::Aarch64, present)

@@ -1,7 +1,23 @@
 //! x86-64: registers in a signal frame, the counter, the stack check before host calls, features.
 //!
 //! Isolation rests on this file: `stack_checked` is what keeps a guest from running the host off
-//! the end of its stack.
+//! the end of its stack, and `preempt` is what an interrupted guest must not notice.
+//!
+//! ```text
+//!   interrupted stack pointer
+//!     red zone, 128 bytes         the guest's: LLVM keeps values there
+//!     interrupted pc              written by `interrupt`, in the signal handler
+//!     flags, rax .. r15           pushed by `preempt`
+//!     up to 63 bytes              alignment
+//!     xsave area                  x87, SSE, AVX, mask registers, AVX-512: whatever the system has
+//!                                 switched on of these; MXCSR and the x87 control word are in it
+//!     frames of `preempted`       until the guest is resumed
+//! ```
+//!
+//! AMX tiles (8 KiB) and protection keys are left out: code for neither is ever made.
+
+use std::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use awsm_abi::context::below;
 use awsm_abi::cpu::{Arch, CpuFeatures};
@@ -30,6 +46,141 @@ pub(crate) fn redirect(context: &mut libc::ucontext_t, to: &TrapHandlerRegs) {
     set(libc::REG_RBP, to.rbp);
     set(libc::REG_RDI, to.rdi);
     set(libc::REG_RSI, to.rsi);
+}
+
+/// What compiled code may use below its stack pointer.
+pub(crate) const RED_ZONE_BYTES: usize = 128;
+
+/// Room for the state of the vector units, aligned.
+const STATE_BYTES: u32 = 3072;
+
+/// Parts of the state that guests have: x87, SSE, AVX, and the three of AVX-512.
+const STATE_PARTS: u64 = 0b1110_0111;
+
+/// Which parts `preempt` saves, and by which instruction; see `save`.
+static SAVED_PARTS: AtomicU32 = AtomicU32::new(0);
+static SAVED_BY: AtomicU32 = AtomicU32::new(save::FXSAVE);
+
+/// Values of `SAVED_BY`.
+mod save {
+    /// For processors of before 2008, or where the system does not use XSAVE.
+    pub(super) const FXSAVE: u32 = 0;
+    pub(super) const XSAVE: u32 = 1;
+    /// The compact form, which skips what is not in use.
+    pub(super) const XSAVEC: u32 = 2;
+}
+
+/// Finds out what state the processor has.
+///
+/// # Errors
+/// If it has more than there is room for.
+pub(crate) fn prepare_preemption() -> Result<(), &'static str> {
+    const OSXSAVE: u32 = 1 << 27;
+    const COMPACT: u32 = 1 << 1;
+    if __cpuid(1).ecx & OSXSAVE == 0 {
+        return Ok(());
+    }
+    // SAFETY: the system uses XSAVE, so the register can be read.
+    let parts = unsafe { xcr0() } & STATE_PARTS;
+    let compact = __cpuid_count(13, 1).eax & COMPACT != 0;
+    let end = (2..8).filter(|part| parts & (1 << part) != 0).map(|part| {
+        let place = __cpuid_count(13, part);
+        // Compact, each part follows the one before it, at the next multiple of 64 at most.
+        place.ebx + place.eax
+    });
+    if end.max().unwrap_or(0) > STATE_BYTES {
+        return Err("the processor's vector state is larger than there is room for");
+    }
+    SAVED_PARTS.store(parts as u32, Ordering::Relaxed);
+    let by = if compact { save::XSAVEC } else { save::XSAVE };
+    SAVED_BY.store(by, Ordering::Relaxed);
+    Ok(())
+}
+
+/// The parts of the state that the system has switched on.
+///
+/// # Safety
+/// CPUID says OSXSAVE.
+#[target_feature(enable = "xsave")]
+unsafe fn xcr0() -> u64 {
+    // SAFETY: the caller's duty.
+    unsafe { _xgetbv(0) }
+}
+
+/// Makes interrupted guest code go on in `preempt`.
+///
+/// # Safety
+/// Guest code was interrupted, and `PREEMPT_STACK_BYTES` are free below its red zone.
+pub(crate) unsafe fn interrupt(context: &mut libc::ucontext_t) {
+    let (pc, sp) = pc_and_sp(context);
+    let frame = sp - RED_ZONE_BYTES - size_of::<usize>();
+    // SAFETY: the caller's duty: on the guest's stack, below all that it uses.
+    unsafe { (frame as *mut usize).write(pc) };
+    let registers = &mut context.uc_mcontext.gregs;
+    registers[libc::REG_RIP as usize] = (preempt as *const () as u64).cast_signed();
+    registers[libc::REG_RSP as usize] = (frame as u64).cast_signed();
+}
+
+/// Saves everything that guest code may hold, calls `preempted`, restores everything, and returns to the
+/// interrupted instruction. Entered by `interrupt` with the stack pointer at the interrupted pc.
+///
+/// The compact form and XSAVE leave most of the area's header as it is, but want zeros there when they
+/// restore.
+#[unsafe(naked)]
+extern "C" fn preempt() {
+    core::arch::naked_asm!(
+        "pushfq",
+        "cld",
+        "push rax", "push rcx", "push rdx", "push rbx", "push rbp", "push rsi", "push rdi",
+        "push r8", "push r9", "push r10", "push r11", "push r12", "push r13", "push r14", "push r15",
+        "mov rbp, rsp",
+        "sub rsp, {state_bytes}",
+        "and rsp, -64",
+        "xor eax, eax",
+        "mov [rsp + 512], rax", "mov [rsp + 520], rax", "mov [rsp + 528], rax", "mov [rsp + 536], rax",
+        "mov [rsp + 544], rax", "mov [rsp + 552], rax", "mov [rsp + 560], rax", "mov [rsp + 568], rax",
+        "mov eax, dword ptr [rip + {parts}]",
+        "xor edx, edx",
+        "mov ebx, dword ptr [rip + {by}]",
+        "cmp ebx, {xsave}",
+        "ja 2f",
+        "je 3f",
+        "fxsave64 [rsp]",
+        "jmp 4f",
+        "2:",
+        "xsavec64 [rsp]",
+        "jmp 4f",
+        "3:",
+        "xsave64 [rsp]",
+        "4:",
+        // Host code uses SSE; upper halves that are not zero would slow it down.
+        "test eax, 4",
+        "jz 5f",
+        "vzeroupper",
+        "5:",
+        "call {preempted}",
+        "mov eax, dword ptr [rip + {parts}]",
+        "xor edx, edx",
+        // rbx is the callee's to keep.
+        "test ebx, ebx",
+        "jz 6f",
+        "xrstor64 [rsp]",
+        "jmp 7f",
+        "6:",
+        "fxrstor64 [rsp]",
+        "7:",
+        "mov rsp, rbp",
+        "pop r15", "pop r14", "pop r13", "pop r12", "pop r11", "pop r10", "pop r9", "pop r8",
+        "pop rdi", "pop rsi", "pop rbp", "pop rbx", "pop rdx", "pop rcx", "pop rax",
+        "popfq",
+        "ret {red_zone}",
+        state_bytes = const STATE_BYTES,
+        xsave = const save::XSAVE,
+        red_zone = const RED_ZONE_BYTES,
+        parts = sym SAVED_PARTS,
+        by = sym SAVED_BY,
+        preempted = sym crate::preempt::preempted,
+    )
 }
 
 /// Where a host call ends up that finds too little stack: one instruction that faults, recognised by
@@ -83,3 +234,7 @@ pub(crate) fn cpu_features() -> CpuFeatures {
     // Every x86-64 processor of this century has LAHF and SAHF in 64-bit mode; std has no name for it.
     CpuFeatures::from_names(Arch::X86_64, present.chain(["sahf"]))
 }
+
+#[cfg(test)]
+#[path = "x86_64_tests.rs"]
+mod tests;

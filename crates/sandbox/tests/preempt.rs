@@ -1,0 +1,547 @@
+//! Preempted guests notice nothing: at random points, in every kind of code, the result is bit for bit
+//! that of an undisturbed run. And what the tick may not interrupt it leaves alone.
+//!
+//! `AWSM_PREEMPTIONS=1000000 cargo test --release -p awsm-sandbox --test preempt -- --nocapture` preempts a
+//! million times instead of some thousand.
+
+mod support;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use awsm_compile::{Options, compile};
+use awsm_sandbox::module::Module;
+use awsm_sandbox::{
+    HostCall, HostResult, Isolation, Leave, Limits, Linker, Nudge, Pool, PoolConfig, Program, Stop,
+    Ticks, TrapKind, Wait, clock,
+};
+use support::{MODES, file};
+
+/// Sums in 128 bits: the carry flag lives from one instruction to the next, all the time.
+const CARRIES: &str = r#"(module
+    (import "test" "log" (func $log (param i64)))
+    (func (export "run")
+        (local $n i32) (local $x i64) (local $a i64) (local $b i64) (local $c i64) (local $t i64)
+        (local.set $x (i64.const 0x9e3779b97f4a7c15))
+        (loop $next
+            (local.set $x (i64.add (i64.mul (local.get $x) (i64.const 6364136223846793005))
+                                   (i64.const 1442695040888963407)))
+            (local.set $t (i64.add (local.get $a) (local.get $x)))
+            (local.set $b (i64.add (i64.add (local.get $b) (i64.rotl (local.get $x) (i64.const 23)))
+                (i64.extend_i32_u (i64.lt_u (local.get $t) (local.get $a)))))
+            (local.set $c (i64.add (local.get $c)
+                (i64.extend_i32_u (i64.lt_u (local.get $b) (local.get $t)))))
+            (local.set $a (local.get $t))
+            (if (i64.gt_s (local.get $a) (local.get $b))
+                (then (local.set $c (i64.xor (local.get $c) (local.get $x)))))
+            (br_if $next (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1)))
+                                   (i32.const 3000000))))
+        (call $log (local.get $a)) (call $log (local.get $b)) (call $log (local.get $c))))"#;
+
+/// Loops over floats and integers that LLVM vectorises as wide as the processor allows.
+const VECTORS: &str = r#"(module
+    (import "test" "log" (func $log (param i64)))
+    (memory 3)
+    (func $init (local $i i32)
+        (loop $next
+            (i32.store (local.get $i) (i32.mul (local.get $i) (i32.const 2654435761)))
+            (f64.store offset=65536 (local.get $i)
+                (f64.div (f64.convert_i32_s (local.get $i)) (f64.const 3)))
+            (br_if $next (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 8)))
+                                   (i32.const 65536)))))
+    (func $axpy (param $k f64) (local $i i32)
+        (loop $next
+            (f64.store offset=65536 (local.get $i)
+                (f64.add (f64.mul (local.get $k) (f64.load offset=65536 (local.get $i)))
+                         (f64.sqrt (f64.abs (f64.load offset=65544 (local.get $i))))))
+            (br_if $next (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 8)))
+                                   (i32.const 65520)))))
+    (func $mix (param $k i32) (local $i i32)
+        (loop $next
+            (if (i32.gt_s (i32.load (local.get $i)) (local.get $k))
+                (then (i32.store (local.get $i)
+                    (i32.add (i32.load (local.get $i)) (i32.rotl (local.get $k) (i32.const 7)))))
+                (else (i32.store (local.get $i)
+                    (i32.mul (i32.load (local.get $i)) (i32.const 1664525)))))
+            (br_if $next (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 4)))
+                                   (i32.const 65536)))))
+    (func $sum (result i64) (local $i i32) (local $s i64)
+        (loop $next
+            (local.set $s (i64.add (i64.rotl (local.get $s) (i64.const 1))
+                (i64.xor (i64.load (local.get $i)) (i64.load offset=65536 (local.get $i)))))
+            (br_if $next (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 8)))
+                                   (i32.const 65536))))
+        (local.get $s))
+    (func (export "run") (local $n i32)
+        (call $init)
+        (loop $next
+            (call $axpy (f64.div (f64.convert_i32_s (local.get $n)) (f64.const 700)))
+            (call $mix (i32.mul (local.get $n) (i32.const 77777)))
+            (br_if $next (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1)))
+                                   (i32.const 300))))
+        (call $log (call $sum))))"#;
+
+/// Deep recursion, also through a table.
+const DEEP: &str = r#"(module
+    (import "test" "log" (func $log (param i64)))
+    (type $unary (func (param i64) (result i64)))
+    (table funcref (elem $down $also))
+    (func $down (param $n i64) (result i64)
+        (if (result i64) (i64.eqz (local.get $n))
+            (then (i64.const 1))
+            (else (i64.add
+                (i64.mul (call_indirect (type $unary) (i64.sub (local.get $n) (i64.const 1))
+                    (i32.and (i32.wrap_i64 (local.get $n)) (i32.const 1))) (i64.const 31))
+                (local.get $n)))))
+    (func $also (param $n i64) (result i64)
+        (if (result i64) (i64.eqz (local.get $n))
+            (then (i64.const 5))
+            (else (i64.xor (call $down (i64.sub (local.get $n) (i64.const 1))) (local.get $n)))))
+    (func $fib (param $n i32) (result i64)
+        (if (result i64) (i32.lt_u (local.get $n) (i32.const 2))
+            (then (i64.extend_i32_u (local.get $n)))
+            (else (i64.add (call $fib (i32.sub (local.get $n) (i32.const 1)))
+                           (call $fib (i32.sub (local.get $n) (i32.const 2)))))))
+    (func (export "run") (local $n i32) (local $s i64)
+        (loop $next
+            (local.set $s (i64.add (local.get $s) (call $down (i64.const 6000))))
+            (br_if $next (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1)))
+                                   (i32.const 150))))
+        (call $log (local.get $s))
+        (call $log (call $fib (i32.const 27)))))"#;
+
+/// Copies and fills of all sizes, up to a mebibyte in one instruction of the processor.
+const BULK: &str = r#"(module
+    (import "test" "log" (func $log (param i64)))
+    (memory 40)
+    (func (export "run") (local $n i32) (local $len i32) (local $s i64) (local $i i32)
+        (loop $next
+            (local.set $len (i32.rem_u (i32.mul (local.get $n) (i32.const 40503)) (i32.const 1048576)))
+            (memory.fill (local.get $n) (i32.mul (local.get $n) (i32.const 13)) (local.get $len))
+            (memory.copy (i32.add (local.get $len) (i32.const 1000)) (local.get $n) (local.get $len))
+            (memory.copy (i32.const 40) (i32.const 3) (i32.add (local.get $len) (i32.const 1)))
+            (i32.store (local.get $len) (local.get $n))
+            (br_if $next (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1)))
+                                   (i32.const 250))))
+        (loop $add
+            (local.set $s (i64.add (i64.rotl (local.get $s) (i64.const 5)) (i64.load (local.get $i))))
+            (br_if $add (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 8)))
+                                  (i32.const 2621440))))
+        (call $log (local.get $s))))"#;
+
+/// Hardly anything but host calls: plain ones, those that block, every builtin.
+const HOST: &str = r#"(module
+    (import "test" "log" (func $log (param i64)))
+    (import "test" "mix" (func $mix (param i32 i64 f32 f64 i32 i64 f64) (result i64)))
+    (import "test" "nap" (func $nap (param i32) (result i32)))
+    (memory 1 70)
+    (table $t 4 100000 funcref)
+    (elem $e func $f $f $f)
+    (elem declare func $f)
+    (data $d "some bytes")
+    (func $f)
+    (func (export "run") (local $n i32) (local $s i64)
+        (loop $next
+            (local.set $s (i64.add (i64.rotl (local.get $s) (i64.const 3))
+                (call $mix (local.get $n) (local.get $s) (f32.const 1.5)
+                    (f64.convert_i64_s (local.get $s)) (i32.const -1) (i64.const 77)
+                    (f64.convert_i32_s (local.get $n)))))
+            (memory.init $d (i32.const 10) (i32.const 0) (i32.const 10))
+            (table.init $t $e (i32.const 0) (i32.const 0) (i32.const 3))
+            (table.copy $t $t (i32.const 1) (i32.const 0) (i32.const 3))
+            (table.fill $t (i32.const 2) (ref.null func) (i32.const 2))
+            (table.set $t (i32.const 3) (ref.func $f))
+            (if (i32.eqz (i32.and (local.get $n) (i32.const 255))) (then
+                (local.set $s (i64.add (local.get $s) (i64.extend_i32_s (i32.add
+                    (call $nap (local.get $n))
+                    (i32.add (memory.grow (i32.const 1))
+                             (table.grow $t (ref.func $f) (i32.const 9)))))))))
+            (br_if $next (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1)))
+                                   (i32.const 20000))))
+        (data.drop $d)
+        (elem.drop $e)
+        (call $log (local.get $s))
+        (call $log (i64.extend_i32_u (i32.add (table.size $t) (memory.size))))))"#;
+
+/// Divisions, conversions, shifts, minima: the instructions with fixed registers and odd flags.
+const SCALARS: &str = r#"(module
+    (import "test" "log" (func $log (param i64)))
+    (func (export "run") (local $n i32) (local $x i64) (local $f f64) (local $g f32)
+        (local.set $x (i64.const 88172645463325252))
+        (loop $next
+            (local.set $x (i64.xor (local.get $x) (i64.shl (local.get $x) (i64.const 13))))
+            (local.set $x (i64.xor (local.get $x) (i64.shr_u (local.get $x) (i64.const 7))))
+            (local.set $x (i64.xor (local.get $x) (i64.shl (local.get $x) (i64.const 17))))
+            (local.set $f (f64.min (f64.add (local.get $f)
+                (f64.convert_i64_u (i64.div_u (local.get $x)
+                    (i64.or (i64.rotr (local.get $x) (i64.extend_i32_u (local.get $n))) (i64.const 1)))))
+                (f64.const 1e15)))
+            (local.set $g (f32.copysign
+                (f32.max (f32.demote_f64 (local.get $f)) (local.get $g))
+                (f32.convert_i64_s (i64.rem_s (local.get $x) (i64.const 1000003)))))
+            (local.set $x (i64.add (local.get $x) (i64.trunc_sat_f32_s (local.get $g))))
+            (local.set $x (i64.add (local.get $x) (i64.add (i64.popcnt (local.get $x))
+                (i64.mul (i64.clz (local.get $x)) (i64.ctz (local.get $x))))))
+            (br_if $next (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1)))
+                                   (i32.const 400000))))
+        (call $log (local.get $x))
+        (call $log (i64.reinterpret_f64 (local.get $f)))
+        (call $log (i64.extend_i32_u (i32.reinterpret_f32 (local.get $g))))))"#;
+
+const GUESTS: [(&str, &str); 6] = [
+    ("carries", CARRIES),
+    ("vectors", VECTORS),
+    ("deep", DEEP),
+    ("bulk", BULK),
+    ("host", HOST),
+    ("scalars", SCALARS),
+];
+
+/// How often and where a guest is interrupted; a small generator, so that a failure can be repeated.
+struct Points(u64);
+
+impl Points {
+    fn next(&mut self, below: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % below
+    }
+
+    /// Nanoseconds until the next interruption: mostly as soon as a timer can.
+    fn gap(&mut self) -> u64 {
+        match self.next(16) {
+            0 => self.next(300_000),
+            1..4 => self.next(40_000),
+            _ => self.next(4_000),
+        }
+    }
+}
+
+#[derive(Default)]
+struct Log(Vec<i64>);
+
+fn log(call: &mut HostCall<'_, Log>, value: i64) -> HostResult<()> {
+    call.data().0.push(value);
+    Ok(())
+}
+
+fn mix(
+    _: &mut HostCall<'_, Log>,
+    a: i32,
+    b: i64,
+    c: f32,
+    d: f64,
+    e: i32,
+    f: i64,
+    g: f64,
+) -> HostResult<i64> {
+    let floats = f64::from(c).to_bits() ^ d.to_bits().rotate_left(9) ^ g.to_bits().rotate_left(21);
+    Ok(i64::from(a) ^ b ^ i64::from(e) ^ f ^ floats.cast_signed())
+}
+
+/// Blocks once, then answers.
+fn nap(call: &mut HostCall<'_, Log>, value: i32) -> HostResult<i32> {
+    if call.woken() { Ok(value ^ 0x55) } else { Err(Leave::Block(Wait::Yield)) }
+}
+
+/// Busy in the host for 300 microseconds.
+fn busy(_: &mut HostCall<'_, Log>) -> HostResult<()> {
+    let since = Instant::now();
+    while since.elapsed() < Duration::from_micros(300) {}
+    Ok(())
+}
+
+fn program(wat: &str, isolation: Isolation) -> Arc<Program<Log>> {
+    let wasm = wat::parse_str(wat).expect("a module in the text format");
+    let options = Options { isolation, cpu: Some("native".to_owned()), ..Options::default() };
+    let object = compile(&wasm, &options).expect("a module that compiles");
+    let (_directory, path) = file(&object);
+    let module = Module::load(&path).expect("a module that loads");
+    let mut linker = Linker::new();
+    linker.func("test", "log", log).func("test", "mix", mix);
+    linker.func("test", "nap", nap).func("test", "busy", busy);
+    Program::link(module, &linker, Limits::default()).expect("known imports")
+}
+
+/// Runs to the end, interrupted as `until` says: how it ended, what it logged, how often it was preempted.
+fn run(
+    pool: &mut Pool<Log>,
+    program: &Arc<Program<Log>>,
+    mut until: impl FnMut() -> u64,
+) -> (Stop, Vec<i64>, u32) {
+    let entry = program.module().exported_func("run").expect("an export `run`");
+    let started = pool.start(program, entry, Log::default());
+    let mut sandbox = started.map_err(|(error, _)| error).expect("a free slot");
+    let stop = loop {
+        match sandbox.resume_until(until()) {
+            Stop::Blocked(_) | Stop::Preempted => {}
+            stop => break stop,
+        }
+    };
+    let preemptions = sandbox.timing().preemptions;
+    let values = std::mem::take(&mut sandbox.data_mut().0);
+    pool.recycle(sandbox);
+    (stop, values, preemptions)
+}
+
+fn never() -> u64 {
+    u64::MAX
+}
+
+fn wanted_preemptions() -> u64 {
+    let given = std::env::var("AWSM_PREEMPTIONS").ok();
+    given.map_or(6_000, |number| number.parse().expect("AWSM_PREEMPTIONS is a number"))
+}
+
+#[test]
+fn preempted_guests_compute_the_same() {
+    let wanted = wanted_preemptions();
+    let mut pool = Pool::new(PoolConfig::default());
+    let mut points = Points(0x0123_4567_89ab_cdef);
+    let mut total = 0;
+    for isolation in MODES {
+        for (name, wat) in GUESTS {
+            let program = program(wat, isolation);
+            let undisturbed = run(&mut pool, &program, never);
+            assert_eq!(undisturbed.2, 0);
+            assert!(!undisturbed.1.is_empty(), "{name} computes something");
+            let (mut here, mut runs) = (0, 0);
+            while here < wanted / (2 * GUESTS.len() as u64) {
+                let until = || clock::monotonic_ns() + points.gap();
+                let disturbed = run(&mut pool, &program, until);
+                assert_eq!(disturbed.0, undisturbed.0, "{name}, {isolation:?}, run {runs}");
+                assert_eq!(disturbed.1, undisturbed.1, "{name}, {isolation:?}, run {runs}");
+                here += u64::from(disturbed.2);
+                runs += 1;
+                assert!(here > runs / 2, "{name} is preempted");
+            }
+            println!("{name} {isolation:?}: {here} preemptions in {runs} runs");
+            total += here;
+        }
+    }
+    println!("{total} preemptions, all results the same: {:?}", Ticks::of_this_thread());
+}
+
+#[test]
+fn preempted_guests_take_turns() {
+    let mut pool = Pool::new(PoolConfig::default());
+    let mut points = Points(77);
+    let programs = GUESTS.map(|(_, wat)| program(wat, Isolation::Guard));
+    let alone = programs.each_ref().map(|program| run(&mut pool, program, never).1);
+    let start = |pool: &mut Pool<Log>, which: usize| {
+        let program = &programs[which];
+        let entry = program.module().exported_func("run").expect("an export `run`");
+        pool.start(program, entry, Log::default()).map_err(|(error, _)| error).expect("a free slot")
+    };
+    let mut live = (0..18).map(|n| (n % 6, start(&mut pool, n % 6))).collect::<Vec<_>>();
+    let mut preemptions = 0;
+    while !live.is_empty() {
+        let turn = points.next(live.len() as u64) as usize;
+        match live[turn].1.resume_until(clock::monotonic_ns() + points.gap()) {
+            Stop::Blocked(_) => {}
+            Stop::Preempted => preemptions += 1,
+            stop => {
+                let (which, mut sandbox) = live.swap_remove(turn);
+                assert_eq!(stop, Stop::Returned);
+                let values = std::mem::take(&mut sandbox.data_mut().0);
+                assert_eq!(values, alone[which], "{}", GUESTS[which].0);
+                pool.recycle(sandbox);
+            }
+        }
+    }
+    assert!(preemptions > 500, "{preemptions}");
+}
+
+const ENDLESS: &str =
+    r#"(module (memory 1) (func (export "run") (loop $l (br $l))))"#;
+
+#[test]
+fn an_endless_loop_is_stopped_and_killed() {
+    let endless = program(ENDLESS, Isolation::Guard);
+    let mut pool = Pool::new(PoolConfig::default());
+    pool.prepare(&endless, 2).expect("memory");
+    let before = pool.stats();
+    let entry = endless.module().exported_func("run").expect("an export `run`");
+    for _ in 0..2_000 {
+        let started = pool.start(&endless, entry, Log::default());
+        let mut sandbox = started.map_err(|(error, _)| error).expect("a free slot");
+        assert_eq!(sandbox.resume_until(clock::monotonic_ns() + 20_000), Stop::Preempted);
+        pool.recycle(sandbox);
+    }
+    assert_eq!(pool.stats(), before);
+}
+
+/// Nothing interrupts a guest that nobody waits for: not one tick.
+#[test]
+fn without_a_time_there_is_no_tick() {
+    let program = program(CARRIES, Isolation::Guard);
+    let mut pool = Pool::new(PoolConfig::default());
+    let before = Ticks::of_this_thread();
+    for _ in 0..10 {
+        assert_eq!(run(&mut pool, &program, never).0, Stop::Returned);
+    }
+    assert_eq!(Ticks::of_this_thread(), before);
+}
+
+/// A time far away is not a tick either; and a timer that rings too early is set anew.
+#[test]
+fn an_early_tick_waits() {
+    let program = program(CARRIES, Isolation::Guard);
+    let mut pool = Pool::new(PoolConfig::default());
+    let hour = 3_600_000_000_000;
+    // The first sets the timer for 200 us and ends before; the tick comes while the second runs.
+    let short = self::program(r#"(module (func (export "run")))"#, Isolation::Guard);
+    assert_eq!(run(&mut pool, &short, || clock::monotonic_ns() + 200_000).2, 0);
+    let (stop, _, preemptions) = run(&mut pool, &program, || clock::monotonic_ns() + hour);
+    assert_eq!((stop, preemptions), (Stop::Returned, 0));
+    let ticks = Ticks::of_this_thread();
+    assert_eq!((ticks.early, ticks.total()), (1, 1), "{ticks:?}");
+}
+
+/// What is found in a host call is preempted on its return, and no earlier.
+#[test]
+fn a_host_call_is_not_interrupted() {
+    let wat = r#"(module
+        (import "test" "busy" (func $busy)) (import "test" "log" (func $log (param i64)))
+        (func (export "run") (call $busy) (call $log (i64.const 1)) (call $log (i64.const 2))))"#;
+    let program = program(wat, Isolation::Guard);
+    let mut pool = Pool::new(PoolConfig::default());
+    let before = Ticks::of_this_thread();
+    for _ in 0..200 {
+        let entry = program.module().exported_func("run").expect("an export `run`");
+        let started = pool.start(&program, entry, Log::default());
+        let mut sandbox = started.map_err(|(error, _)| error).expect("a free slot");
+        assert_eq!(sandbox.resume_until(clock::monotonic_ns() + 50_000), Stop::Preempted);
+        assert_eq!(sandbox.data().0, [], "stopped where `busy` returns");
+        assert_eq!(sandbox.resume(), Stop::Returned);
+        assert_eq!(sandbox.data().0, [1, 2]);
+        pool.recycle(sandbox);
+    }
+    let ticks = Ticks::of_this_thread();
+    assert!(ticks.host - before.host >= 200, "{ticks:?}");
+}
+
+/// Close to the end of the stack there is no room to preempt: the guest goes on for a while, and then ends
+/// as if it had used up the rest.
+#[test]
+fn a_guest_that_hides_at_the_end_of_its_stack_is_found() {
+    // Goes down so many frames and spins there.
+    let wat = |depth: u32| {
+        format!(
+            r#"(module
+            (global $left (mut i32) (i32.const {depth}))
+            (func $down (param $x i64) (result i64)
+                (if (i32.eqz (global.get $left)) (then (loop $l (br $l))))
+                (global.set $left (i32.sub (global.get $left) (i32.const 1)))
+                (i64.add (i64.rotl (call $down (i64.mul (local.get $x) (i64.const 3)))
+                                   (local.get $x)) (i64.const 1)))
+            (func (export "run") (drop (call $down (i64.const 5)))))"#
+        )
+    };
+    let mut pool = Pool::new(PoolConfig::default());
+    let mut outcomes = |depth: u32| {
+        let program = program(&wat(depth), Isolation::Guard);
+        let entry = program.module().exported_func("run").expect("an export `run`");
+        let started = pool.start(&program, entry, Log::default());
+        let mut sandbox = started.map_err(|(error, _)| error).expect("a free slot");
+        // Time enough to get there.
+        let stop = sandbox.resume_until(clock::monotonic_ns() + 10_000_000);
+        pool.recycle(sandbox);
+        stop
+    };
+    // The frame's size is the compiler's business: search for the depth that just fits.
+    let (mut fits, mut overflows) = (100_u32, 1_u32 << 20);
+    let mut hidden = 0;
+    while overflows - fits > 1 {
+        let depth = fits.midpoint(overflows);
+        let before = Ticks::of_this_thread();
+        match outcomes(depth) {
+            Stop::Preempted => fits = depth,
+            Stop::Trapped(trap) if trap.kind == TrapKind::StackOverflow => {
+                overflows = depth;
+                hidden = hidden.max(Ticks::of_this_thread().no_room - before.no_room);
+            }
+            stop => panic!("{stop:?}"),
+        }
+    }
+    assert_eq!(hidden, u64::from(awsm_sandbox::limits::NO_ROOM_TICKS) + 1, "one was found hiding");
+}
+
+/// A fault beside ticks: whichever comes first, the guest ends with its fault.
+#[test]
+fn faults_and_ticks_do_not_mix() {
+    let wat = r#"(module (memory 1)
+        (func (export "run") (local $i i32)
+            (loop $next
+                (local.set $i (i32.add (local.get $i) (i32.const 64)))
+                (drop (i32.load (local.get $i)))
+                (i32.store (local.get $i) (i32.const 1))
+                (br $next))))"#;
+    for isolation in MODES {
+        let program = program(wat, isolation);
+        let mut pool = Pool::new(PoolConfig::default());
+        let mut points = Points(4711);
+        for _ in 0..3_000 {
+            let (stop, ..) =
+                run(&mut pool, &program, || clock::monotonic_ns() + points.next(15_000));
+            let Stop::Trapped(trap) = stop else { panic!("{stop:?}") };
+            assert_eq!(trap.kind, TrapKind::MemoryOutOfBounds);
+        }
+    }
+}
+
+/// Ticks while slots are cleaned, modules compiled, loaded and unloaded find nobody and harm nothing.
+#[test]
+fn ticks_outside_of_guests_are_harmless() {
+    let nudge = Nudge::of_this_thread().expect("a timer");
+    let done = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let over = Arc::clone(&done);
+    let other = std::thread::spawn(move || {
+        while !over.load(std::sync::atomic::Ordering::Relaxed) {
+            nudge.nudge();
+            std::thread::sleep(Duration::from_micros(20));
+        }
+    });
+    let mut pool = Pool::new(PoolConfig::default());
+    for _ in 0..3 {
+        for (name, wat) in [("bulk", BULK), ("host", HOST)] {
+            let program = program(wat, Isolation::Guard);
+            let undisturbed = run(&mut pool, &program, never);
+            for _ in 0..10 {
+                assert_eq!(run(&mut pool, &program, never).1, undisturbed.1, "{name}");
+            }
+        }
+    }
+    done.store(true, std::sync::atomic::Ordering::Relaxed);
+    other.join().expect("the other thread ends");
+    let ticks = Ticks::of_this_thread();
+    assert!(ticks.idle > 100 && ticks.guest > 100, "{ticks:?}");
+}
+
+/// Another thread's nudge stops a guest that nothing else would stop.
+#[test]
+fn a_nudge_stops_a_guest() {
+    let endless = program(ENDLESS, Isolation::Guard);
+    let mut pool = Pool::new(PoolConfig::default());
+    let entry = endless.module().exported_func("run").expect("an export `run`");
+    let nudge = Nudge::of_this_thread().expect("a timer");
+    let started = pool.start(&endless, entry, Log::default());
+    let mut sandbox = started.map_err(|(error, _)| error).expect("a free slot");
+    let (send, receive) = std::sync::mpsc::channel::<()>();
+    // One that comes before the guest runs finds nobody, so it is repeated.
+    let other = std::thread::spawn(move || {
+        while receive.recv_timeout(Duration::from_millis(1)).is_err() {
+            nudge.nudge();
+        }
+    });
+    for _ in 0..20 {
+        assert_eq!(sandbox.resume(), Stop::Preempted);
+    }
+    send.send(()).expect("the other thread listens");
+    other.join().expect("the other thread ends");
+    let timing = sandbox.timing();
+    assert_eq!(timing.preemptions, 20);
+    assert!(timing.run_ticks > 0 && timing.preempted_ticks > 0 && timing.blocked_ticks == 0);
+    pool.recycle(sandbox);
+}
