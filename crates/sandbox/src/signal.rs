@@ -11,10 +11,10 @@ use std::sync::OnceLock;
 
 use awsm_abi::trap::TrapKind;
 
+use crate::arch;
 use crate::fiber::{self, Finish};
 use crate::limits::SIGNAL_STACK_BYTES;
 use crate::mapping::{Access, Mapping, PAGE_BYTES};
-use crate::arch;
 
 /// The signals that a guest's fault can raise.
 const SIGNALS: [libc::c_int; 3] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL];
