@@ -6,7 +6,11 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use awsm_sandbox::{Limits, Linker, Module, Pool, PoolConfig, Program, Sandbox, Stop, Wait, clock};
+use awsm_sandbox::embed::Val;
+use awsm_sandbox::{
+    Call, FuncIdx, Limits, Linker, Module, Pool, PoolConfig, Program, Sandbox, State, Stop, Wait,
+    clock, val_type_name,
+};
 use awsm_wasi::{FileLimits, Grants, Mount, Output, Stdin, StringList, WasiCtx};
 use clap::Args;
 
@@ -15,6 +19,9 @@ use crate::cache::{Cache, Compiler};
 use crate::config::parse_bytes;
 use crate::endpoint::{self, Endpoint};
 use crate::function::{self, DeployError};
+
+/// What a module without an entry wants called first.
+const INITIALIZE: &str = "_initialize";
 
 /// What a shell reports for a process that aborted (128 + SIGABRT).
 const TRAP_EXIT: u8 = 134;
@@ -36,6 +43,10 @@ pub(super) struct Options {
     /// (may be repeated)
     #[arg(long = "env", value_name = "NAME[=VALUE]", value_parser = variable, env = "AWSM_ENV")]
     env: Vec<String>,
+    /// Call this exported function instead of the command's entry, with the arguments as its own, and
+    /// print what it returns
+    #[arg(long, value_name = "NAME", env = "AWSM_INVOKE")]
+    invoke: Option<String>,
     /// Most linear memory that the guest may have
     #[arg(long, value_name = "SIZE", default_value = "4GiB", value_parser = bytes, env = "AWSM_MAX_MEMORY")]
     max_memory: u64,
@@ -101,15 +112,73 @@ pub(super) fn run(options: &Options) -> Result<ExitCode, Failure> {
     let file = Path::new(file);
     let named = |error: &dyn std::fmt::Display| format!("{}: {error}", file.display());
     let program = load(options, file)?;
-    let entry = function::entry(program.module())
-        .ok_or_else(|| DeployError::NoEntry(file.to_path_buf()).to_string())?;
+    let module = program.module();
+    let (entry, values) = match &options.invoke {
+        Some(name) => invoked(module, name, args).map_err(|error| named(&error))?,
+        None => {
+            let entry = function::entry(module);
+            let none = || DeployError::NoEntry(file.to_path_buf()).to_string();
+            (entry.ok_or_else(none)?, Vec::new())
+        }
+    };
+    let initialize = options.invoke.as_ref().and_then(|_| module.exported_func(INITIALIZE));
+    let call = Call { initialize, entry, args: &values };
     let mut pool = Pool::new(PoolConfig::default());
     let mut sandbox = pool
-        .start(&program, entry, context(options, file, args)?)
+        .start_call(&program, call, context(options, file, args)?)
         .map_err(|(error, _)| named(&error))?;
     let code = finish(&mut sandbox, &named);
+    if sandbox.state() == State::Done && code == 0 {
+        for value in sandbox.results() {
+            println!("{}", printed(value));
+        }
+    }
     pool.recycle(sandbox);
     Ok(ExitCode::from(code))
+}
+
+/// An exported function, and its arguments as the command line gives them.
+fn invoked(module: &Module, name: &str, args: &[String]) -> Result<(FuncIdx, Vec<Val>), String> {
+    let func = module.exported_func(name);
+    let func = func.ok_or_else(|| format!("no function `{name}` is exported"))?;
+    let ty = module.func_type(func);
+    if args.len() != ty.params.len() {
+        return Err(format!("`{name}` is of type {ty}, and {} arguments are given", args.len()));
+    }
+    let values = ty.params.iter().zip(args).map(|(param, arg)| {
+        value(*param, arg).ok_or_else(|| format!("`{arg}` is no {}", val_type_name(*param)))
+    });
+    Ok((func, values.collect::<Result<_, _>>()?))
+}
+
+/// A number of that type; integers with a sign or without.
+fn value(ty: u8, text: &str) -> Option<Val> {
+    match val_type_name(ty) {
+        "i32" => {
+            let signed = text.parse::<i32>().ok();
+            signed.or_else(|| Some(text.parse::<u32>().ok()?.cast_signed())).map(Val::I32)
+        }
+        "i64" => {
+            let signed = text.parse::<i64>().ok();
+            signed.or_else(|| Some(text.parse::<u64>().ok()?.cast_signed())).map(Val::I64)
+        }
+        "f32" => text.parse::<f32>().ok().map(|number| Val::F32(number.to_bits())),
+        "f64" => text.parse::<f64>().ok().map(|number| Val::F64(number.to_bits())),
+        _ => None,
+    }
+}
+
+fn printed(value: Val) -> String {
+    match value {
+        Val::I32(number) => number.to_string(),
+        Val::I64(number) => number.to_string(),
+        Val::F32(bits) => f32::from_bits(bits).to_string(),
+        Val::F64(bits) => f64::from_bits(bits).to_string(),
+        Val::V128(bytes) => format!("0x{:032x}", u128::from_le_bytes(bytes)),
+        Val::FuncRef(None) | Val::ExternRef(None) => "null".to_owned(),
+        Val::FuncRef(Some(_)) => "a function".to_owned(),
+        Val::ExternRef(Some(number)) => format!("host reference {number}"),
+    }
 }
 
 /// Runs the guest to its end; gives what to exit with.

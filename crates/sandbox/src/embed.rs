@@ -282,7 +282,7 @@ impl Store {
         let Some(any) = self.instances.last().map(|instance| instance.core) else { return Ok(()) };
         // SAFETY: the entry is of an instance of this store; `values` has a cell for each argument and
         // result and outlives the fiber, which ends below.
-        let mut fiber = unsafe { Fiber::new(stack, None, entry, values.as_mut_ptr()) };
+        let mut fiber = unsafe { Fiber::new(stack, [None, None], entry, values.as_mut_ptr()) };
         let result = loop {
             match fiber.resume(any, u64::MAX).0 {
                 CoroutineResult::Return(Finish::Returned) => break Ok(()),
@@ -377,7 +377,7 @@ impl Val {
         }
     }
 
-    fn write(self) -> [u8; 16] {
+    pub(crate) fn write(self) -> [u8; 16] {
         let low: u128 = match self {
             Self::I32(value) => value.cast_unsigned().into(),
             Self::I64(value) => value.cast_unsigned().into(),
@@ -391,7 +391,7 @@ impl Val {
         low.to_le_bytes()
     }
 
-    fn read(ty: u8, cell: &[u8; 16]) -> Self {
+    pub(crate) fn read(ty: u8, cell: &[u8; 16]) -> Self {
         let low = u128::from_le_bytes(*cell) as u64;
         match ty {
             val_type::I32 => Self::I32((low as u32).cast_signed()),

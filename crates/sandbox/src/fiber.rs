@@ -80,14 +80,14 @@ thread_local! {
 }
 
 impl Fiber {
-    /// A fiber that will run `start` (without arguments, if given) and then `entry` with `values`.
+    /// A fiber that will run what is in `before` (without arguments) and then `entry` with `values`.
     ///
     /// # Safety
     /// The entries belong to a living instance of a loaded module, and both, as well as `values`
     /// with room for arguments and results, outlive the fiber's execution.
     pub(crate) unsafe fn new(
         stack: GuestStack,
-        start: Option<Entry>,
+        before: [Option<Entry>; 2],
         entry: Entry,
         values: *mut [u8; 16],
     ) -> Self {
@@ -99,8 +99,8 @@ impl Fiber {
             active.entered.set(crate::clock::ticks());
             // SAFETY: thunks of loaded modules, called as their contract says; see the caller's duty.
             unsafe {
-                if let Some(start) = start {
-                    (start.thunk)(start.code, start.ctx, values);
+                for entry in before.into_iter().flatten() {
+                    (entry.thunk)(entry.code, entry.ctx, values);
                 }
                 (entry.thunk)(entry.code, entry.ctx, values);
             }

@@ -14,7 +14,7 @@ use crate::limits::PoolConfig;
 use crate::link::Program;
 use crate::module::FuncIdx;
 use crate::residency::Faults;
-use crate::sandbox::{Inner, Sandbox, State};
+use crate::sandbox::{Call, Inner, Sandbox, State};
 use crate::stack::GuestStack;
 
 /// The slots and stacks of one thread.
@@ -97,9 +97,36 @@ impl<T: 'static> Pool<T> {
         entry: FuncIdx,
         data: T,
     ) -> Result<Sandbox<T>, (StartError, T)> {
-        let now = clock::ticks();
         let ty = program.module().func_type(entry);
         assert!(ty.params.is_empty() && ty.results.is_empty(), "an entry of type [] -> []");
+        self.start_call(program, Call { initialize: None, entry, args: &[] }, data)
+    }
+
+    /// Starts an invocation of a function of any type, see [`Sandbox::results`].
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    ///
+    /// # Panics
+    /// If the arguments are not of the function's types, or the function to be called first has any.
+    #[inline]
+    pub fn start_call(
+        &mut self,
+        program: &Arc<Program<T>>,
+        call: Call<'_>,
+        data: T,
+    ) -> Result<Sandbox<T>, (StartError, T)> {
+        let now = clock::ticks();
+        let ty = program.module().func_type(call.entry);
+        let fits = call.args.len() == ty.params.len();
+        assert!(
+            fits && call.args.iter().zip(ty.params).all(|(arg, param)| arg.ty() == *param),
+            "arguments of the parameters' types"
+        );
+        if let Some(func) = call.initialize {
+            let ty = program.module().func_type(func);
+            assert!(ty.params.is_empty() && ty.results.is_empty(), "a function of type [] -> []");
+        }
         let warm = self.idle_slots(program).pop().map_or_else(|| self.new_slot(program), Ok);
         let stack_bytes = program.limits().stack_bytes;
         let stack = self.stacks.pop().map_or_else(|| GuestStack::new(stack_bytes), Ok);
@@ -111,9 +138,8 @@ impl<T: 'static> Pool<T> {
                 return Err((error.into(), data));
             }
         };
-        let entry = inner.core().entry(entry);
         inner.core().residency.begin(self.faults);
-        inner.begin(entry, stack, data, now);
+        inner.begin(call, stack, data, now);
         self.live += 1;
         Ok(Sandbox { inner })
     }

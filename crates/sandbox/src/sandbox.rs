@@ -10,9 +10,11 @@ use std::sync::Arc;
 use corosensei::CoroutineResult;
 
 use crate::clock;
-use crate::fiber::{Entry, Fiber, Finish, Pause};
+use crate::embed::Val;
+use crate::fiber::{Fiber, Finish, Pause};
 use crate::instance::Core;
 use crate::link::Program;
+use crate::module::FuncIdx;
 use crate::trap::Trap;
 
 /// What a blocked sandbox waits for.
@@ -119,10 +121,25 @@ pub(crate) struct Inner<T> {
     program: Arc<Program<T>>,
     fiber: Option<Fiber>,
     data: Option<T>,
+    /// Arguments, then results, of the entry.
+    values: Vec<[u8; 16]>,
+    /// The types of the entry's results.
+    results: Vec<u8>,
     state: State,
     timing: Timing,
     /// When it last stopped.
     stopped_ticks: u64,
+}
+
+/// What an invocation calls.
+#[derive(Clone, Copy, Debug)]
+pub struct Call<'a> {
+    /// Called first, a function without parameters and results: a reactor's `_initialize`.
+    pub initialize: Option<FuncIdx>,
+    /// The function.
+    pub entry: FuncIdx,
+    /// Its arguments.
+    pub args: &'a [Val],
 }
 
 impl<T> Inner<T> {
@@ -132,6 +149,8 @@ impl<T> Inner<T> {
             program,
             fiber: None,
             data: None,
+            values: Vec::new(),
+            results: Vec::new(),
             state: State::Done,
             timing: Timing::default(),
             stopped_ticks: 0,
@@ -157,7 +176,7 @@ impl<T> Inner<T> {
     #[inline]
     pub(crate) fn begin(
         &mut self,
-        entry: Entry,
+        call: Call<'_>,
         stack: crate::stack::GuestStack,
         data: T,
         now: u64,
@@ -169,12 +188,25 @@ impl<T> Inner<T> {
         let core = self.core();
         core.data = data;
         core.set_stack_limit(limit);
-        let start = start.map(|start| core.entry(start));
-        // SAFETY: the entries are of this instance, whose program keeps the module loaded; functions
-        // without parameters and results do not use `values`.
-        self.fiber = Some(unsafe { Fiber::new(stack, start, entry, std::ptr::null_mut()) });
+        let entry = core.entry(call.entry);
+        let before = [start, call.initialize].map(|func| func.map(|func| core.entry(func)));
+        self.put_values(call);
+        let values = self.values.as_mut_ptr();
+        // SAFETY: the entries are of this instance, whose program keeps the module loaded; `values` has a
+        // cell for each argument and result, and stays as it is until `end`.
+        self.fiber = Some(unsafe { Fiber::new(stack, before, entry, values) });
         self.state = State::Fresh;
         self.timing = Timing { start_ticks: now, ..Timing::default() };
+    }
+
+    /// Makes room for arguments and results. None, and nothing to do, on the node.
+    fn put_values(&mut self, call: Call<'_>) {
+        let ty = self.program.module().func_type(call.entry);
+        self.values.clear();
+        self.values.extend(call.args.iter().map(|arg| arg.write()));
+        self.values.resize(ty.params.len().max(ty.results.len()), [0; 16]);
+        self.results.clear();
+        self.results.extend_from_slice(ty.results);
     }
 
     /// Ends the invocation, whatever its state: its stack, and what is left of its data.
@@ -246,6 +278,13 @@ impl<T> Sandbox<T> {
     #[must_use]
     pub fn state(&self) -> State {
         self.inner.state
+    }
+
+    /// What its function returned, once it has: see [`Stop::Returned`].
+    #[must_use]
+    pub fn results(&self) -> Vec<Val> {
+        let Inner { values, results, .. } = &*self.inner;
+        results.iter().zip(values).map(|(ty, cell)| Val::read(*ty, cell)).collect()
     }
 
     /// What it was started with.

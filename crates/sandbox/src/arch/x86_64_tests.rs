@@ -162,7 +162,7 @@ fn spin(
 ) -> (u32, GuestStack) {
     let entry = Entry { thunk, code: std::ptr::null(), ctx: std::ptr::null_mut() };
     // SAFETY: the guests above use nothing but their stack and the buffer.
-    let mut fiber = unsafe { Fiber::new(stack, None, entry, buffer.0.as_mut_ptr().cast()) };
+    let mut fiber = unsafe { Fiber::new(stack, [None, None], entry, buffer.0.as_mut_ptr().cast()) };
     let mut preemptions = 0;
     loop {
         match fiber.resume(core, monotonic_ns() + 20_000).0 {

@@ -1,0 +1,114 @@
+//! `awsm run` beyond what every guest shows: calling a function, terminals, being interrupted.
+
+mod common;
+
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, Output, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use common::{Scratch, awsm, guest, wait};
+use rustix::process::{Pid, Signal, kill_process};
+
+const ARITHMETIC: &str = r#"(module
+    (global $ready (mut i32) (i32.const 0))
+    (func (export "_initialize") (global.set $ready (i32.const 1)))
+    (func (export "add") (param i32 i32) (result i32) (i32.add (local.get 0) (local.get 1)))
+    (func (export "half") (param f64) (result f64) (f64.div (local.get 0) (f64.const 2)))
+    (func (export "swap") (param i64 f32) (result f32 i64) (local.get 1) (local.get 0))
+    (func (export "ready") (result i32) (global.get $ready))
+    (func (export "nothing"))
+    (func (export "fault") (result i32) unreachable))"#;
+
+fn invoke(scratch: &Scratch, name: &str, args: &[&str]) -> Output {
+    let module = scratch.write("arithmetic.wat", ARITHMETIC);
+    let mut command = awsm();
+    command.args(["run", "--invoke", name]).arg(module).args(args);
+    command.stdin(Stdio::null()).output().expect("awsm runs")
+}
+
+#[test]
+fn exported_functions_are_called() {
+    let scratch = Scratch::new();
+    let cases: [(&str, &[&str], &str); 8] = [
+        ("add", &["40", "2"], "42\n"),
+        ("add", &["4294967295", "-1"], "-2\n"),
+        ("half", &["3"], "1.5\n"),
+        ("half", &["-inf"], "-inf\n"),
+        ("swap", &["-9223372036854775808", "0.25"], "0.25\n-9223372036854775808\n"),
+        ("swap", &["18446744073709551615", "1e3"], "1000\n-1\n"),
+        ("ready", &[], "1\n"),
+        ("nothing", &[], ""),
+    ];
+    for (name, args, expected) in cases {
+        let output = invoke(&scratch, name, args);
+        assert_eq!(String::from_utf8_lossy(&output.stdout), expected, "{name} {args:?} {output:?}");
+        assert_eq!(output.status.code(), Some(0));
+    }
+    assert_eq!(invoke(&scratch, "fault", &[]).status.code(), Some(134));
+}
+
+#[test]
+fn calls_that_cannot_be_made_say_why() {
+    let scratch = Scratch::new();
+    let cases: [(&str, &[&str], &str); 5] = [
+        ("none", &[], "no function `none` is exported"),
+        ("add", &["1"], "and 1 arguments are given"),
+        ("add", &["1", "4294967296"], "`4294967296` is no i32"),
+        ("add", &["1", "x"], "`x` is no i32"),
+        ("half", &["one"], "`one` is no f64"),
+    ];
+    for (name, args, expected) in cases {
+        let output = invoke(&scratch, name, args);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains(expected) && said.lines().count() == 1, "{said}");
+    }
+}
+
+/// Exits with the type of its standard input.
+const TYPE_OF_INPUT: &str = r#"(module
+    (import "wasi_snapshot_preview1" "fd_fdstat_get" (func $stat (param i32 i32) (result i32)))
+    (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+    (memory (export "memory") 1)
+    (func (export "_start")
+        (drop (call $stat (i32.const 0) (i32.const 0)))
+        (call $exit (i32.load8_u (i32.const 0)))))"#;
+
+#[test]
+fn a_terminal_is_a_terminal_and_a_pipe_a_pipe() {
+    let scratch = Scratch::new();
+    let module = scratch.write("input.wat", TYPE_OF_INPUT);
+    let piped = awsm().arg("run").arg(&module).stdin(Stdio::piped()).output().expect("awsm runs");
+    assert_eq!(piped.status.code(), Some(0));
+    // script(1) gives its command a terminal.
+    let run = awsm();
+    let line = format!("{} run {}", run.get_program().display(), module.display());
+    let mut script = Command::new("script");
+    for (name, value) in run.get_envs() {
+        match value {
+            Some(value) => script.env(name, value),
+            None => script.env_remove(name),
+        };
+    }
+    let terminal = script.args(["-qec", &line, "/dev/null"]).stdin(Stdio::null()).status();
+    assert_eq!(terminal.expect("script runs").code(), Some(2));
+}
+
+#[test]
+fn an_interrupt_ends_it() {
+    for name in ["sleep", "spin"] {
+        let mut child = awsm()
+            .arg("run")
+            .arg(guest(name))
+            .arg("1000000")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("awsm runs");
+        thread::sleep(Duration::from_millis(300));
+        kill_process(Pid::from_child(&child), Signal::INT).expect("it is there");
+        let status = wait(&mut child);
+        assert_eq!(status.signal(), Some(2), "{name}: {status:?}");
+    }
+}
