@@ -208,12 +208,15 @@ impl Scheduler {
         }
         let tenant = self.tenant_of(arrival.function);
         let due = now + arrival.deadline;
-        if let Some(wait) = self.tenants[tenant].lacks(now, due, terms.estimate) {
+        let owner = &self.tenants[tenant];
+        if !owner.has_speed(now, due, terms.estimate) {
+            // Then on what is left, if something will be.
             let room = self.demand.total() + self.over + work <= arrival.deadline;
-            return match self.tenants[tenant].is_hard() || !room {
-                true => refuse(Reason::TenantBudget, wait),
-                false => Ok(Terms { level: Level::Over, ..terms }),
-            };
+            let may = !owner.is_hard() || owner.has_budget(due, terms.estimate);
+            if !room || !may {
+                return refuse(Reason::TenantBudget, owner.wait_for(now, terms.estimate));
+            }
+            return Ok(Terms { level: Level::Over, ..terms });
         }
         match self.config.admission {
             Admission::Density => {

@@ -53,6 +53,11 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
+    /// It counts for its tenant's work.
+    pub(crate) fn is_counted(&self) -> bool {
+        self.demand_scale.is_some() || self.level == Level::Over
+    }
+
     /// What is left of the estimate.
     pub(crate) fn remaining(&self) -> Nanos {
         self.estimate - self.ran

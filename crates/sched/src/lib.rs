@@ -36,6 +36,8 @@ mod profile;
 mod invocation;
 mod time;
 
+pub mod simulate;
+
 pub use admission::{Admission, Reason, Refusal};
 pub use contract::{
     Arrival, Config, Decision, FunctionConfig, FunctionId, InvocationId, Limit, Limits,

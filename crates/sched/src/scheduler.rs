@@ -443,6 +443,9 @@ impl Scheduler {
         self.leave_promise(id);
         let entry = self.entries.get_mut(id);
         entry.level = Level::Over;
+        let entry = *entry;
+        let tenant = self.tenant_of(entry.function);
+        self.tenants[tenant].work = self.tenants[tenant].work + entry.remaining();
         self.over = self.over + entry.remaining();
         self.place(id)
     }
@@ -541,8 +544,8 @@ impl Scheduler {
         let entry = *entry;
         let tenant = self.tenant_of(entry.function);
         self.tenants[tenant].charge(had, entry.level);
-        if entry.demand_scale.is_some() {
-            self.tenants[tenant].promised = self.tenants[tenant].promised - worked;
+        if entry.is_counted() {
+            self.tenants[tenant].work = self.tenants[tenant].work - worked;
         }
         if entry.level == Level::Over {
             self.over = self.over - worked;
@@ -553,10 +556,7 @@ impl Scheduler {
     /// As [`Self::stop_running`], of one that is to go on.
     fn pause(&mut self, now: Nanos, id: InvocationId) -> Nanos {
         let had = self.stop_running(now, id);
-        let entry = self.entries.get(id);
-        if let Some(scale) = entry.demand_scale {
-            self.demand.set_work(id.index, scaled(entry.remaining(), scale));
-        }
+        self.set_promise(id, self.entries.get(id).remaining());
         had
     }
 
@@ -564,9 +564,18 @@ impl Scheduler {
     fn count_running(&mut self, now: Nanos) {
         let Some(id) = self.running else { return };
         let entry = self.entries.get(id);
-        if let (State::Running { since }, Some(scale)) = (entry.state, entry.demand_scale) {
-            let left = entry.remaining() - (now - since);
+        if let State::Running { since } = entry.state {
+            self.set_promise(id, entry.remaining() - (now - since));
+        }
+    }
+
+    /// So much is left of what was promised to it, if something was.
+    fn set_promise(&mut self, id: InvocationId, left: Nanos) {
+        let entry = self.entries.get(id);
+        if let Some(scale) = entry.demand_scale {
             self.demand.set_work(id.index, scaled(left, scale));
+            let tenant = self.tenant_of(entry.function);
+            self.tenants[tenant].set_promise(id.index, left);
         }
     }
 
@@ -587,7 +596,10 @@ impl Scheduler {
         if let Some(scale) = entry.demand_scale {
             self.demand.insert(id.index, entry.deadline, scaled(entry.estimate, scale));
             self.density += entry.density;
-            self.tenants[tenant].promised = self.tenants[tenant].promised + entry.estimate;
+            self.tenants[tenant].promise(id.index, entry.deadline, entry.estimate);
+        }
+        if entry.is_counted() {
+            self.tenants[tenant].work = self.tenants[tenant].work + entry.estimate;
         }
         if entry.level == Level::Over {
             self.over = self.over + entry.estimate;
@@ -595,14 +607,16 @@ impl Scheduler {
     }
 
     fn leave_promise(&mut self, id: InvocationId) {
-        let entry = self.entries.get_mut(id);
-        let promised = entry.demand_scale.take().is_some();
-        let entry = *entry;
-        if promised {
+        let entry = *self.entries.get(id);
+        let tenant = self.tenant_of(entry.function);
+        if entry.is_counted() {
+            self.tenants[tenant].work = self.tenants[tenant].work - entry.remaining();
+        }
+        if entry.demand_scale.is_some() {
+            self.entries.get_mut(id).demand_scale = None;
             self.demand.remove(id.index);
             self.density -= entry.density;
-            let tenant = self.tenant_of(entry.function);
-            self.tenants[tenant].promised = self.tenants[tenant].promised - entry.remaining();
+            self.tenants[tenant].end_promise(id.index);
         }
         if entry.level == Level::Over {
             self.over = self.over - entry.remaining();

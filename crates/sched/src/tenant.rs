@@ -3,15 +3,21 @@
 //! A budget of `amount` in every `period` is kept by a constant-bandwidth server (Abeni and Buttazzo
 //! 1998). A tenant that has used its budget up has its deadlines postponed to its next period: until
 //! then it runs only on what everybody else leaves (or, with a hard budget, not at all), so it pays for
-//! its overrun and its neighbours do not. Within its budget each invocation keeps its own deadline.
+//! its overrun and its neighbours do not.
 //!
-//! Road not taken: ranking by the server's deadline instead of the invocation's. It lets a tenant's
-//! short deadlines hurt nobody, but then nobody's deadline is what it says; and it works for one policy
-//! only, where demotion works for all of them.
+//! Within its budget an invocation keeps its own deadline, and admission promises that deadline only
+//! as far as a processor of the budget's speed (`amount / period` of the core) would meet it. So a
+//! tenant cannot use its whole budget at once in front of everybody else by way of short deadlines:
+//! what goes beyond that speed runs on what is left, like what goes beyond the budget.
+//!
+//! Road not taken: ranking by the server's deadline instead of the invocation's. It too lets a
+//! tenant's short deadlines hurt nobody, but then nobody's deadline is what it says; and it works for
+//! one policy only, where demotion works for all of them.
 
 use core::cmp::Reverse;
 use std::collections::BinaryHeap;
 
+use crate::demand::Demand;
 use crate::invocation::Place;
 use crate::policy::{Level, Rank};
 use crate::time::Nanos;
@@ -54,8 +60,10 @@ pub(crate) struct Tenant {
     server: Option<Server>,
     pub(crate) queued: usize,
     pub(crate) live: usize,
-    /// What is left of the estimates that its budget has been promised to.
-    pub(crate) promised: Nanos,
+    /// What is left of the estimates of its own that are promised their deadlines or beyond that.
+    pub(crate) work: Nanos,
+    /// What is promised, in the time of a processor that has the budget's speed.
+    promised: Demand,
     /// Never run. Places in these queues may be stale: the state of the invocation says.
     pub(crate) fresh: BinaryHeap<Reverse<Place>>,
     /// Stopped and able to go on.
@@ -69,7 +77,8 @@ impl Tenant {
             server: config.budget.map(Server::new),
             queued: 0,
             live: 0,
-            promised: Nanos::ZERO,
+            work: Nanos::ZERO,
+            promised: Demand::new(),
             fresh: BinaryHeap::new(),
             ready: BinaryHeap::new(),
         }
@@ -108,11 +117,44 @@ impl Tenant {
         self.server.as_ref().filter(|server| server.is_depleted()).map(|server| server.period_end)
     }
 
-    /// How long to wait until the budget has room for this much more by then; `None` if it has.
-    pub(crate) fn lacks(&self, now: Nanos, due: Nanos, estimate: Nanos) -> Option<Nanos> {
-        let server = self.server.as_ref()?;
-        let work = self.promised + estimate;
-        (work > server.supply(due)).then(|| server.wait_for(now, work))
+    /// May this much more be promised by then?
+    pub(crate) fn has_speed(&self, now: Nanos, due: Nanos, estimate: Nanos) -> bool {
+        self.server.as_ref().is_none_or(|server| {
+            self.promised.excess(now, due, server.slowed(estimate)) == Nanos::ZERO
+        })
+    }
+
+    /// How long to wait until the budget has room for this much more.
+    pub(crate) fn wait_for(&self, now: Nanos, estimate: Nanos) -> Nanos {
+        let server = self.server.as_ref();
+        server.map_or(Nanos::ZERO, |server| server.wait_for(now, self.work + estimate))
+    }
+
+    /// Does the budget have room for this much more by then?
+    pub(crate) fn has_budget(&self, due: Nanos, estimate: Nanos) -> bool {
+        let server = self.server.as_ref();
+        server.is_none_or(|server| self.work + estimate <= server.supply(due))
+    }
+
+    /// This much is promised under that number.
+    pub(crate) fn promise(&mut self, index: u32, due: Nanos, estimate: Nanos) {
+        if let Some(server) = &self.server {
+            self.promised.insert(index, due, server.slowed(estimate));
+        }
+    }
+
+    /// So much is left of it.
+    pub(crate) fn set_promise(&mut self, index: u32, left: Nanos) {
+        if let Some(server) = &self.server {
+            self.promised.set_work(index, server.slowed(left));
+        }
+    }
+
+    /// It is kept, or broken.
+    pub(crate) fn end_promise(&mut self, index: u32) {
+        if self.server.is_some() {
+            self.promised.remove(index);
+        }
     }
 
     /// Something may arrive now.
@@ -192,6 +234,13 @@ impl Server {
 
     fn charge(&mut self, ran: Nanos) {
         self.left = self.left - ran;
+    }
+
+    /// How long a processor of the budget's speed takes.
+    fn slowed(&self, work: Nanos) -> Nanos {
+        let Budget { amount, period, .. } = self.budget;
+        let slowed = u128::from(work.0) * u128::from(period.0) / u128::from(amount.0.max(1));
+        Nanos(u64::try_from(slowed).unwrap_or(u64::MAX))
     }
 
     /// Time that the budget gives until then at least.

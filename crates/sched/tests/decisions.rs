@@ -477,7 +477,7 @@ fn a_tenant_is_refused_beyond_its_quota() {
         sched.finished(Nanos(now + 15), id);
         order.push(id);
     }
-    assert!(order[1] == promised && !order.contains(&spare), "promises first, spare time later");
+    assert!(order[0] == promised && !order.contains(&spare), "promises first, then by deadline");
 }
 
 #[test]

@@ -1,0 +1,253 @@
+//! What the scheduler promises, in simulated weeks: admitted work meets its deadlines, nobody starves,
+//! budgets isolate, overload costs little, and everything is repeatable.
+
+use awsm_sched::simulate::{
+    Cluster, Fate, Job, Kind, Outcome, Placement, Random, Workload, simulate,
+};
+use awsm_sched::{
+    Admission, Arrival, Budget, Config, FunctionConfig, FunctionId, Limits, Nanos, Policy, Reason,
+    Scheduler, TenantConfig, TenantId,
+};
+
+const LIMITS: Limits = Limits { queued: 4096, live: 2048, unprofiled: 256 };
+const CONFIG: Config = Config {
+    policy: Policy::Edf,
+    admission: Admission::Demand,
+    quantum: Nanos::from_millis(1),
+    reserve_ppm: 0,
+    limits: LIMITS,
+};
+const ONE_CORE: Cluster = Cluster {
+    nodes: 1,
+    cores: 1,
+    placement: Placement::Random,
+    handling: Nanos::ZERO,
+    switching: Nanos::ZERO,
+    seed: 1,
+};
+
+fn two_functions(config: Config) -> Scheduler {
+    let mut sched = Scheduler::new(config);
+    for _ in 0..2 {
+        sched.add_function(FunctionConfig::PLAIN);
+    }
+    sched
+}
+
+/// A load of so many times what `cores` can do.
+fn load(kind: Kind, times: f64, cores: u32, jobs: u32, seed: u64) -> Workload {
+    let shape = Workload {
+        kind,
+        jobs,
+        per_second: 1.0,
+        run: Nanos::from_millis(1),
+        deadline: Nanos::from_millis(10),
+        slack: 3.0,
+        exact: true,
+        seed,
+    };
+    let per_second = times * f64::from(cores) * 1e9 / shape.mean_run().0 as f64;
+    Workload { per_second, ..shape }
+}
+
+fn is_late(job: &Job, fate: &Fate) -> bool {
+    match fate {
+        Fate::Done(latency) => *latency > job.arrival.deadline,
+        Fate::Expired => true,
+        Fate::Refused(_) => false,
+    }
+}
+
+/// The latency that the given share of what was done does not exceed.
+fn percentile(latencies: impl Iterator<Item = Nanos>, share: f64) -> Nanos {
+    let mut sorted: Vec<Nanos> = latencies.collect();
+    sorted.sort_unstable();
+    sorted[((sorted.len() - 1) as f64 * share) as usize]
+}
+
+fn latency(fate: &Fate) -> Option<Nanos> {
+    match fate {
+        Fate::Done(latency) => Some(*latency),
+        _ => None,
+    }
+}
+
+#[test]
+fn what_is_admitted_meets_its_deadline_when_estimates_are_exact() {
+    let clusters = [
+        ONE_CORE,
+        Cluster { nodes: 3, placement: Placement::RoundRobin, ..ONE_CORE },
+        Cluster { nodes: 2, cores: 4, placement: Placement::TwoChoices, ..ONE_CORE },
+    ];
+    for (seed, kind) in (1..=8).flat_map(|seed| Kind::ALL.map(|kind| (seed, kind))) {
+        for (cluster, times) in clusters.iter().flat_map(|c| [0.7, 1.2, 4.0].map(|t| (c, t))) {
+            let jobs = load(kind, times, cluster.nodes * cluster.cores, 2_000, seed).draw();
+            let outcome = simulate(*cluster, &jobs, || two_functions(CONFIG));
+            let late = jobs.iter().zip(&outcome.fates).filter(|(job, fate)| is_late(job, fate));
+            assert_eq!(late.count(), 0, "{kind:?} at {times}, seed {seed}, {cluster:?}");
+            let cores = u64::from(cluster.nodes * cluster.cores);
+            let used = outcome.busy.0 as f64 / (outcome.end.0 * cores) as f64;
+            let busy = kind != Kind::Poisson || times < 2.0 || used > 0.85;
+            assert!(busy, "seed {seed}, {cluster:?}: only {used} of the cores is used");
+        }
+    }
+}
+
+#[test]
+fn without_admission_overload_makes_most_late_and_with_it_none() {
+    let jobs = load(Kind::Poisson, 2.0, 1, 20_000, 3).draw();
+    let met = |admission| {
+        let outcome = simulate(ONE_CORE, &jobs, || two_functions(Config { admission, ..CONFIG }));
+        let all = jobs.iter().zip(&outcome.fates);
+        let met: Vec<_> = all
+            .filter(|(job, fate)| {
+                latency(fate).is_some_and(|latency| latency <= job.arrival.deadline)
+            })
+            .collect();
+        met.iter().map(|(job, _)| job.run.0).sum::<u64>() as f64 / outcome.end.0 as f64
+    };
+    let [none, density, demand] = Admission::ALL.map(met);
+    assert!(demand > 0.95, "goodput {demand}");
+    assert!(density > 0.5 && density < demand, "goodput {density}");
+    assert!(none < demand, "goodput {none}");
+}
+
+#[test]
+fn learned_estimates_are_good_enough() {
+    // Run times follow the size of the request within a few percent, as the profile can find out.
+    let mut random = Random::new(5);
+    let mut jobs = load(Kind::Poisson, 2.0, 1, 20_000, 5).draw();
+    for job in &mut jobs {
+        job.arrival.estimate = None;
+        job.run = Nanos(job.run.0 * (95 + random.below(10)) / 100);
+    }
+    let config = Config { reserve_ppm: 50_000, ..CONFIG };
+    let outcome = simulate(ONE_CORE, &jobs, || two_functions(config));
+    let late = jobs.iter().zip(&outcome.fates).filter(|(job, fate)| is_late(job, fate)).count();
+    let done = outcome.fates.iter().filter_map(latency).count();
+    assert!(late * 100 <= done, "{late} of {done} are late");
+    assert!(outcome.busy.0 * 10 > outcome.end.0 * 9, "the core is kept busy");
+}
+
+#[test]
+fn nobody_starves_under_round_robin() {
+    for seed in 1..=10 {
+        let mut jobs = load(Kind::Poisson, 0.9, 1, 3_000, seed).draw();
+        // Hogs among them, each a hundred quanta long.
+        for job in jobs.iter_mut().step_by(500) {
+            job.run = Nanos::from_millis(100);
+        }
+        let config = Config { policy: Policy::Rr, admission: Admission::None, ..CONFIG };
+        let outcome = simulate(ONE_CORE, &jobs, || two_functions(config));
+        for (job, fate) in jobs.iter().zip(&outcome.fates) {
+            let latency = latency(fate).expect("everything is done");
+            let present = jobs.iter().zip(&outcome.fates).filter(|(other, fate)| {
+                let gone = other.at + self::latency(fate).expect("done");
+                other.at <= job.at + latency && gone >= job.at
+            });
+            let rounds = job.run.0.div_ceil(CONFIG.quantum.0) + 1;
+            let most = Nanos(rounds * CONFIG.quantum.0 * present.count() as u64);
+            assert!(latency <= most, "{job:?} took {latency}");
+        }
+    }
+}
+
+/// A neighbour at 40 % of the core, and a tenant with 20 % that offers ten times as much.
+fn with_greedy_tenant(policy: Policy, greedy: bool, hard: bool) -> (Vec<Job>, Outcome) {
+    let scheduler = || {
+        let mut sched = Scheduler::new(Config { policy, ..CONFIG });
+        let (amount, period) = (Nanos::from_millis(4), Nanos::from_millis(20));
+        let budget = Some(Budget { amount, period, hard });
+        let tenant = sched.add_tenant(TenantConfig { budget, queued: 64, live: 64 });
+        for tenant in [TenantId(0), tenant] {
+            sched.add_function(FunctionConfig { tenant, ..FunctionConfig::PLAIN });
+        }
+        sched
+    };
+    let mut jobs = load(Kind::Poisson, 0.4, 1, 8_000, 11).draw();
+    if greedy {
+        let others = Workload {
+            deadline: Nanos::from_millis(50),
+            ..load(Kind::Poisson, 2.0, 1, 40_000, 12)
+        };
+        jobs.extend(
+            others.draw().into_iter().map(|job| Job {
+                arrival: Arrival { function: FunctionId(1), ..job.arrival },
+                ..job
+            }),
+        );
+        jobs.sort_by_key(|job| job.at);
+    }
+    let outcome = simulate(ONE_CORE, &jobs, scheduler);
+    (jobs, outcome)
+}
+
+fn neighbours_p99((jobs, outcome): &(Vec<Job>, Outcome)) -> f64 {
+    let all = jobs.iter().zip(&outcome.fates);
+    let theirs = all.filter(|(job, _)| job.arrival.function == FunctionId(0));
+    let refused = theirs.clone().filter(|(_, fate)| matches!(fate, Fate::Refused(_))).count();
+    assert!(refused < 160, "{refused} of the neighbour's 8000 are refused");
+    percentile(theirs.filter_map(|(_, fate)| latency(fate)), 0.99).0 as f64
+}
+
+#[test]
+fn budgets_keep_tenants_apart() {
+    for hard in [false, true] {
+        let alone = neighbours_p99(&with_greedy_tenant(Policy::Edf, false, hard));
+        let beside = with_greedy_tenant(Policy::Edf, true, hard);
+        let shift = neighbours_p99(&beside) / alone - 1.0;
+        assert!(shift < 0.2, "hard: {hard}: the neighbour's p99 moved by {:.0} %", shift * 100.0);
+        let quota = |fate: &&Fate| matches!(fate, Fate::Refused(reason) if reason.is_quota());
+        assert!(beside.1.fates.iter().filter(quota).count() > 1000, "who pays is told");
+        let greedy =
+            beside.0.iter().zip(&beside.1.fates).filter(|(job, fate)| {
+                job.arrival.function == FunctionId(1) && latency(fate).is_some()
+            });
+        let used = greedy.map(|(job, _)| job.run.0).sum::<u64>() as f64 / beside.1.end.0 as f64;
+        match hard {
+            true => assert!((0.15..0.21).contains(&used), "a hard budget gives {used}"),
+            false => assert!(used > 0.4, "what nobody else wants is not wasted: {used}"),
+        }
+    }
+}
+
+#[test]
+fn every_queue_has_its_limit() {
+    let limits = Limits { queued: 10, live: 4, unprofiled: 5 };
+    for (policy, admission) in Policy::ALL.into_iter().flat_map(|p| Admission::ALL.map(|a| (p, a)))
+    {
+        let config = Config { policy, admission, limits, ..CONFIG };
+        let mut sched = two_functions(config);
+        for _ in 0..100 {
+            let _ = sched.arrived(Nanos(0), Arrival::new(FunctionId(0)));
+        }
+        let most = if admission == Admission::None { limits.queued } else { limits.unprofiled };
+        assert_eq!(sched.queued(), most, "{policy:?} {admission:?}");
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_fates() {
+    let cluster = Cluster { nodes: 2, cores: 3, ..ONE_CORE };
+    let fates = |seed, policy| {
+        let jobs = load(Kind::Bimodal, 1.3, 6, 3_000, seed).draw();
+        simulate(Cluster { seed, ..cluster }, &jobs, || two_functions(Config { policy, ..CONFIG }))
+            .fates
+    };
+    for policy in Policy::ALL {
+        assert_eq!(fates(7, policy), fates(7, policy));
+        assert_ne!(fates(7, policy), fates(8, policy));
+    }
+}
+
+#[test]
+fn refusals_say_why() {
+    let jobs = load(Kind::Poisson, 3.0, 1, 5_000, 9).draw();
+    let outcome = simulate(ONE_CORE, &jobs, || two_functions(CONFIG));
+    let refused = outcome.fates.iter().filter_map(|fate| match fate {
+        Fate::Refused(reason) => Some(*reason),
+        _ => None,
+    });
+    let reasons: Vec<Reason> = refused.collect();
+    assert!(reasons.len() > 1_500 && reasons.iter().all(|reason| *reason == Reason::Deadline));
+}
