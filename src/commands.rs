@@ -6,8 +6,11 @@
 mod bench;
 mod build;
 mod log;
+mod plan;
+mod profile;
 mod run;
 mod serve;
+mod simulate;
 
 use std::io;
 use std::path::PathBuf;
@@ -56,6 +59,12 @@ enum Command {
         #[arg(value_name = "awsm.toml", default_value = "awsm.toml")]
         config: PathBuf,
     },
+    /// Measure a function of a configuration before it is served, and keep its profile
+    Profile(profile::Options),
+    /// Say whether this node can keep what a configuration promises, at the rates that it states
+    Plan(plan::Options),
+    /// Run the scheduler in invented time over a trace, or over a load that is drawn
+    Simulate(simulate::Options),
     /// Measure: startup, http and others, beside other systems
     Bench(bench::Options),
     /// Print a shell's completions
@@ -63,6 +72,15 @@ enum Command {
         /// For which shell
         shell: Shell,
     },
+}
+
+/// What a report goes to standard output as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum ReportFormat {
+    /// For people
+    Table,
+    /// For machines
+    Json,
 }
 
 /// How modules are compiled; shared by all verbs that compile.
@@ -105,6 +123,9 @@ pub fn main() -> ExitCode {
         Command::Run(options) => run::run(&options),
         Command::Build(options) => build::run(&options),
         Command::Check { config } => check(&config),
+        Command::Profile(options) => profile::run(&options),
+        Command::Plan(options) => plan::run(&options),
+        Command::Simulate(options) => simulate::run(&options),
         Command::Bench(options) => bench::run(&options),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "awsm", &mut io::stdout());

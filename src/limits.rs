@@ -137,6 +137,8 @@ pub const REQUEST_ID_BYTES: usize = 128;
 pub const FUNCTIONS: usize = 4096;
 /// Bytes of `awsm.toml`.
 pub const CONFIG_BYTES: u64 = 16 * MIB;
+/// Bytes of a trace to simulate.
+pub const TRACE_BYTES: u64 = 4 * GIB;
 /// Bytes of the file that keeps profiles.
 pub const PROFILES_BYTES: u64 = 256 * MIB;
 /// How often a worker hands on what it has measured, at most, and of how many functions.

@@ -318,3 +318,99 @@ fn benchmarks_are_elsewhere() {
          runs it",
     );
 }
+
+/// A configuration of the `sha` function with an objective, and where its state is kept.
+fn planned(scratch: &Scratch, slo: &str) -> Vec<String> {
+    let text = format!(
+        "[[function]]\nname = \"sha\"\nmodule = {:?}\nroute = \"/sha\"\nslo = {{ {slo} }}\n",
+        guest("sha").display().to_string()
+    );
+    let config = scratch.write("awsm.toml", text).display().to_string();
+    let state = scratch.path().join("state").display().to_string();
+    vec![config, "--state-dir".to_owned(), state]
+}
+
+#[test]
+fn functions_are_measured_and_planned_before_they_are_served() {
+    let scratch = Scratch::new();
+    let input = scratch.write("input", "a".repeat(10_000)).display().to_string();
+    let plan = |slo: &str| output(awsm().arg("plan").args(planned(&scratch, slo)));
+    let before = plan("deadline = \"1s\", rate = \"1/m\"");
+    let said = String::from_utf8_lossy(&before.stderr).into_owned();
+    assert!(said.contains("`sha` has no profile: `awsm profile sha --input FILE`"), "{said}");
+
+    let options = planned(&scratch, "deadline = \"1s\", rate = \"1/m\"");
+    let mut profile = awsm();
+    profile.args(["profile", "sha", "--runs", "30", "--format", "json"]).arg("--config");
+    let profile = output(profile.args(&options).args(["--input", &input]));
+    let said = String::from_utf8_lossy(&profile.stdout).into_owned();
+    assert!(profile.status.success(), "{}", String::from_utf8_lossy(&profile.stderr));
+    for part in ["\"function\": \"sha\"", "\"runs\": 30", "\"pages\": ", "\"estimate_ns\": "] {
+        assert!(said.contains(part), "{said}");
+    }
+
+    let fits = plan("deadline = \"1s\", rate = \"1/m\"");
+    let said = String::from_utf8_lossy(&fits.stdout).into_owned();
+    assert!(fits.status.success() && said.starts_with("schedulable on "), "{said}");
+    let much = plan("deadline = \"1s\", rate = \"100000000/s\"");
+    let said = String::from_utf8_lossy(&much.stdout).into_owned();
+    assert_eq!(much.status.code(), Some(1), "{said}");
+    assert!(said.contains("not schedulable") && said.contains("cores would do"), "{said}");
+    let short = plan("deadline = \"2us\", rate = \"1/m\"");
+    let said = String::from_utf8_lossy(&short.stdout).into_owned();
+    assert!(said.contains("`sha` cannot keep its deadline of 2us"), "{said}");
+    let silent = plan("deadline = \"1s\"");
+    assert!(String::from_utf8_lossy(&silent.stderr).contains("`sha` has no rate"));
+}
+
+#[test]
+fn what_cannot_be_measured_is_said() {
+    let scratch = Scratch::new();
+    let options = planned(&scratch, "deadline = \"1s\"");
+    let config = options[0].clone();
+    refused(
+        awsm().args(["profile", "shah", "--config"]).args(&options),
+        &format!("{config}: no function `shah`; there are sha"),
+    );
+    let missing = scratch.path().join("missing").display().to_string();
+    refused(
+        awsm().args(["profile", "sha", "--config"]).args(&options).args(["--input", &missing]),
+        &format!("{missing}: No such file or directory (os error 2)"),
+    );
+}
+
+#[test]
+fn simulations_are_repeatable() {
+    let scratch = Scratch::new();
+    let mut lines = "arrival_us,function,run,deadline\n".to_owned();
+    for job in 0..400 {
+        lines +=
+            &format!("{},f{},1ms,{}\n", job * 700, job % 3, if job % 2 == 0 { "9ms" } else { "" });
+    }
+    let trace = scratch.write("trace.csv", lines);
+    let plot = scratch.path().join("plot.svg");
+    let simulate = |seed: &str| {
+        let mut command = awsm();
+        command.arg("simulate").arg(&trace).args(["--format", "json", "--cores", "2"]);
+        let output = output(command.args(["--seed", seed, "--plot"]).arg(&plot));
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("text")
+    };
+    let first = simulate("1");
+    assert_eq!(first, simulate("1"));
+    assert_ne!(first, simulate("2"));
+    for policy in ["fifo", "rr", "edf", "srpt"] {
+        assert!(first.contains(&format!("\"policy\": \"{policy}\"")), "{first}");
+    }
+    assert!(first.contains("\"invocations\": 400"), "{first}");
+    let drawn = fs::read_to_string(plot).expect("a plot");
+    assert!(drawn.starts_with("<svg") && drawn.contains("latency, microseconds"));
+    let bad = scratch.write("bad.csv", "arrival,function,run\n1ms,a,soon\n");
+    refused(
+        awsm().arg("simulate").arg(&bad),
+        &format!(
+            "{}:2: `soon`: a time is a number and its unit, or the header ends in `_us`",
+            bad.display()
+        ),
+    );
+}

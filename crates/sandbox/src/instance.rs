@@ -457,6 +457,17 @@ impl Core {
         Trap { kind, address: inside.then(|| (address - self.ctx as usize) as u64), function: name }
     }
 
+    /// Pages of own linear memory that have contents. In a slot that was new when the invocation began,
+    /// these are the image's and those that the invocation has touched.
+    pub(crate) fn pages_with_contents(&self) -> usize {
+        let mut pages = 0;
+        if !self.module.memories().is_empty() {
+            let origin = self.module.layout().bytes as usize;
+            self.slot.pages_with_contents(origin, self.bytes() as usize, |_| pages += 1);
+        }
+        pages
+    }
+
     /// Bytes of own linear memory now.
     fn bytes(&self) -> u64 {
         // SAFETY: the header lies in the context.

@@ -310,6 +310,13 @@ impl<T> Sandbox<T> {
         &self.inner.program
     }
 
+    /// Pages of its linear memory that have contents: in a slot that is used for the first time, the
+    /// module's own and those that this invocation has touched.
+    #[must_use]
+    pub fn pages(&mut self) -> usize {
+        self.inner.core().pages_with_contents()
+    }
+
     /// When it started, how long it ran, how long it waited.
     #[must_use]
     pub fn timing(&self) -> Timing {

@@ -68,6 +68,17 @@ impl Histogram {
         0
     }
 
+    /// Average square of the values, each taken to lie in the middle of its bucket; 0 without values.
+    #[must_use]
+    pub fn mean_square(&self) -> f64 {
+        let square = |(bucket, count): (usize, u64)| {
+            let below = bucket.checked_sub(1).map_or(0, upper);
+            let middle = (below + upper(bucket)) as f64 / 2.0;
+            middle * middle * count as f64
+        };
+        self.sparse().map(square).sum::<f64>() / self.count().max(1) as f64
+    }
+
     /// The values of both windows: bucket and count of each bucket that is not empty.
     pub(crate) fn sparse(&self) -> impl Iterator<Item = (usize, u64)> {
         self.counts().enumerate().filter(|(_, count)| *count > 0)

@@ -1,0 +1,244 @@
+//! `awsm profile`: a function measured on this machine before it is served.
+//!
+//! It runs as it would on the node, in a pooled sandbox on one core, with each input in turn, until
+//! enough is known or the time is over. What was measured is kept where the node looks for it when it
+//! starts, so the first request is admitted as wisely as the millionth.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use awsm_sandbox::{Pool, PoolConfig, Sandbox, Stop, Wait, clock};
+use awsm_sched::{Histogram, Nanos, Profile};
+use awsm_wasi::{StringList, WasiCtx};
+use bytes::Bytes;
+use clap::Args;
+use serde_json::json;
+
+use super::{Failure, ReportFormat};
+use crate::cache::Cache;
+use crate::config::{Abi, Config, FunctionConfig, parse_duration};
+use crate::function::{Function, deploy};
+use crate::guest::Input;
+use crate::profiles::Store;
+
+#[derive(Debug, Args)]
+pub(super) struct Options {
+    /// The function's name in the configuration
+    #[arg(value_name = "FUNCTION")]
+    function: String,
+    /// A request's body (may be repeated); an empty one if not said
+    #[arg(long = "input", value_name = "FILE", num_args = 1.., env = "AWSM_INPUT")]
+    inputs: Vec<PathBuf>,
+    /// The configuration
+    #[arg(long, value_name = "awsm.toml", default_value = "awsm.toml", env = "AWSM_CONFIG")]
+    config: PathBuf,
+    /// How often it is run, at most
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(10..=1_000_000), env = "AWSM_RUNS")]
+    runs: u32,
+    /// How long it is run, at most
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration, env = "AWSM_TIME")]
+    time: Duration,
+    /// Where the profile is kept, instead of the configuration's
+    #[arg(long, value_name = "DIR", env = "AWSM_STATE_DIR")]
+    state_dir: Option<PathBuf>,
+    /// Where compiled modules are kept, instead of the configuration's
+    #[arg(long, value_name = "DIR", env = "AWSM_CACHE_DIR")]
+    cache_dir: Option<PathBuf>,
+    /// The compiler's program, instead of the `awsmc` beside this one or on the PATH
+    #[arg(long, value_name = "PROGRAM", env = "AWSM_AWSMC")]
+    awsmc: Option<PathBuf>,
+    /// How the report is written
+    #[arg(long, value_enum, default_value_t = ReportFormat::Table, env = "AWSM_FORMAT")]
+    format: ReportFormat,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    parse_duration(text).ok_or_else(|| "a duration is a number and its unit: 500ms, 5s".to_owned())
+}
+
+/// Runs that are like no others: code and data come into the caches.
+const WARM_UP: u32 = 5;
+
+pub(super) fn run(options: &Options) -> Result<ExitCode, Failure> {
+    let config = Config::load(&options.config)?;
+    let function = find(&config, options)?;
+    let inputs = read_inputs(&options.inputs)?;
+    let dir = options.cache_dir.as_deref().or(config.node.cache_dir.as_deref());
+    let cache = Cache::open(dir)?;
+    let deployed = deploy(std::slice::from_ref(function), &cache, options.awsmc.as_deref())?;
+    let deployed = deployed.into_iter().next().expect("one was asked for");
+    let dir = options.state_dir.as_deref().or(config.node.state_dir.as_deref());
+    let store = Store::open(dir).ok_or("no state directory: name one with --state-dir")?;
+    let mut profile = measure(options, function, &deployed, &inputs)?;
+    let mut profiles = store.load();
+    profiles.set(&deployed.name, &deployed.identity, profile.clone());
+    let file = store.file();
+    store.save(&profiles).map_err(|error| format!("{}: {error}", file.display()))?;
+    report(options.format, function, &deployed, &mut profile, &file);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn find<'c>(config: &'c Config, options: &Options) -> Result<&'c FunctionConfig, String> {
+    let named = config.functions.iter().find(|function| function.name == options.function);
+    named.ok_or_else(|| {
+        let names: Vec<&str> = config.functions.iter().map(|f| f.name.as_str()).collect();
+        let (file, name) = (options.config.display(), &options.function);
+        format!("{file}: no function `{name}`; there are {}", names.join(", "))
+    })
+}
+
+fn read_inputs(files: &[PathBuf]) -> Result<Vec<Bytes>, String> {
+    let read = |file: &PathBuf| {
+        let content = fs::read(file).map_err(|error| format!("{}: {error}", file.display()))?;
+        Ok(Bytes::from(content))
+    };
+    match files {
+        [] => Ok(vec![Bytes::new()]),
+        files => files.iter().map(read).collect(),
+    }
+}
+
+fn measure(
+    options: &Options,
+    config: &FunctionConfig,
+    function: &Function,
+    inputs: &[Bytes],
+) -> Result<Profile, Failure> {
+    let mut profile = Profile::default();
+    for body in inputs {
+        // A pool of its own, so that the slot is new and its pages are this invocation's.
+        let mut pool = Pool::new(PoolConfig::default());
+        let mut sandbox = start(&mut pool, config, function, body)?;
+        finish(&mut sandbox, config)?;
+        profile.pages.record(Nanos::ZERO, sandbox.pages() as u64);
+        pool.recycle(sandbox);
+    }
+    let mut pool = Pool::new(PoolConfig::default());
+    pool.prepare(&function.program, 1)?;
+    let begin = Instant::now();
+    for round in 0..options.runs + WARM_UP {
+        let body = &inputs[round as usize % inputs.len()];
+        let now = Nanos(clock::monotonic_ns());
+        let before = clock::ticks();
+        let mut sandbox = start(&mut pool, config, function, body)?;
+        let waited = finish(&mut sandbox, config)?;
+        let run = clock::ticks_to_ns(clock::ticks().wrapping_sub(before)).saturating_sub(waited);
+        if round >= WARM_UP {
+            let timing = sandbox.timing();
+            let startup = timing.entered_ticks.wrapping_sub(timing.start_ticks);
+            profile.startup.record(now, clock::ticks_to_ns(startup));
+            profile.ran(now, body.len() as u64, Nanos(run));
+        }
+        pool.recycle(sandbox);
+        if begin.elapsed() >= options.time && profile.is_known() {
+            break;
+        }
+    }
+    Ok(profile)
+}
+
+fn start(
+    pool: &mut Pool<WasiCtx>,
+    config: &FunctionConfig,
+    function: &Function,
+    body: &Bytes,
+) -> Result<Sandbox<WasiCtx>, Failure> {
+    let mut env = StringList::new();
+    if config.abi == Abi::Wagi {
+        let length = body.len().to_string();
+        let path = config.route.to_string();
+        for (name, value) in [
+            ("CONTENT_LENGTH", length.as_str()),
+            ("GATEWAY_INTERFACE", "CGI/1.1"),
+            ("REQUEST_METHOD", if body.is_empty() { "GET" } else { "POST" }),
+            ("SCRIPT_NAME", path.trim_end_matches("/...")),
+            ("SERVER_PROTOCOL", "HTTP/1.1"),
+        ] {
+            env.push_variable(name, value);
+        }
+    }
+    let context = function.environment.context(Input { body: body.clone(), env });
+    let started = pool.start(&function.program, function.entry, context);
+    started.map_err(|(error, _)| format!("`{}` cannot be started: {error}", config.name).into())
+}
+
+/// Runs it to its end; says how long it waited, nanoseconds.
+fn finish(sandbox: &mut Sandbox<WasiCtx>, config: &FunctionConfig) -> Result<u64, Failure> {
+    let mut waited = 0;
+    loop {
+        let failed = match sandbox.resume() {
+            Stop::Returned | Stop::Exited(0) => return Ok(waited),
+            Stop::Blocked(wait) => {
+                let before = clock::monotonic_ns();
+                self::wait(sandbox, wait)?;
+                waited += clock::monotonic_ns() - before;
+                continue;
+            }
+            Stop::Preempted => continue,
+            Stop::Exited(code) => format!("exited with code {code}"),
+            Stop::Trapped(trap) => trap.to_string(),
+        };
+        let name = &config.name;
+        return Err(format!("`{name}`: {failed}; measure it with an --input that it takes").into());
+    }
+}
+
+fn wait(sandbox: &Sandbox<WasiCtx>, wait: Wait) -> Result<(), Failure> {
+    match wait {
+        Wait::Until { monotonic_ns } => {
+            let left = monotonic_ns.saturating_sub(clock::monotonic_ns());
+            std::thread::sleep(Duration::from_nanos(left));
+        }
+        Wait::Event { until_ns } => sandbox.data().wait(until_ns)?,
+        _ => std::thread::yield_now(),
+    }
+    Ok(())
+}
+
+const SHARES: [(&str, u32); 4] =
+    [("p50", 500_000), ("p90", 900_000), ("p99", 990_000), ("max", 1_000_000)];
+
+fn report(
+    format: ReportFormat,
+    config: &FunctionConfig,
+    function: &Function,
+    profile: &mut Profile,
+    file: &Path,
+) {
+    let code_bytes = function.program.module().text_bytes();
+    let estimate = profile.estimate(profile.mean_request_bytes(), config.slo.percentile_ppm);
+    let estimate_ns = estimate.unwrap_or_default().0;
+    let percentile = f64::from(config.slo.percentile_ppm) / 1e4;
+    if format == ReportFormat::Json {
+        let shares = |of: &Histogram| {
+            let pairs = SHARES.map(|(name, share)| (name.to_owned(), of.quantile(share).into()));
+            serde_json::Value::Object(pairs.into_iter().collect())
+        };
+        let report = json!({
+            "function": config.name,
+            "runs": profile.runs(),
+            "run_ns": shares(&profile.run),
+            "startup_ns": shares(&profile.startup),
+            "pages": profile.pages.quantile(1_000_000),
+            "code_bytes": code_bytes,
+            "percentile": percentile,
+            "estimate_ns": estimate_ns,
+            "file": file.display().to_string(),
+        });
+        println!("{report:#}");
+        return;
+    }
+    println!("{}: {} runs", config.name, profile.runs());
+    let microseconds = |ns: u64| format!("{:.3}", ns as f64 / 1e3);
+    for (name, of) in [("run", &profile.run), ("startup", &profile.startup)] {
+        let shares = SHARES
+            .map(|(name, share)| format!("{name} {:>10} us", microseconds(of.quantile(share))));
+        println!("  {name:<9} {}", shares.join("  "));
+    }
+    println!("  memory    {} pages of 4 KiB touched at most", profile.pages.quantile(1_000_000));
+    println!("  code      {code_bytes} bytes");
+    println!("  estimate  {} us covers {percentile} % of runs", microseconds(estimate_ns));
+    println!("kept in {}", file.display());
+}
