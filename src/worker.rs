@@ -55,7 +55,7 @@ pub enum Outcome {
     Exited(i32),
     /// The guest faulted.
     Trapped(Trap),
-    /// Its time was up, before it started or while it was blocked.
+    /// Its time was up: before it started, while it waited, or while it ran.
     TimedOut,
     /// There was no sandbox for it.
     NotStarted(StartError),
@@ -72,6 +72,10 @@ pub struct Spent {
     pub run: Nanos,
     /// Blocked, or waiting for the core again after that.
     pub blocked: Nanos,
+    /// Preempted: able to go on, without the core.
+    pub preempted: Nanos,
+    /// How often it was preempted.
+    pub preemptions: u32,
 }
 
 /// What comes of an invocation.
@@ -101,6 +105,8 @@ struct Core {
     environments: Vec<Environment>,
     clock: Clock,
     sched: Scheduler,
+    /// A guest that runs alone is interrupted as often, so that the core sees what arrives.
+    quantum: Nanos,
     reporter: Reporter,
     pool: Pool<WasiCtx>,
     invocations: Slots<Invocation>,
@@ -132,8 +138,6 @@ enum Stage {
         id: InvocationId,
         sandbox: Sandbox<WasiCtx>,
         started: Nanos,
-        /// It has stopped at least once and gone on.
-        waited: bool,
         /// What it waits for, a number of [`Readiness`].
         watch: Option<usize>,
     },
@@ -156,6 +160,7 @@ impl Worker {
         functions: Arc<[Function]>,
         pool: Pool<WasiCtx>,
         (sched, ids): (Scheduler, Vec<FunctionId>),
+        quantum: Nanos,
         reporter: Reporter,
     ) -> Self {
         let environments = functions.iter().map(|f| f.environment.unshared()).collect();
@@ -165,6 +170,7 @@ impl Worker {
             environments,
             clock: Clock::new(),
             sched,
+            quantum,
             reporter,
             pool,
             invocations: Slots::default(),
@@ -260,7 +266,7 @@ impl Core {
     }
 
     /// Runs one invocation until it stops, and acts on why it did. Returns the time after that.
-    fn give_core(&mut self, id: InvocationId, now: Nanos, _until: Option<Nanos>) -> Nanos {
+    fn give_core(&mut self, id: InvocationId, now: Nanos, until: Option<Nanos>) -> Nanos {
         let slot = self.slot_of[id.index()];
         if let Stage::Waiting(..) = self.invocations[slot].stage
             && let Err(error) = self.start(slot, now)
@@ -269,13 +275,13 @@ impl Core {
             self.end(id, Outcome::NotStarted(error), now);
             return now;
         }
-        let Stage::Live { sandbox, waited, watch, .. } = &mut self.invocations[slot].stage else {
+        let Stage::Live { sandbox, watch, .. } = &mut self.invocations[slot].stage else {
             unreachable!("the scheduler runs what is waiting or live")
         };
         unwatch(&mut self.readiness, watch);
-        let stop = sandbox.resume();
+        let look = now + self.quantum;
+        let stop = sandbox.resume_until(until.map_or(look, |until| until.min(look)).0);
         let now = self.clock.now();
-        *waited |= matches!(stop, Stop::Blocked(_) | Stop::Preempted);
         let outcome = match stop {
             Stop::Blocked(Wait::Until { monotonic_ns }) => {
                 self.sched.blocked(now, id, Some(Nanos(monotonic_ns)));
@@ -356,7 +362,7 @@ impl Core {
         match started {
             Ok(sandbox) => {
                 invocation.stage =
-                    Stage::Live { id, sandbox, started: now, waited: false, watch: None };
+                    Stage::Live { id, sandbox, started: now, watch: None };
                 Ok(())
             }
             Err((error, _)) => Err(error),
@@ -368,12 +374,9 @@ impl Core {
         let slot = self.slot_of[id.index()];
         let invocation = &mut self.invocations[slot];
         let answer = match std::mem::replace(&mut invocation.stage, Stage::Empty) {
-            Stage::Live { mut sandbox, started, waited, mut watch, .. } => {
+            Stage::Live { mut sandbox, started, mut watch, .. } => {
                 unwatch(&mut self.readiness, &mut watch);
-                let mut spent = spent(&sandbox, invocation.arrived, started);
-                if waited {
-                    spent.blocked = now - started - spent.startup - spent.run;
-                }
+                let spent = spent(&sandbox, invocation.arrived, started);
                 self.sched.observed(now, self.ids[invocation.function], spent.startup, None);
                 let context = sandbox.data_mut();
                 let answer = Answer {
@@ -473,7 +476,7 @@ fn unwatch(readiness: &mut Option<Readiness>, watch: &mut Option<usize>) {
     }
 }
 
-/// All but the time that it was blocked.
+/// Where its time went, from the sandbox's own account.
 fn spent(sandbox: &Sandbox<WasiCtx>, arrived: Nanos, started: Nanos) -> Spent {
     let timing = sandbox.timing();
     let ns = |ticks| Nanos(awsm_sandbox::clock::ticks_to_ns(ticks));
@@ -481,8 +484,14 @@ fn spent(sandbox: &Sandbox<WasiCtx>, arrived: Nanos, started: Nanos) -> Spent {
         0 => Nanos::ZERO,
         entered => ns(entered.wrapping_sub(timing.start_ticks)),
     };
-    let queue = started - arrived;
-    Spent { queue, startup, run: ns(timing.run_ticks), blocked: Nanos::ZERO }
+    Spent {
+        queue: started - arrived,
+        startup,
+        run: ns(timing.run_ticks),
+        blocked: ns(timing.blocked_ticks),
+        preempted: ns(timing.preempted_ticks),
+        preemptions: timing.preemptions,
+    }
 }
 
 /// Lets every task that can run do so once.

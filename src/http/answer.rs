@@ -100,10 +100,13 @@ fn said(abi: Abi, content_type: &HeaderValue, answer: Answer) -> Result<Response
 
 /// Source: W3C Server Timing; durations in milliseconds.
 fn server_timing(spent: &Spent) -> HeaderValue {
-    let mut text = Text::<160>::new();
+    let mut text = Text::<224>::new();
     text.push("queue;dur=").push_ms(spent.queue);
     text.push(", startup;dur=").push_ms(spent.startup);
     text.push(", run;dur=").push_ms(spent.run);
+    if spent.preemptions > 0 {
+        text.push(", preempted;dur=").push_ms(spent.preempted);
+    }
     if spent.blocked != Nanos::ZERO {
         text.push(", blocked;dur=").push_ms(spent.blocked);
     }
@@ -121,8 +124,12 @@ mod tests {
         assert_eq!(timing(&spent), "queue;dur=1.500000, startup;dur=0.000385, run;dur=0.000000");
         spent.blocked = Nanos(7);
         assert!(timing(&spent).ends_with(", blocked;dur=0.000007"));
+        spent.preemptions = 2;
+        spent.preempted = Nanos(9_000);
+        assert!(timing(&spent).contains(", preempted;dur=0.009000, blocked"));
         let most = Nanos::MAX;
-        let spent = Spent { queue: most, startup: most, run: most, blocked: most };
+        let (queue, startup, run, blocked, preempted) = (most, most, most, most, most);
+        let spent = Spent { queue, startup, run, blocked, preempted, preemptions: 1 };
         assert!(timing(&spent).ends_with("551615"), "it fits, whatever the times");
     }
 }

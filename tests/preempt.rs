@@ -1,0 +1,295 @@
+//! The core is taken back: on a node whose every core is kept busy, and under every guest of the project.
+
+mod common;
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use awsm_sandbox::{Isolation, Limits, Linker, Module, Pool, PoolConfig, Program, Stop, clock};
+use awsm_wasi::{Output, Stdin, StringList, WasiCtx};
+use common::{Node, PATIENCE, Scratch, awsm, function, guest, named_function, root};
+
+/// Never ends within a test's time.
+const LONG: &str = "100000000000000";
+
+/// Runs as long as the node lets it.
+fn hog(route: &str, more: &str) -> String {
+    function("spin", route, &format!("args = [\"spin\", \"{LONG}\"]\n{more}"))
+}
+
+/// Processor time of a process so far, its threads together.
+fn cpu_time(pid: u32) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("the process is there");
+    let after_name = stat.rsplit_once(')').expect("a name in parentheses").1;
+    let fields = after_name.split_whitespace().collect::<Vec<_>>();
+    let ticks = [11, 12].map(|place: usize| fields[place].parse::<u64>().expect("ticks"));
+    Duration::from_millis((ticks[0] + ticks[1]) * 10)
+}
+
+fn eventually(what: &str, condition: impl Fn() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < end, "not in time: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn a_busy_core_answers_others() {
+    for policy in ["rr", "edf", "srpt"] {
+        let node = Node::start(
+            &format!("policy = \"{policy}\""),
+            &[hog("/hog", "slo = { deadline = \"20s\" }"), function("echo", "/echo", "")],
+        );
+        let mut hogs = (0..3).map(|_| node.connect()).collect::<Vec<_>>();
+        for hog in &mut hogs {
+            hog.send_request("GET", "/hog", &[], b"");
+        }
+        std::thread::sleep(Duration::from_millis(50));
+        let mut client = node.connect();
+        for n in 0..20 {
+            let body = n.to_string();
+            let headers = ["X-Client-Timeout-Ms: 5000"];
+            let answer = client.request("POST", "/echo", &headers, body.as_bytes());
+            assert_eq!((answer.status, answer.text()), (200, body.as_str()), "{policy}");
+        }
+    }
+}
+
+#[test]
+fn an_endless_loop_ends_at_its_limit() {
+    let node = Node::start(
+        "",
+        &[
+            named_function(
+                "wall",
+                "spin",
+                "/wall",
+                &format!("args = [\"spin\", \"{LONG}\"]\ntimeout = \"30ms\""),
+            ),
+            named_function(
+                "cpu",
+                "spin",
+                "/cpu",
+                &format!("args = [\"spin\", \"{LONG}\"]\ncpu_limit = \"30ms\""),
+            ),
+            function("echo", "/echo", ""),
+        ],
+    );
+    let mut client = node.connect();
+    for path in ["/wall", "/cpu"].repeat(10) {
+        let since = Instant::now();
+        let answer = client.request("GET", path, &[], b"");
+        assert_eq!(answer.status, 504, "{path}: {answer:?}");
+        assert!(since.elapsed() >= Duration::from_millis(30), "{path}: no earlier");
+        assert!(since.elapsed() < Duration::from_secs(5), "{path}: {:?}", since.elapsed());
+    }
+    assert_eq!(client.request("POST", "/echo", &[], b"still here").text(), "still here");
+}
+
+/// Memory, descriptors and threads of a node stay the same however many loops it has ended.
+#[test]
+fn ended_loops_leave_nothing_behind() {
+    let many = std::env::var("AWSM_LOOPS").map_or(400, |n| n.parse().expect("a number"));
+    let node = Node::start("quantum = \"100us\"", &[hog("/hog", "timeout = \"1ms\"")]);
+    let status = |key: &str| {
+        let file = format!("/proc/{}/status", node.pid());
+        let text = std::fs::read_to_string(file).expect("the node is there");
+        let line = text.lines().find(|line| line.starts_with(key)).expect(key);
+        line.split_whitespace().nth(1).expect("a value").parse::<u64>().expect("a number")
+    };
+    let counts = || {
+        let descriptors = std::fs::read_dir(format!("/proc/{}/fd", node.pid()));
+        let maps = std::fs::read_to_string(format!("/proc/{}/maps", node.pid()));
+        let (descriptors, maps) = (descriptors.expect("there"), maps.expect("there"));
+        (descriptors.count(), maps.lines().count(), status("Threads:"))
+    };
+    let mut client = node.connect();
+    let mut end = |loops: usize| {
+        for _ in 0..loops {
+            assert_eq!(client.request("GET", "/hog", &[], b"").status, 504);
+        }
+    };
+    end(100);
+    let (before, resident) = (counts(), status("VmRSS:"));
+    end(many);
+    assert_eq!(counts(), before);
+    let grown = status("VmRSS:").saturating_sub(resident);
+    assert!(grown < 2_000, "{grown} KiB more");
+}
+
+#[test]
+fn a_caller_that_leaves_ends_what_runs_for_it() {
+    let node = Node::start("", &[hog("/hog", "timeout = \"60s\"")]);
+    for _ in 0..5 {
+        let mut client = node.connect();
+        client.send_request("GET", "/hog", &[], b"");
+        let before = cpu_time(node.pid());
+        eventually("it runs", || cpu_time(node.pid()) > before + Duration::from_millis(50));
+        drop(client);
+        eventually("it has ended", || {
+            let before = cpu_time(node.pid());
+            std::thread::sleep(Duration::from_millis(200));
+            cpu_time(node.pid()) - before <= Duration::from_millis(20)
+        });
+    }
+}
+
+#[test]
+fn a_preempted_guest_says_so() {
+    let node = Node::start(
+        "policy = \"rr\"",
+        &[function("spin", "/spin", "args = [\"spin\", \"20000000\"]")],
+    );
+    let mut clients = [node.connect(), node.connect()];
+    for client in &mut clients {
+        client.send_request("GET", "/spin", &[], b"");
+    }
+    let answers = clients.each_mut().map(common::Client::receive);
+    let timing = |of: &common::Response| of.timing("preempted").unwrap_or(0.0);
+    assert!(answers.iter().all(|answer| answer.status == 200));
+    assert!(timing(&answers[0]) + timing(&answers[1]) > 1.0, "{answers:?}");
+}
+
+#[test]
+fn an_idle_node_sleeps() {
+    let node = Node::start_workers(2, "", &[function("spin", "/", "args = [\"spin\", \"5000000\"]")]);
+    // It has work behind it, and a connection that is kept.
+    let mut client = node.connect();
+    for _ in 0..10 {
+        assert_eq!(client.request("GET", "/", &[], b"").status, 200);
+    }
+    std::thread::sleep(Duration::from_millis(500));
+    let before = cpu_time(node.pid());
+    std::thread::sleep(Duration::from_secs(10));
+    let used = cpu_time(node.pid()) - before;
+    assert!(used <= Duration::from_millis(50), "{used:?} in ten seconds");
+}
+
+/// A guest with its input and the answer that `guests/data/cases.tsv` knows.
+struct Case {
+    guest: String,
+    args: Vec<String>,
+    env: Vec<(String, String)>,
+    stdin: Vec<u8>,
+    stdout: Vec<u8>,
+    exit: String,
+}
+
+/// Those that read no more than their input.
+fn cases() -> Vec<Case> {
+    let data = root().join("guests/data");
+    let table = std::fs::read_to_string(data.join("cases.tsv")).expect("the table of cases");
+    let read = |cell: &str| match cell {
+        "-" => Vec::new(),
+        file => std::fs::read(data.join(file)).expect(file),
+    };
+    let words = |cell: &str| match cell {
+        "-" => Vec::new(),
+        cell => cell.split(' ').map(str::to_owned).collect::<Vec<_>>(),
+    };
+    let lines = table.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
+    let case = |line: &str| {
+        let cells = line.split('\t').collect::<Vec<_>>();
+        let [guest, args, env, stdin, stdout, exit, ..] = cells[..] else { panic!("{line}") };
+        let pair = |word: String| {
+            let (name, value) = word.split_once('=').expect("NAME=VALUE");
+            (name.to_owned(), value.to_owned())
+        };
+        Case {
+            guest: guest.to_owned(),
+            args: words(args),
+            env: words(env).into_iter().map(pair).collect(),
+            stdin: read(stdin),
+            stdout: read(stdout),
+            exit: exit.to_owned(),
+        }
+    };
+    lines.map(case).collect()
+}
+
+/// The guest compiled with all that this processor has.
+fn build(guest_name: &str, scratch: &Scratch) -> PathBuf {
+    let object = scratch.path().join(guest_name).with_extension("so");
+    let mut command: Command = awsm();
+    command.args(["build", "--cpu", "native", "-o"]).arg(&object).arg(guest(guest_name));
+    let output = command.output().expect("awsm runs");
+    assert!(output.status.success(), "{guest_name}: {}", String::from_utf8_lossy(&output.stderr));
+    object
+}
+
+fn context(case: &Case) -> WasiCtx {
+    let mut context = WasiCtx::default();
+    let args = std::iter::once(case.guest.clone()).chain(case.args.iter().cloned());
+    context.args = Arc::new(args.collect::<Vec<_>>().iter().collect());
+    let mut env = StringList::new();
+    for (name, value) in &case.env {
+        env.push_variable(name, value);
+    }
+    context.env = Arc::new(env);
+    context.stdin = Stdin::Bytes(case.stdin.clone().into());
+    context.stdout = Output::buffer(1 << 20);
+    context.stderr = Output::buffer(1 << 20);
+    context
+}
+
+/// Every guest of the project, preempted at random points, gives the answer that it always gives.
+/// `AWSM_PREEMPTIONS` says how often at least, all together.
+#[test]
+fn every_guest_answers_the_same_when_preempted() {
+    let wanted = std::env::var("AWSM_PREEMPTIONS").map_or(3_000, |n| n.parse().expect("a number"));
+    let scratch = Scratch::new();
+    let mut linker = Linker::new();
+    awsm_wasi::add_to_linker(&mut linker);
+    let mut seed = 0x5bd1_e995_9e37_79b9_u64;
+    let mut gap = move || {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        if seed % 8 == 0 { seed % 200_000 } else { seed % 8_000 }
+    };
+    let cases = cases();
+    let mut pool = Pool::new(PoolConfig::default());
+    let mut programs = std::collections::BTreeMap::new();
+    for case in &cases {
+        if !programs.contains_key(&case.guest) {
+            let module = Module::load(&build(&case.guest, &scratch)).expect("it loads");
+            assert_eq!(module.isolation(), Isolation::Guard);
+            let limits = Limits { memory_bytes: 64 << 20, ..Limits::default() };
+            let program = Program::link(module, &linker, limits).expect("known imports");
+            programs.insert(case.guest.clone(), program);
+        }
+    }
+    let (mut preemptions, mut runs) = (0, 0);
+    while preemptions < wanted || runs < cases.len() {
+        let case = &cases[runs % cases.len()];
+        let program = &programs[&case.guest];
+        let entry = program.module().exported_func("_start").expect("a command");
+        let started = pool.start(program, entry, context(case)).map_err(|(error, _)| error);
+        let mut sandbox = started.expect("a free slot");
+        let stop = loop {
+            match sandbox.resume_until(clock::monotonic_ns() + gap()) {
+                Stop::Blocked(_) | Stop::Preempted => {}
+                stop => break stop,
+            }
+        };
+        preemptions += u64::from(sandbox.timing().preemptions);
+        let exit = match &stop {
+            Stop::Returned => "0".to_owned(),
+            Stop::Exited(code) => code.to_string(),
+            Stop::Trapped(trap) => format!("trap:{trap}"),
+            other => panic!("{other:?}"),
+        };
+        let name = format!("{} {}, run {runs}", case.guest, case.args.join(" "));
+        match case.exit.strip_prefix("trap:") {
+            Some(trap) => assert!(exit.contains(trap), "{name}: {exit}"),
+            None => assert_eq!(exit, case.exit, "{name}"),
+        }
+        assert_eq!(sandbox.data_mut().stdout.take(), case.stdout, "{name}");
+        pool.recycle(sandbox);
+        runs += 1;
+    }
+    println!("{preemptions} preemptions in {runs} runs of {} guests", programs.len());
+}
