@@ -124,6 +124,8 @@ pub const DRAIN_BYTES: u64 = 16 * MIB;
 pub const CONNECTION_SWEEP: Duration = Duration::from_millis(100);
 /// How long a worker may run guests before it looks at its sockets again, if no guest takes longer.
 pub const REACTOR_GAP: Duration = Duration::from_micros(100);
+/// Queued work, by estimate, from which on an idle core is asked to help: to wake it takes some 50 us.
+pub const SHARE_BACKLOG: Duration = Duration::from_micros(200);
 /// Connections that the kernel keeps for a worker that has not accepted them yet.
 pub const LISTEN_BACKLOG: u32 = 4096;
 /// Slots that a worker prepares for each function before it serves.

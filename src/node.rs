@@ -24,7 +24,7 @@ use crate::http::server::Server;
 use crate::limits;
 use crate::profiles::{self, Measured, Profiles, Store};
 use crate::scheduling;
-use crate::worker::{Reporter, Worker};
+use crate::worker::{Peer, Reporter, Worker};
 
 /// A node that serves.
 pub struct Node {
@@ -112,7 +112,8 @@ impl Node {
         let (stop, stopped) = watch::channel(false);
         let (report, reports) = sync_mpsc::channel();
         let (end, ended) = mpsc::unbounded_channel();
-        for (index, listener) in listeners.into_iter().enumerate() {
+        let peers = Peer::all(workers);
+        for ((index, listener), peer) in listeners.into_iter().enumerate().zip(peers) {
             let (shared, stopped) = (Arc::clone(&shared), stopped.clone());
             let (report, end) = (report.clone(), EndNotice(end.clone(), index));
             let core = cores[index % cores.len()];
@@ -121,7 +122,7 @@ impl Node {
                 .name(format!("awsm-worker-{index}"))
                 .spawn(move || {
                     let _end = end;
-                    work(&shared, core, listener, stopped, &report, reporter);
+                    work(&shared, core, listener, stopped, &report, (reporter, peer));
                 })
                 .map_err(|error| NodeError::Worker(format!("cannot start a worker: {error}")))?;
         }
@@ -186,7 +187,7 @@ fn work(
     listener: TcpListener,
     stop: watch::Receiver<bool>,
     report: &sync_mpsc::Sender<Report>,
-    reporter: Reporter,
+    (reporter, peer): (Reporter, Peer),
 ) {
     let fail = |error: String| {
         // If nobody listens the node has failed for another reason.
@@ -204,7 +205,7 @@ fn work(
         Err((function, error)) => return fail(format!("function `{function}`: {error}")),
     };
     let sched = scheduling::scheduler(&shared.config, &shared.functions, &shared.profiles);
-    let worker = Worker::new(Arc::clone(&shared.functions), pool, sched, node.quantum.into(), reporter);
+    let worker = Worker::new(Arc::clone(&shared.functions), pool, sched, node.quantum.into(), reporter, peer);
     let worker = Rc::new(worker);
     let server = Server::new(&shared.config, Arc::clone(&shared.functions), Rc::clone(&worker));
     runtime.block_on(async {

@@ -7,16 +7,19 @@
 //!
 //! A core that has nothing else to run does not wait for the loop's next turn: what is submitted is
 //! decided upon at once, and a short function's answer is there when its ticket is first looked at.
-//! That is bounded as a turn is, so sockets never wait longer.
+//! That is bounded as a turn is, so sockets never wait longer. A guest is interrupted by the tick, when
+//! the scheduler says so and once a quantum, and the core looks at its sockets.
 //!
 //! ```text
 //!   connection task --submit--> [invocations] <--decide, run--  the loop (turn)
 //!                  <--answer--                                    |
 //!   sockets, alarm  <------------ reactor <------ yields ---------+
+//!                                                 other cores <---+ what is too much (`peers`)
 //! ```
 
 mod alarm;
 mod clock;
+mod peers;
 mod readiness;
 mod reporter;
 pub(crate) mod slots;
@@ -38,9 +41,11 @@ use crate::guest::{self, Environment, Input};
 use crate::limits;
 use alarm::Alarm;
 use clock::Clock;
+use peers::{Message, Origin};
 use readiness::Readiness;
 use slots::Slots;
 
+pub use peers::Peer;
 pub use reporter::Reporter;
 
 /// What one core has: its scheduler, its sandboxes, what it is asked for.
@@ -59,6 +64,8 @@ pub enum Outcome {
     TimedOut,
     /// There was no sandbox for it.
     NotStarted(StartError),
+    /// The core that was to help out did not let it in.
+    Refused(Refusal),
 }
 
 /// Where the time went.
@@ -93,6 +100,13 @@ pub struct Answer {
     pub spent: Spent,
 }
 
+impl Answer {
+    /// Of one that has said nothing.
+    fn empty(outcome: Outcome, spent: Spent) -> Self {
+        Self { outcome, stdout: Vec::new(), overflowed: false, stderr: Vec::new(), spent }
+    }
+}
+
 /// The right to an answer. Dropping it cancels the invocation.
 pub struct Ticket {
     worker: Rc<Worker>,
@@ -108,6 +122,11 @@ struct Core {
     /// A guest that runs alone is interrupted as often, so that the core sees what arrives.
     quantum: Nanos,
     reporter: Reporter,
+    peer: Peer,
+    /// What was given to other cores so far.
+    given: u64,
+    /// The last guest that had the core was preempted: it waits for more.
+    preempted: bool,
     pool: Pool<WasiCtx>,
     invocations: Slots<Invocation>,
     /// Where in `invocations` the scheduler's invocations are, by [`InvocationId::index`].
@@ -129,11 +148,15 @@ struct Invocation {
     arrived: Nanos,
     /// Whoever waits for the answer.
     waker: Option<Waker>,
+    /// Another core has asked for it; nobody waits here.
+    origin: Option<Origin>,
     stage: Stage,
 }
 
 enum Stage {
     Waiting(InvocationId, Input),
+    /// Given to that core, under that token.
+    Away(usize, u64),
     Live {
         id: InvocationId,
         sandbox: Sandbox<WasiCtx>,
@@ -162,6 +185,7 @@ impl Worker {
         (sched, ids): (Scheduler, Vec<FunctionId>),
         quantum: Nanos,
         reporter: Reporter,
+        peer: Peer,
     ) -> Self {
         let environments = functions.iter().map(|f| f.environment.unshared()).collect();
         let core = Core {
@@ -172,6 +196,9 @@ impl Worker {
             sched,
             quantum,
             reporter,
+            peer,
+            given: 0,
+            preempted: false,
             pool,
             invocations: Slots::default(),
             slot_of: Vec::new(),
@@ -226,6 +253,13 @@ impl Worker {
 
     fn poll_idle(&self, cx: &mut Context<'_>, alarm: &mut Alarm) -> Poll<()> {
         let mut core = self.core.borrow_mut();
+        if !core.peer.is_alone() {
+            core.peer.attend(cx.waker());
+            core.peer.set_idle(true);
+            if core.peer.has_messages() {
+                return Poll::Ready(());
+            }
+        }
         let ready = core.readiness.as_mut().is_some_and(|waits| waits.poll(cx).is_ready());
         if core.news || ready || alarm.poll(cx).is_ready() {
             return Poll::Ready(());
@@ -240,11 +274,15 @@ impl Core {
     fn turn(&mut self) -> Turn {
         self.news = false;
         self.clean();
+        if !self.peer.is_alone() {
+            self.hear();
+        }
         if let Some(waits) = &mut self.readiness {
             waits.take(|id| self.sched.woken(id));
         }
         let now = self.clock.set();
         self.reporter.look(now, &self.sched, &self.ids);
+        self.share(now);
         let (turn, _) = self.decide(now, now + limits::REACTOR_GAP.into());
         self.rest = match turn {
             Turn::Idle(_) => limits::REACTOR_GAP.into(),
@@ -280,8 +318,11 @@ impl Core {
         };
         unwatch(&mut self.readiness, watch);
         let look = now + self.quantum;
+        self.peer.set_in_guest(true);
         let stop = sandbox.resume_until(until.map_or(look, |until| until.min(look)).0);
+        self.peer.set_in_guest(false);
         let now = self.clock.now();
+        self.preempted = stop == Stop::Preempted;
         let outcome = match stop {
             Stop::Blocked(Wait::Until { monotonic_ns }) => {
                 self.sched.blocked(now, id, Some(Nanos(monotonic_ns)));
@@ -325,13 +366,7 @@ impl Core {
             request_bytes: input.body.len() as u64,
             estimate: None,
         };
-        let id = self.sched.arrived(arrived, arrival)?;
-        let stage = Stage::Waiting(id, input);
-        let slot = self.invocations.insert(Invocation { function, arrived, waker: None, stage });
-        if id.index() >= self.slot_of.len() {
-            self.slot_of.resize(id.index() + 1, usize::MAX);
-        }
-        self.slot_of[id.index()] = slot;
+        let slot = self.enter(function, input, (arrived, arrived), arrival, None)?;
         if self.rest > Nanos::ZERO {
             let end = arrived + self.rest;
             let (turn, now) = self.decide(arrived, end);
@@ -342,6 +377,99 @@ impl Core {
         }
         self.notify();
         Ok(slot)
+    }
+
+    /// Lets an invocation in, which came to this node and to this core at these times.
+    fn enter(
+        &mut self,
+        function: usize,
+        input: Input,
+        (arrived, now): (Nanos, Nanos),
+        arrival: Arrival,
+        origin: Option<Origin>,
+    ) -> Result<usize, Refusal> {
+        let id = self.sched.arrived(now, arrival)?;
+        let stage = Stage::Waiting(id, input);
+        let invocation = Invocation { function, arrived, waker: None, origin, stage };
+        let slot = self.invocations.insert(invocation);
+        if id.index() >= self.slot_of.len() {
+            self.slot_of.resize(id.index() + 1, usize::MAX);
+        }
+        self.slot_of[id.index()] = slot;
+        Ok(slot)
+    }
+
+    /// Gives idle cores some of what has not started, the first first, if there is more to do than
+    /// this core can do at once.
+    fn share(&mut self, now: Nanos) {
+        let least = if self.preempted { 1 } else { 2 };
+        if self.sched.queued() < least || !self.peer.any_idle() {
+            return;
+        }
+        // What is short is done sooner than another core is awake.
+        if !self.preempted && self.sched.backlog() < limits::SHARE_BACKLOG.into() {
+            return;
+        }
+        while self.sched.queued() >= least
+            && let Some(id) = self.sched.first_queued()
+            && let Some(to) = self.peer.claim_idle()
+        {
+            self.give(id, to, now);
+        }
+    }
+
+    fn give(&mut self, id: InvocationId, to: usize, now: Nanos) {
+        let arrival = self.sched.withdrawn(now, id).expect("it is queued");
+        let slot = self.slot_of[id.index()];
+        self.given += 1;
+        let invocation = &mut self.invocations[slot];
+        let stage = std::mem::replace(&mut invocation.stage, Stage::Away(to, self.given));
+        let Stage::Waiting(_, input) = stage else { unreachable!("what is queued waits") };
+        let origin = Origin { worker: self.peer.index(), slot, token: self.given };
+        let (function, arrived) = (invocation.function, invocation.arrived);
+        self.peer.tell(to, Message::Take { origin, function, arrived, arrival, input });
+    }
+
+    /// Does what other cores ask for.
+    fn hear(&mut self) {
+        self.peer.set_idle(false);
+        if !self.peer.has_messages() {
+            return;
+        }
+        for message in self.peer.messages() {
+            match message {
+                Message::Take { origin, function, arrived, mut arrival, input } => {
+                    let now = self.clock.set();
+                    arrival.function = self.ids[function];
+                    let entered = self.enter(function, input, (arrived, now), arrival, Some(origin));
+                    if let Err(refusal) = entered {
+                        let spent = Spent { queue: now - arrived, ..Spent::default() };
+                        let answer = Answer::empty(Outcome::Refused(refusal), spent);
+                        self.peer.tell(origin.worker, Message::Answered { origin, answer });
+                    }
+                }
+                Message::Answered { origin, answer } => self.answered(origin, answer),
+                Message::Cancel { origin } => {
+                    if let Some(slot) = self.invocations.position(|one| one.origin == Some(origin)) {
+                        self.abandon(slot);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Another core has done what it was given.
+    fn answered(&mut self, origin: Origin, answer: Answer) {
+        let stage = self.invocations.get(origin.slot).map(|one| &one.stage);
+        if let Some(Stage::Away(_, token)) = stage
+            && *token == origin.token
+        {
+            let invocation = &mut self.invocations[origin.slot];
+            invocation.stage = Stage::Answered(answer);
+            if let Some(waker) = invocation.waker.take() {
+                waker.wake();
+            }
+        }
     }
 
     /// Gives a waiting invocation its sandbox.
@@ -389,14 +517,15 @@ impl Core {
                 self.used.push(sandbox);
                 answer
             }
-            _ => Answer {
-                outcome,
-                stdout: Vec::new(),
-                overflowed: false,
-                stderr: Vec::new(),
-                spent: Spent { queue: now - invocation.arrived, ..Spent::default() },
-            },
+            _ => {
+                let spent = Spent { queue: now - invocation.arrived, ..Spent::default() };
+                Answer::empty(outcome, spent)
+            }
         };
+        if let Some(origin) = invocation.origin {
+            self.invocations.remove(slot);
+            return self.peer.tell(origin.worker, Message::Answered { origin, answer });
+        }
         invocation.stage = Stage::Answered(answer);
         if let Some(waker) = invocation.waker.take() {
             waker.wake();
@@ -409,6 +538,10 @@ impl Core {
         match stage {
             Stage::Waiting(id, _) => {
                 self.sched.cancelled(id);
+            }
+            Stage::Away(to, token) => {
+                let origin = Origin { worker: self.peer.index(), slot, token };
+                self.peer.tell(to, Message::Cancel { origin });
             }
             Stage::Live { id, sandbox, mut watch, .. } => {
                 unwatch(&mut self.readiness, &mut watch);
@@ -440,6 +573,16 @@ impl Core {
 
 impl Drop for Core {
     fn drop(&mut self) {
+        self.peer.set_idle(false);
+        let taken = self.peer.messages().into_iter().filter_map(|message| match message {
+            Message::Take { origin, .. } => Some(origin),
+            Message::Answered { .. } | Message::Cancel { .. } => None,
+        });
+        // The node is at its end: who waits elsewhere need not wait for this core.
+        for origin in taken.chain(self.invocations.iter().filter_map(|one| one.origin)) {
+            let answer = Answer::empty(Outcome::TimedOut, Spent::default());
+            self.peer.tell(origin.worker, Message::Answered { origin, answer });
+        }
         self.reporter.report(&self.sched, &self.ids, usize::MAX);
     }
 }

@@ -84,6 +84,7 @@ fn said(abi: Abi, content_type: &HeaderValue, answer: Answer) -> Result<Response
         Outcome::TimedOut => {
             return Err(Problem::new(StatusCode::GATEWAY_TIMEOUT, "the function's time was up"));
         }
+        Outcome::Refused(refusal) => return Err(Problem::refused(refusal)),
         Outcome::NotStarted(error) => return Err(Problem::busy(&error.to_string(), Nanos::ZERO)),
     }
     match abi {

@@ -44,9 +44,19 @@ impl<T> Slots<T> {
         self.values.get(slot)?.as_ref()
     }
 
+    /// What is under this number, if anything.
+    pub(crate) fn get(&self, slot: usize) -> Option<&T> {
+        self.values.get(slot)?.as_ref()
+    }
+
     /// What is there, in the order of the numbers.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
         self.values.iter().flatten()
+    }
+
+    /// The number of the first value that is as wanted.
+    pub(crate) fn position(&self, wanted: impl Fn(&T) -> bool) -> Option<usize> {
+        self.values.iter().position(|value| value.as_ref().is_some_and(&wanted))
     }
 
     /// How many values there are.
