@@ -205,7 +205,14 @@ fn work(
         Err((function, error)) => return fail(format!("function `{function}`: {error}")),
     };
     let sched = scheduling::scheduler(&shared.config, &shared.functions, &shared.profiles);
-    let worker = Worker::new(Arc::clone(&shared.functions), pool, sched, node.quantum.into(), reporter, peer);
+    let worker = Worker::new(
+        Arc::clone(&shared.functions),
+        pool,
+        sched,
+        node.quantum.into(),
+        reporter,
+        peer,
+    );
     let worker = Rc::new(worker);
     let server = Server::new(&shared.config, Arc::clone(&shared.functions), Rc::clone(&worker));
     runtime.block_on(async {

@@ -441,7 +441,8 @@ impl Core {
                 Message::Take { origin, function, arrived, mut arrival, input } => {
                     let now = self.clock.set();
                     arrival.function = self.ids[function];
-                    let entered = self.enter(function, input, (arrived, now), arrival, Some(origin));
+                    let entered =
+                        self.enter(function, input, (arrived, now), arrival, Some(origin));
                     if let Err(refusal) = entered {
                         let spent = Spent { queue: now - arrived, ..Spent::default() };
                         let answer = Answer::empty(Outcome::Refused(refusal), spent);
@@ -450,7 +451,8 @@ impl Core {
                 }
                 Message::Answered { origin, answer } => self.answered(origin, answer),
                 Message::Cancel { origin } => {
-                    if let Some(slot) = self.invocations.position(|one| one.origin == Some(origin)) {
+                    if let Some(slot) = self.invocations.position(|one| one.origin == Some(origin))
+                    {
                         self.abandon(slot);
                     }
                 }
@@ -489,8 +491,7 @@ impl Core {
         }
         match started {
             Ok(sandbox) => {
-                invocation.stage =
-                    Stage::Live { id, sandbox, started: now, watch: None };
+                invocation.stage = Stage::Live { id, sandbox, started: now, watch: None };
                 Ok(())
             }
             Err((error, _)) => Err(error),

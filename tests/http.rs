@@ -399,7 +399,8 @@ fn a_thousand_sleepers_on_one_worker() {
     for sleeper in &mut sleepers {
         let answer = sleeper.receive();
         assert_eq!((answer.status, answer.text()), (200, "slept 1000\n"));
-        assert!(answer.timing("blocked").expect("it was blocked") >= 1000.0);
+        // It began to sleep a moment before it gave the core back.
+        assert!(answer.timing("blocked").expect("it was blocked") >= 990.0);
     }
     let elapsed = began.elapsed();
     assert!(elapsed < Duration::from_secs(10), "all at the same time, not {elapsed:?}");

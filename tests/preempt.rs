@@ -16,7 +16,7 @@ const LONG: &str = "100000000000000";
 
 /// Runs as long as the node lets it.
 fn hog(route: &str, more: &str) -> String {
-    function("spin", route, &format!("args = [\"spin\", \"{LONG}\"]\n{more}"))
+    function("spin", route, &format!("args = [\"{LONG}\"]\n{more}"))
 }
 
 /// Processor time of a process so far, its threads together.
@@ -47,7 +47,7 @@ fn a_busy_core_answers_others() {
         for hog in &mut hogs {
             hog.send_request("GET", "/hog", &[], b"");
         }
-        std::thread::sleep(Duration::from_millis(50));
+        eventually("the hogs run", || cpu_time(node.pid()) > Duration::from_millis(200));
         let mut client = node.connect();
         for n in 0..20 {
             let body = n.to_string();
@@ -55,6 +55,10 @@ fn a_busy_core_answers_others() {
             let answer = client.request("POST", "/echo", &headers, body.as_bytes());
             assert_eq!((answer.status, answer.text()), (200, body.as_str()), "{policy}");
         }
+        let before = cpu_time(node.pid());
+        eventually("the hogs still run", || {
+            cpu_time(node.pid()) > before + Duration::from_millis(50)
+        });
     }
 }
 
@@ -67,13 +71,13 @@ fn an_endless_loop_ends_at_its_limit() {
                 "wall",
                 "spin",
                 "/wall",
-                &format!("args = [\"spin\", \"{LONG}\"]\ntimeout = \"30ms\""),
+                &format!("args = [\"{LONG}\"]\ntimeout = \"30ms\""),
             ),
             named_function(
                 "cpu",
                 "spin",
                 "/cpu",
-                &format!("args = [\"spin\", \"{LONG}\"]\ncpu_limit = \"30ms\""),
+                &format!("args = [\"{LONG}\"]\ncpu_limit = \"30ms\""),
             ),
             function("echo", "/echo", ""),
         ],
@@ -139,10 +143,8 @@ fn a_caller_that_leaves_ends_what_runs_for_it() {
 
 #[test]
 fn a_preempted_guest_says_so() {
-    let node = Node::start(
-        "policy = \"rr\"",
-        &[function("spin", "/spin", "args = [\"spin\", \"20000000\"]")],
-    );
+    let node =
+        Node::start("policy = \"rr\"", &[function("spin", "/spin", "args = [\"200000000\"]")]);
     let mut clients = [node.connect(), node.connect()];
     for client in &mut clients {
         client.send_request("GET", "/spin", &[], b"");
@@ -155,7 +157,7 @@ fn a_preempted_guest_says_so() {
 
 #[test]
 fn an_idle_node_sleeps() {
-    let node = Node::start_workers(2, "", &[function("spin", "/", "args = [\"spin\", \"5000000\"]")]);
+    let node = Node::start_workers(2, "", &[function("spin", "/", "args = [\"5000000\"]")]);
     // It has work behind it, and a connection that is kept.
     let mut client = node.connect();
     for _ in 0..10 {

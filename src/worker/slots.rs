@@ -44,11 +44,6 @@ impl<T> Slots<T> {
         self.values.get(slot)?.as_ref()
     }
 
-    /// What is under this number, if anything.
-    pub(crate) fn get(&self, slot: usize) -> Option<&T> {
-        self.values.get(slot)?.as_ref()
-    }
-
     /// What is there, in the order of the numbers.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
         self.values.iter().flatten()
