@@ -170,6 +170,71 @@ fn an_idle_node_sleeps() {
     assert!(used <= Duration::from_millis(50), "{used:?} in ten seconds");
 }
 
+/// Processor time of each worker's thread so far.
+fn worker_times(pid: u32) -> Vec<(String, Duration)> {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("the node is there");
+    let mut times = Vec::new();
+    for task in tasks.flatten() {
+        let read =
+            |file| std::fs::read_to_string(task.path().join(file)).expect("the thread is there");
+        let (name, account) = (read("comm"), read("schedstat"));
+        let ns = account.split_whitespace().next().and_then(|ns| ns.parse().ok());
+        if name.starts_with("awsm-worker") {
+            times.push((name, Duration::from_nanos(ns.expect("a number"))));
+        }
+    }
+    times.sort();
+    times
+}
+
+/// Connections that all belong to one worker keep two busy.
+#[test]
+fn an_idle_worker_takes_what_has_not_started() {
+    let node = Node::start_workers(
+        2,
+        "admission = \"none\"",
+        &[
+            function("spin", "/long", "args = [\"2000000000\"]"),
+            named_function("short", "spin", "/short", "args = [\"100000000\"]"),
+        ],
+    );
+    let grown = |before: &[(String, Duration)]| {
+        let after = worker_times(node.pid());
+        let grown = after.iter().zip(before).map(|(after, before)| after.1 - before.1);
+        grown.collect::<Vec<_>>()
+    };
+    // One request at a time runs where its connection is.
+    let mut of_worker = [Vec::new(), Vec::new()];
+    while of_worker.iter().all(|clients| clients.len() < 6) {
+        let mut client = node.connect();
+        let before = worker_times(node.pid());
+        assert_eq!(client.request("GET", "/short", &[], b"").status, 200);
+        let grown = grown(&before);
+        of_worker[usize::from(grown[1] > grown[0])].push(client);
+    }
+    let clients =
+        of_worker.iter_mut().find(|clients| clients.len() == 6).expect("six of one worker");
+    let before = worker_times(node.pid());
+    for client in clients.iter_mut() {
+        client.send_request("GET", "/long", &[], b"");
+    }
+    for client in clients.iter_mut() {
+        assert_eq!(client.receive().status, 200);
+    }
+    let grown = grown(&before);
+    assert!(*grown.iter().min().expect("two") > Duration::from_millis(50), "{grown:?}");
+    // One that leaves while another core works for it ends that, too.
+    for client in clients.iter_mut() {
+        client.send_request("GET", "/long", &[], b"");
+    }
+    clients.clear();
+    eventually("both have ended", || {
+        let before = cpu_time(node.pid());
+        std::thread::sleep(Duration::from_millis(100));
+        cpu_time(node.pid()) - before <= Duration::from_millis(10)
+    });
+}
+
 /// A guest with its input and the answer that `guests/data/cases.tsv` knows.
 struct Case {
     guest: String,
@@ -250,7 +315,7 @@ fn every_guest_answers_the_same_when_preempted() {
         seed ^= seed << 13;
         seed ^= seed >> 7;
         seed ^= seed << 17;
-        if seed % 8 == 0 { seed % 200_000 } else { seed % 8_000 }
+        if seed.is_multiple_of(8) { seed % 200_000 } else { seed % 8_000 }
     };
     let cases = cases();
     let mut pool = Pool::new(PoolConfig::default());
