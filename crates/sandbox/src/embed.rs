@@ -237,6 +237,21 @@ impl Store {
         }
     }
 
+    /// The bytes of an exported memory.
+    #[must_use]
+    pub fn memory(&self, memory: &Extern) -> Option<&[u8]> {
+        assert_eq!(memory.store, self.id, "a memory of this store");
+        match memory.item {
+            // SAFETY: a memory of an instance of this store: its bytes are mapped readable from its
+            // base on, and no guest runs or grows it while `self` is borrowed.
+            Item::Memory(memory, _) => unsafe {
+                let Memory { base, bytes, .. } = *memory;
+                Some(std::slice::from_raw_parts(base.cast(), bytes as usize))
+            },
+            _ => None,
+        }
+    }
+
     /// Calls the function that `instance` exports under `name`.
     ///
     /// # Errors

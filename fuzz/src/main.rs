@@ -1,0 +1,239 @@
+//! `awsm-fuzz`: modules by their seeds, compared until a seed range is done or for ever.
+//!
+//! The comparison runs in child processes, because the worst that a module can do to the compiler is
+//! to end its process, or never to come back. A child says each seed before it begins with it, so its
+//! parent knows which one it was, reports it, and goes on behind it.
+#![forbid(unsafe_code)]
+
+use std::fs;
+use std::io::{self, BufRead, BufReader, Write};
+use std::ops::Range;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
+
+use awsm_fuzz::subject::Configuration;
+use awsm_fuzz::{Verdict, generate};
+use clap::Parser;
+
+/// Random modules, compiled and run by aWsm and by an interpreter, compared.
+#[derive(Parser)]
+#[command(name = "awsm-fuzz")]
+struct Args {
+    /// Which modules: FIRST..END; without END it goes on until it is stopped.
+    #[arg(long, value_name = "RANGE", default_value = "0..", value_parser = range)]
+    seeds: Range<u64>,
+    /// Child processes [default: one for each core].
+    #[arg(long)]
+    jobs: Option<usize>,
+    /// Runs one seed in this process and says what differs.
+    #[arg(long, value_name = "SEED", conflicts_with = "seeds")]
+    one: Option<u64>,
+    /// Runs a module's file (binary or text) in this process instead.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["seeds", "one"])]
+    file: Option<PathBuf>,
+    /// With --one or --file: the seed of the arguments [default: the module's, or 0].
+    #[arg(long, value_name = "SEED")]
+    arguments: Option<u64>,
+    /// With --one: writes the module there, as text if the name ends in `.wat`, and does not run it.
+    #[arg(long, value_name = "FILE", requires = "one")]
+    write: Option<PathBuf>,
+    /// What a child does; for the program itself.
+    #[arg(long, hide = true)]
+    child: bool,
+}
+
+/// Seeds that a child gets at a time.
+const CHUNK: u64 = 200;
+/// Longer than any module takes, on a machine that has other things to do.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+fn range(text: &str) -> Result<Range<u64>, String> {
+    let (first, end) = text.split_once("..").ok_or("FIRST..END is wanted")?;
+    let number = |text: &str, default| match text {
+        "" => Ok(default),
+        text => text.parse().map_err(|error| format!("{text}: {error}")),
+    };
+    Ok(number(first, 0)?..number(end, u64::MAX)?)
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let result = if args.child {
+        child(args.seeds)
+    } else if args.one.is_some() || args.file.is_some() {
+        one(&args)
+    } else {
+        supervise(&args)
+    };
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("awsm-fuzz: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// A single module, for people: every configuration, not only the first that diverges.
+fn one(args: &Args) -> io::Result<bool> {
+    let (wasm, seed) = match (&args.file, args.one) {
+        (Some(file), _) => (wat::parse_file(file).map_err(io::Error::other)?, 0),
+        (None, seed) => {
+            let seed = seed.unwrap_or_default();
+            (generate::module(seed), seed)
+        }
+    };
+    if let Some(file) = &args.write {
+        let text = file.extension().is_some_and(|extension| extension == "wat");
+        let print = || wasmprinter::print_bytes(&wasm).map_err(io::Error::other);
+        fs::write(file, if text { print()?.into_bytes() } else { wasm })?;
+        return Ok(true);
+    }
+    let mut agreed = true;
+    for configuration in Configuration::ALL {
+        match awsm_fuzz::module(&wasm, args.arguments.unwrap_or(seed), &[configuration]) {
+            Ok(verdict) => println!("{configuration}: {verdict:?}"),
+            Err(divergence) => {
+                println!("{divergence}");
+                agreed = false;
+            }
+        }
+    }
+    Ok(agreed)
+}
+
+/// Runs seeds in this process; lines on standard output: `run SEED`, then `agreed CALLS`, `skipped`, or
+/// `diverges WHAT`.
+fn child(seeds: Range<u64>) -> io::Result<bool> {
+    let mut out = io::stdout().lock();
+    for seed in seeds {
+        writeln!(out, "run {seed}")?;
+        out.flush()?;
+        match awsm_fuzz::seed(seed) {
+            Ok(Verdict::Agreed { calls }) => writeln!(out, "agreed {calls}")?,
+            Ok(Verdict::Skipped) => writeln!(out, "skipped")?,
+            Err(divergence) => {
+                let line = divergence.to_string().replace('\n', " ");
+                writeln!(out, "diverges {line}")?;
+            }
+        }
+    }
+    out.flush()?;
+    Ok(true)
+}
+
+/// What all children together have done.
+#[derive(Default)]
+struct Tally {
+    agreed: AtomicU64,
+    calls: AtomicU64,
+    skipped: AtomicU64,
+    diverged: AtomicU64,
+}
+
+/// Hands out the seeds in chunks; says every divergence at once, and the sums at the end.
+fn supervise(args: &Args) -> io::Result<bool> {
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let (next, end) = (AtomicU64::new(args.seeds.start), args.seeds.end);
+    let tally = Tally::default();
+    thread::scope(|scope| {
+        let worker = || -> io::Result<()> {
+            loop {
+                let first = next.fetch_add(CHUNK, Ordering::Relaxed);
+                if first >= end {
+                    return Ok(());
+                }
+                chunk(first..first.saturating_add(CHUNK).min(end), &tally)?;
+                tally.print(first);
+            }
+        };
+        let workers = (0..args.jobs.unwrap_or(cores)).map(|_| scope.spawn(worker));
+        let workers: Vec<_> = workers.collect();
+        workers.into_iter().try_for_each(|worker| worker.join().expect("a worker"))
+    })?;
+    tally.print(end);
+    Ok(tally.diverged.load(Ordering::Relaxed) == 0)
+}
+
+impl Tally {
+    fn print(&self, seed: u64) {
+        let [agreed, calls, skipped, diverged] =
+            [&self.agreed, &self.calls, &self.skipped, &self.diverged]
+                .map(|count| count.load(Ordering::Relaxed));
+        eprintln!(
+            "seed {seed}: {agreed} modules agree in {calls} calls, {skipped} skipped, {diverged} diverge"
+        );
+    }
+
+    fn diverges(&self, seed: u64, what: &str) {
+        self.diverged.fetch_add(1, Ordering::Relaxed);
+        println!("seed {seed} diverges: {what}\n    alone: awsm-fuzz --one {seed}");
+    }
+}
+
+/// Runs a chunk in as many children as it takes.
+fn chunk(mut seeds: Range<u64>, tally: &Tally) -> io::Result<()> {
+    while !seeds.is_empty() {
+        let range = format!("{}..{}", seeds.start, seeds.end);
+        let mut child = Command::new(std::env::current_exe()?)
+            .args(["--child", "--seeds", &range])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let output = child.stdout.take().expect("it is a pipe");
+        let (send, lines) = mpsc::channel();
+        let reader = thread::spawn(move || {
+            BufReader::new(output).lines().map_while(Result::ok).all(|line| send.send(line).is_ok());
+        });
+        let mut running = None;
+        let silent = loop {
+            match lines.recv_timeout(PATIENCE) {
+                Ok(line) => match line.split_once(' ') {
+                    Some(("run", seed)) => running = seed.parse().ok(),
+                    done => {
+                        seeds.start = running.take().unwrap_or(seeds.start) + 1;
+                        tally.count(seeds.start - 1, done, &line);
+                    }
+                },
+                Err(RecvTimeoutError::Disconnected) => break false,
+                Err(RecvTimeoutError::Timeout) => break true,
+            }
+        };
+        if silent {
+            child.kill()?;
+        }
+        let status = child.wait()?;
+        reader.join().expect("the reader");
+        match running {
+            Some(seed) => {
+                let what = if silent { "takes too long".to_owned() } else { status.to_string() };
+                tally.diverges(seed, &what);
+                seeds.start = seed + 1;
+            }
+            None if seeds.is_empty() => {}
+            None => return Err(io::Error::other(format!("a child ended early: {status}"))),
+        }
+    }
+    Ok(())
+}
+
+impl Tally {
+    fn count(&self, seed: u64, done: Option<(&str, &str)>, line: &str) {
+        match done {
+            Some(("agreed", calls)) => {
+                self.agreed.fetch_add(1, Ordering::Relaxed);
+                self.calls.fetch_add(calls.parse().unwrap_or(0), Ordering::Relaxed);
+            }
+            Some(("diverges", what)) => self.diverges(seed, what),
+            _ if line == "skipped" => {
+                self.skipped.fetch_add(1, Ordering::Relaxed);
+            }
+            _ => self.diverges(seed, &format!("an unexpected line of the child: {line}")),
+        }
+    }
+}

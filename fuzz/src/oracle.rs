@@ -1,0 +1,160 @@
+//! What the interpreter says.
+
+use wasmi::{
+    Config, Engine, ExternRef, ExternType, F32, F64, Instance, Linker, Module, Nullable,
+    Store, TrapCode, V128, Val, ValType,
+};
+
+use crate::generate::{self, Call};
+use crate::random::Random;
+use crate::trace::{Ended, Trace, Value};
+
+/// Instructions, roughly, that instantiation and each call may take.
+const FUEL: u64 = 100_000;
+/// How often each exported function is called.
+const ROUNDS: usize = 2;
+
+/// Calls every exported function of a module, and says which calls these were and what came of them.
+/// A call that is too long or too deep ends the list before it; `None` if that is instantiation.
+///
+/// # Panics
+/// If the interpreter refuses the module.
+#[must_use]
+pub fn run(wasm: &[u8], arguments: u64) -> Option<(Vec<Call>, Trace)> {
+    let mut config = Config::default();
+    config.consume_fuel(true).wasm_custom_page_sizes(true).wasm_wide_arithmetic(true);
+    let engine = Engine::new(&config);
+    let module = Module::new(&engine, wasm).expect("a module that the oracle knows");
+    let mut calls = plan(&module, arguments);
+    loop {
+        let mut store = Store::new(&engine, ());
+        match observe(&module, &mut store, &calls) {
+            Ok(trace) => return Some((calls, trace)),
+            Err(Exhausted::AtStart) => return None,
+            // What the call had done when it ran out of its budget is not to be compared.
+            Err(Exhausted::AtCall(number)) => calls.truncate(number),
+        }
+    }
+}
+
+fn plan(module: &Module, arguments: u64) -> Vec<Call> {
+    let mut random = Random::new(arguments, 2);
+    let mut calls = Vec::new();
+    for _ in 0..ROUNDS {
+        for export in module.exports() {
+            let ExternType::Func(ty) = export.ty() else { continue };
+            let params = ty.params().iter();
+            let arguments = params.map(|ty| generate::argument(zero(*ty), &mut random)).collect();
+            calls.push(Call { name: export.name().to_owned(), arguments });
+        }
+    }
+    calls
+}
+
+enum Exhausted {
+    AtStart,
+    AtCall(usize),
+}
+
+fn observe(module: &Module, store: &mut Store<()>, calls: &[Call]) -> Result<Trace, Exhausted> {
+    let mut trace =
+        Trace { start: Ended::Returned(Vec::new()), calls: Vec::new(), memories: Vec::new() };
+    store.set_fuel(FUEL).expect("fuel is on");
+    let linker = Linker::new(module.engine());
+    let instance = match linker.instantiate_and_start(&mut *store, module) {
+        Ok(instance) => instance,
+        Err(error) => {
+            trace.start = Ended::Trapped(word(&error).ok_or(Exhausted::AtStart)?);
+            return Ok(trace);
+        }
+    };
+    let mut names: Vec<String> = module.exports().map(|export| export.name().to_owned()).collect();
+    names.sort_unstable();
+    for (number, call) in calls.iter().enumerate() {
+        store.set_fuel(FUEL).expect("fuel is on");
+        let ended = invoke(store, instance, call).ok_or(Exhausted::AtCall(number))?;
+        let globals = names.iter().filter_map(|name| instance.get_global(&*store, name));
+        let globals = globals.map(|global| from_val(store, &global.get(&*store))).collect();
+        trace.calls.push((call.name.clone(), ended, globals));
+    }
+    for name in names {
+        if let Some(memory) = instance.get_memory(&*store, &name) {
+            trace.memories.push((name, memory.data(&*store).to_vec()));
+        }
+    }
+    Ok(trace)
+}
+
+/// `None`: out of budget.
+fn invoke(store: &mut Store<()>, instance: Instance, call: &Call) -> Option<Ended> {
+    let function = instance.get_func(&*store, &call.name).expect("it is exported");
+    let arguments: Vec<Val> = call.arguments.iter().map(|value| to_val(store, value)).collect();
+    let results = function.ty(&*store);
+    let mut results: Vec<Val> =
+        results.results().iter().map(|ty| Val::default_for_ty(*ty)).collect();
+    match function.call(&mut *store, &arguments, &mut results) {
+        Ok(()) => {
+            let values = results.iter().map(|value| from_val(store, value)).collect();
+            Some(Ended::Returned(values))
+        }
+        Err(error) => word(&error).map(Ended::Trapped),
+    }
+}
+
+/// A trap in the words of the specification tests; `None` if it is the budget that is used up.
+fn word(error: &wasmi::Error) -> Option<&'static str> {
+    match error.as_trap_code() {
+        Some(TrapCode::UnreachableCodeReached) => Some("unreachable"),
+        Some(TrapCode::MemoryOutOfBounds) => Some("out of bounds memory access"),
+        Some(TrapCode::TableOutOfBounds) => Some("out of bounds table access"),
+        Some(TrapCode::IndirectCallToNull) => Some("uninitialized element"),
+        Some(TrapCode::IntegerDivisionByZero) => Some("integer divide by zero"),
+        Some(TrapCode::IntegerOverflow) => Some("integer overflow"),
+        Some(TrapCode::BadConversionToInteger) => Some("invalid conversion to integer"),
+        Some(TrapCode::BadSignature) => Some("indirect call type mismatch"),
+        Some(TrapCode::StackOverflow | TrapCode::OutOfFuel) => None,
+        Some(other) => panic!("an unexpected trap of the oracle: {other:?}"),
+        None => panic!("the oracle failed: {error}"),
+    }
+}
+
+fn zero(ty: ValType) -> Value {
+    match ty {
+        ValType::I32 => Value::I32(0),
+        ValType::I64 => Value::I64(0),
+        ValType::F32 => Value::F32(0),
+        ValType::F64 => Value::F64(0),
+        ValType::V128 => Value::V128(0),
+        ValType::FuncRef => Value::FuncRef(false),
+        ValType::ExternRef => Value::ExternRef(None),
+    }
+}
+
+fn to_val(store: &mut Store<()>, value: &Value) -> Val {
+    match *value {
+        Value::I32(value) => Val::I32(value.cast_signed()),
+        Value::I64(value) => Val::I64(value.cast_signed()),
+        Value::F32(bits) => Val::F32(F32::from_bits(bits)),
+        Value::F64(bits) => Val::F64(F64::from_bits(bits)),
+        Value::V128(bits) => Val::V128(V128::from(bits)),
+        Value::FuncRef(_) => Val::FuncRef(Nullable::Null),
+        Value::ExternRef(None) => Val::ExternRef(Nullable::Null),
+        Value::ExternRef(Some(number)) => {
+            Val::ExternRef(Nullable::Val(ExternRef::new(store, number)))
+        }
+    }
+}
+
+fn from_val(store: &Store<()>, value: &Val) -> Value {
+    match value {
+        Val::I32(value) => Value::I32(value.cast_unsigned()),
+        Val::I64(value) => Value::I64(value.cast_unsigned()),
+        Val::F32(value) => Value::f32(f32::from_bits(value.to_bits())),
+        Val::F64(value) => Value::f64(f64::from_bits(value.to_bits())),
+        Val::V128(value) => Value::V128(value.as_u128()),
+        Val::FuncRef(function) => Value::FuncRef(!function.is_null()),
+        Val::ExternRef(reference) => Value::ExternRef(reference.val().map(|reference| {
+            *reference.data(store).downcast_ref().expect("every host reference is a number")
+        })),
+    }
+}
