@@ -3,12 +3,15 @@
 CARGO ?= cargo
 # Deterministic and quiet builds wherever they run.
 export CARGO_TERM_COLOR ?= auto
+# All packages but the benchmarks, which link the peers.
+TESTED := --workspace --exclude awsm-bench
 
-.PHONY: help setup build demo guests test lint clean bench-startup bench-http
+.PHONY: help setup build demo guests test fuzz lint clean bench-startup bench-http
 
 help:
 	@echo 'make demo           builds everything, starts a node, calls real functions, stops'
 	@echo 'make test           all tests'
+	@echo 'make fuzz           random modules beside an interpreter, until stopped'
 	@echo 'make build          target/release/awsm and target/release/awsmc'
 	@echo 'make guests         the example functions, target/guests/*.wasm'
 	@echo 'make lint           formatting and clippy'
@@ -29,12 +32,17 @@ demo: build guests
 
 # cargo-nextest where it is installed, else cargo's own runner.
 test: setup guests
-	$(CARGO) build
+	$(CARGO) build $(TESTED)
 	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
-		$(CARGO) nextest run --no-fail-fast; \
+		$(CARGO) nextest run $(TESTED) --no-fail-fast; \
 	else \
-		$(CARGO) test --no-fail-fast; \
+		$(CARGO) test $(TESTED) --no-fail-fast; \
 	fi
+
+# Random modules until one diverges or you stop it: `make fuzz SEEDS=100000..200000`.
+SEEDS ?= 0..
+fuzz: setup
+	$(CARGO) run --release -p awsm-fuzz -- --seeds $(SEEDS)
 
 lint: setup
 	$(CARGO) fmt --all --check

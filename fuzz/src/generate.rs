@@ -41,7 +41,8 @@ fn config(random: &mut Random) -> Config {
     // Most random programs leave early: by a trap, or by a branch. Some may do neither.
     let straight = random.below(4) == 0;
     let straight_kinds = [Numeric, Vector, Reference, Parametric, Variable, Table, Memory];
-    let kinds = if straight { InstructionKinds::new(&straight_kinds) } else { InstructionKinds::all() };
+    let kinds =
+        if straight { InstructionKinds::new(&straight_kinds) } else { InstructionKinds::all() };
     Config {
         disallow_traps: random.below(2) == 0,
         allowed_instructions: kinds,

@@ -188,7 +188,10 @@ fn chunk(mut seeds: Range<u64>, tally: &Tally) -> io::Result<()> {
         let output = child.stdout.take().expect("it is a pipe");
         let (send, lines) = mpsc::channel();
         let reader = thread::spawn(move || {
-            BufReader::new(output).lines().map_while(Result::ok).all(|line| send.send(line).is_ok());
+            BufReader::new(output)
+                .lines()
+                .map_while(Result::ok)
+                .all(|line| send.send(line).is_ok());
         });
         let mut running = None;
         let silent = loop {

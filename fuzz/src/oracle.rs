@@ -1,8 +1,8 @@
 //! What the interpreter says.
 
 use wasmi::{
-    Config, Engine, ExternRef, ExternType, F32, F64, Instance, Linker, Module, Nullable,
-    Store, TrapCode, V128, Val, ValType,
+    Config, Engine, ExternRef, ExternType, F32, F64, Instance, Linker, Module, Ref, Store,
+    TrapCode, V128, Val, ValType,
 };
 
 use crate::generate::{self, Call};
@@ -90,8 +90,7 @@ fn invoke(store: &mut Store<()>, instance: Instance, call: &Call) -> Option<Ende
     let function = instance.get_func(&*store, &call.name).expect("it is exported");
     let arguments: Vec<Val> = call.arguments.iter().map(|value| to_val(store, value)).collect();
     let results = function.ty(&*store);
-    let mut results: Vec<Val> =
-        results.results().iter().map(|ty| Val::default_for_ty(*ty)).collect();
+    let mut results: Vec<Val> = results.results().iter().map(|ty| Val::default(*ty)).collect();
     match function.call(&mut *store, &arguments, &mut results) {
         Ok(()) => {
             let values = results.iter().map(|value| from_val(store, value)).collect();
@@ -101,12 +100,14 @@ fn invoke(store: &mut Store<()>, instance: Instance, call: &Call) -> Option<Ende
     }
 }
 
+const TABLE: &str = "out of bounds table access";
+
 /// A trap in the words of the specification tests; `None` if it is the budget that is used up.
 fn word(error: &wasmi::Error) -> Option<&'static str> {
     match error.as_trap_code() {
         Some(TrapCode::UnreachableCodeReached) => Some("unreachable"),
         Some(TrapCode::MemoryOutOfBounds) => Some("out of bounds memory access"),
-        Some(TrapCode::TableOutOfBounds) => Some("out of bounds table access"),
+        Some(TrapCode::TableOutOfBounds) => Some(TABLE),
         Some(TrapCode::IndirectCallToNull) => Some("uninitialized element"),
         Some(TrapCode::IntegerDivisionByZero) => Some("integer divide by zero"),
         Some(TrapCode::IntegerOverflow) => Some("integer overflow"),
@@ -114,6 +115,8 @@ fn word(error: &wasmi::Error) -> Option<&'static str> {
         Some(TrapCode::BadSignature) => Some("indirect call type mismatch"),
         Some(TrapCode::StackOverflow | TrapCode::OutOfFuel) => None,
         Some(other) => panic!("an unexpected trap of the oracle: {other:?}"),
+        // The oracle has an error of its own for an element segment that does not fit.
+        None if error.to_string().starts_with(TABLE) => Some(TABLE),
         None => panic!("the oracle failed: {error}"),
     }
 }
@@ -137,11 +140,9 @@ fn to_val(store: &mut Store<()>, value: &Value) -> Val {
         Value::F32(bits) => Val::F32(F32::from_bits(bits)),
         Value::F64(bits) => Val::F64(F64::from_bits(bits)),
         Value::V128(bits) => Val::V128(V128::from(bits)),
-        Value::FuncRef(_) => Val::FuncRef(Nullable::Null),
-        Value::ExternRef(None) => Val::ExternRef(Nullable::Null),
-        Value::ExternRef(Some(number)) => {
-            Val::ExternRef(Nullable::Val(ExternRef::new(store, number)))
-        }
+        Value::FuncRef(_) => Val::FuncRef(Ref::Null),
+        Value::ExternRef(None) => Val::ExternRef(Ref::Null),
+        Value::ExternRef(Some(number)) => Val::ExternRef(Ref::Val(ExternRef::new(store, number))),
     }
 }
 

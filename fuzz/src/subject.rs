@@ -46,7 +46,8 @@ impl fmt::Display for Configuration {
 pub fn run(wasm: &[u8], calls: &[Call], configuration: Configuration) -> Result<Trace, String> {
     let Configuration { opt_level, isolation } = configuration;
     let options = Options { opt_level, isolation, ..Options::default() };
-    let object = awsm_compile::compile(wasm, &options).map_err(|error| format!("compile: {error}"))?;
+    let object =
+        awsm_compile::compile(wasm, &options).map_err(|error| format!("compile: {error}"))?;
     let module = load(&object)?;
     let mut store = Store::new(Limits { stack_bytes: STACK_BYTES, ..Limits::default() });
     match store.instantiate(&module, &[]) {
@@ -72,7 +73,8 @@ fn observe(
     instance: Instance,
     calls: &[Call],
 ) -> Result<Trace, String> {
-    let names: Vec<String> = module.exports().map(|export| export.name.to_owned()).collect();
+    let mut names: Vec<String> = module.exports().map(|export| export.name.to_owned()).collect();
+    names.sort_unstable();
     let mut trace =
         Trace { start: Ended::Returned(Vec::new()), calls: Vec::new(), memories: Vec::new() };
     for call in calls {

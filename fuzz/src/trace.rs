@@ -70,6 +70,23 @@ pub struct Trace {
     pub memories: Vec<(String, Vec<u8>)>,
 }
 
+impl Trace {
+    /// What comes before the first fault in linear memory, and the fault itself. Where the processor finds it,
+    /// stores that the program has in front of it may not have happened: nobody is to see what an instance
+    /// leaves behind that has faulted.
+    #[must_use]
+    pub fn until_fault(&self) -> Self {
+        let fault = Ended::Trapped("out of bounds memory access");
+        let mut trace = self.clone();
+        if let Some(number) = trace.calls.iter().position(|(_, ended, _)| *ended == fault) {
+            trace.calls.truncate(number + 1);
+            trace.calls[number].2.clear();
+            trace.memories.clear();
+        }
+        trace
+    }
+}
+
 /// The first difference, told to a reader.
 ///
 /// # Errors

@@ -13,17 +13,20 @@
 //! LLVM from inferring that functions only read, which needs an obstacle in every function that is
 //! still there after inlining into a loop.)
 //!
-//! What remains: LLVM may move a used load to the one path that needs it, and fold arithmetic that
-//! does not depend on an operand, beyond the simplest cases seen here. A load outside of memory then
-//! goes unnoticed on the paths where its value does not matter.
+//! That a load happens in time is [`order`](crate::order)'s concern. What remains: in a loop, LLVM may move a
+//! used load to the one path that needs it, and fold arithmetic that does not depend on an operand, beyond the
+//! simplest cases seen here. A load outside of memory then goes unnoticed where its value does not matter.
 
 use std::collections::HashSet;
+use std::num::NonZeroU32;
 
 use awsm_abi::Isolation;
 use awsm_abi::cpu::Arch;
+use inkwell::builder::Builder;
 use inkwell::context::Context;
 use inkwell::llvm_sys::prelude::LLVMValueRef;
 use inkwell::module::Module as LlvmModule;
+use inkwell::types::BasicTypeEnum;
 use inkwell::values::{
     AnyValue, AsValueRef, BasicValue, BasicValueEnum, CallSiteValue, FunctionValue,
     InstructionOpcode, InstructionValue, MetadataValue,
@@ -31,6 +34,7 @@ use inkwell::values::{
 
 use crate::error::CompileError;
 use crate::llvm;
+use crate::order::keep_order;
 use crate::target::Processor;
 use crate::translate::linear_memory_tag;
 
@@ -48,6 +52,7 @@ pub(crate) fn keep<'ctx>(
     let linear = Linear::new(context);
     for function in llvm.get_functions() {
         keep_in(context, function, linear, processor)?;
+        keep_order(context, function, linear, processor)?;
     }
     Ok(())
 }
@@ -140,7 +145,8 @@ fn is_defined(function: FunctionValue<'_>) -> bool {
     function.count_basic_blocks() > 0
 }
 
-fn has_effect(instruction: InstructionValue<'_>) -> bool {
+/// Does an instruction do anything besides having a value?
+pub(crate) fn has_effect(instruction: InstructionValue<'_>) -> bool {
     match instruction.get_opcode() {
         InstructionOpcode::Call => callee(instruction).is_none_or(|callee| {
             callee.get_intrinsic_id() == 0 || callee.get_name().to_bytes().starts_with(b"llvm.mem")
@@ -175,7 +181,7 @@ fn ignores_operands(instruction: InstructionValue<'_>) -> bool {
 
 /// How loads of a guest's memory are recognised.
 #[derive(Clone, Copy)]
-struct Linear<'ctx> {
+pub(crate) struct Linear<'ctx> {
     kind: u32,
     tag: MetadataValue<'ctx>,
 }
@@ -185,13 +191,14 @@ impl<'ctx> Linear<'ctx> {
         Self { kind: context.get_kind_id("tbaa"), tag: linear_memory_tag(context) }
     }
 
-    fn is_read_by(self, load: InstructionValue<'ctx>) -> bool {
+    /// Does an instruction load from a guest's memory?
+    pub(crate) fn is_read_by(self, load: InstructionValue<'ctx>) -> bool {
         load.get_metadata(self.kind) == Some(self.tag)
     }
 }
 
-/// Uses the result of a call right behind it.
-fn consume<'ctx>(
+/// Uses the result of an instruction right behind it.
+pub(crate) fn consume<'ctx>(
     context: &'ctx Context,
     result: InstructionValue<'ctx>,
     processor: &Processor,
@@ -201,16 +208,50 @@ fn consume<'ctx>(
         Err(()) | Ok(BasicValueEnum::StructValue(_)) => return Ok(()),
         Ok(value) => value,
     };
-    let constraint = match (value, processor.arch) {
-        (BasicValueEnum::FloatValue(_) | BasicValueEnum::VectorValue(_), arch) => {
-            vector_register(arch)
+    let b = context.create_builder();
+    let next = result.get_next_instruction().expect("it does not end a block");
+    b.position_before(&next);
+    let value = fit_register(context, &b, value)?;
+    let constraint = match value {
+        BasicValueEnum::FloatValue(_) | BasicValueEnum::VectorValue(_) => {
+            vector_register(processor.arch)
         }
         _ => "r",
     };
-    let b = context.create_builder();
-    let next = result.get_next_instruction().expect("a call does not end a block");
-    b.position_before(&next);
     llvm::consume(context, &b, constraint, value)
+}
+
+/// A value in a type that assembly takes: what is narrower than a register is widened, and half a vector is
+/// an integer.
+fn fit_register<'ctx>(
+    context: &'ctx Context,
+    b: &Builder<'ctx>,
+    value: BasicValueEnum<'ctx>,
+) -> Result<BasicValueEnum<'ctx>, CompileError> {
+    const VECTOR_BITS: u32 = 128;
+    match value {
+        BasicValueEnum::IntValue(value) if value.get_type().get_bit_width() < 32 => {
+            Ok(b.build_int_z_extend(value, context.i32_type(), "")?.into())
+        }
+        BasicValueEnum::VectorValue(vector) => {
+            let element = match vector.get_type().get_element_type() {
+                BasicTypeEnum::IntType(element) => element.get_bit_width(),
+                BasicTypeEnum::FloatType(element) if element == context.f32_type() => 32,
+                _ => 64,
+            };
+            match element * vector.get_type().get_size() {
+                VECTOR_BITS => Ok(value),
+                bits => {
+                    let bits = NonZeroU32::new(bits).expect("a vector has elements");
+                    let ty = context
+                        .custom_width_int_type(bits)
+                        .map_err(|error| CompileError::Codegen(error.to_string()))?;
+                    Ok(b.build_bit_cast(vector, ty, "")?)
+                }
+            }
+        }
+        _ => Ok(value),
+    }
 }
 
 /// The assembly constraint for a register that holds a float or a vector.

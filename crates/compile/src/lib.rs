@@ -11,6 +11,7 @@ mod module;
 mod nan;
 mod optimize;
 mod options;
+mod order;
 mod support;
 mod target;
 mod translate;

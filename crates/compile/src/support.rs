@@ -5,6 +5,8 @@
 //! `memset`. The finished object may not need anything from outside, so it carries its own. They are
 //! part of the guest's code: bounded by its checks, and preempted like any of it.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use awsm_abi::cpu::Arch;
 use inkwell::context::Context;
 use inkwell::memory_buffer::MemoryBuffer;
@@ -20,8 +22,19 @@ const LARGE_X86_64: &str = include_str!("support/large_x86_64.ll");
 const LARGE_AARCH64: &str = include_str!("support/large_aarch64.ll");
 const ROUNDING: &str = include_str!("support/rounding.ll");
 
-/// Objects that the linker takes from what a module turns out to need.
-pub(crate) fn objects(processor: &Processor) -> Result<Vec<Vec<u8>>, CompileError> {
+/// Objects that the linker takes from what a module turns out to need; made once for each processor.
+pub(crate) fn objects(processor: &Processor) -> Result<Arc<[Vec<u8>]>, CompileError> {
+    static MADE: Mutex<Vec<(Processor, Arc<[Vec<u8>]>)>> = Mutex::new(Vec::new());
+    let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, objects)) = made.iter().find(|(known, _)| known == processor) {
+        return Ok(Arc::clone(objects));
+    }
+    let objects: Arc<[Vec<u8>]> = make(processor)?.into();
+    made.push((processor.clone(), Arc::clone(&objects)));
+    Ok(objects)
+}
+
+fn make(processor: &Processor) -> Result<Vec<Vec<u8>>, CompileError> {
     let large = match processor.arch {
         Arch::X86_64 => LARGE_X86_64,
         Arch::Aarch64 => LARGE_AARCH64,
