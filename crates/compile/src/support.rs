@@ -22,14 +22,17 @@ const LARGE_X86_64: &str = include_str!("support/large_x86_64.ll");
 const LARGE_AARCH64: &str = include_str!("support/large_aarch64.ll");
 const ROUNDING: &str = include_str!("support/rounding.ll");
 
+/// Several object files.
+pub(crate) type Objects = Arc<[Vec<u8>]>;
+
 /// Objects that the linker takes from what a module turns out to need; made once for each processor.
-pub(crate) fn objects(processor: &Processor) -> Result<Arc<[Vec<u8>]>, CompileError> {
-    static MADE: Mutex<Vec<(Processor, Arc<[Vec<u8>]>)>> = Mutex::new(Vec::new());
+pub(crate) fn objects(processor: &Processor) -> Result<Objects, CompileError> {
+    static MADE: Mutex<Vec<(Processor, Objects)>> = Mutex::new(Vec::new());
     let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some((_, objects)) = made.iter().find(|(known, _)| known == processor) {
         return Ok(Arc::clone(objects));
     }
-    let objects: Arc<[Vec<u8>]> = make(processor)?.into();
+    let objects: Objects = make(processor)?.into();
     made.push((processor.clone(), Arc::clone(&objects)));
     Ok(objects)
 }
