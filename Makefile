@@ -6,7 +6,7 @@ export CARGO_TERM_COLOR ?= auto
 # All packages but the benchmarks, which link the peers.
 TESTED := --workspace --exclude awsm-bench
 
-.PHONY: help setup build demo guests test fuzz lint clean bench-startup bench-http
+.PHONY: help setup build demo guests examples test fuzz lint yosys clean bench-startup bench-http bench-wasi
 
 help:
 	@echo 'make demo           builds everything, starts a node, calls real functions, stops'
@@ -14,9 +14,12 @@ help:
 	@echo 'make fuzz           random modules beside an interpreter, until stopped'
 	@echo 'make build          target/release/awsm and target/release/awsmc'
 	@echo 'make guests         the example functions, target/guests/*.wasm'
+	@echo 'make examples       the example of each language, target/examples/*.wasm'
 	@echo 'make lint           formatting and clippy'
 	@echo 'make bench-startup  startup, cycle and cold start beside wasmtime'
 	@echo 'make bench-http     requests per second beside a bare hyper server'
+	@echo 'make yosys          synthesises a design with yosys, and compares with wasmtime'
+	@echo 'make bench-wasi     host calls beside wasmtime, guests asleep by the thousand'
 
 setup:
 	@tools/setup
@@ -27,11 +30,14 @@ build: setup
 guests: setup
 	@$(MAKE) --no-print-directory -C guests
 
+examples: setup guests
+	@$(MAKE) --no-print-directory -C examples
+
 demo: build guests
 	@tools/demo
 
 # cargo-nextest where it is installed, else cargo's own runner.
-test: setup guests
+test: setup guests examples
 	$(CARGO) build $(TESTED)
 	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
 		$(CARGO) nextest run $(TESTED) --no-fail-fast; \
@@ -48,7 +54,11 @@ lint: setup
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 
-bench-startup bench-http: bench-%: build guests
+# A big program under aWsm and wasmtime: the same output.
+yosys: build
+	@tools/yosys
+
+bench-startup bench-http bench-wasi: bench-%: build guests
 	$(CARGO) build --release -p awsm-bench
 	target/release/awsm bench $* --out target/bench/$*.json
 

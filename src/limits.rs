@@ -122,6 +122,8 @@ pub const STDERR_BYTES: u64 = 16 * KIB;
 pub const DRAIN_BYTES: u64 = 16 * MIB;
 /// How often a worker looks for connections that are too slow.
 pub const CONNECTION_SWEEP: Duration = Duration::from_millis(100);
+/// How many it looks at before it does something else.
+pub const CONNECTIONS_SWEPT: usize = 128;
 /// How long a worker may run guests before it looks at its sockets again, if no guest takes longer.
 pub const REACTOR_GAP: Duration = Duration::from_micros(100);
 /// Queued work, by estimate, from which on an idle core is asked to help: to wake it takes some 50 us.

@@ -6,8 +6,8 @@
 //! throughput comes from `wrk`, latency at half of it from a paced client ([`paced`]).
 
 pub(crate) mod bare;
-mod paced;
-mod server;
+pub(crate) mod paced;
+pub(crate) mod server;
 mod wrk;
 
 use std::fs;

@@ -14,6 +14,7 @@ mod stats;
 
 mod http;
 mod startup;
+mod wasi;
 
 use std::process::ExitCode;
 
@@ -37,6 +38,8 @@ enum Benchmark {
     Startup(startup::Options),
     /// HTTP throughput and latency with a fresh sandbox per request, beside a bare hyper server
     Http(http::Options),
+    /// Host calls beside Wasmtime's, and guests asleep by the thousand
+    Wasi(wasi::Options),
     /// The bare hyper server of `http` (what `http` starts as a child process)
     #[command(hide = true)]
     BareServer(http::bare::Options),
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().benchmark {
         Benchmark::Startup(options) => startup::run(&options),
         Benchmark::Http(options) => http::run(&options),
+        Benchmark::Wasi(options) => wasi::run(&options),
         Benchmark::BareServer(options) => http::bare::run(&options),
         Benchmark::Footprint(options) => startup::footprint::run(&options),
     };

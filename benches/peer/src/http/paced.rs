@@ -17,15 +17,15 @@ use crate::stats::Summary;
 
 /// How hard, how long.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Load {
-    pub(super) address: SocketAddr,
-    pub(super) requests_per_s: f64,
-    pub(super) connections: usize,
-    pub(super) length: Duration,
+pub(crate) struct Load {
+    pub(crate) address: SocketAddr,
+    pub(crate) requests_per_s: f64,
+    pub(crate) connections: usize,
+    pub(crate) length: Duration,
 }
 
 /// Latencies in microseconds.
-pub(super) fn run(load: Load) -> Result<Summary> {
+pub(crate) fn run(load: Load) -> Result<Summary> {
     let mut client = Client::connect(load.address, load.connections)?;
     let total = (load.requests_per_s * load.length.as_secs_f64()) as u64;
     let gap_s = 1.0 / load.requests_per_s;

@@ -13,14 +13,14 @@ use anyhow::{Context, Result, bail, ensure};
 const START_LIMIT: Duration = Duration::from_secs(60);
 
 /// A running server; killed with its value.
-pub(super) struct Server {
-    pub(super) address: SocketAddr,
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
     child: Child,
 }
 
 impl Server {
     /// Starts `command`, which inherits this thread's core, and waits for its `Serving http://...`.
-    pub(super) fn start(mut command: Command, log: &Path) -> Result<Self> {
+    pub(crate) fn start(mut command: Command, log: &Path) -> Result<Self> {
         let name = command.get_program().to_string_lossy().into_owned();
         let file = File::create(log).with_context(|| format!("cannot create {}", log.display()))?;
         command.stdout(file.try_clone()?).stderr(file).stdin(std::process::Stdio::null());
@@ -41,13 +41,18 @@ impl Server {
         }
     }
 
-    pub(super) fn url(&self) -> String {
+    /// Its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn url(&self) -> String {
         format!("http://{}/", self.address)
     }
 
     /// Processor time that it has used so far.
     /// Source: proc_pid_stat(5), fields 14 and 15, counted from after the name's parenthesis.
-    pub(super) fn cpu_seconds(&self) -> Result<f64> {
+    pub(crate) fn cpu_seconds(&self) -> Result<f64> {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
         let after = stat.rsplit_once(") ").context("/proc/PID/stat has another form")?.1;
         let ticks = after.split_whitespace().skip(11).take(2).map(str::parse::<u64>);
@@ -56,7 +61,7 @@ impl Server {
     }
 
     /// One answer, whole.
-    pub(super) fn probe(&self) -> Result<Answer> {
+    pub(crate) fn probe(&self) -> Result<Answer> {
         let mut stream = TcpStream::connect(self.address)?;
         stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
         let mut text = String::new();
@@ -86,10 +91,10 @@ impl Drop for Server {
 
 /// What a server answers.
 #[derive(Debug)]
-pub(super) struct Answer {
-    pub(super) headers: Vec<String>,
-    pub(super) body: String,
-    pub(super) bytes: usize,
+pub(crate) struct Answer {
+    pub(crate) headers: Vec<String>,
+    pub(crate) body: String,
+    pub(crate) bytes: usize,
 }
 
 /// The address in the first `Serving http://ADDRESS`, once its line is complete.

@@ -1,0 +1,145 @@
+//! Guests asleep by the thousand in one node: what each takes, and whether others notice.
+//!
+//! Memory is what the node's proportional set size and page tables grow by, divided by the sleepers:
+//! sandbox, stack, the guest's own pages, and the connection whose request it serves. Latency is that of
+//! `null` at a fixed rate, before the sleepers come and while they sleep.
+
+use std::fs;
+use std::io::Write;
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use serde::Serialize;
+
+use super::Options;
+use crate::http::paced::{self, Load};
+use crate::http::server::Server;
+use crate::machine::{self, kib_field};
+use crate::report::{Report, Table, figure};
+use crate::stats::Summary;
+
+/// How long the sleepers sleep: longer than the benchmark.
+const ASLEEP_MS: u64 = 3_600_000;
+/// Until all of them do.
+const SETTLE_LIMIT: Duration = Duration::from_secs(60);
+
+#[derive(Debug, Serialize)]
+struct Row {
+    case: &'static str,
+    sleepers: usize,
+    node_kib: u64,
+    latency_us: Summary,
+}
+
+pub(super) fn run(report: &mut Report, options: &Options, scratch: &Path) -> Result<Table> {
+    machine::pin(options.server_core)?;
+    let node = start(options, scratch)?;
+    machine::pin(options.client_core)?;
+    // Warm: what the node needs once is there before the first count.
+    load(&node, options)?;
+    let before = Row {
+        case: "alone",
+        sleepers: 0,
+        node_kib: memory_kib(node.id())?,
+        latency_us: load(&node, options)?,
+    };
+    let asleep = put_to_sleep(&node, options.sleepers)?;
+    let node_kib = memory_kib(node.id())?;
+    let latency_us = load(&node, options)?;
+    let beside = Row { case: "beside", sleepers: asleep.len(), node_kib, latency_us };
+    let each_kib = (beside.node_kib - before.node_kib) as f64 / asleep.len() as f64;
+    report.summarise("sleepers", asleep.len() as f64);
+    report.summarise("sleeper_kib", each_kib);
+    report.summarise("p99_alone_us", before.latency_us.p99);
+    report.summarise("p99_beside_sleepers_us", beside.latency_us.p99);
+    report.summarise("p99_beside_sleepers_ratio", beside.latency_us.p99 / before.latency_us.p99);
+    let mut table = Table::new(
+        format!("{} requests/s beside {} guests asleep on one worker", options.rate, asleep.len()),
+        &["case", "node MiB", "latency p50", "latency p95", "latency p99"],
+    );
+    for row in [before, beside] {
+        table.line(vec![
+            row.case.to_owned(),
+            figure(row.node_kib as f64 / 1024.0),
+            figure(row.latency_us.p50),
+            figure(row.latency_us.p95),
+            figure(row.latency_us.p99),
+        ]);
+        report.row(&row);
+    }
+    table.note(format!(
+        "Microseconds. Each sleeper takes {} KiB: sandbox, stack, guest and connection together.",
+        figure(each_kib)
+    ));
+    Ok(table)
+}
+
+fn start(options: &Options, scratch: &Path) -> Result<Server> {
+    let module = |name: &str| {
+        let path = options.guests.join(name).with_extension("wasm");
+        fs::canonicalize(&path)
+            .with_context(|| format!("cannot read {} (make guests builds it)", path.display()))
+    };
+    let places = options.sleepers + 100;
+    let text = format!(
+        "[node]\nlisten = \"127.0.0.1:0\"\nworkers = 1\ncache_dir = \"cache\"\nstate_dir = \"state\"\n\
+         sandboxes = {places}\nconnections = {places}\nunprofiled = {places}\nqueue = {places}\n\
+         admission = \"none\"\n\n\
+         [[function]]\nname = \"null\"\nroute = \"/\"\nmodule = {:?}\n\n\
+         [[function]]\nname = \"sleep\"\nroute = \"/sleep\"\nmodule = {:?}\nargs = [\"{ASLEEP_MS}\"]\n\
+         timeout = \"2h\"\n",
+        module("null")?.display().to_string(),
+        module("sleep")?.display().to_string(),
+    );
+    let config = scratch.join("sleepers.toml");
+    fs::write(&config, text)?;
+    let mut command = Command::new(machine::program("awsm", "AWSM_BIN")?);
+    command.arg("serve").arg(&config).current_dir(scratch);
+    Server::start(command, &scratch.join("sleepers.log"))
+}
+
+fn load(node: &Server, options: &Options) -> Result<Summary> {
+    paced::run(Load {
+        address: node.address,
+        requests_per_s: options.rate,
+        connections: 16,
+        length: Duration::from_secs(options.seconds),
+    })
+}
+
+/// Asks for so many sleepers, and waits until the node is at rest.
+fn put_to_sleep(node: &Server, count: usize) -> Result<Vec<TcpStream>> {
+    let mut streams = Vec::with_capacity(count);
+    for _ in 0..count {
+        let mut stream = TcpStream::connect(node.address).context("a sleeper's connection")?;
+        stream.write_all(b"GET /sleep HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
+        streams.push(stream);
+    }
+    let begin = Instant::now();
+    let mut used_s = node.cpu_seconds()?;
+    loop {
+        thread::sleep(Duration::from_millis(300));
+        let now_s = node.cpu_seconds()?;
+        if now_s - used_s < 0.01 {
+            break;
+        }
+        used_s = now_s;
+        ensure!(begin.elapsed() < SETTLE_LIMIT, "the node does not come to rest");
+    }
+    for stream in &mut streams {
+        stream.set_nonblocking(true)?;
+        ensure!(stream.peek(&mut [0]).is_err(), "a sleeper was answered: is there room for all?");
+    }
+    Ok(streams)
+}
+
+fn memory_kib(pid: u32) -> Result<u64> {
+    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let pss = kib_field(&rollup, "Pss:").context("no Pss in smaps_rollup")?;
+    Ok(pss + kib_field(&status, "VmPTE:").context("no VmPTE in status")?)
+}
