@@ -7,6 +7,7 @@ export CARGO_TERM_COLOR ?= auto
 TESTED := --workspace --exclude awsm-bench
 
 .PHONY: help setup build demo guests examples test fuzz lint yosys clean bench-startup bench-http bench-wasi
+.PHONY: bench-overload bench-budgets
 
 help:
 	@echo 'make demo           builds everything, starts a node, calls real functions, stops'
@@ -20,6 +21,8 @@ help:
 	@echo 'make bench-http     requests per second beside a bare hyper server'
 	@echo 'make yosys          synthesises a design with yosys, and compares with wasmtime'
 	@echo 'make bench-wasi     host calls beside wasmtime, guests asleep by the thousand'
+	@echo 'make bench-overload more work than the core can do, under each kind of admission'
+	@echo 'make bench-budgets  what a greedy tenant takes from its neighbour'
 
 setup:
 	@tools/setup
@@ -58,7 +61,7 @@ lint: setup
 yosys: build
 	@tools/yosys
 
-bench-startup bench-http bench-wasi: bench-%: build guests
+bench-startup bench-http bench-wasi bench-overload bench-budgets: bench-%: build guests
 	$(CARGO) build --release -p awsm-bench
 	target/release/awsm bench $* --out target/bench/$*.json
 

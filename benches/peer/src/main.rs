@@ -12,9 +12,14 @@ mod report;
 mod scratch;
 mod stats;
 
+mod budgets;
 mod http;
+mod overload;
 mod startup;
 mod wasi;
+
+mod open_loop;
+mod spinners;
 
 use std::process::ExitCode;
 
@@ -40,6 +45,10 @@ enum Benchmark {
     Http(http::Options),
     /// Host calls beside Wasmtime's, and guests asleep by the thousand
     Wasi(wasi::Options),
+    /// More work than the core can do, under each kind of admission, beside the simulator
+    Overload(overload::Options),
+    /// What a tenant that offers ten times its budget takes from its neighbour
+    Budgets(budgets::Options),
     /// The bare hyper server of `http` (what `http` starts as a child process)
     #[command(hide = true)]
     BareServer(http::bare::Options),
@@ -53,6 +62,8 @@ fn main() -> ExitCode {
         Benchmark::Startup(options) => startup::run(&options),
         Benchmark::Http(options) => http::run(&options),
         Benchmark::Wasi(options) => wasi::run(&options),
+        Benchmark::Overload(options) => overload::run(&options),
+        Benchmark::Budgets(options) => budgets::run(&options),
         Benchmark::BareServer(options) => http::bare::run(&options),
         Benchmark::Footprint(options) => startup::footprint::run(&options),
     };
