@@ -33,6 +33,8 @@ pub struct Node {
     workers: usize,
     /// A message for each worker that has ended.
     ended: mpsc::UnboundedReceiver<Ended>,
+    /// Writes what was measured when the last worker has ended.
+    keeper: Option<thread::JoinHandle<()>>,
 }
 
 /// Why a node does not serve. One line.
@@ -106,7 +108,7 @@ impl Node {
         let address = listeners[0].local_addr().map_err(|e| NodeError::Listen(listen, e))?;
         let store = Store::open(config.node.state_dir.as_deref());
         let profiles = store.as_ref().map(Store::load).unwrap_or_default();
-        let measured = keep_profiles(store, &functions)
+        let (measured, keeper) = keep_profiles(store, &functions)
             .map_err(|error| NodeError::Worker(format!("cannot start a thread: {error}")))?;
         let shared = Arc::new(Shared { config, functions: functions.into(), profiles });
         let (stop, stopped) = watch::channel(false);
@@ -134,7 +136,7 @@ impl Node {
                 Err(_) => return Err(NodeError::Died(0)),
             }
         }
-        Ok(Self { address, stop, workers, ended })
+        Ok(Self { address, stop, workers, ended, keeper })
     }
 
     /// Where it listens: with the port that the system chose, if it was to choose.
@@ -165,6 +167,10 @@ impl Node {
             if !*self.stop.borrow() {
                 return Err(NodeError::Died(ended.worker));
             }
+        }
+        if let Some(keeper) = self.keeper.take() {
+            // If it has panicked it has said so, and there is nothing to keep.
+            let _ = keeper.join();
         }
         Ok(())
     }
@@ -234,17 +240,16 @@ fn work(
 fn keep_profiles(
     store: Option<Store>,
     functions: &[Function],
-) -> io::Result<sync_mpsc::Sender<Measured>> {
+) -> io::Result<(sync_mpsc::Sender<Measured>, Option<thread::JoinHandle<()>>)> {
     let (measured, receiver) = sync_mpsc::channel();
     let names: Vec<_> = functions.iter().map(|f| (f.name.clone(), f.identity.clone())).collect();
-    match store {
-        Some(store) => {
-            let keep = move || profiles::keep(&store, &names, &receiver);
-            thread::Builder::new().name("awsm-profiles".to_owned()).spawn(keep)?;
-        }
-        None => tracing::warn!("no state directory: what is measured is not kept; set `state_dir`"),
-    }
-    Ok(measured)
+    let Some(store) = store else {
+        tracing::warn!("no state directory: what is measured is not kept; set `state_dir`");
+        return Ok((measured, None));
+    };
+    let keep = move || profiles::keep(&store, &names, &receiver);
+    let keeper = thread::Builder::new().name("awsm-profiles".to_owned()).spawn(keep)?;
+    Ok((measured, Some(keeper)))
 }
 
 /// A pool with warm slots for each function, as far as that makes sense for their number.

@@ -150,6 +150,11 @@ impl Node {
         read(&self.scratch.path().join("log"))
     }
 
+    /// Where it keeps its profiles.
+    pub(crate) fn state_dir(&self) -> PathBuf {
+        self.scratch.path().join("state")
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
         let pid = Pid::from_child(&self.child);
         kill_process(pid, signal).expect("the node is there");

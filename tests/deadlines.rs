@@ -1,0 +1,121 @@
+//! A node that refuses: deadlines that callers tighten, tenants that have had their share, work that
+//! cannot be done in time, and what is remembered of it all.
+
+mod common;
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::{Node, function, named_function};
+
+#[test]
+fn callers_may_tighten_their_deadline() {
+    let node = Node::start("", &[function("sleep", "/sleep", "")]);
+    for header in ["X-Client-Timeout-Ms: 60", "grpc-timeout: 60m", "grpc-timeout: 60000u"] {
+        let began = Instant::now();
+        let late = node.connect().request("POST", "/sleep", &[header], b"5000");
+        assert_eq!(late.status, 504, "{header}");
+        assert!(began.elapsed() < Duration::from_secs(3), "{header}: {:?}", began.elapsed());
+    }
+    let loose = ["X-Client-Timeout-Ms: 999999"];
+    assert_eq!(node.connect().request("POST", "/sleep", &loose, b"1").status, 200);
+    for malformed in ["X-Client-Timeout-Ms: soon", "grpc-timeout: 5", "grpc-timeout: 0m"] {
+        let mut client = node.connect();
+        let refused = client.request("POST", "/sleep", &[malformed], b"1");
+        assert_eq!(refused.status, 400, "{malformed}");
+        let name = malformed.split_once(':').expect("a header").0.to_lowercase();
+        assert!(refused.problem("detail").is_some_and(|detail| detail.contains(&name)));
+        assert_eq!(client.request("POST", "/sleep", &[], b"1").status, 200, "the connection lives");
+    }
+}
+
+#[test]
+fn callers_never_loosen_their_deadline() {
+    let node = Node::start("", &[function("sleep", "/sleep", "timeout = \"60ms\"")]);
+    let began = Instant::now();
+    let headers = ["X-Client-Timeout-Ms: 20000", "grpc-timeout: 20S"];
+    assert_eq!(node.connect().request("POST", "/sleep", &headers, b"5000").status, 504);
+    assert!(began.elapsed() < Duration::from_secs(3));
+}
+
+#[test]
+fn a_tenant_over_its_quota_is_told_and_others_are_served() {
+    let tenant = "[[tenant]]\nname = \"acme\"\nqueue = 1\nconcurrency = 1\n\n";
+    let node = Node::start(
+        tenant,
+        &[
+            function("sleep", "/sleep", "tenant = \"acme\""),
+            named_function("other", "null", "/", ""),
+        ],
+    );
+    let [mut first, mut second] = [node.connect(), node.connect()];
+    first.send_request("POST", "/sleep", &[], b"500");
+    thread::sleep(Duration::from_millis(100));
+    second.send_request("POST", "/sleep", &[], b"1");
+    thread::sleep(Duration::from_millis(100));
+    let refused = node.post("/sleep", "1");
+    assert_eq!((refused.status, refused.problem("title")), (429, Some("Too Many Requests")));
+    let retry: u64 = refused.header("retry-after").expect("when").parse().expect("seconds");
+    assert!((1..60).contains(&retry));
+    assert_eq!(node.get("/").status, 200, "the others have nothing to do with it");
+    assert_eq!(first.receive().text(), "slept 500\n");
+    assert_eq!(second.receive().text(), "slept 1\n");
+}
+
+/// `spin` for so long that a few of them at once cannot all be in time.
+fn spinning(slo: &str) -> String {
+    named_function("spin", "spin", "/spin", &format!("args = [\"20000000\"]\nslo = {{ {slo} }}"))
+}
+
+#[test]
+fn what_cannot_be_done_in_time_is_refused_at_once() {
+    let node = Node::start("", &[spinning("deadline = \"2s\"")]);
+    // Each is measured; the first run on a core is not.
+    let mut slowest = Duration::ZERO;
+    for _ in 0..10 {
+        let began = Instant::now();
+        assert_eq!(node.get("/spin").status, 200);
+        slowest = slowest.max(began.elapsed());
+    }
+    // More than fits into two seconds, even if every run is as fast as the fastest can be.
+    let mut clients: Vec<_> = (0..400).map(|_| node.connect()).collect();
+    for client in &mut clients {
+        client.send_request("GET", "/spin", &[], b"");
+    }
+    let answers: Vec<_> = clients.iter_mut().map(common::Client::receive).collect();
+    let refused: Vec<_> = answers.iter().filter(|answer| answer.status == 503).collect();
+    let served = answers.iter().filter(|answer| answer.status == 200).count();
+    assert!(served > 0, "some fit (one takes {slowest:?})");
+    assert!(!refused.is_empty() && refused.len() + served == 400, "{} are refused", refused.len());
+    for answer in refused {
+        assert_eq!(answer.problem("detail"), Some("it cannot be done by its deadline"));
+        assert!(answer.header("retry-after").is_some());
+    }
+}
+
+#[test]
+fn without_admission_all_are_taken() {
+    let node = Node::start("admission = \"none\"", &[spinning("deadline = \"100ms\"")]);
+    for _ in 0..10 {
+        assert_eq!(node.get("/spin").status, 200);
+    }
+    let mut clients: Vec<_> = (0..20).map(|_| node.connect()).collect();
+    for client in &mut clients {
+        client.send_request("GET", "/spin", &[], b"");
+    }
+    assert!(clients.iter_mut().all(|client| client.receive().status == 200));
+}
+
+#[test]
+fn what_was_measured_outlives_the_node() {
+    let mut node = Node::start("", &[spinning("deadline = \"2s\"")]);
+    for _ in 0..20 {
+        assert_eq!(node.get("/spin").status, 200);
+    }
+    let state = node.state_dir();
+    node.signal(rustix::process::Signal::TERM);
+    assert!(node.wait().success());
+    let kept = state.join("profiles");
+    let text = common::read(&kept);
+    assert!(text.starts_with("awsm profiles 1\nspin "), "{text}");
+}
