@@ -63,13 +63,14 @@ fn a_tenant_over_its_quota_is_told_and_others_are_served() {
 }
 
 /// `spin` for so long that a few of them at once cannot all be in time.
-fn spinning(slo: &str) -> String {
-    named_function("spin", "spin", "/spin", &format!("args = [\"20000000\"]\nslo = {{ {slo} }}"))
+fn spinning(iterations: u32, slo: &str) -> String {
+    let more = format!("args = [\"{iterations}\"]\nslo = {{ {slo} }}");
+    named_function("spin", "spin", "/spin", &more)
 }
 
 #[test]
 fn what_cannot_be_done_in_time_is_refused_at_once() {
-    let node = Node::start("", &[spinning("deadline = \"2s\"")]);
+    let node = Node::start("", &[spinning(100_000_000, "deadline = \"1s\"")]);
     // Each is measured; the first run on a core is not.
     let mut slowest = Duration::ZERO;
     for _ in 0..10 {
@@ -77,8 +78,8 @@ fn what_cannot_be_done_in_time_is_refused_at_once() {
         assert_eq!(node.get("/spin").status, 200);
         slowest = slowest.max(began.elapsed());
     }
-    // More than fits into two seconds, even if every run is as fast as the fastest can be.
-    let mut clients: Vec<_> = (0..400).map(|_| node.connect()).collect();
+    // Far more than a second's work.
+    let mut clients: Vec<_> = (0..300).map(|_| node.connect()).collect();
     for client in &mut clients {
         client.send_request("GET", "/spin", &[], b"");
     }
@@ -86,7 +87,7 @@ fn what_cannot_be_done_in_time_is_refused_at_once() {
     let refused: Vec<_> = answers.iter().filter(|answer| answer.status == 503).collect();
     let served = answers.iter().filter(|answer| answer.status == 200).count();
     assert!(served > 0, "some fit (one takes {slowest:?})");
-    assert!(!refused.is_empty() && refused.len() + served == 400, "{} are refused", refused.len());
+    assert!(!refused.is_empty() && refused.len() + served == 300, "{} are refused", refused.len());
     for answer in refused {
         assert_eq!(answer.problem("detail"), Some("it cannot be done by its deadline"));
         assert!(answer.header("retry-after").is_some());
@@ -95,7 +96,7 @@ fn what_cannot_be_done_in_time_is_refused_at_once() {
 
 #[test]
 fn without_admission_all_are_taken() {
-    let node = Node::start("admission = \"none\"", &[spinning("deadline = \"100ms\"")]);
+    let node = Node::start("admission = \"none\"", &[spinning(10_000_000, "deadline = \"100ms\"")]);
     for _ in 0..10 {
         assert_eq!(node.get("/spin").status, 200);
     }
@@ -108,7 +109,7 @@ fn without_admission_all_are_taken() {
 
 #[test]
 fn what_was_measured_outlives_the_node() {
-    let mut node = Node::start("", &[spinning("deadline = \"2s\"")]);
+    let mut node = Node::start("", &[spinning(1_000_000, "deadline = \"2s\"")]);
     for _ in 0..20 {
         assert_eq!(node.get("/spin").status, 200);
     }
