@@ -79,7 +79,7 @@ fn what_is_admitted_meets_its_deadline_when_estimates_are_exact() {
         Cluster { nodes: 3, placement: Placement::RoundRobin, ..ONE_CORE },
         Cluster { nodes: 2, cores: 4, placement: Placement::TwoChoices, ..ONE_CORE },
     ];
-    for (seed, kind) in (1..=8).flat_map(|seed| Kind::ALL.map(|kind| (seed, kind))) {
+    for (seed, kind) in (1..=3).flat_map(|seed| Kind::ALL.map(|kind| (seed, kind))) {
         for (cluster, times) in clusters.iter().flat_map(|c| [0.7, 1.2, 4.0].map(|t| (c, t))) {
             let jobs = load(kind, times, cluster.nodes * cluster.cores, 2_000, seed).draw();
             let outcome = simulate(*cluster, &jobs, || two_functions(CONFIG));
@@ -131,8 +131,8 @@ fn learned_estimates_are_good_enough() {
 
 #[test]
 fn nobody_starves_under_round_robin() {
-    for seed in 1..=10 {
-        let mut jobs = load(Kind::Poisson, 0.9, 1, 3_000, seed).draw();
+    for seed in 1..=3 {
+        let mut jobs = load(Kind::Poisson, 0.9, 1, 1_500, seed).draw();
         // Hogs among them, each a hundred quanta long.
         for job in jobs.iter_mut().step_by(500) {
             job.run = Nanos::from_millis(100);
