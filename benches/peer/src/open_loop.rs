@@ -53,7 +53,9 @@ pub(crate) fn run(
             waiting.push_back(issued);
             issued += 1;
         }
-        while let (Some(&request), Some(connection)) = (waiting.front(), client.idle.pop()) {
+        while let Some(&request) = waiting.front()
+            && let Some(connection) = client.idle.pop()
+        {
             waiting.pop_front();
             client.send(connection, request, heads[requests[request].path].as_bytes())?;
         }
