@@ -171,7 +171,7 @@ impl Case {
         let summary = Summary::of(&mut latencies);
         self.p50_us.push(summary.p50);
         self.p99_us.push(summary.p99);
-        let ran_us = of(1).map(|(_, got)| got.run_us).sum::<f64>();
+        let ran_us = of(1).map(|(_, got)| got.run_us).fold(0.0, |sum, us| sum + us);
         self.greedy_ran.push(ran_us / 1e6 / seconds);
         let refused = of(1).filter(|(_, got)| matches!(got.status, 429 | 503)).count();
         self.greedy_refused.push(refused as f64 / of(1).count().max(1) as f64);
