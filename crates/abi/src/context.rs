@@ -10,6 +10,8 @@
 //!                         func_refs         [FuncRef; imported functions + escaping functions]
 //!                         imported_memories [*mut Memory; n]
 //!                         memories          [Memory; own memories after the first]
+//!                         imported_tags     [*const u64; n]
+//!                         tags              [u64; own tags]: a tag is its place
 //!                         imported_tables   [*mut Table; n]
 //!                         tables            [Table; own tables]
 //!                         imported_globals  [*mut GlobalCell; n]
@@ -26,8 +28,8 @@
 //! Calling convention: the platform's C convention as LLVM lowers it. `i32 i64 f32 f64` are passed
 //! as such, references as pointers (`funcref` is a pointer to a [`FuncRef`], `externref` an opaque
 //! word; null is zero in both). One result is returned as itself, several as an LLVM first-class
-//! struct. Functions that the runtime provides as imports use the same convention and return at most
-//! one value. The runtime enters compiled code only through the entry thunks of
+//! struct. `v128` is a vector of 16 bytes. Functions that the runtime provides as imports use the same
+//! convention and return at most one value. The runtime enters compiled code only through the entry thunks of
 //! [`crate::desc::TypeDesc::entry`].
 
 use core::mem::{offset_of, size_of};
@@ -45,8 +47,8 @@ pub struct Header {
     pub instance: *mut (),
     /// Functions of the runtime that compiled code calls, never null.
     pub builtins: *const Builtins,
-    /// For the runtime.
-    pub reserved: u64,
+    /// Exceptions of this instance and those linked to it; null if it has none.
+    pub exceptions: *mut Exceptions,
 }
 
 /// One linear memory, as compiled code sees it.
@@ -55,7 +57,7 @@ pub struct Header {
 pub struct Memory {
     /// First byte. Never moves while the instance lives: an invariant load.
     pub base: *mut u8,
-    /// Current size in bytes, a multiple of the page size. Changes by `memory.grow`.
+    /// Current size in bytes, a multiple of the memory's page size. Changes by `memory.grow`.
     pub bytes: u64,
     /// The size in bytes that `memory.grow` may not exceed.
     pub max_bytes: u64,
@@ -91,6 +93,34 @@ pub struct FuncRef {
     pub type_id: u32,
     /// Zero.
     pub reserved: u32,
+    /// The same function for calls in tail position, or null for one that has no such calls itself
+    /// and is called in the ordinary way: LLVM's convention `tailcc`, with the context first, then, of
+    /// a function with several results, a pointer to a [`GlobalCell`] for each of them.
+    pub tail: *const (),
+}
+
+/// What an instance needs to throw: compiled code reads and writes the exception under way.
+///
+/// After each call of something that may throw, code of modules with exceptions looks at `pending`.
+/// If it is not null the results mean nothing, and the exception is dealt with: by a handler of the
+/// function, or by returning in turn.
+#[derive(Debug)]
+#[repr(C)]
+pub struct Exceptions {
+    /// The exception that is looking for its handler, or null.
+    pub pending: *mut Exception,
+}
+
+/// What an `exnref` points to; the values of its tag's parameters follow, a [`GlobalCell`] each.
+#[derive(Debug)]
+#[repr(C, align(16))]
+pub struct Exception {
+    /// The place of its tag, which stands for the tag.
+    pub tag: *const u64,
+    /// Not zero once there are references to it: then only the runtime can tell when it is done with.
+    pub referenced: u32,
+    /// For the runtime.
+    pub number: u32,
 }
 
 /// A global's value: the low bytes, little-endian, of sixteen.
@@ -103,7 +133,8 @@ pub struct GlobalCell(pub [u8; 16]);
 /// [`crate::trap::TrapKind`], and compiled code then calls `trap`: only `trap` leaves.
 ///
 /// Indices are module index spaces (imports first). `memory.copy`, `memory.fill`, `memory.size`,
-/// `table.get`, `table.size`, `global.*` and `call_indirect` are compiled inline.
+/// `table.get`, `table.size`, `global.*` and `call_indirect` are compiled inline. Tables with 64-bit
+/// indices and those with 32-bit ones are the same here.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 pub struct Builtins {
@@ -115,18 +146,22 @@ pub struct Builtins {
     pub memory_init: *const (),
     /// `(ctx, segment: u32)`.
     pub data_drop: *const (),
-    /// `(ctx, table: u32, value: usize, delta: u32) -> i32`: old length, or -1.
+    /// `(ctx, table: u32, value: usize, delta: u64) -> i64`: old length, or -1.
     pub table_grow: *const (),
-    /// `(ctx, table: u32, index: u32, value: usize) -> u32`: trap or 0.
+    /// `(ctx, table: u32, index: u64, value: usize) -> u32`: trap or 0.
     pub table_set: *const (),
-    /// `(ctx, table: u32, index: u32, value: usize, len: u32) -> u32`: trap or 0.
+    /// `(ctx, table: u32, index: u64, value: usize, len: u64) -> u32`: trap or 0.
     pub table_fill: *const (),
-    /// `(ctx, dst_table: u32, src_table: u32, dst: u32, src: u32, len: u32) -> u32`: trap or 0.
+    /// `(ctx, dst_table: u32, src_table: u32, dst: u64, src: u64, len: u64) -> u32`: trap or 0.
     pub table_copy: *const (),
-    /// `(ctx, table: u32, segment: u32, dst: u32, src: u32, len: u32) -> u32`: trap or 0.
+    /// `(ctx, table: u32, segment: u32, dst: u64, src: u32, len: u32) -> u32`: trap or 0.
     pub table_init: *const (),
     /// `(ctx, segment: u32)`.
     pub elem_drop: *const (),
+    /// `(ctx, tag: *const u64, values: u32) -> *mut Exception`: null if there is no room for it.
+    pub exception_new: *const (),
+    /// `(ctx, *mut Exception)`: handled, and nothing refers to it.
+    pub exception_done: *const (),
 }
 
 /// How many of each thing a module has; all that [`Layout::of`] needs.
@@ -149,6 +184,10 @@ pub struct Counts {
     pub own_memories: u32,
     /// Imported functions plus escaping functions.
     pub func_refs: u32,
+    /// Imported exception tags.
+    pub imported_tags: u32,
+    /// Exception tags that the module defines.
+    pub own_tags: u32,
 }
 
 /// Where things lie: each field is a distance in bytes *below* the context pointer of the first
@@ -166,6 +205,10 @@ pub struct Layout {
     pub tables: u32,
     /// Distance to `imported_tables[0]`, a `*mut Table`.
     pub imported_tables: u32,
+    /// Distance to the first own tag.
+    pub tags: u32,
+    /// Distance to `imported_tags[0]`.
+    pub imported_tags: u32,
     /// Distance to the second own [`Memory`] (the first is in the header).
     pub memories: u32,
     /// Distance to `imported_memories[0]`, a `*mut Memory`.
@@ -197,6 +240,8 @@ pub mod below {
     pub const INSTANCE: u32 = HEADER_BYTES - offset_of!(Header, instance) as u32;
     /// [`Header::builtins`].
     pub const BUILTINS: u32 = HEADER_BYTES - offset_of!(Header, builtins) as u32;
+    /// [`Header::exceptions`].
+    pub const EXCEPTIONS: u32 = HEADER_BYTES - offset_of!(Header, exceptions) as u32;
 }
 
 // The picture above, checked.
@@ -204,9 +249,10 @@ const _: () = {
     assert!(HEADER_BYTES == 64);
     assert!(below::MEMORY == 64 && below::STACK_LIMIT == 32);
     assert!(below::INSTANCE == 24 && below::BUILTINS == 16);
-    assert!(size_of::<Memory>() == 32 && size_of::<Table>() == 32 && size_of::<FuncRef>() == 24);
+    assert!(size_of::<Memory>() == 32 && size_of::<Table>() == 32 && size_of::<FuncRef>() == 32);
     assert!(offset_of!(Memory, bytes) == 8 && offset_of!(Table, len) == 8);
     assert!(offset_of!(FuncRef, ctx) == 8 && offset_of!(FuncRef, type_id) == 16);
+    assert!(offset_of!(FuncRef, tail) == 24 && size_of::<Exception>() == 16);
 };
 
 impl Layout {
@@ -226,6 +272,8 @@ impl Layout {
         let imported_globals = take(counts.imported_globals, size_of::<usize>(), 8);
         let tables = take(counts.own_tables, size_of::<Table>(), 8);
         let imported_tables = take(counts.imported_tables, size_of::<usize>(), 8);
+        let tags = take(counts.own_tags, size_of::<u64>(), 8);
+        let imported_tags = take(counts.imported_tags, size_of::<usize>(), 8);
         let memories = take(counts.own_memories.saturating_sub(1), size_of::<Memory>(), 8);
         let imported_memories = take(counts.imported_memories, size_of::<usize>(), 8);
         let func_refs = take(counts.func_refs, size_of::<FuncRef>(), 8);
@@ -240,6 +288,8 @@ impl Layout {
             imported_globals: narrow(imported_globals)?,
             tables: narrow(tables)?,
             imported_tables: narrow(imported_tables)?,
+            tags: narrow(tags)?,
+            imported_tags: narrow(imported_tags)?,
             memories: narrow(memories)?,
             imported_memories: narrow(imported_memories)?,
             func_refs: narrow(func_refs)?,
@@ -257,6 +307,12 @@ impl Layout {
     #[must_use]
     pub fn table(&self, index: u32) -> u32 {
         self.tables - index * size_of::<Table>() as u32
+    }
+
+    /// Distance of own tag `index` (counted without imports).
+    #[must_use]
+    pub fn tag(&self, index: u32) -> u32 {
+        self.tags - index * size_of::<u64>() as u32
     }
 
     /// Distance of own memory `index` (counted without imports): the first is in the header.
@@ -290,6 +346,8 @@ mod tests {
             imported_memories: 0,
             own_memories: 3,
             func_refs: 7,
+            imported_tags: 3,
+            own_tags: 2,
         };
         let layout = Layout::of(&counts).expect("a small module");
         assert_eq!(layout.globals, 80);
@@ -300,9 +358,11 @@ mod tests {
             (layout.imported_globals, 8),
             (layout.tables, 64),
             (layout.imported_tables, 16),
+            (layout.tags, 16),
+            (layout.imported_tags, 24),
             (layout.memories, 64),
             (layout.imported_memories, 0),
-            (layout.func_refs, 7 * 24),
+            (layout.func_refs, 7 * 32),
         ];
         let mut floor = HEADER_BYTES;
         for (distance, bytes) in bounds {

@@ -44,20 +44,22 @@ pub struct ModuleDesc {
     pub counts: Counts,
     /// Own function that runs at instantiation (function index), or `u32::MAX`.
     pub start: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// [`module_flag`]s.
+    pub flags: u32,
     /// `[TypeDesc]`.
     pub types: RelSlice,
     /// `[ImportDesc]` of all kinds in the order of the import section.
     pub imports: RelSlice,
     /// `[FuncDesc]` of the functions that the module defines.
     pub functions: RelSlice,
-    /// `[ExternType]` of the tables that the module defines.
+    /// `[TableDesc]` of the tables that the module defines.
     pub tables: RelSlice,
     /// `[ExternType]` of the memories that the module defines.
     pub memories: RelSlice,
     /// `[GlobalDesc]` of the globals that the module defines.
     pub globals: RelSlice,
+    /// `[u32]`: type indices of the tags that the module defines.
+    pub tags: RelSlice,
     /// `[ExportDesc]`.
     pub exports: RelSlice,
     /// `[u32]`: function indices of the defined functions that a reference may be made of, in the
@@ -71,13 +73,19 @@ pub struct ModuleDesc {
     pub text: RelSlice,
 }
 
-/// A function type.
+/// Properties of a module.
+pub mod module_flag {
+    /// Code of the module can throw or catch exceptions.
+    pub const EXCEPTIONS: u32 = 1;
+}
+
+/// A function type. It refers to earlier types or to itself.
 #[derive(Debug)]
 #[repr(C)]
 pub struct TypeDesc {
-    /// `[u8]` of [`val_type`] codes.
+    /// `[u32]` of [`val_type`] codes.
     pub params: RelSlice,
-    /// `[u8]` of [`val_type`] codes.
+    /// `[u32]` of [`val_type`] codes.
     pub results: RelSlice,
     /// Entry thunk `extern "C" fn(code: *const (), ctx: *mut u8, values: *mut [u8; 16])`: reads the
     /// arguments from `values`, one per 16-byte cell, low bytes first, calls `code(ctx, args..)`,
@@ -85,22 +93,50 @@ pub struct TypeDesc {
     pub entry: Rel,
 }
 
-/// Binary codes of value types. Source: core specification, section 5.3.
+/// Codes of value types. The lowest eight bits are the binary format's (core specification, section
+/// 5.3); of references, [`NON_NULL`](val_type::NON_NULL) and the type of the function come on top.
 pub mod val_type {
     /// 32-bit integer.
-    pub const I32: u8 = 0x7f;
+    pub const I32: u32 = 0x7f;
     /// 64-bit integer.
-    pub const I64: u8 = 0x7e;
+    pub const I64: u32 = 0x7e;
     /// 32-bit float.
-    pub const F32: u8 = 0x7d;
+    pub const F32: u32 = 0x7d;
     /// 64-bit float.
-    pub const F64: u8 = 0x7c;
+    pub const F64: u32 = 0x7c;
     /// 128-bit vector.
-    pub const V128: u8 = 0x7b;
+    pub const V128: u32 = 0x7b;
     /// Nullable reference to a function.
-    pub const FUNCREF: u8 = 0x70;
+    pub const FUNCREF: u32 = 0x70;
     /// Nullable reference to something of the host.
-    pub const EXTERNREF: u8 = 0x6f;
+    pub const EXTERNREF: u32 = 0x6f;
+    /// Nullable reference to an exception.
+    pub const EXNREF: u32 = 0x69;
+    /// Added to a reference that is never null.
+    pub const NON_NULL: u32 = 1 << 8;
+    /// Where the function's type begins: zero for any, else its index plus one.
+    const TYPE_SHIFT: u32 = 9;
+    /// Types of functions that a reference can name, at most.
+    pub const TYPES_MAX: u32 = (u32::MAX >> TYPE_SHIFT) - 1;
+
+    /// The code of a nullable reference to a function of type `index`.
+    #[must_use]
+    pub const fn to_function(index: u32) -> u32 {
+        assert!(index < TYPES_MAX);
+        FUNCREF | (index + 1) << TYPE_SHIFT
+    }
+
+    /// The type of function that a reference is to, if it is one particular.
+    #[must_use]
+    pub const fn function_type(code: u32) -> Option<u32> {
+        (code >> TYPE_SHIFT).checked_sub(1)
+    }
+
+    /// The binary format's code.
+    #[must_use]
+    pub const fn kind(code: u32) -> u32 {
+        code & 0xff
+    }
 }
 
 /// Kinds of imports and exports. Source: core specification, section 5.5.5.
@@ -113,6 +149,8 @@ pub mod extern_kind {
     pub const MEMORY: u8 = 2;
     /// A global.
     pub const GLOBAL: u8 = 3;
+    /// An exception tag.
+    pub const TAG: u8 = 4;
 }
 
 /// The type of an import, or of a table or memory that the module defines.
@@ -121,18 +159,53 @@ pub mod extern_kind {
 pub struct ExternType {
     /// [`extern_kind`].
     pub kind: u8,
-    /// Element type of a table, type of a global: [`val_type`]; else 0.
-    pub val_type: u8,
-    /// 1 for a mutable global, else 0.
-    pub mutable: u8,
-    /// 1 when `max` is given, else 0.
-    pub has_max: u8,
-    /// Index of a function's type, else 0.
-    pub type_index: u32,
+    /// [`extern_flag`]s.
+    pub flags: u8,
+    /// Of a memory, the logarithm of its page's bytes, else 0.
+    pub page_bytes_log2: u8,
+    /// Zero.
+    pub reserved: u8,
+    /// Of a function or tag, the index of its type; of a table's elements or a global, its
+    /// [`val_type`]; else 0.
+    pub ty: u32,
     /// Initial elements of a table or pages of a memory, else 0.
     pub min: u64,
     /// Most elements of a table or pages of a memory, else 0.
     pub max: u64,
+}
+
+/// Properties of an import, table, memory or global.
+pub mod extern_flag {
+    /// A global that may change.
+    pub const MUTABLE: u8 = 1;
+    /// `max` is given.
+    pub const HAS_MAX: u8 = 2;
+    /// A table or memory with 64-bit addresses.
+    pub const WIDE: u8 = 4;
+}
+
+impl ExternType {
+    /// Has it all these [`extern_flag`]s?
+    #[must_use]
+    pub fn has(&self, flags: u8) -> bool {
+        self.flags & flags == flags
+    }
+
+    /// `max`, if it is given.
+    #[must_use]
+    pub fn limit(&self) -> Option<u64> {
+        self.has(extern_flag::HAS_MAX).then_some(self.max)
+    }
+}
+
+/// One table that the module defines.
+#[derive(Debug)]
+#[repr(C)]
+pub struct TableDesc {
+    /// Its type.
+    pub ty: ExternType,
+    /// What each element is at first: `[ConstOp]`; null if empty.
+    pub init: RelSlice,
 }
 
 /// One import.
@@ -151,8 +224,11 @@ pub struct ImportDesc {
 #[derive(Debug)]
 #[repr(C)]
 pub struct FuncDesc {
-    /// Its native code.
+    /// Its native code, for callers that use the ordinary convention.
     pub code: Rel,
+    /// The same for calls in tail position, see [`crate::context::FuncRef::tail`]; zero if there is
+    /// none.
+    pub tail: Rel,
     /// Name for people: from the name section, else its first export name, else empty. `[u8]`.
     pub name: RelSlice,
     /// Its type.
@@ -274,10 +350,11 @@ pub mod const_op {
 // Sizes that the compiler writes field by field.
 const _: () = {
     use core::mem::size_of;
-    assert!(size_of::<RelSlice>() == 16 && size_of::<Counts>() == 32);
-    assert!(size_of::<ModuleDesc>() == 88 + 11 * 16);
+    assert!(size_of::<RelSlice>() == 16 && size_of::<Counts>() == 40);
+    assert!(size_of::<ModuleDesc>() == 96 + 12 * 16);
     assert!(size_of::<TypeDesc>() == 40 && size_of::<ExternType>() == 24);
-    assert!(size_of::<ImportDesc>() == 56 && size_of::<FuncDesc>() == 32);
+    assert!(size_of::<ImportDesc>() == 56 && size_of::<FuncDesc>() == 40);
+    assert!(size_of::<TableDesc>() == 40);
     assert!(size_of::<GlobalDesc>() == 40 && size_of::<ExportDesc>() == 24);
     assert!(size_of::<ElemDesc>() == 48 && size_of::<ElemItem>() == 8);
     assert!(size_of::<DataDesc>() == 40 && size_of::<ConstOp>() == 24);

@@ -29,11 +29,21 @@ pub enum TrapKind {
     StackOverflow = 10,
     /// Not the guest's fault: a function of the host panicked, and its caller ends for it.
     HostPanic = 11,
+    /// `ref.as_non_null` of null.
+    NullReference = 12,
+    /// `call_ref` of null.
+    NullFunctionReference = 13,
+    /// `throw_ref` of null.
+    NullExceptionReference = 14,
+    /// An exception that nothing catches.
+    UncaughtException = 15,
+    /// More exceptions are alive than an invocation may have.
+    TooManyExceptions = 16,
 }
 
 impl TrapKind {
     /// Every trap, in the order of the numbers.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 16] = [
         Self::Unreachable,
         Self::IntegerDivideByZero,
         Self::IntegerOverflow,
@@ -45,6 +55,11 @@ impl TrapKind {
         Self::IndirectCallTypeMismatch,
         Self::StackOverflow,
         Self::HostPanic,
+        Self::NullReference,
+        Self::NullFunctionReference,
+        Self::NullExceptionReference,
+        Self::UncaughtException,
+        Self::TooManyExceptions,
     ];
 
     /// The trap that a number from compiled code stands for.
@@ -68,6 +83,11 @@ impl TrapKind {
             Self::IndirectCallTypeMismatch => "indirect call type mismatch",
             Self::StackOverflow => "call stack exhausted",
             Self::HostPanic => "a function of the host panicked",
+            Self::NullReference => "null reference",
+            Self::NullFunctionReference => "null function reference",
+            Self::NullExceptionReference => "null exception reference",
+            Self::UncaughtException => "uncaught exception",
+            Self::TooManyExceptions => "too many exceptions",
         }
     }
 }
@@ -88,6 +108,6 @@ mod tests {
             assert_eq!(TrapKind::from_raw(trap as u32), Some(trap));
         }
         assert_eq!(TrapKind::from_raw(0), None);
-        assert_eq!(TrapKind::from_raw(12), None);
+        assert_eq!(TrapKind::from_raw(17), None);
     }
 }

@@ -6,7 +6,8 @@
 
 use awsm_abi::desc::{
     ConstOp, DataDesc, ElemDesc, ElemItem, ExportDesc, ExternType, FuncDesc, GlobalDesc,
-    ImportDesc, ModuleDesc, RelSlice, TypeDesc, const_op, extern_kind, segment_mode,
+    ImportDesc, ModuleDesc, RelSlice, TableDesc, TypeDesc, const_op, extern_flag, extern_kind,
+    module_flag, segment_mode,
 };
 use awsm_abi::{ABI_VERSION, DESC_SYMBOL, Isolation, MAGIC};
 use inkwell::GlobalVisibility;
@@ -89,10 +90,16 @@ impl Table {
             .each(&module.imports, size_of::<ImportDesc>(), |table, import| table.import(import));
         let functions = self.functions(module, code);
         let own_tables = &module.tables[module.imported.tables as usize..];
-        let tables = self.each(own_tables, size_of::<ExternType>(), |_, ty| of_table(ty));
+        let own_tables: Vec<_> = own_tables.iter().zip(&module.table_inits).collect();
+        let tables = self.each(&own_tables, size_of::<TableDesc>(), |table, (ty, init)| {
+            let init = table.init(module, init);
+            of_table(ty).slice(init)
+        });
         let own_memories = &module.memories[module.imported.memories as usize..];
         let memories = self.each(own_memories, size_of::<ExternType>(), |_, ty| of_memory(ty));
         let globals = self.globals(module);
+        let own_tags = &module.tags[module.imported.tags as usize..];
+        let tags = self.each(own_tags, 4, |_, ty| Record::new().u32(*ty));
         let exports = self.each(&module.exports, size_of::<ExportDesc>(), Self::export);
         let escaping = self.each(&module.escaping, 4, |_, index| Record::new().u32(*index));
         let elements = self.each(&module.elements, size_of::<ElemDesc>(), |table, element| {
@@ -104,7 +111,8 @@ impl Table {
             Record::new().u32(mode).u32(memory).slice(offset).slice(bytes)
         });
         let lists = [
-            types, imports, functions, tables, memories, globals, exports, escaping, elements, data,
+            types, imports, functions, tables, memories, globals, tags, exports, escaping,
+            elements, data,
         ];
         self.root(module, options, processor, compiler, &lists);
         Ok(())
@@ -116,7 +124,7 @@ impl Table {
         options: &Options,
         processor: &Processor,
         compiler: RelSlice,
-        lists: &[RelSlice; 10],
+        lists: &[RelSlice; 11],
     ) {
         let counts = module.counts();
         let mut root = Record::new()
@@ -135,8 +143,10 @@ impl Table {
             .u32(counts.imported_memories)
             .u32(counts.own_memories)
             .u32(counts.func_refs)
+            .u32(counts.imported_tags)
+            .u32(counts.own_tags)
             .u32(module.start.unwrap_or(u32::MAX))
-            .u32(0);
+            .u32(if module.behaviour.exceptions { module_flag::EXCEPTIONS } else { 0 });
         for list in lists {
             root = root.slice(*list);
         }
@@ -152,8 +162,7 @@ impl Table {
     fn types(&mut self, module: &Module<'_>, code: &Code) -> RelSlice {
         let types = self.each(&module.types, size_of::<TypeDesc>(), |table, ty: &FuncType| {
             let mut codes = |types: &[crate::module::ValType]| {
-                let codes: Vec<u8> = types.iter().map(|ty| ty.code()).collect();
-                table.blob(&codes, 1)
+                table.each(types, 4, |_, ty| Record::new().u32(ty.code()))
             };
             let (params, results) = (codes(&ty.params), codes(&ty.results));
             Record::new().slice(params).slice(results).u64(0)
@@ -172,11 +181,14 @@ impl Table {
         let own: Vec<_> = module.functions.iter().zip(&module.names).skip(first).collect();
         let functions = self.each(&own, size_of::<FuncDesc>(), |table, (ty, name)| {
             let name = table.text(name);
-            Record::new().u64(0).slice(name).u32(**ty).u32(0)
+            Record::new().u64(0).u64(0).slice(name).u32(**ty).u32(0)
         });
-        for (index, symbol) in code.functions.iter().enumerate() {
+        for (index, symbols) in code.functions.iter().enumerate() {
             let desc = functions.start.0 as usize + index * size_of::<FuncDesc>();
-            self.link(desc + offset_of!(FuncDesc, code), symbol);
+            self.link(desc + offset_of!(FuncDesc, code), &symbols.code);
+            if let Some(tail) = &symbols.tail {
+                self.link(desc + offset_of!(FuncDesc, tail), tail);
+            }
         }
         functions
     }
@@ -184,9 +196,8 @@ impl Table {
     fn import(&mut self, import: &Import<'_>) -> Record {
         let (module, name) = (self.text(import.module), self.text(import.name));
         let ty = match &import.ty {
-            ImportType::Function(ty) => {
-                Record::new().u8(extern_kind::FUNC).u8(0).u8(0).u8(0).u32(*ty).u64(0).u64(0)
-            }
+            ImportType::Function(ty) => of_type(extern_kind::FUNC, *ty),
+            ImportType::Tag(ty) => of_type(extern_kind::TAG, *ty),
             ImportType::Table(ty) => of_table(ty),
             ImportType::Memory(ty) => of_memory(ty),
             ImportType::Global(ty) => of_global(ty),
@@ -215,7 +226,7 @@ impl Table {
             Record::new().u32(op).u32(index)
         });
         let ty = element.ty.code();
-        Record::new().u32(mode).u32(index).slice(offset).slice(items).u32(ty.into()).u32(0)
+        Record::new().u32(mode).u32(index).slice(offset).slice(items).u32(ty).u32(0)
     }
 
     /// A segment's mode, table or memory, and offset.
@@ -394,20 +405,30 @@ fn const_op(module: &Module<'_>, op: &InitOp) -> (u32, u32, u128) {
 }
 
 fn of_table(ty: &TableType) -> Record {
-    let max = ty.max.unwrap_or(0);
-    let kind = Record::new().u8(extern_kind::TABLE).u8(ty.element.code()).u8(0);
-    kind.u8(ty.max.is_some().into()).u32(0).u64(ty.min).u64(max)
+    of_limits(extern_kind::TABLE, ty.wide, 0, ty.element.code(), ty.min, ty.max)
 }
 
 fn of_memory(ty: &MemoryType) -> Record {
-    let max = ty.max.unwrap_or(0);
-    let kind = Record::new().u8(extern_kind::MEMORY).u8(0).u8(0);
-    kind.u8(ty.max.is_some().into()).u32(0).u64(ty.min).u64(max)
+    let page = ty.page_bytes_log2 as u8;
+    of_limits(extern_kind::MEMORY, ty.wide, page, 0, ty.min, ty.max)
 }
 
 fn of_global(ty: &GlobalType) -> Record {
-    let kind = Record::new().u8(extern_kind::GLOBAL).u8(ty.value.code());
-    kind.u8(ty.mutable.into()).u8(0).u32(0).u64(0).u64(0)
+    let flags = if ty.mutable { extern_flag::MUTABLE } else { 0 };
+    let kind = Record::new().u8(extern_kind::GLOBAL).u8(flags).u8(0).u8(0);
+    kind.u32(ty.value.code()).u64(0).u64(0)
+}
+
+/// A function or a tag.
+fn of_type(kind: u8, ty: u32) -> Record {
+    Record::new().u8(kind).u8(0).u8(0).u8(0).u32(ty).u64(0).u64(0)
+}
+
+fn of_limits(kind: u8, wide: bool, page: u8, ty: u32, min: u64, max: Option<u64>) -> Record {
+    let wide = if wide { extern_flag::WIDE } else { 0 };
+    let has_max = if max.is_some() { extern_flag::HAS_MAX } else { 0 };
+    let record = Record::new().u8(kind).u8(wide | has_max).u8(page).u8(0);
+    record.u32(ty).u64(min).u64(max.unwrap_or(0))
 }
 
 /// The bytes of one `repr(C)` struct, written field by field; all targets are little-endian.

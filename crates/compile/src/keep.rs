@@ -161,8 +161,8 @@ fn ignores_operands(instruction: InstructionValue<'_>) -> bool {
     let constant = |wanted: fn(u32) -> u64| {
         operands(instruction).any(|operand| match operand {
             BasicValueEnum::IntValue(value) => {
-                let wanted = wanted(value.get_type().get_bit_width());
-                value.get_zero_extended_constant() == Some(wanted)
+                let bits = value.get_type().get_bit_width();
+                bits <= 64 && value.get_zero_extended_constant() == Some(wanted(bits))
             }
             _ => false,
         })

@@ -1,6 +1,7 @@
 //! Compiles WebAssembly ahead of time: bytes of a module in, bytes of a native shared object out.
 #![deny(unsafe_code)]
 
+mod behaviour;
 mod descriptor;
 mod error;
 mod keep;

@@ -3,14 +3,16 @@
 //!
 //! What comes out borrows from the input. Index spaces are the module's own, imports first.
 
+use awsm_abi::WASM_PAGE_BYTES;
 use awsm_abi::context::{Counts, Layout};
 use awsm_abi::desc::val_type;
 use wasmparser::{
-    ConstExpr, DataKind, ElementItems, ElementKind, ExternalKind, FuncToValidate,
-    FuncValidatorAllocations, FunctionBody, KnownCustom, Name, Operator, Parser, Payload, TypeRef,
-    ValidPayload, Validator, ValidatorResources, WasmFeatures,
+    AbstractHeapType, ConstExpr, DataKind, ElementItems, ElementKind, ExternalKind, FuncToValidate,
+    FuncValidatorAllocations, FunctionBody, HeapType, KnownCustom, Name, Operator, Parser, Payload,
+    TableInit, TypeRef, UnpackedIndex, ValidPayload, Validator, ValidatorResources, WasmFeatures,
 };
 
+use crate::behaviour::Behaviour;
 use crate::error::CompileError;
 use crate::limits;
 
@@ -22,7 +24,16 @@ pub(crate) const FEATURES: WasmFeatures = WasmFeatures::WASM1
     .union(WasmFeatures::BULK_MEMORY)
     .union(WasmFeatures::REFERENCE_TYPES)
     .union(WasmFeatures::SIMD)
-    .union(WasmFeatures::EXTENDED_CONST);
+    .union(WasmFeatures::EXTENDED_CONST)
+    .union(WasmFeatures::TAIL_CALL)
+    .union(WasmFeatures::FUNCTION_REFERENCES)
+    .union(WasmFeatures::MULTI_MEMORY)
+    .union(WasmFeatures::MEMORY64)
+    .union(WasmFeatures::EXCEPTIONS)
+    .union(WasmFeatures::LEGACY_EXCEPTIONS)
+    .union(WasmFeatures::RELAXED_SIMD)
+    .union(WasmFeatures::WIDE_ARITHMETIC)
+    .union(WasmFeatures::CUSTOM_PAGE_SIZES);
 
 /// A module's parts.
 #[derive(Debug, Default)]
@@ -37,10 +48,14 @@ pub(crate) struct Module<'a> {
     pub tables: Vec<TableType>,
     /// All memories.
     pub memories: Vec<MemoryType>,
+    /// What elements of the tables that the module defines are at first; null if empty.
+    pub table_inits: Vec<Vec<InitOp>>,
     /// All globals.
     pub globals: Vec<GlobalType>,
     /// First values of the globals that the module defines.
     pub global_inits: Vec<Vec<InitOp>>,
+    /// Types of all exception tags.
+    pub tags: Vec<u32>,
     /// What the outside can name.
     pub exports: Vec<Export<'a>>,
     /// The function that runs at instantiation.
@@ -55,8 +70,10 @@ pub(crate) struct Module<'a> {
     pub names: Vec<&'a str>,
     /// Defined functions that a reference may be made of, ascending.
     pub escaping: Vec<u32>,
-    /// Imported functions, tables, memories, globals.
+    /// How many of each kind are imported.
     pub imported: Imported,
+    /// What the bodies do.
+    pub behaviour: Behaviour,
 }
 
 /// How many of each kind are imported.
@@ -70,6 +87,8 @@ pub(crate) struct Imported {
     pub memories: u32,
     /// Globals.
     pub globals: u32,
+    /// Exception tags.
+    pub tags: u32,
 }
 
 /// A type of values.
@@ -85,23 +104,58 @@ pub(crate) enum ValType {
     F64,
     /// 128-bit vector.
     V128,
-    /// Reference to a function.
-    FuncRef,
-    /// Reference to something of the host.
-    ExternRef,
+    /// Reference.
+    Ref(RefType),
+}
+
+/// A type of references.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct RefType {
+    /// To what.
+    pub to: Referent,
+    /// May it be null?
+    pub nullable: bool,
+}
+
+/// What a reference can be to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Referent {
+    /// A function of any type.
+    Func,
+    /// A function of the type with this index.
+    Type(u32),
+    /// Something of the host.
+    Extern,
+    /// An exception.
+    Exn,
+}
+
+impl RefType {
+    /// `funcref`.
+    pub(crate) const FUNC: Self = Self { to: Referent::Func, nullable: true };
+
+    /// The type's code in the descriptor.
+    pub(crate) fn code(self) -> u32 {
+        let nullable = match self.to {
+            Referent::Func => val_type::FUNCREF,
+            Referent::Type(index) => val_type::to_function(index),
+            Referent::Extern => val_type::EXTERNREF,
+            Referent::Exn => val_type::EXNREF,
+        };
+        if self.nullable { nullable } else { nullable | val_type::NON_NULL }
+    }
 }
 
 impl ValType {
     /// The type's code in the descriptor.
-    pub(crate) fn code(self) -> u8 {
+    pub(crate) fn code(self) -> u32 {
         match self {
             Self::I32 => val_type::I32,
             Self::I64 => val_type::I64,
             Self::F32 => val_type::F32,
             Self::F64 => val_type::F64,
             Self::V128 => val_type::V128,
-            Self::FuncRef => val_type::FUNCREF,
-            Self::ExternRef => val_type::EXTERNREF,
+            Self::Ref(ty) => ty.code(),
         }
     }
 }
@@ -119,11 +173,13 @@ pub(crate) struct FuncType {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TableType {
     /// Type of the elements.
-    pub element: ValType,
+    pub element: RefType,
     /// Elements at first.
     pub min: u64,
     /// Elements at most.
     pub max: Option<u64>,
+    /// Are indices of 64 bits?
+    pub wide: bool,
 }
 
 /// A memory's type.
@@ -133,6 +189,17 @@ pub(crate) struct MemoryType {
     pub min: u64,
     /// Pages at most.
     pub max: Option<u64>,
+    /// Are addresses of 64 bits?
+    pub wide: bool,
+    /// Logarithm of the bytes in a page.
+    pub page_bytes_log2: u32,
+}
+
+impl MemoryType {
+    /// Can the guard behind the memory not catch whatever misses it? Then each access is compared.
+    pub(crate) fn is_compared(&self) -> bool {
+        self.wide || 1 << self.page_bytes_log2 != WASM_PAGE_BYTES
+    }
 }
 
 /// A global's type.
@@ -166,6 +233,8 @@ pub(crate) enum ImportType {
     Memory(MemoryType),
     /// A global.
     Global(GlobalType),
+    /// An exception tag whose type has this index.
+    Tag(u32),
 }
 
 /// An export.
@@ -221,7 +290,7 @@ pub(crate) struct Element {
     /// Where it goes.
     pub placement: Placement,
     /// Type of the items.
-    pub ty: ValType,
+    pub ty: RefType,
     /// Reference operators.
     pub items: Vec<InitOp>,
 }
@@ -269,6 +338,7 @@ impl<'a> Module<'a> {
         }
         module.read_names(name_section);
         module.find_escaping();
+        module.behaviour = Behaviour::of(&module)?;
         Ok(module)
     }
 
@@ -292,12 +362,22 @@ impl<'a> Module<'a> {
             }
             Payload::TableSection(section) => {
                 for table in section {
-                    self.tables.push(table_type(&table?.ty)?);
+                    let table = table?;
+                    self.tables.push(table_type(&table.ty)?);
+                    self.table_inits.push(match &table.init {
+                        TableInit::RefNull => Vec::new(),
+                        TableInit::Expr(init) => init_ops(init)?,
+                    });
                 }
             }
             Payload::MemorySection(section) => {
                 for memory in section {
                     self.memories.push(memory_type(&memory?));
+                }
+            }
+            Payload::TagSection(section) => {
+                for tag in section {
+                    self.tags.push(tag?.func_type_idx);
                 }
             }
             Payload::GlobalSection(section) => {
@@ -315,6 +395,7 @@ impl<'a> Module<'a> {
                         ExternalKind::Table => awsm_abi::desc::extern_kind::TABLE,
                         ExternalKind::Memory => awsm_abi::desc::extern_kind::MEMORY,
                         ExternalKind::Global => awsm_abi::desc::extern_kind::GLOBAL,
+                        ExternalKind::Tag => awsm_abi::desc::extern_kind::TAG,
                         other => return unsupported(format!("exports of the kind {other:?}")),
                     };
                     self.exports.push(Export { name: export.name, kind, index: export.index });
@@ -369,6 +450,11 @@ impl<'a> Module<'a> {
                 self.imported.globals += 1;
                 ImportType::Global(ty)
             }
+            TypeRef::Tag(tag) => {
+                self.tags.push(tag.func_type_idx);
+                self.imported.tags += 1;
+                ImportType::Tag(tag.func_type_idx)
+            }
             other => return unsupported(format!("imports of the kind {other:?}")),
         };
         self.imports.push(Import { module: import.module, name: import.name, ty });
@@ -398,17 +484,17 @@ impl<'a> Module<'a> {
         }
     }
 
-    /// Functions that an element segment, a global, or an export names. Validation sees to it that
+    /// Functions that an element segment, a table, a global, or an export names. Validation sees to it that
     /// `ref.func` names no other.
     fn find_escaping(&mut self) {
         let exported = self.exports.iter();
         let exported = exported.filter(|export| export.kind == awsm_abi::desc::extern_kind::FUNC);
         let items = self.elements.iter().flat_map(|segment| &segment.items);
-        let referenced =
-            items.chain(self.global_inits.iter().flatten()).filter_map(|op| match op {
-                InitOp::RefFunc(index) => Some(*index),
-                _ => None,
-            });
+        let inits = self.global_inits.iter().chain(&self.table_inits).flatten();
+        let referenced = items.chain(inits).filter_map(|op| match op {
+            InitOp::RefFunc(index) => Some(*index),
+            _ => None,
+        });
         let all = exported.map(|export| export.index).chain(referenced);
         let mut escaping: Vec<u32> =
             all.filter(|index| *index >= self.imported.functions).collect();
@@ -429,6 +515,8 @@ impl<'a> Module<'a> {
             imported_memories: self.imported.memories,
             own_memories: own(self.memories.len(), self.imported.memories),
             func_refs: self.imported.functions + self.escaping.len() as u32,
+            imported_tags: self.imported.tags,
+            own_tags: own(self.tags.len(), self.imported.tags),
         }
     }
 
@@ -439,7 +527,7 @@ impl<'a> Module<'a> {
             what: "bytes of globals, tables, types and references",
             found: 16 * u64::from(counts.own_globals)
                 + 4 * u64::from(counts.types)
-                + 24 * u64::from(counts.func_refs)
+                + 32 * u64::from(counts.func_refs)
                 + 32 * (u64::from(counts.own_tables) + u64::from(counts.own_memories)),
             limit: limits::CONTEXT_BYTES,
         })
@@ -482,18 +570,19 @@ pub(crate) fn val_type(ty: wasmparser::ValType) -> Result<ValType, CompileError>
         wasmparser::ValType::F32 => Ok(ValType::F32),
         wasmparser::ValType::F64 => Ok(ValType::F64),
         wasmparser::ValType::V128 => Ok(ValType::V128),
-        wasmparser::ValType::Ref(ty) => ref_type(ty),
+        wasmparser::ValType::Ref(ty) => ref_type(ty).map(ValType::Ref),
     }
 }
 
-fn ref_type(ty: wasmparser::RefType) -> Result<ValType, CompileError> {
-    if ty == wasmparser::RefType::FUNCREF {
-        Ok(ValType::FuncRef)
-    } else if ty == wasmparser::RefType::EXTERNREF {
-        Ok(ValType::ExternRef)
-    } else {
-        unsupported(format!("values of type {ty}"))
-    }
+fn ref_type(ty: wasmparser::RefType) -> Result<RefType, CompileError> {
+    let to = match ty.heap_type() {
+        HeapType::Abstract { shared: false, ty: AbstractHeapType::Func } => Referent::Func,
+        HeapType::Abstract { shared: false, ty: AbstractHeapType::Extern } => Referent::Extern,
+        HeapType::Abstract { shared: false, ty: AbstractHeapType::Exn } => Referent::Exn,
+        HeapType::Concrete(UnpackedIndex::Module(index)) => Referent::Type(index),
+        _ => return unsupported(format!("values of type {ty}")),
+    };
+    Ok(RefType { to, nullable: ty.is_nullable() })
 }
 
 fn func_type(ty: &wasmparser::FuncType) -> Result<FuncType, CompileError> {
@@ -504,11 +593,17 @@ fn func_type(ty: &wasmparser::FuncType) -> Result<FuncType, CompileError> {
 }
 
 fn table_type(ty: &wasmparser::TableType) -> Result<TableType, CompileError> {
-    Ok(TableType { element: ref_type(ty.element_type)?, min: ty.initial, max: ty.maximum })
+    let element = ref_type(ty.element_type)?;
+    Ok(TableType { element, min: ty.initial, max: ty.maximum, wide: ty.table64 })
 }
 
 fn memory_type(ty: &wasmparser::MemoryType) -> MemoryType {
-    MemoryType { min: ty.initial, max: ty.maximum }
+    MemoryType {
+        min: ty.initial,
+        max: ty.maximum,
+        wide: ty.memory64,
+        page_bytes_log2: ty.page_size_log2.unwrap_or(WASM_PAGE_BYTES.ilog2()),
+    }
 }
 
 fn global_type(ty: &wasmparser::GlobalType) -> Result<GlobalType, CompileError> {
@@ -526,7 +621,7 @@ fn element_segment(element: wasmparser::Element<'_>) -> Result<Element, CompileE
     let (ty, items) = match element.items {
         ElementItems::Functions(functions) => {
             let items = functions.into_iter().map(|index| Ok(InitOp::RefFunc(index?)));
-            (ValType::FuncRef, items.collect::<Result<_, CompileError>>()?)
+            (RefType::FUNC, items.collect::<Result<_, CompileError>>()?)
         }
         ElementItems::Expressions(ty, expressions) => {
             let mut items = Vec::new();

@@ -77,6 +77,48 @@ const VECTORS: &str = r#"(module
     (func (export "call") (result v128)
         (call $mix (global.get $g) (v128.const f64x2 1 2) (i32.const 3)) (drop) (drop)))"#;
 
+/// What the later versions of the language add.
+const LANGUAGE: &str = r#"(module
+    (type $f (func (param i64 i64 i64 i64 i64 i64 i64 i64 i64 i64) (result i64 v128)))
+    (type $unary (func (param i64) (result i64)))
+    (import "host" "f" (func $imported (param i64) (result i64)))
+    (import "host" "e" (tag $imported_tag (param i32)))
+    (memory $a 1)
+    (memory $b i64 1 2)
+    (memory $c 10 20 (pagesize 1))
+    (tag $own (export "own") (param i64 v128))
+    (table $t 2 (ref $unary) (ref.func $spin))
+    (table $exceptions i64 1 exnref)
+    (global $offset i32 (i32.add (i32.const 1) (i32.mul (i32.const 2) (i32.const 3))))
+    (data (memory $b) (i64.add (i64.const 1) (i64.const 2)) "wide")
+    (func $spin (type $unary) (return_call $imported (local.get 0)))
+    (func $many (export "many") (type $f)
+        (return_call_ref $f (local.get 1) (local.get 2) (local.get 3) (local.get 4) (local.get 5)
+            (local.get 6) (local.get 7) (local.get 8) (local.get 9) (local.get 0) (ref.func $many)))
+    (func (export "indirect") (param i64) (result i64)
+        (return_call_indirect $t (type $unary) (local.get 0) (i32.const 0)))
+    (func (export "call") (param i64 (ref null $unary)) (result i64)
+        (call_ref $unary (local.get 0) (ref.as_non_null (local.get 1))))
+    (func (export "catch") (param i32) (result i64 v128 exnref)
+        (block $h (result i64 v128 exnref)
+            (try_table (catch_ref $own $h)
+                (throw $own (call_ref $unary (i64.const 1) (ref.func $spin)) (v128.const i64x2 1 2)))
+            (unreachable)))
+    (func (export "rethrow") (param exnref)
+        (table.set $exceptions (i64.const 0) (local.get 0))
+        (throw_ref (table.get $exceptions (i64.const 0))))
+    (func (export "legacy") try (throw $imported_tag (i32.const 1)) catch_all rethrow 0 end)
+    (func (export "memories") (param i64 i32) (result i64)
+        (memory.copy $b $a (local.get 0) (local.get 1) (local.get 1))
+        (i32.store8 $c (local.get 1) (memory.grow $c (i32.const 1)))
+        (i64.load $b offset=0x100000000 (local.get 0)))
+    (func (export "wide") (param i64 i64) (result i64 i64)
+        (i64.add128 (i64.mul_wide_s (local.get 0) (local.get 1))
+                    (i64.mul_wide_u (local.get 0) (local.get 1))))
+    (func (export "relaxed") (param v128 v128 v128) (result v128)
+        (i32x4.relaxed_dot_i8x16_i7x16_add_s (local.get 0)
+            (f32x4.relaxed_madd (local.get 0) (local.get 1) (local.get 2)) (local.get 2))))"#;
+
 fn module() -> Vec<u8> {
     wat::parse_str(MODULE).expect("a module")
 }
@@ -161,8 +203,10 @@ fn every_processor() {
         let options = Options { target, cpu: Some(cpu.to_owned()), ..Options::default() };
         let bytes = compile(&module(), &options).expect("an object");
         check(&bytes, target.0);
-        let vectors = wat::parse_str(VECTORS).expect("a module");
-        check(&compile(&vectors, &options).expect("an object"), target.0);
+        for more in [VECTORS, LANGUAGE] {
+            let more = wat::parse_str(more).expect("a module");
+            check(&compile(&more, &options).expect("an object"), target.0);
+        }
         let wanted = x86_64_baseline(cpu)
             .unwrap_or_else(|| CpuFeatures::from_names(Arch::Aarch64, ["neon"]));
         let features = u64_at(descriptor(&bytes), offset_of!(ModuleDesc, cpu_features));

@@ -24,13 +24,6 @@ fn check(wat: &str, feature: &str) {
 }
 
 #[test]
-fn relaxed_vectors() {
-    let wat = "(module (func (result i32) (i32.const 0) (i8x16.splat) (i8x16.splat (i32.const 1))
-        (i8x16.relaxed_swizzle) (i8x16.extract_lane_s 0)))";
-    check(wat, "support is not enabled");
-}
-
-#[test]
 fn threads() {
     check("(module (memory 1 1 shared))", "threads must be enabled");
     let wat = "(module (memory 1) (func (drop (i32.atomic.load (i32.const 0)))))";
@@ -38,56 +31,11 @@ fn threads() {
 }
 
 #[test]
-fn exceptions() {
-    check("(module (tag))", "exceptions proposal not enabled");
-    check("(module (func (try_table)))", "exceptions support is not enabled");
-}
-
-#[test]
-fn legacy_exceptions() {
-    check("(module (func try catch_all end))", "legacy_exceptions feature required");
-}
-
-#[test]
-fn tail_calls() {
-    check("(module (func (return_call 0)))", "tail calls support is not enabled");
-}
-
-#[test]
-fn memory64() {
-    check("(module (memory i64 1))", "memory64 must be enabled");
-}
-
-#[test]
-fn several_memories() {
-    check("(module (memory 1) (memory 1))", "multiple memories");
-}
-
-#[test]
-fn custom_page_sizes() {
-    check("(module (memory 1 (pagesize 1)))", "custom page sizes proposal must be enabled");
-}
-
-#[test]
-fn typed_function_references() {
-    check("(module (type $t (func)) (func (param (ref $t))))", "function references required");
-    check(
-        "(module (func (param (ref null func)) (ref.as_non_null (local.get 0)) drop))",
-        "support is not enabled",
-    );
-}
-
-#[test]
 fn garbage_collection() {
     check("(module (type (struct)))", "without the gc feature");
     check("(module (func (param anyref)))", "without the gc feature");
-}
-
-#[test]
-fn wide_arithmetic() {
-    let wat = "(module (func (result i64 i64) (i64.add128 (i64.const 0) (i64.const 0) (i64.const 0)
-        (i64.const 0))))";
-    check(wat, "wide arithmetic support is not enabled");
+    check("(module (rec (type (func)) (type (func))))", "rec group");
+    check("(module (func (drop (ref.i31 (i32.const 1)))))", "support is not enabled");
 }
 
 #[test]
@@ -106,14 +54,6 @@ fn garbage() {
     assert!(refusal_of(b"").contains("unexpected end"), "{}", refusal_of(b""));
     assert!(refusal_of(b"\x7fELF\x02\x01\x01\0\0\0\0\0").contains("magic"));
     assert!(refusal_of(b"\0asm\x02\0\0\0").contains("version"));
-}
-
-/// What 64-bit memories allow must not be read for 32-bit ones: a minimum of 1 in six bytes.
-#[test]
-fn an_overlong_number() {
-    let wasm = b"\0asm\x01\0\0\0\x05\x08\x01\0\x81\x80\x80\x80\x80\0";
-    let message = refusal_of(wasm);
-    assert!(message.contains("integer representation too long"), "{message}");
 }
 
 #[test]

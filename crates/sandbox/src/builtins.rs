@@ -3,10 +3,11 @@
 //! Isolation rests on this file: every number that arrives here was computed by a guest. Indices of
 //! memories, tables and segments are constants of the module that validation has checked.
 
-use awsm_abi::context::{Builtins, Header};
+use awsm_abi::context::{Builtins, Exception, Header};
 use awsm_abi::trap::TrapKind;
 
 use crate::arch::stack_checked;
+use crate::exceptions::Exceptions;
 use crate::fiber::{self, Pause};
 use crate::instance::{self, Core};
 use crate::preempt;
@@ -29,6 +30,8 @@ pub(crate) static BUILTINS: Shared = Shared(Builtins {
     table_copy: entry::table_copy as *const (),
     table_init: entry::table_init as *const (),
     elem_drop: entry::elem_drop as *const (),
+    exception_new: entry::exception_new as *const (),
+    exception_done: entry::exception_done as *const (),
 });
 
 /// The same names with the stack checked first.
@@ -45,6 +48,8 @@ mod entry {
     stack_checked! { pub(super) fn table_copy [()] => super::table_copy }
     stack_checked! { pub(super) fn table_init [()] => super::table_init }
     stack_checked! { pub(super) fn elem_drop [()] => super::elem_drop }
+    stack_checked! { pub(super) fn exception_new [()] => super::exception_new }
+    stack_checked! { pub(super) fn exception_done [()] => super::exception_done }
 }
 
 /// The instance that a context pointer belongs to.
@@ -75,12 +80,12 @@ unsafe extern "C" fn trap(_ctx: *mut u8, kind: u32) -> ! {
     fiber::leave(Pause::Trapped(kind))
 }
 
-unsafe extern "C" fn memory_grow(ctx: *mut u8, _memory: u32, delta_pages: u64) -> i64 {
-    // SAFETY: called by compiled code with its context; a module with `memory.grow` has a memory,
-    // whose owner is the instance that defines it.
+unsafe extern "C" fn memory_grow(ctx: *mut u8, memory: u32, delta_pages: u64) -> i64 {
+    // SAFETY: called by compiled code with its context; the memory is one of the instance's, and its
+    // owner is the instance that defines it.
     let old = unsafe {
-        let memory = instance_of(ctx).memory();
-        (*(*memory).owner.cast::<Core>()).grow_memory(delta_pages)
+        let memory = instance_of(ctx).memory(memory);
+        (*(*memory).owner.cast::<Core>()).grow_memory(memory, delta_pages)
     };
     back(old.map_or(-1, u64::cast_signed))
 }
@@ -103,13 +108,13 @@ unsafe extern "C" fn data_drop(ctx: *mut u8, segment: u32) {
     back(());
 }
 
-unsafe extern "C" fn table_grow(ctx: *mut u8, table: u32, value: usize, delta: u32) -> i32 {
+unsafe extern "C" fn table_grow(ctx: *mut u8, table: u32, value: usize, delta: u64) -> i64 {
     // SAFETY: called by compiled code with its context; the table is one of the instance's.
     let old = unsafe { instance::grow_table(instance_of(ctx).table(table), value, delta) };
-    back(old.map_or(-1, u32::cast_signed))
+    back(old.map_or(-1, u64::cast_signed))
 }
 
-unsafe extern "C" fn table_set(ctx: *mut u8, table: u32, index: u32, value: usize) -> u32 {
+unsafe extern "C" fn table_set(ctx: *mut u8, table: u32, index: u64, value: usize) -> u32 {
     // SAFETY: called by compiled code with its context; one element.
     unsafe { table_fill(ctx, table, index, value, 1) }
 }
@@ -117,9 +122,9 @@ unsafe extern "C" fn table_set(ctx: *mut u8, table: u32, index: u32, value: usiz
 unsafe extern "C" fn table_fill(
     ctx: *mut u8,
     table: u32,
-    index: u32,
+    index: u64,
     value: usize,
-    len: u32,
+    len: u64,
 ) -> u32 {
     // SAFETY: called by compiled code with its context; the table is one of the instance's.
     let elements = unsafe { instance::table_elements(instance_of(ctx).table(table)) };
@@ -131,13 +136,13 @@ unsafe extern "C" fn table_copy(
     ctx: *mut u8,
     dst_table: u32,
     src_table: u32,
-    dst: u32,
-    src: u32,
-    len: u32,
+    dst: u64,
+    src: u64,
+    len: u64,
 ) -> u32 {
-    let inside = |table: *mut awsm_abi::context::Table, start: u32| {
+    let inside = |table: *mut awsm_abi::context::Table, start: u64| {
         // SAFETY: a table of the instance, read only.
-        u64::from(start) + u64::from(len) <= unsafe { (*table).len }
+        start.checked_add(len).is_some_and(|end| end <= unsafe { (*table).len })
     };
     // SAFETY: called by compiled code with its context; both tables are the instance's, and both
     // ranges are compared with their lengths before the copy, which allows overlap.
@@ -160,7 +165,7 @@ unsafe extern "C" fn table_init(
     ctx: *mut u8,
     table: u32,
     segment: u32,
-    dst: u32,
+    dst: u64,
     src: u32,
     len: u32,
 ) -> u32 {
@@ -172,4 +177,26 @@ unsafe extern "C" fn elem_drop(ctx: *mut u8, segment: u32) {
     // SAFETY: called by compiled code with its context.
     unsafe { instance_of(ctx) }.elem_drop(segment);
     back(());
+}
+
+unsafe extern "C" fn exception_new(ctx: *mut u8, tag: *const u64, values: u32) -> *mut Exception {
+    // SAFETY: called by compiled code with its context.
+    back(unsafe { instance_of(ctx) }.new_exception(tag, values as usize))
+}
+
+unsafe extern "C" fn exception_done(ctx: *mut u8, exception: *mut Exception) {
+    // SAFETY: called by compiled code with its context and an exception that it has caught, which is
+    // one of the instance's group. Modules that catch have a record of exceptions.
+    unsafe { (*exceptions_of(ctx)).done(exception) };
+    back(());
+}
+
+/// The exceptions of the instance with this context, or null if its module has none.
+///
+/// # Safety
+/// `ctx` is the context pointer of a living instance.
+#[inline]
+pub(crate) unsafe fn exceptions_of(ctx: *mut u8) -> *mut Exceptions {
+    // SAFETY: the header below the context pointer names the record.
+    unsafe { (*ctx.cast::<Header>().sub(1)).exceptions.cast() }
 }

@@ -52,7 +52,7 @@ impl<T> HostCall<'_, T> {
     /// empty.
     #[inline]
     pub fn parts(&mut self) -> (GuestMemory<'_>, &mut T) {
-        let memory = self.core.memory();
+        let memory = self.core.memory(0);
         if memory.is_null() {
             return (GuestMemory::new(&mut []), self.data);
         }
@@ -112,7 +112,7 @@ pub trait HostArg {
     /// How it is passed.
     type Raw;
     /// Its wasm type, a [`val_type`].
-    const TYPE: u8;
+    const TYPE: u32;
     /// The argument that was passed.
     fn from_raw(raw: Self::Raw) -> Self;
 }
@@ -122,7 +122,7 @@ pub trait HostReturn {
     /// How it is returned.
     type Raw;
     /// Its wasm types: none or one.
-    const TYPES: &'static [u8];
+    const TYPES: &'static [u32];
     /// The result to return.
     fn into_raw(self) -> Self::Raw;
 }
@@ -131,7 +131,7 @@ macro_rules! host_values {
     ($($rust:ty as $raw:ty: $code:ident, $to:expr, $from:expr;)*) => {$(
         impl HostArg for $rust {
             type Raw = $raw;
-            const TYPE: u8 = val_type::$code;
+            const TYPE: u32 = val_type::$code;
             #[inline]
             fn from_raw(raw: $raw) -> Self {
                 $to(raw)
@@ -139,7 +139,7 @@ macro_rules! host_values {
         }
         impl HostReturn for $rust {
             type Raw = $raw;
-            const TYPES: &'static [u8] = &[val_type::$code];
+            const TYPES: &'static [u32] = &[val_type::$code];
             #[inline]
             fn into_raw(self) -> $raw {
                 $from(self)
@@ -158,7 +158,7 @@ host_values! {
 
 impl<P> HostArg for GuestPtr<P> {
     type Raw = i32;
-    const TYPE: u8 = val_type::I32;
+    const TYPE: u32 = val_type::I32;
     #[inline]
     fn from_raw(raw: i32) -> Self {
         Self::new(raw.cast_unsigned())
@@ -167,7 +167,7 @@ impl<P> HostArg for GuestPtr<P> {
 
 impl HostReturn for () {
     type Raw = ();
-    const TYPES: &'static [u8] = &[];
+    const TYPES: &'static [u32] = &[];
     #[inline]
     fn into_raw(self) {}
 }
@@ -175,7 +175,7 @@ impl HostReturn for () {
 /// A function item that can be a host function: `fn(&mut HostCall<T>, args..) -> HostResult<R>`.
 pub trait HostFunc<T, Params, R>: Copy + 'static {
     /// The parameters' wasm types.
-    fn params() -> Vec<u8>;
+    fn params() -> Vec<u32>;
     /// Native code with the signature that the contract gives such an import.
     fn code() -> *const ();
 }
@@ -188,7 +188,7 @@ macro_rules! host_func {
             Func: Fn(&mut HostCall<'_, T>, $($Arg),*) -> HostResult<R> + Copy + 'static,
             $($Arg: HostArg + 'static, $Arg::Raw: Copy,)*
         {
-            fn params() -> Vec<u8> {
+            fn params() -> Vec<u32> {
                 vec![$($Arg::TYPE),*]
             }
 

@@ -10,15 +10,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use awsm_abi::context::{GlobalCell, Memory, Table};
-use awsm_abi::desc::{ExternType, extern_kind, val_type};
+use awsm_abi::desc::{ExternType, extern_flag, extern_kind, val_type};
 use corosensei::CoroutineResult;
 
+use crate::exceptions::Exceptions;
 use crate::fiber::{Entry, Fiber, Finish, Pause};
-use crate::instance::{Binding, Core, StartError, memory_range_of};
+use crate::instance::{Binding, Core, StartError, memory_ranges_of};
 use crate::limits::Limits;
+use crate::linear;
 use crate::module::{FuncIdx, Module, val_type_name};
 use crate::stack::GuestStack;
-use crate::trap::Trap;
+use crate::trap::{Trap, TrapKind};
 
 /// A group of instances.
 pub struct Store {
@@ -28,6 +30,9 @@ pub struct Store {
     /// Addresses at which any instance's guest may fault; boxed, since each instance's record points
     /// to it.
     ranges: Box<Ranges>,
+    /// Exceptions of all instances. What refers to them is not followed from one to another, so that
+    /// they stay until the store goes.
+    exceptions: Box<Exceptions>,
     stack: Option<GuestStack>,
 }
 
@@ -56,10 +61,19 @@ pub struct Extern {
 
 #[derive(Clone, Debug)]
 enum Item {
-    Func { entry: Entry, params: Box<[u8]>, results: Box<[u8]> },
+    /// With the process-wide number of its type.
+    Func {
+        entry: Entry,
+        type_id: u32,
+        params: Box<[u32]>,
+        results: Box<[u32]>,
+    },
+    /// The type's reference, here and below, with the process-wide number of a function's type.
     Table(*mut Table, ExternType),
     Memory(*mut Memory, ExternType),
     Global(*mut GlobalCell, ExternType),
+    /// The place that stands for it, and the process-wide number of its type.
+    Tag(*const u64, u32),
 }
 
 /// A value of a guest.
@@ -79,6 +93,8 @@ pub enum Val {
     FuncRef(Option<std::num::NonZeroUsize>),
     /// Host reference: a number that means something to the embedder, or null.
     ExternRef(Option<u32>),
+    /// Exception reference: an opaque number, or null.
+    ExnRef(Option<std::num::NonZeroUsize>),
 }
 
 /// Why an instance could not be made.
@@ -145,6 +161,7 @@ impl Store {
             limits,
             instances: Vec::new(),
             ranges: Box::default(),
+            exceptions: Exceptions::new(),
             stack: None,
         }
     }
@@ -178,10 +195,15 @@ impl Store {
         // SAFETY: the bindings were compared with the imports, and what they refer to lives as long
         // as this store.
         let (core, applied) = unsafe {
-            Core::new_in_group(module, &bindings, &self.limits, &raw const *self.ranges)?
+            let exceptions = match module.has_exceptions() {
+                true => &raw mut *self.exceptions,
+                false => std::ptr::null_mut(),
+            };
+            let group = &raw const *self.ranges;
+            Core::new_in_group(module, &bindings, &self.limits, group, exceptions)?
         };
         let core = Box::into_raw(core);
-        self.ranges.push(memory_range_of(core));
+        self.ranges.extend(memory_ranges_of(core));
         self.instances.push(Linked { core, imports: imports.to_vec() });
         applied.map_err(|kind| StartError::Trap(kind.into()))?;
         let instance = Instance { store: self.id, index: self.instances.len() - 1 };
@@ -217,11 +239,21 @@ impl Store {
                 let func = FuncIdx(export.index);
                 let ty = module.func_type(func);
                 let (params, results) = (ty.params.into(), ty.results.into());
-                Item::Func { entry: core.entry(func), params, results }
+                let type_id = module.type_ids()[module.func_type_index(func) as usize];
+                Item::Func { entry: core.entry(func), type_id, params, results }
             }
-            extern_kind::TABLE => Item::Table(core.table(export.index), module.tables()[own]),
-            extern_kind::MEMORY => Item::Memory(core.memory(), module.memories()[own]),
-            _ => Item::Global(core.global(export.index), module.globals()[own].ty),
+            extern_kind::TABLE => {
+                Item::Table(core.table(export.index), canonical(&module, module.tables()[own].ty))
+            }
+            extern_kind::MEMORY => Item::Memory(core.memory(export.index), module.memories()[own]),
+            extern_kind::TAG => {
+                let type_id = module.type_ids()[module.tags()[own] as usize];
+                Item::Tag(core.tag(export.index), type_id)
+            }
+            _ => {
+                let ty = canonical(&module, module.globals()[own].ty);
+                Item::Global(core.global(export.index), ty)
+            }
         };
         Some(Extern { store: self.id, item })
     }
@@ -232,7 +264,7 @@ impl Store {
         assert_eq!(global.store, self.id, "a global of this store");
         match global.item {
             // SAFETY: a global of an instance of this store, and no guest runs.
-            Item::Global(cell, ty) => Some(Val::read(ty.val_type, unsafe { &(*cell).0 })),
+            Item::Global(cell, ty) => Some(Val::read(ty.ty, unsafe { &(*cell).0 })),
             _ => None,
         }
     }
@@ -262,14 +294,17 @@ impl Store {
         name: &str,
         args: &[Val],
     ) -> Result<Vec<Val>, InvokeError> {
-        let Some(Extern { item: Item::Func { entry, params, results }, .. }) =
+        let Some(Extern { item: Item::Func { entry, params, results, .. }, .. }) =
             self.export(instance, name)
         else {
             return Err(InvokeError::NotFound(name.to_owned()));
         };
         let given = args.iter().map(|arg| arg.ty()).collect::<Vec<_>>();
-        if given != *params {
-            let names = |types: &[u8]| {
+        let fits = |(given, wanted): (&u32, &u32)| {
+            *given == *wanted & !val_type::NON_NULL || val_type::function_type(*wanted).is_some()
+        };
+        if given.len() != params.len() || !given.iter().zip(&params).all(fits) {
+            let names = |types: &[u32]| {
                 types.iter().map(|code| val_type_name(*code)).collect::<Vec<_>>().join(" ")
             };
             let (given, wanted) = (names(&given), names(&params));
@@ -298,9 +333,13 @@ impl Store {
         // SAFETY: the entry is of an instance of this store; `values` has a cell for each argument and
         // result and outlives the fiber, which ends below.
         let mut fiber = unsafe { Fiber::new(stack, [None, None], entry, values.as_mut_ptr()) };
+        self.exceptions.clear_pending();
         let result = loop {
             match fiber.resume(any, u64::MAX).0 {
                 CoroutineResult::Return(Finish::Returned) => break Ok(()),
+                CoroutineResult::Return(Finish::Threw) => {
+                    break Err(TrapKind::UncaughtException.into());
+                }
                 CoroutineResult::Return(Finish::Faulted { kind, address, pc }) => {
                     // SAFETY: as above.
                     break Err(unsafe { (*any).describe_fault(kind, address, pc) });
@@ -333,12 +372,16 @@ impl Item {
             Self::Table(..) => extern_kind::TABLE,
             Self::Memory(..) => extern_kind::MEMORY,
             Self::Global(..) => extern_kind::GLOBAL,
+            Self::Tag(..) => extern_kind::TAG,
         }
     }
 
     fn binding(&self) -> Binding {
         match *self {
-            Self::Func { entry, .. } => Binding::Func { code: entry.code, ctx: entry.ctx },
+            Self::Func { entry, .. } => {
+                Binding::Func { code: entry.code, ctx: entry.ctx, tail: entry.tail }
+            }
+            Self::Tag(tag, _) => Binding::Tag(tag),
             Self::Table(table, _) => Binding::Table(table),
             Self::Memory(memory, _) => Binding::Memory(memory),
             Self::Global(cell, _) => Binding::Global(cell),
@@ -346,41 +389,67 @@ impl Item {
     }
 }
 
+/// A type in which references name process-wide numbers.
+fn canonical(module: &Module, ty: ExternType) -> ExternType {
+    ExternType { ty: module.canonical(ty.ty), ..ty }
+}
+
 /// Does what is given fit what is wanted? Source: core specification, section 4.5.3 (matching).
 fn check_import(module: &Module, wanted: &ExternType, given: &Item) -> Result<(), String> {
     let limits = |now: u64, declared: &ExternType| {
-        let max_fits = wanted.has_max == 0 || declared.has_max == 1 && declared.max <= wanted.max;
+        let max_fits = wanted
+            .limit()
+            .is_none_or(|most| declared.limit().is_some_and(|declared| declared <= most));
         if now >= wanted.min && max_fits { Ok(()) } else { Err("its limits do not fit".to_owned()) }
+    };
+    let same_kind = |declared: &ExternType| {
+        let shape = |ty: &ExternType| (ty.has(extern_flag::WIDE), ty.page_bytes_log2);
+        shape(declared) == shape(wanted)
     };
     // SAFETY: items refer to living tables and memories of the store, and no guest runs.
     match given {
         _ if given.kind() != wanted.kind => Err("it is of another kind".to_owned()),
-        Item::Func { params, results, .. } => {
-            let ty = module.type_at(wanted.type_index);
-            let same = *ty.params == **params && *ty.results == **results;
-            if same { Ok(()) } else { Err(format!("the type wanted is {ty}")) }
+        Item::Func { type_id, .. } | Item::Tag(_, type_id) => {
+            let same = module.type_ids()[wanted.ty as usize] == *type_id;
+            let wanted = || format!("the type wanted is {}", module.type_at(wanted.ty));
+            if same { Ok(()) } else { Err(wanted()) }
         }
-        Item::Table(table, declared) if declared.val_type == wanted.val_type => {
+        Item::Table(table, declared)
+            if declared.ty == module.canonical(wanted.ty) && same_kind(declared) =>
+        {
             // SAFETY: as above.
             limits(unsafe { (**table).len }, declared)
         }
-        Item::Memory(memory, declared) => {
+        Item::Memory(memory, declared) if same_kind(declared) => {
             // SAFETY: as above.
-            limits(unsafe { (**memory).bytes } / awsm_abi::WASM_PAGE_BYTES, declared)
+            limits(unsafe { (**memory).bytes } / linear::page_bytes(declared), declared)
         }
-        Item::Global(_, declared)
-            if (declared.val_type, declared.mutable) == (wanted.val_type, wanted.mutable) =>
-        {
-            Ok(())
+        Item::Global(_, declared) => {
+            let mutable = declared.has(extern_flag::MUTABLE);
+            let wanted_type = module.canonical(wanted.ty);
+            let fits = match mutable {
+                true => declared.ty == wanted_type,
+                false => is_subtype(declared.ty, wanted_type),
+            };
+            let fits = fits && mutable == wanted.has(extern_flag::MUTABLE);
+            if fits { Ok(()) } else { Err("it has another type".to_owned()) }
         }
-        Item::Table(..) | Item::Global(..) => Err("it has another type".to_owned()),
+        Item::Table(..) | Item::Memory(..) => Err("it has another type".to_owned()),
     }
+}
+
+/// Is every value of type `sub` one of type `of`? Source: core specification, section 3.3 (matching).
+fn is_subtype(sub: u32, of: u32) -> bool {
+    let null_fits = sub & val_type::NON_NULL != 0 || of & val_type::NON_NULL == 0;
+    let referents_fit = val_type::function_type(of).is_none()
+        || val_type::function_type(of) == val_type::function_type(sub);
+    val_type::kind(sub) == val_type::kind(of) && null_fits && referents_fit
 }
 
 impl Val {
     /// Its type, a [`val_type`].
     #[must_use]
-    pub fn ty(&self) -> u8 {
+    pub fn ty(&self) -> u32 {
         match self {
             Self::I32(_) => val_type::I32,
             Self::I64(_) => val_type::I64,
@@ -389,6 +458,7 @@ impl Val {
             Self::V128(_) => val_type::V128,
             Self::FuncRef(_) => val_type::FUNCREF,
             Self::ExternRef(_) => val_type::EXTERNREF,
+            Self::ExnRef(_) => val_type::EXNREF,
         }
     }
 
@@ -399,22 +469,25 @@ impl Val {
             Self::F32(bits) => bits.into(),
             Self::F64(bits) => bits.into(),
             Self::V128(bytes) => return bytes,
-            Self::FuncRef(address) => address.map_or(0, |address| address.get() as u128),
+            Self::FuncRef(address) | Self::ExnRef(address) => {
+                address.map_or(0, |address| address.get() as u128)
+            }
             // Zero is null.
             Self::ExternRef(number) => number.map_or(0, |number| u128::from(number) + 1),
         };
         low.to_le_bytes()
     }
 
-    pub(crate) fn read(ty: u8, cell: &[u8; 16]) -> Self {
+    pub(crate) fn read(ty: u32, cell: &[u8; 16]) -> Self {
         let low = u128::from_le_bytes(*cell) as u64;
-        match ty {
+        match val_type::kind(ty) {
             val_type::I32 => Self::I32((low as u32).cast_signed()),
             val_type::I64 => Self::I64(low.cast_signed()),
             val_type::F32 => Self::F32(low as u32),
             val_type::F64 => Self::F64(low),
             val_type::FUNCREF => Self::FuncRef(std::num::NonZeroUsize::new(low as usize)),
             val_type::EXTERNREF => Self::ExternRef((low as u32).checked_sub(1)),
+            val_type::EXNREF => Self::ExnRef(std::num::NonZeroUsize::new(low as usize)),
             _ => Self::V128(*cell),
         }
     }

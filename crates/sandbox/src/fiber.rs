@@ -15,6 +15,7 @@ use corosensei::stack::Stack;
 use corosensei::trap::CoroutineTrapHandler;
 use corosensei::{Coroutine, CoroutineResult, Yielder};
 
+use crate::exceptions::Exceptions;
 use crate::instance::Core;
 use crate::sandbox::Wait;
 use crate::stack::GuestStack;
@@ -29,6 +30,8 @@ pub(crate) struct Entry {
     pub thunk: Thunk,
     pub code: *const (),
     pub ctx: *mut u8,
+    /// Code for calls in tail position, or null.
+    pub tail: *const (),
 }
 
 /// Why a guest suspended.
@@ -49,6 +52,8 @@ pub(crate) enum Pause {
 pub(crate) enum Finish {
     /// It returned.
     Returned,
+    /// An exception came out of it.
+    Threw,
     /// The fault handler ended it: why, the offending address, and the program counter.
     Faulted { kind: TrapKind, address: usize, pc: usize },
 }
@@ -58,6 +63,7 @@ pub(crate) struct Fiber {
     coroutine: Coroutine<(), Pause, Finish, GuestStack>,
     yielder: *const Yielder<(), Pause>,
     guard: Range<usize>,
+    /// One more than the highest address of its stack.
     stack_end: usize,
 }
 
@@ -99,10 +105,13 @@ impl Fiber {
             active.entered.set(crate::clock::ticks());
             // SAFETY: thunks of loaded modules, called as their contract says; see the caller's duty.
             unsafe {
-                for entry in before.into_iter().flatten() {
+                for entry in before.into_iter().flatten().chain([entry]) {
                     (entry.thunk)(entry.code, entry.ctx, values);
+                    let exceptions = crate::builtins::exceptions_of(entry.ctx);
+                    if exceptions.as_ref().is_some_and(Exceptions::is_pending) {
+                        return Finish::Threw;
+                    }
                 }
-                (entry.thunk)(entry.code, entry.ctx, values);
             }
             Finish::Returned
         });
@@ -180,6 +189,11 @@ impl Active {
     /// Lowest address of the guard below the stack.
     pub(crate) fn guard_start(&self) -> usize {
         self.guard.start
+    }
+
+    /// Every address of the guest's stack.
+    pub(crate) fn stack(&self) -> Range<usize> {
+        self.guard.end..self.stack_end
     }
 
     /// The guest's fault, if an access to `address` at `pc` in its code is one.

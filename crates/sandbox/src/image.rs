@@ -3,8 +3,9 @@
 //! A slot is made ready for its next invocation by copying these pages over the ones that may have
 //! been written, and zeroes over the others. Only pages that a data segment touches are kept.
 
-use awsm_abi::desc::{ConstOp, const_op, segment_mode};
+use awsm_abi::desc::{DataDesc, extern_flag, segment_mode};
 
+use crate::constant;
 use crate::mapping::PAGE_BYTES;
 use crate::module::Module;
 
@@ -20,17 +21,21 @@ pub(crate) struct Image {
 impl Image {
     /// The image that the active data segments with constant offsets make. Segments whose offset
     /// depends on an imported global are not part of it: such a module is never pooled.
-    pub(crate) fn of(module: &Module) -> Self {
+    pub(crate) fn of(module: &Module, own: usize) -> Self {
         let mut image = Self::default();
-        for segment in module.data().iter().filter(|segment| segment.mode == segment_mode::ACTIVE) {
-            if let [ConstOp { op: const_op::CONST, value, .. }] = module.slice(segment.offset) {
-                image.write(value[0] & 0xffff_ffff, module.slice(segment.bytes));
+        let memory = module.desc().counts.imported_memories + own as u32;
+        let wide = module.memories()[own].has(extern_flag::WIDE);
+        let applied =
+            |segment: &&DataDesc| segment.mode == segment_mode::ACTIVE && segment.memory == memory;
+        for segment in module.data().iter().filter(applied) {
+            if let Some(offset) = constant::evaluate_alone(module.slice(segment.offset)) {
+                let offset = if wide { offset } else { offset & 0xffff_ffff };
+                image.write(offset, module.slice(segment.bytes));
             }
         }
         image
     }
 
-    /// Puts `bytes` at `offset`.
     fn write(&mut self, offset: u64, bytes: &[u8]) {
         let mut at = offset as usize;
         let mut rest = bytes;

@@ -2,46 +2,47 @@
 //!
 //! Isolation rests on this file: what `reset` leaves behind, the next invocation can read.
 //!
-//! ```text
-//!   slot.start                      ctx = base of linear memory
-//!   | context, see awsm_abi         | memory.bytes: read and write | no access ... | slot end
-//! ```
-//! In `guard` mode the slot goes on for more than 8 GiB, so that whatever a 32-bit address and a
-//! 32-bit offset can reach faults. In `checked` mode it ends soon after the largest size allowed,
-//! and all of it is open: the code compares before each access.
+//! A slot is the context, see `awsm_abi`, with the first linear memory right above it, see `linear`.
 
 use std::io;
 use std::ops::Range;
 use std::ptr;
 use std::sync::Arc;
 
-use awsm_abi::context::{FuncRef, GlobalCell, HEADER_BYTES, Header, Memory, Table};
-use awsm_abi::desc::{ConstOp, ElemDesc, ElemItem, RelSlice, const_op, extern_kind, segment_mode};
+use awsm_abi::context::{
+    Exception, FuncRef, GlobalCell, HEADER_BYTES, Header, Memory, Table, below,
+};
+use awsm_abi::desc::{
+    ElemDesc, ElemItem, RelSlice, TableDesc, const_op, extern_flag, extern_kind, segment_mode,
+    val_type,
+};
 use awsm_abi::trap::TrapKind;
-use awsm_abi::{GUARD_RESERVE_BYTES, Isolation, WASM_PAGE_BYTES};
 
 use crate::builtins::BUILTINS;
+use crate::constant;
 use crate::embed::Ranges;
-use crate::fiber::{Entry, Thunk};
-use crate::image::Page;
+use crate::exceptions::Exceptions;
+use crate::fiber::{self, Entry, Thunk};
 use crate::limits::Limits;
-use crate::mapping::{Access, Mapping, PAGE_BYTES};
+use crate::linear::{Linear, Size};
+use crate::mapping::PAGE_BYTES;
 use crate::module::{FuncIdx, Module};
-use crate::residency::{Faults, Residency};
+use crate::residency::Faults;
 use crate::trap::Trap;
 
 /// The runtime's record of an instance. Reached from compiled code through
 /// [`Header::instance`], so it is boxed and never moves.
 pub(crate) struct Core {
     module: Arc<Module>,
-    slot: Mapping,
     /// The context pointer.
     ctx: *mut u8,
-    /// Bytes of linear memory at the start, and at most.
-    initial_bytes: u64,
-    max_bytes: u64,
+    /// The slot: the context, and the first own memory if there is one.
+    first: Linear,
+    /// Own memories after the first.
+    more: Box<[Linear]>,
+    /// Bytes that all own memories together may have.
+    memory_bytes: u64,
     keep_resident_pages: usize,
-    pub(crate) residency: Residency,
     tables: Box<[TableStore]>,
     /// Own globals as they are before the first instruction.
     globals_at_start: Box<[GlobalCell]>,
@@ -51,6 +52,8 @@ pub(crate) struct Core {
     any_dropped: bool,
     /// The `T` of the host functions, while an invocation runs.
     pub(crate) data: *mut (),
+    /// Exceptions of this instance alone, if its module has any.
+    exceptions: Option<Box<Exceptions>>,
     /// Memories of all instances that are linked to this one, or null.
     group: *const Ranges,
 }
@@ -104,10 +107,14 @@ pub(crate) enum Binding {
     Func {
         code: *const (),
         ctx: *mut u8,
+        /// Code for calls in tail position, or null.
+        tail: *const (),
     },
     Table(*mut Table),
     Memory(*mut Memory),
     Global(*mut GlobalCell),
+    /// The place that stands for it.
+    Tag(*const u64),
 }
 
 impl Core {
@@ -122,7 +129,8 @@ impl Core {
         limits: &Limits,
     ) -> Result<Box<Self>, StartError> {
         // SAFETY: the caller's duty.
-        let (core, applied) = unsafe { Self::new_in_group(module, bindings, limits, ptr::null())? };
+        let (core, applied) =
+            unsafe { Self::new_in_group(module, bindings, limits, ptr::null(), ptr::null_mut())? };
         applied.map_err(|kind| StartError::Trap(kind.into()))?;
         Ok(core)
     }
@@ -131,54 +139,40 @@ impl Core {
     /// referred to from tables that it shares, even if applying its segments faults.
     ///
     /// # Safety
-    /// As for [`Self::new`]; `group` is null or outlives the instance.
+    /// As for [`Self::new`]; `group` is null or outlives the instance, and so do `exceptions`, which are
+    /// the group's.
     pub(crate) unsafe fn new_in_group(
         module: &Arc<Module>,
         bindings: &[Binding],
         limits: &Limits,
         group: *const Ranges,
+        exceptions: *mut Exceptions,
     ) -> Result<(Box<Self>, Result<(), TrapKind>), StartError> {
-        let declared = module.memories().first();
-        let pages = |count: u64| count.saturating_mul(WASM_PAGE_BYTES);
-        let initial_bytes = declared.map_or(0, |memory| pages(memory.min));
-        let declared_max = declared.map_or(0, |memory| match memory.has_max {
-            0 => 1 << 32,
-            _ => pages(memory.max),
-        });
-        if initial_bytes > limits.memory_bytes.min(1 << 32) {
-            return Err(StartError::Limit("memory", initial_bytes, limits.memory_bytes));
-        }
-        let max_bytes = declared_max.min(limits.memory_bytes).max(initial_bytes);
-        let context_bytes = module.layout().bytes as usize;
-        let (reserved, open) = match (declared, module.isolation()) {
-            (None, _) => (0, 0),
-            (Some(_), Isolation::Guard) => (GUARD_RESERVE_BYTES, initial_bytes),
-            (Some(_), _) => (max_bytes + WASM_PAGE_BYTES, max_bytes),
-        };
-        let slot = Mapping::reserve(context_bytes + reserved as usize)?;
-        slot.without_huge_pages();
-        slot.protect(0, context_bytes + open as usize, Access::ReadWrite)?;
-        // SAFETY: the slot has at least `context_bytes` bytes.
-        let ctx = unsafe { slot.start().add(context_bytes) };
+        let (first, more) = make_memories(module, limits)?;
         let tables = make_tables(module, limits)?;
         let mut core = Box::new(Self {
             module: Arc::clone(module),
-            slot,
-            ctx,
-            initial_bytes,
-            max_bytes,
+            ctx: first.base(),
+            first,
+            more,
+            memory_bytes: limits.memory_bytes,
             keep_resident_pages: limits.keep_resident_bytes / PAGE_BYTES,
-            residency: Residency::default(),
             tables,
             globals_at_start: Box::default(),
             dropped_data: vec![false; module.data().len()].into(),
             dropped_elements: vec![false; module.elements().len()].into(),
             any_dropped: false,
             data: ptr::null_mut(),
+            exceptions: None,
             group,
         });
+        let exceptions = match exceptions.is_null() && module.has_exceptions() {
+            true => ptr::from_mut(&mut **core.exceptions.insert(Exceptions::new())),
+            false => exceptions,
+        };
         // SAFETY: the caller vouches for the bindings; the context was just mapped.
-        unsafe { core.write_context(bindings, limits) };
+        unsafe { core.write_context(bindings, limits, exceptions) };
+        core.fill_tables();
         let applied = core.apply_segments();
         for table in &mut core.tables {
             table.at_start = table.elements.clone().into();
@@ -193,6 +187,12 @@ impl Core {
         self.ctx.wrapping_sub(distance as usize).cast()
     }
 
+    /// The context pointer.
+    #[cfg(test)]
+    pub(crate) fn context(&self) -> *mut u8 {
+        self.ctx
+    }
+
     fn header(&self) -> *mut Header {
         self.place(HEADER_BYTES)
     }
@@ -201,33 +201,43 @@ impl Core {
     ///
     /// # Safety
     /// As for [`Core::new`].
-    unsafe fn write_context(&mut self, bindings: &[Binding], limits: &Limits) {
+    unsafe fn write_context(
+        &mut self,
+        bindings: &[Binding],
+        limits: &Limits,
+        exceptions: *mut Exceptions,
+    ) {
         let module = Arc::clone(&self.module);
         let layout = module.layout();
         let this = ptr::from_mut(self).cast::<()>();
-        let base = if module.memories().is_empty() { ptr::null_mut() } else { self.ctx };
         // SAFETY: all places lie in the context, which is mapped, zeroed, written by nobody else now,
         // and laid out for the counts that the loader compared with the tables.
         unsafe {
             self.header().write(Header {
                 memory: Memory {
-                    base,
-                    bytes: self.initial_bytes,
-                    max_bytes: self.max_bytes,
-                    owner: this,
+                    base: ptr::null_mut(),
+                    bytes: 0,
+                    max_bytes: 0,
+                    owner: ptr::null_mut(),
                 },
                 stack_limit: usize::MAX,
                 instance: this,
                 builtins: &raw const BUILTINS.0,
-                reserved: 0,
+                exceptions: exceptions.cast(),
             });
+            if !module.memories().is_empty() {
+                self.first.write_record(self.place(below::MEMORY), this);
+            }
+            for index in 0..self.more.len() {
+                let record = self.place(layout.memory(index as u32 + 1));
+                self.more[index].write_record(record, this);
+            }
             let type_ids = self.place::<u32>(layout.type_ids);
             for (index, id) in module.type_ids().iter().enumerate() {
                 type_ids.add(index).write(*id);
             }
             for (index, store) in self.tables.iter_mut().enumerate() {
-                let declared = &module.tables()[index];
-                let most = if declared.has_max == 1 { declared.max } else { u64::from(u32::MAX) };
+                let most = module.tables()[index].ty.limit().unwrap_or(u64::from(u32::MAX));
                 self.ctx.sub(layout.table(index as u32) as usize).cast::<Table>().write(Table {
                     base: store.elements.as_mut_ptr(),
                     len: store.elements.len() as u64,
@@ -244,6 +254,7 @@ impl Core {
                 ctx: self.ctx,
                 type_id: module.type_ids()[own.type_index as usize],
                 reserved: 0,
+                tail: module.optional_address(own.tail),
             };
             let place = self.func_ref(module.imported_funcs() + index as u32);
             // SAFETY: a place in the context, as above.
@@ -265,7 +276,7 @@ impl Core {
     unsafe fn bind(&mut self, bindings: &[Binding]) {
         let module = Arc::clone(&self.module);
         let layout = module.layout();
-        let mut counts = [0_usize; 4];
+        let mut counts = [0_usize; 5];
         for (import, binding) in module.import_descs().iter().zip(bindings) {
             let kind = import.ty.kind as usize;
             let index = counts[kind];
@@ -273,12 +284,18 @@ impl Core {
             // SAFETY: the places lie in the context; the counts were compared with the imports.
             unsafe {
                 match *binding {
-                    Binding::Func { code, ctx } => self.func_ref(index as u32).write(FuncRef {
-                        code,
-                        ctx: if ctx.is_null() { self.ctx } else { ctx },
-                        type_id: module.type_ids()[import.ty.type_index as usize],
-                        reserved: 0,
-                    }),
+                    Binding::Func { code, ctx, tail } => {
+                        self.func_ref(index as u32).write(FuncRef {
+                            code,
+                            ctx: if ctx.is_null() { self.ctx } else { ctx },
+                            type_id: module.type_ids()[import.ty.ty as usize],
+                            reserved: 0,
+                            tail,
+                        });
+                    }
+                    Binding::Tag(tag) => {
+                        self.place::<*const u64>(layout.imported_tags).add(index).write(tag);
+                    }
                     Binding::Table(table) => {
                         self.place::<*mut Table>(layout.imported_tables).add(index).write(table);
                     }
@@ -303,7 +320,8 @@ impl Core {
         let module = Arc::clone(&self.module);
         for (index, segment) in module.elements().iter().enumerate() {
             if segment.mode == segment_mode::ACTIVE {
-                let offset = low_u32(self.evaluate(segment.offset));
+                let wide = self.table_is_wide(segment.table);
+                let offset = address(self.evaluate(segment.offset), wide);
                 let len = module.slice::<ElemItem>(segment.items).len() as u32;
                 self.table_init(segment.table, index as u32, offset, 0, len)?;
             }
@@ -313,9 +331,10 @@ impl Core {
         }
         for (index, segment) in module.data().iter().enumerate() {
             if segment.mode == segment_mode::ACTIVE {
-                let offset = low_u32(self.evaluate(segment.offset));
+                let wide = self.memory_is_wide(segment.memory);
+                let offset = address(self.evaluate(segment.offset), wide);
                 let len = module.slice::<u8>(segment.bytes).len() as u32;
-                self.memory_init(segment.memory, index as u32, u64::from(offset), 0, len)?;
+                self.memory_init(segment.memory, index as u32, offset, 0, len)?;
                 self.dropped_data[index] = true;
             }
         }
@@ -324,23 +343,8 @@ impl Core {
 
     /// The value of a constant expression that validation has accepted.
     fn evaluate(&self, expression: RelSlice) -> GlobalCell {
-        let mut stack = Vec::<[u64; 2]>::with_capacity(4);
-        for op in self.module.slice::<ConstOp>(expression) {
-            let value = match op.op {
-                const_op::CONST => op.value,
-                const_op::GLOBAL_GET | const_op::REF_NULL | const_op::REF_FUNC => {
-                    let [low, high] = self.constant(op.op, op.index);
-                    [low, high]
-                }
-                operator => {
-                    let right = stack.pop().unwrap_or_default()[0];
-                    let left = stack.pop().unwrap_or_default()[0];
-                    [arithmetic(operator, left, right), 0]
-                }
-            };
-            stack.push(value);
-        }
-        let [low, high] = stack.pop().unwrap_or_default();
+        let ops = self.module.slice(expression);
+        let [low, high] = constant::evaluate(ops, |op, index| self.constant(op, index));
         GlobalCell((u128::from(low) | u128::from(high) << 64).to_le_bytes())
     }
 
@@ -390,20 +394,77 @@ impl Core {
         }
     }
 
-    /// Memory 0, imported or own; null when the module has none.
+    /// A memory by its index, imported or own; null when there is none.
     #[inline]
-    pub(crate) fn memory(&self) -> *mut Memory {
+    pub(crate) fn memory(&self, index: u32) -> *mut Memory {
         let layout = self.module.layout();
         let counts = &self.module.desc().counts;
-        if counts.imported_memories > 0 {
+        match index.checked_sub(counts.imported_memories) {
             // SAFETY: a pointer in the context, written by `bind`.
-            return unsafe { self.place::<*mut Memory>(layout.imported_memories).read() };
+            None => unsafe {
+                self.place::<*mut Memory>(layout.imported_memories).add(index as usize).read()
+            },
+            Some(own) if own >= counts.own_memories => ptr::null_mut(),
+            Some(own) => self.place(layout.memory(own)),
         }
-        if counts.own_memories == 0 {
-            return ptr::null_mut();
+    }
+
+    /// The place that stands for a tag, imported or own.
+    pub(crate) fn tag(&self, index: u32) -> *const u64 {
+        let layout = self.module.layout();
+        match index.checked_sub(self.module.desc().counts.imported_tags) {
+            Some(own) => self.place(layout.tag(own)),
+            // SAFETY: a pointer in the context, written by `bind`.
+            None => unsafe {
+                self.place::<*const u64>(layout.imported_tags).add(index as usize).read()
+            },
         }
-        // SAFETY: the header lies in the context.
-        unsafe { &raw mut (*self.header()).memory }
+    }
+
+    fn table_is_wide(&self, index: u32) -> bool {
+        let imported = self.module.imported(extern_kind::TABLE);
+        let own = self.module.tables().iter().map(|table| &table.ty);
+        imported.chain(own).nth(index as usize).is_some_and(|ty| ty.has(extern_flag::WIDE))
+    }
+
+    fn memory_is_wide(&self, index: u32) -> bool {
+        let all = self.module.imported(extern_kind::MEMORY).chain(self.module.memories());
+        all.into_iter().nth(index as usize).is_some_and(|ty| ty.has(extern_flag::WIDE))
+    }
+
+    /// Gives the elements of own tables their first value.
+    fn fill_tables(&mut self) {
+        let module = Arc::clone(&self.module);
+        for (index, table) in module.tables().iter().enumerate() {
+            if table.init.len > 0 {
+                let value = address(self.evaluate(table.init), true) as usize;
+                self.tables[index].elements.fill(value);
+            }
+        }
+    }
+
+    /// An exception of this instance; null if there are as many as there may be.
+    pub(crate) fn new_exception(&mut self, tag: *const u64, values: usize) -> *mut Exception {
+        // SAFETY: the header lies in the context; modules that throw have a record of exceptions, of this
+        // instance or its group.
+        let exceptions = unsafe { &mut *(*self.header()).exceptions.cast::<Exceptions>() };
+        // What other instances of a group refer to is not known here.
+        if !exceptions.has_room(values) && self.group.is_null() {
+            let stack = fiber::current().expect("a guest throws").stack();
+            exceptions.collect(stack, self.exception_roots());
+        }
+        exceptions.make(tag, values)
+    }
+
+    /// Everything outside of the stack that may be a reference to an exception.
+    fn exception_roots(&self) -> impl Iterator<Item = usize> + '_ {
+        let is_root = |code| val_type::kind(code) == val_type::EXNREF;
+        let globals = self.module.globals().iter().zip(self.own_globals());
+        let globals = globals.filter(move |(desc, _)| is_root(desc.ty.ty));
+        let tables = self.module.tables().iter().zip(&self.tables);
+        let tables = tables.filter(move |(desc, _)| is_root(desc.ty.ty));
+        let elements = tables.flat_map(|(_, store)| store.elements.iter().copied());
+        globals.map(|(_, cell)| address(cell, true) as usize).chain(elements)
     }
 
     /// The place of `func_refs[index]`.
@@ -414,21 +475,22 @@ impl Core {
     /// How to enter a function.
     pub(crate) fn entry(&self, func: FuncIdx) -> Entry {
         let ty = &self.module.types()[self.module.func_type_index(func) as usize];
-        let (code, ctx) = match func.0.checked_sub(self.module.imported_funcs()) {
+        let (code, ctx, tail) = match func.0.checked_sub(self.module.imported_funcs()) {
             Some(own) => {
-                (self.module.address(self.module.functions()[own as usize].code), self.ctx)
+                let own = &self.module.functions()[own as usize];
+                (self.module.address(own.code), self.ctx, self.module.optional_address(own.tail))
             }
             // SAFETY: the reference of an imported function, written by `bind`.
             None => unsafe {
                 let import = self.func_ref(func.0).read();
-                (import.code, import.ctx)
+                (import.code, import.ctx, import.tail)
             },
         };
         // SAFETY: the loader has checked that the type has an entry thunk inside the text; the
         // contract says what it is.
         let thunk =
             unsafe { std::mem::transmute::<*const (), Thunk>(self.module.address(ty.entry)) };
-        Entry { thunk, code, ctx }
+        Entry { thunk, code, ctx, tail }
     }
 
     pub(crate) fn module(&self) -> &Arc<Module> {
@@ -442,59 +504,53 @@ impl Core {
         unsafe { (*self.header()).stack_limit = limit };
     }
 
-    /// Addresses of linear memory and its guard.
-    fn memory_range(&self) -> Range<usize> {
-        self.ctx as usize..self.slot.start() as usize + self.slot.bytes()
+    /// Own memories.
+    fn memories(&self) -> impl Iterator<Item = &Linear> {
+        std::iter::once(&self.first).chain(&self.more)
+    }
+
+    /// Tells what the invocation that begins has to be compared with when it has ended.
+    #[inline]
+    pub(crate) fn begin(&mut self, faults: Faults) {
+        self.first.begin(faults);
+        for memory in &mut self.more {
+            memory.begin(faults);
+        }
     }
 
     /// A fault that the hardware caught, in the guest's own terms.
     pub(crate) fn describe_fault(&self, kind: TrapKind, address: usize, pc: usize) -> Trap {
-        let inside = kind == TrapKind::MemoryOutOfBounds && self.memory_range().contains(&address);
+        let ranges = self.memories().map(Linear::range);
+        let inside = ranges.into_iter().find(|range| range.contains(&address));
+        let inside = inside.filter(|_| kind == TrapKind::MemoryOutOfBounds);
         let name = self.module.func_at(pc).map(|func| match self.module.func_name(func) {
             Some(name) => name.to_owned(),
             None => format!("function {}", func.0),
         });
-        Trap { kind, address: inside.then(|| (address - self.ctx as usize) as u64), function: name }
+        let offset = inside.map(|range| (address - range.start) as u64);
+        Trap { kind, address: offset, function: name }
     }
 
-    /// Pages of own linear memory that have contents. In a slot that was new when the invocation began,
-    /// these are the image's and those that the invocation has touched.
+    /// Pages of own linear memories that have contents. In a slot that was new when the invocation began,
+    /// these are the images' and those that the invocation has touched.
     pub(crate) fn pages_with_contents(&self) -> usize {
-        let mut pages = 0;
-        if !self.module.memories().is_empty() {
-            let origin = self.module.layout().bytes as usize;
-            self.slot.pages_with_contents(origin, self.bytes() as usize, |_| pages += 1);
-        }
-        pages
+        self.memories().map(Linear::pages_with_contents).sum()
     }
 
-    /// Bytes of own linear memory now.
-    fn bytes(&self) -> u64 {
-        // SAFETY: the header lies in the context.
-        unsafe { (*self.header()).memory.bytes }
-    }
-
-    /// `memory.grow` of own memory: the old size in pages, or `None`.
-    /// Source: core specification, section 4.4.7.
-    pub(crate) fn grow_memory(&mut self, delta_pages: u64) -> Option<u64> {
-        let old = self.bytes();
-        let new = delta_pages.checked_mul(WASM_PAGE_BYTES)?.checked_add(old)?;
-        if new > self.max_bytes {
-            return None;
-        }
-        if self.module.isolation() == Isolation::Guard {
-            let end = self.module.layout().bytes as usize + old as usize;
-            self.slot.protect(end, (new - old) as usize, Access::ReadWrite).ok()?;
-        }
-        // SAFETY: the header lies in the context; the guest waits for this call.
-        unsafe { (*self.header()).memory.bytes = new };
-        Some(old / WASM_PAGE_BYTES)
+    /// `memory.grow` of an own memory: the old size in pages, or `None`. All own memories together
+    /// stay within the limit.
+    pub(crate) fn grow_memory(&mut self, memory: *const Memory, delta_pages: u64) -> Option<u64> {
+        let used: u64 = self.memories().map(Linear::bytes).sum();
+        let room = self.memory_bytes.max(used) - used;
+        let own = std::iter::once(&mut self.first).chain(&mut self.more);
+        let grown = own.into_iter().find(|own| own.is(memory));
+        grown.expect("a memory of this instance").grow(delta_pages, room)
     }
 
     /// `memory.init`, and active data segments. Source: core specification, section 4.4.7.
     pub(crate) fn memory_init(
         &mut self,
-        _memory: u32,
+        memory: u32,
         segment: u32,
         dst: u64,
         src: u32,
@@ -508,7 +564,7 @@ impl Core {
         // SAFETY: validation requires a memory for these; the pointer is to this or a linked
         // instance's record. The range is compared with the current size before it is written.
         unsafe {
-            let memory = &*self.memory();
+            let memory = &*self.memory(memory);
             let end = dst.checked_add(u64::from(len));
             if end.is_none_or(|end| end > memory.bytes) {
                 return Err(TrapKind::MemoryOutOfBounds);
@@ -535,7 +591,7 @@ impl Core {
         &mut self,
         table: u32,
         segment: u32,
-        dst: u32,
+        dst: u64,
         src: u32,
         len: u32,
     ) -> Result<(), TrapKind> {
@@ -553,8 +609,8 @@ impl Core {
         Ok(())
     }
 
-    /// Makes the instance what it was before its first instruction. Only memory that may have been
-    /// written is touched, see [`Residency`]; `faults` was counted after its last instruction.
+    /// Makes the instance what it was before its first instruction; `faults` was counted after its
+    /// last one.
     pub(crate) fn reset(&mut self, faults: Faults) -> io::Result<()> {
         self.reset_memory(faults)?;
         let layout_globals = self.module.layout();
@@ -577,6 +633,9 @@ impl Core {
             }
             self.any_dropped = false;
         }
+        if let Some(exceptions) = &mut self.exceptions {
+            exceptions.reset();
+        }
         self.data = ptr::null_mut();
         Ok(())
     }
@@ -597,41 +656,10 @@ impl Core {
     }
 
     fn reset_memory(&mut self, faults: Faults) -> io::Result<()> {
-        if self.module.memories().is_empty() {
-            return Ok(());
-        }
-        let origin = self.module.layout().bytes as usize;
-        let (initial, used) = (self.initial_bytes as usize, self.bytes() as usize);
-        if used > initial {
-            self.slot.discard(origin + initial, used - initial)?;
-            if self.module.isolation() == Isolation::Guard {
-                self.slot.protect(origin + initial, used - initial, Access::None)?;
-            }
-            // SAFETY: the header lies in the context.
-            unsafe { (*self.header()).memory.bytes = self.initial_bytes };
-        }
         let module = Arc::clone(&self.module);
-        let image = module.image();
-        let memory = self.ctx.cast::<Page>();
-        let pages = self.residency.pages(faults, &self.slot, origin, initial);
-        let kept = pages.len().min(self.keep_resident_pages);
-        for page in &pages[..kept] {
-            // SAFETY: the page lies in the open part of the slot, and no guest runs in it.
-            unsafe {
-                let place = memory.add(*page as usize);
-                match image.page(*page) {
-                    Some(contents) => ptr::copy_nonoverlapping(contents, place, 1),
-                    None => ptr::write_bytes(place, 0, 1),
-                }
-            }
-        }
-        if let Some(first) = pages.get(kept).map(|page| *page as usize) {
-            self.slot.discard(origin + first * PAGE_BYTES, initial - first * PAGE_BYTES)?;
-            for (page, contents) in image.pages().filter(|(page, _)| *page as usize >= first) {
-                // SAFETY: image pages lie in the initial memory: the segments were applied to it.
-                unsafe { ptr::copy_nonoverlapping(contents, memory.add(page as usize), 1) };
-            }
-            self.residency.truncate(kept);
+        let own = std::iter::once(&mut self.first).chain(&mut self.more);
+        for (memory, image) in own.zip(module.images()) {
+            memory.reset(image, faults, self.keep_resident_pages)?;
         }
         Ok(())
     }
@@ -644,14 +672,14 @@ pub(crate) fn owns_address(core: *const Core, address: usize) -> bool {
     let core = unsafe { &*core };
     // SAFETY: null, or the list of the store that keeps the instance, which grows only between runs.
     let group = unsafe { core.group.as_ref() };
-    core.memory_range().contains(&address)
+    core.memories().any(|memory| memory.range().contains(&address))
         || group.is_some_and(|ranges| ranges.iter().any(|range| range.contains(&address)))
 }
 
-/// Bytes that belong to an instance at most: for `embed`'s group.
-pub(crate) fn memory_range_of(core: *const Core) -> Range<usize> {
+/// Addresses that belong to an instance's memories: for `embed`'s group.
+pub(crate) fn memory_ranges_of(core: *const Core) -> impl Iterator<Item = Range<usize>> {
     // SAFETY: callers pass living instances.
-    unsafe { (*core).memory_range() }
+    unsafe { &*core }.memories().map(Linear::range)
 }
 
 /// A table's elements.
@@ -674,13 +702,13 @@ pub(crate) unsafe fn table_elements<'a>(table: *mut Table) -> &'a mut [usize] {
 ///
 /// # Safety
 /// As for [`table_elements`].
-pub(crate) unsafe fn grow_table(table: *mut Table, value: usize, delta: u32) -> Option<u32> {
+pub(crate) unsafe fn grow_table(table: *mut Table, value: usize, delta: u64) -> Option<u64> {
     // SAFETY: `owner` is the store of the table, as `write_context` wrote it.
     unsafe {
         let table = &mut *table;
         let store = &mut *table.owner.cast::<TableStore>();
         let old = table.len;
-        let new = old.checked_add(u64::from(delta))?;
+        let new = old.checked_add(delta)?;
         if new > table.max_len || store.elements.try_reserve(delta as usize).is_err() {
             return None;
         }
@@ -688,17 +716,38 @@ pub(crate) unsafe fn grow_table(table: *mut Table, value: usize, delta: u32) -> 
         store.changed = true;
         table.base = store.elements.as_mut_ptr();
         table.len = new;
-        Some(old as u32)
+        Some(old)
     }
 }
 
+/// The slot with the first memory, and the others.
+fn make_memories(module: &Module, limits: &Limits) -> Result<(Linear, Box<[Linear]>), StartError> {
+    let sizes: Vec<_> = module.memories().iter().map(Size::declared).collect();
+    let initial = sizes.iter().fold(0_u64, |sum, size| sum.saturating_add(size.initial));
+    if initial > limits.memory_bytes {
+        return Err(StartError::Limit("memory", initial, limits.memory_bytes));
+    }
+    let make = |index: usize, origin: usize| {
+        let Size { initial, max } = sizes[index];
+        let size = Size { initial, max: max.min(limits.memory_bytes).max(initial) };
+        Linear::new(origin, &module.memories()[index], size, module.isolation())
+    };
+    let context_bytes = module.layout().bytes as usize;
+    if sizes.is_empty() {
+        return Ok((Linear::none(context_bytes)?, Box::default()));
+    }
+    let more = (1..sizes.len()).map(|index| make(index, 0)).collect::<io::Result<_>>()?;
+    Ok((make(0, context_bytes)?, more))
+}
+
 fn make_tables(module: &Module, limits: &Limits) -> Result<Box<[TableStore]>, StartError> {
-    let make = |declared: &awsm_abi::desc::ExternType| {
-        if declared.min > limits.table_elements {
-            return Err(StartError::Limit("table", declared.min, limits.table_elements));
+    let make = |declared: &TableDesc| {
+        let initial = declared.ty.min;
+        if initial > limits.table_elements {
+            return Err(StartError::Limit("table", initial, limits.table_elements));
         }
-        debug_assert_eq!(declared.kind, extern_kind::TABLE);
-        let elements = vec![0; declared.min as usize];
+        debug_assert_eq!(declared.ty.kind, extern_kind::TABLE);
+        let elements = vec![0; initial as usize];
         Ok(TableStore { elements, at_start: Box::default(), changed: false })
     };
     module.tables().iter().map(make).collect()
@@ -709,18 +758,8 @@ fn sub_slice<T>(slice: &[T], start: u32, len: u32) -> Option<&[T]> {
     slice.get(start as usize..)?.get(..len as usize)
 }
 
-fn low_u32(value: GlobalCell) -> u32 {
-    u128::from_le_bytes(value.0) as u32
-}
-
-fn arithmetic(operator: u32, left: u64, right: u64) -> u64 {
-    let narrow = |value: u64| u64::from(value as u32);
-    match operator {
-        const_op::I32_ADD => narrow(left.wrapping_add(right)),
-        const_op::I32_SUB => narrow(left.wrapping_sub(right)),
-        const_op::I32_MUL => narrow(left.wrapping_mul(right)),
-        const_op::I64_ADD => left.wrapping_add(right),
-        const_op::I64_SUB => left.wrapping_sub(right),
-        _ => left.wrapping_mul(right),
-    }
+/// A value as an address of 64 bits, or its low 32.
+fn address(value: GlobalCell, wide: bool) -> u64 {
+    let low = u128::from_le_bytes(value.0) as u64;
+    if wide { low } else { low & 0xffff_ffff }
 }

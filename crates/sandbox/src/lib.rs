@@ -23,10 +23,13 @@ pub mod trap;
 
 mod arch;
 mod builtins;
+mod constant;
 mod elf;
+mod exceptions;
 mod fiber;
 mod image;
 mod instance;
+mod linear;
 mod mapping;
 mod registry;
 mod residency;

@@ -28,6 +28,9 @@ pub const TICK_RETRY_NS: u64 = 100_000;
 /// [`PREEMPT_STACK_BYTES`] of its stack. With one more it ends as if it had used up the rest.
 pub const NO_ROOM_TICKS: u32 = 100;
 
+/// Exceptions that an invocation keeps at any one time, with their values.
+pub const EXCEPTIONS_BYTES: usize = 1 << 20;
+
 /// What one instance of a program may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {

@@ -20,8 +20,8 @@ pub struct Linker<T> {
 }
 
 struct HostFunction {
-    params: Vec<u8>,
-    results: &'static [u8],
+    params: Vec<u32>,
+    results: &'static [u32],
     code: *const (),
 }
 
@@ -95,22 +95,25 @@ impl<T: 'static> Program<T> {
         for import in module.imports() {
             let full_name = format!("`{}.{}`", import.module, import.name);
             if import.ty.kind != extern_kind::FUNC {
-                let kind =
-                    ["function", "table", "memory", "global"][usize::from(import.ty.kind.min(3))];
+                let kinds = ["function", "table", "memory", "global", "exception tag"];
+                let kind = kinds[usize::from(import.ty.kind.min(4))];
                 errors.push(format!(
                     "imports the {kind} {full_name}, but a function's imports are functions"
                 ));
                 continue;
             }
-            let wanted = module.type_at(import.ty.type_index);
+            let wanted = module.type_at(import.ty.ty);
             let key = (import.module.to_owned(), import.name.to_owned());
             match linker.functions.get(&key) {
                 None => errors.push(format!("unknown import {full_name} of type {wanted}")),
                 Some(found) => {
                     let given = FuncType { params: &found.params, results: found.results };
                     if given == wanted {
-                        bindings
-                            .push(Binding::Func { code: found.code, ctx: std::ptr::null_mut() });
+                        bindings.push(Binding::Func {
+                            code: found.code,
+                            ctx: std::ptr::null_mut(),
+                            tail: std::ptr::null(),
+                        });
                     } else {
                         errors.push(format!(
                             "import {full_name} has type {wanted}, the host's has {given}"

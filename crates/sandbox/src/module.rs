@@ -20,7 +20,8 @@ use awsm_abi::context::Layout;
 use awsm_abi::cpu::{Arch, CpuFeatures};
 use awsm_abi::desc::{
     ConstOp, DataDesc, ElemDesc, ElemItem, ExportDesc, ExternType, FuncDesc, GlobalDesc,
-    ImportDesc, ModuleDesc, Rel, RelSlice, TypeDesc, const_op, extern_kind, segment_mode, val_type,
+    ImportDesc, ModuleDesc, Rel, RelSlice, TableDesc, TypeDesc, const_op, extern_kind, module_flag,
+    segment_mode, val_type,
 };
 use awsm_abi::{ABI_VERSION, DESC_SYMBOL, Isolation, MAGIC};
 
@@ -39,8 +40,8 @@ pub struct Module {
     text: (usize, usize),
     /// Process-wide numbers of `types`, in their order.
     type_ids: Box<[u32]>,
-    /// What linear memory holds at the start; made when first needed.
-    image: OnceLock<Image>,
+    /// What the memories that it defines hold at the start; made when first needed.
+    images: OnceLock<Box<[Image]>>,
     _text_entry: registry::TextEntry,
 }
 
@@ -77,6 +78,8 @@ pub enum LoadError {
     TooLarge(u64),
     /// [`MODULES_MAX`] modules are loaded.
     TooManyModules,
+    /// The process has seen as many types of functions as it can tell apart.
+    TooManyTypes,
 }
 
 impl fmt::Display for LoadError {
@@ -129,6 +132,9 @@ impl fmt::Display for LoadError {
             Self::TooManyModules => {
                 write!(f, "is one more than the limit of {MODULES_MAX} loaded modules")
             }
+            Self::TooManyTypes => {
+                f.write_str("has more types of functions than are left: start the node again")
+            }
         }
     }
 }
@@ -149,14 +155,14 @@ pub struct FuncIdx(pub u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FuncType<'m> {
     /// Parameter types.
-    pub params: &'m [u8],
+    pub params: &'m [u32],
     /// Result types.
-    pub results: &'m [u8],
+    pub results: &'m [u32],
 }
 
 impl fmt::Display for FuncType<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names = |codes: &[u8]| {
+        let names = |codes: &[u32]| {
             codes.iter().map(|code| val_type_name(*code)).collect::<Vec<_>>().join(" ")
         };
         write!(f, "[{}] -> [{}]", names(self.params), names(self.results))
@@ -165,8 +171,12 @@ impl fmt::Display for FuncType<'_> {
 
 /// The text format's name of a value type.
 #[must_use]
-pub fn val_type_name(code: u8) -> &'static str {
+pub fn val_type_name(code: u32) -> &'static str {
+    const ANY_FUNC: u32 = val_type::FUNCREF | val_type::NON_NULL;
     match code {
+        val_type::EXNREF => "exnref",
+        ANY_FUNC => "(ref func)",
+        _ if val_type::function_type(code).is_some() => "(ref to a function type)",
         val_type::I32 => "i32",
         val_type::I64 => "i64",
         val_type::F32 => "f32",
@@ -253,12 +263,10 @@ impl Module {
             layout,
             text,
             type_ids: Box::default(),
-            image: OnceLock::new(),
+            images: OnceLock::new(),
             _text_entry: text_entry,
         };
-        let id =
-            |ty: &TypeDesc| registry::type_id(module.slice(ty.params), module.slice(ty.results));
-        module.type_ids = module.types().iter().map(id).collect();
+        module.type_ids = canonical_types(&module)?;
         Ok(Arc::new(module))
     }
 
@@ -282,6 +290,11 @@ impl Module {
     /// Native address of a place that the descriptor names.
     pub(crate) fn address(&self, place: Rel) -> *const () {
         std::ptr::from_ref(self.desc).cast::<u8>().wrapping_offset(place.0 as isize).cast()
+    }
+
+    /// The same, null for one that the descriptor leaves out.
+    pub(crate) fn optional_address(&self, place: Rel) -> *const () {
+        if place.0 == 0 { std::ptr::null() } else { self.address(place) }
     }
 
     /// How linear memory is isolated.
@@ -374,18 +387,19 @@ impl Module {
         if pc < self.text.0 || pc >= self.text.1 {
             return None;
         }
-        let starts = self.functions().iter().map(|func| self.address(func.code) as usize);
-        let (index, _) =
-            starts.enumerate().filter(|(_, at)| *at <= pc).max_by_key(|(_, at)| *at)?;
+        let functions = self.functions().iter().enumerate();
+        let starts = functions
+            .flat_map(|(index, func)| [func.code, func.tail].map(|code| (index, code)).into_iter());
+        let starts = starts.filter(|(_, code)| code.0 != 0);
+        let starts = starts.map(|(index, code)| (index, self.address(code) as usize));
+        let (index, _) = starts.filter(|(_, at)| *at <= pc).max_by_key(|(_, at)| *at)?;
         Some(FuncIdx(index as u32 + self.imported_funcs()))
     }
 
     pub(crate) fn func_type_index(&self, func: FuncIdx) -> u32 {
         match func.0.checked_sub(self.imported_funcs()) {
             Some(own) => self.functions()[own as usize].type_index,
-            None => {
-                self.imported(extern_kind::FUNC).nth(func.0 as usize).expect("an import").type_index
-            }
+            None => self.imported(extern_kind::FUNC).nth(func.0 as usize).expect("an import").ty,
         }
     }
 
@@ -423,12 +437,30 @@ impl Module {
         self.slice(self.desc.functions)
     }
 
-    pub(crate) fn tables(&self) -> &[ExternType] {
+    pub(crate) fn tables(&self) -> &[TableDesc] {
         self.slice(self.desc.tables)
     }
 
     pub(crate) fn memories(&self) -> &[ExternType] {
         self.slice(self.desc.memories)
+    }
+
+    /// Type indices of the tags that it defines.
+    pub(crate) fn tags(&self) -> &[u32] {
+        self.slice(self.desc.tags)
+    }
+
+    /// Can its code throw or catch exceptions?
+    pub(crate) fn has_exceptions(&self) -> bool {
+        self.desc.flags & module_flag::EXCEPTIONS != 0
+    }
+
+    /// A value type's code with the process-wide number of a function type in place of its index.
+    pub(crate) fn canonical(&self, code: u32) -> u32 {
+        match val_type::function_type(code) {
+            Some(index) => with_function_type(code, self.type_ids[index as usize]),
+            None => code,
+        }
     }
 
     pub(crate) fn globals(&self) -> &[GlobalDesc] {
@@ -452,9 +484,10 @@ impl Module {
         (self.desc.start != u32::MAX).then_some(FuncIdx(self.desc.start))
     }
 
-    /// What own linear memory 0 holds at the start.
-    pub(crate) fn image(&self) -> &Image {
-        self.image.get_or_init(|| Image::of(self))
+    /// What the memories that it defines hold at the start.
+    pub(crate) fn images(&self) -> &[Image] {
+        let of = |own| Image::of(self, own);
+        self.images.get_or_init(|| (0..self.memories().len()).map(of).collect())
     }
 }
 
@@ -462,6 +495,38 @@ impl fmt::Debug for Module {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Module").field("compiler", &self.compiler()).finish_non_exhaustive()
     }
+}
+
+/// A reference's code with another type of function.
+fn with_function_type(code: u32, number: u32) -> u32 {
+    val_type::to_function(number) | code & val_type::NON_NULL
+}
+
+/// Process-wide numbers of a module's types. Two types have the same number if they are the same after
+/// the types that they refer to have been replaced by their numbers, and themselves by a mark.
+fn canonical_types(module: &Module) -> Result<Box<[u32]>, LoadError> {
+    const ITSELF: u32 = val_type::TYPES_MAX - 1;
+    let mut numbers = Vec::with_capacity(module.types().len());
+    for (own, ty) in module.types().iter().enumerate() {
+        let codes = |table| -> Result<Vec<u32>, LoadError> {
+            let code = |code: &u32| match val_type::function_type(*code).map(|index| index as usize)
+            {
+                None => Ok(*code),
+                Some(index) if index == own => Ok(with_function_type(*code, ITSELF)),
+                Some(index) => match numbers.get(index) {
+                    Some(number) => Ok(with_function_type(*code, *number)),
+                    None => Err(LoadError::Descriptor("types")),
+                },
+            };
+            module.slice::<u32>(table).iter().map(code).collect()
+        };
+        let number = registry::type_id(&codes(ty.params)?, &codes(ty.results)?);
+        if number >= ITSELF {
+            return Err(LoadError::TooManyTypes);
+        }
+        numbers.push(number);
+    }
+    Ok(numbers.into())
 }
 
 /// Maps the segments where the headers want them, relative to each other.
@@ -561,8 +626,8 @@ fn check_tables(tables: &Tables, shape: &elf::Shape) -> Result<(usize, usize), L
         (text.0 as i64..text.1 as i64).contains(&at)
     };
     for ty in types {
-        tables.get::<u8>(ty.params, "parameters")?;
-        tables.get::<u8>(ty.results, "results")?;
+        tables.get::<u32>(ty.params, "parameters")?;
+        tables.get::<u32>(ty.results, "results")?;
         if ty.entry.0 != 0 && !in_text(ty.entry) {
             return Err(LoadError::Descriptor("entry"));
         }
@@ -575,13 +640,13 @@ fn check_tables(tables: &Tables, shape: &elf::Shape) -> Result<(usize, usize), L
     let functions = tables.get::<FuncDesc>(desc.functions, "functions")?;
     for func in functions {
         tables.name(func.name, "function name")?;
-        if !in_text(func.code) {
+        if !in_text(func.code) || func.tail.0 != 0 && !in_text(func.tail) {
             return Err(LoadError::Descriptor("function"));
         }
     }
     let func_types = functions.iter().map(|func| func.type_index);
     let import_types = imports.iter().filter(|import| import.ty.kind == extern_kind::FUNC);
-    for index in func_types.chain(import_types.map(|import| import.ty.type_index)) {
+    for index in func_types.chain(import_types.map(|import| import.ty.ty)) {
         if types.get(index as usize).is_none_or(|ty| ty.entry.0 == 0) {
             return Err(LoadError::Descriptor("function type"));
         }
@@ -618,8 +683,9 @@ fn check_items(tables: &Tables, types: usize, functions: usize) -> Result<(), Lo
     let imported = |kind| imports.iter().filter(|import| import.ty.kind == kind).count();
     let (imported_funcs, imported_globals) =
         (imported(extern_kind::FUNC), imported(extern_kind::GLOBAL));
-    let own_tables = tables.get::<ExternType>(desc.tables, "tables")?.len();
-    let own_memories = tables.get::<ExternType>(desc.memories, "memories")?.len();
+    let own_tables = tables.get::<TableDesc>(desc.tables, "tables")?;
+    let own_memories = tables.get::<ExternType>(desc.memories, "memories")?;
+    let own_tags = tables.get::<u32>(desc.tags, "tags")?;
     let globals = tables.get::<GlobalDesc>(desc.globals, "globals")?;
     let escaping = tables.get::<u32>(desc.escaping, "escaping functions")?;
     let exports = tables.get::<ExportDesc>(desc.exports, "exports")?;
@@ -632,20 +698,29 @@ fn check_items(tables: &Tables, types: usize, functions: usize) -> Result<(), Lo
         (counts.imported_globals, imported_globals),
         (counts.own_globals, globals.len()),
         (counts.imported_tables, imported(extern_kind::TABLE)),
-        (counts.own_tables, own_tables),
+        (counts.own_tables, own_tables.len()),
         (counts.imported_memories, imported(extern_kind::MEMORY)),
-        (counts.own_memories, own_memories),
+        (counts.own_memories, own_memories.len()),
         (counts.func_refs, imported_funcs + escaping.len()),
+        (counts.imported_tags, imported(extern_kind::TAG)),
+        (counts.own_tags, own_tags.len()),
     ];
     if said.iter().any(|(said, counted)| *said as usize != *counted) {
         return Err(LoadError::Descriptor("counts"));
     }
-    if counts.imported_memories as usize + own_memories > 1 {
-        return Err(LoadError::Descriptor("more than one memory"));
+    let is_memory = |ty: &&ExternType| ty.kind == extern_kind::MEMORY;
+    let imported_memories = imports.iter().map(|import| &import.ty).filter(is_memory);
+    if imported_memories.chain(own_memories).any(|ty| !matches!(ty.page_bytes_log2, 0 | 16)) {
+        return Err(LoadError::Descriptor("page size"));
+    }
+    let is_tag = |import: &&ImportDesc| import.ty.kind == extern_kind::TAG;
+    let imported_tags = imports.iter().filter(is_tag).map(|import| import.ty.ty);
+    if imported_tags.chain(own_tags.iter().copied()).any(|ty| ty as usize >= types) {
+        return Err(LoadError::Descriptor("tags"));
     }
     let all_funcs = imported_funcs + functions;
     let all_globals = imported_globals + globals.len();
-    let all_tables = counts.imported_tables as usize + own_tables;
+    let all_tables = counts.imported_tables as usize + own_tables.len();
     let own = |func: u32| (imported_funcs..all_funcs).contains(&(func as usize));
     if !escaping.iter().all(|func| own(*func))
         || !(desc.start == u32::MAX || (desc.start as usize) < all_funcs)
@@ -655,7 +730,8 @@ fn check_items(tables: &Tables, types: usize, functions: usize) -> Result<(), Lo
     let limit = |kind: u32| match u8::try_from(kind) {
         Ok(extern_kind::FUNC) => all_funcs,
         Ok(extern_kind::TABLE) => all_tables,
-        Ok(extern_kind::MEMORY) => counts.imported_memories as usize + own_memories,
+        Ok(extern_kind::MEMORY) => counts.imported_memories as usize + own_memories.len(),
+        Ok(extern_kind::TAG) => counts.imported_tags as usize + own_tags.len(),
         Ok(extern_kind::GLOBAL) => all_globals,
         _ => 0,
     };
@@ -675,6 +751,9 @@ fn check_items(tables: &Tables, types: usize, functions: usize) -> Result<(), Lo
         let good = ops.iter().all(|op| op_is_good(op.op, op.index));
         if good { Ok(()) } else { Err(LoadError::Descriptor("constant expression")) }
     };
+    for init in own_tables.iter().map(|table| table.init) {
+        expression(init)?;
+    }
     for global in globals {
         expression(global.init)?;
     }

@@ -138,7 +138,7 @@ impl<T: 'static> Pool<T> {
                 return Err((error.into(), data));
             }
         };
-        inner.core().residency.begin(self.faults);
+        inner.core().begin(self.faults);
         inner.begin(call, stack, data, now);
         self.live += 1;
         Ok(Sandbox { inner })

@@ -58,9 +58,10 @@ pub(crate) fn is_guest_code(pc: usize) -> bool {
     })
 }
 
-/// The process-wide number of a structural function type, given its parameters' and results' codes.
-pub(crate) fn type_id(params: &[u8], results: &[u8]) -> u32 {
-    type Ids = HashMap<(Box<[u8]>, Box<[u8]>), u32>;
+/// The process-wide number of a structural function type, given its parameters' and results' codes, in
+/// which types of functions are their process-wide numbers.
+pub(crate) fn type_id(params: &[u32], results: &[u32]) -> u32 {
+    type Ids = HashMap<(Box<[u32]>, Box<[u32]>), u32>;
     static IDS: Mutex<Option<Ids>> = Mutex::new(None);
     let mut ids = IDS.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let ids = ids.get_or_insert_default();

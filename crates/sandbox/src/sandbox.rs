@@ -15,7 +15,7 @@ use crate::fiber::{Fiber, Finish, Pause};
 use crate::instance::Core;
 use crate::link::Program;
 use crate::module::FuncIdx;
-use crate::trap::Trap;
+use crate::trap::{Trap, TrapKind};
 
 /// What a blocked sandbox waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,7 +124,7 @@ pub(crate) struct Inner<T> {
     /// Arguments, then results, of the entry.
     values: Vec<[u8; 16]>,
     /// The types of the entry's results.
-    results: Vec<u8>,
+    results: Vec<u32>,
     state: State,
     timing: Timing,
     /// When it last stopped.
@@ -265,6 +265,9 @@ impl<T> Sandbox<T> {
                 (State::Trapped, Stop::Trapped(kind.into()))
             }
             CoroutineResult::Return(Finish::Returned) => (State::Done, Stop::Returned),
+            CoroutineResult::Return(Finish::Threw) => {
+                (State::Trapped, Stop::Trapped(TrapKind::UncaughtException.into()))
+            }
             CoroutineResult::Return(Finish::Faulted { kind, address, pc }) => {
                 let trap = inner.core().describe_fault(kind, address, pc);
                 (State::Trapped, Stop::Trapped(trap))

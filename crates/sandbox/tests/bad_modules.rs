@@ -95,7 +95,7 @@ fn no_isolation() {
 fn a_broken_descriptor() {
     // Its own size, the compiler's name, the counts, and each table of it.
     for (offset, bytes) in
-        [(12, 4), (32, 16), (48, 8)].into_iter().chain((88..264).step_by(16).map(|at| (at, 16)))
+        [(12, 4), (32, 16), (48, 8)].into_iter().chain((96..288).step_by(16).map(|at| (at, 16)))
     {
         let message = refusal(&patched(offset, &vec![0x7f; bytes]));
         assert!(

@@ -25,6 +25,10 @@ pub(crate) struct Tags<'ctx> {
     pub table: MetadataValue<'ctx>,
     /// Elements of tables.
     pub element: MetadataValue<'ctx>,
+    /// The exception under way.
+    pub pending: MetadataValue<'ctx>,
+    /// Contents of exceptions.
+    pub exception: MetadataValue<'ctx>,
     /// What never changes: addresses of memories, references, types.
     pub fixed: MetadataValue<'ctx>,
     empty: MetadataValue<'ctx>,
@@ -49,6 +53,8 @@ impl<'ctx> Tags<'ctx> {
             imported_global: tag("imported global"),
             table: tag("table"),
             element: tag("table element"),
+            pending: tag("pending exception"),
+            exception: tag("exception"),
             fixed: tag("fixed"),
             empty: context.metadata_node(&[]),
             tbaa: context.get_kind_id("tbaa"),

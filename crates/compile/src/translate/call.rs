@@ -6,10 +6,12 @@ use awsm_abi::context::{Builtins, FuncRef, Table};
 use awsm_abi::trap::TrapKind;
 use inkwell::IntPredicate;
 use inkwell::types::{BasicMetadataTypeEnum, BasicType, BasicTypeEnum};
-use inkwell::values::{BasicMetadataValueEnum, BasicValueEnum, CallSiteValue, PointerValue};
+use inkwell::values::{BasicMetadataValueEnum, BasicValueEnum, PointerValue};
 use wasmparser::Operator;
 
+use super::OwnFunction;
 use super::function::Func;
+use super::tail::Target;
 use crate::error::CompileError;
 
 impl<'ctx> Func<'_, 'ctx> {
@@ -25,16 +27,17 @@ impl<'ctx> Func<'_, 'ctx> {
             Operator::CallIndirect { type_index, table_index } => {
                 self.call_indirect(type_index, table_index)?;
             }
-            _ => return Ok(false),
+            _ => return self.tail_call(operator),
         }
         Ok(true)
     }
 
     fn call_own(&mut self, function: u32, own: u32) -> Result<(), CompileError> {
         let ty = self.env.module.functions[function as usize];
-        let args = self.pop_args(ty, self.ctx);
-        let call = self.b.build_call(self.env.functions[own as usize], &args, "")?;
-        self.push_results(ty, call)
+        let OwnFunction { body, tail } = self.env.functions[own as usize];
+        let code = body.as_global_value().as_pointer_value();
+        self.call_code(ty, Target { code, ctx: self.ctx, tail })?;
+        if self.env.module.behaviour.may_throw(own) { self.check_thrown() } else { Ok(()) }
     }
 
     fn call_imported(&mut self, function: u32) -> Result<(), CompileError> {
@@ -43,9 +46,18 @@ impl<'ctx> Func<'_, 'ctx> {
         self.call_reference(ty, reference)
     }
 
-    /// `call_indirect`. Isolation rests on its three checks: the element exists, it is not null, and
-    /// it has the type that the call assumes.
     fn call_indirect(&mut self, ty: u32, table: u32) -> Result<(), CompileError> {
+        let reference = self.element_to_call(ty, table)?;
+        self.call_reference(ty, reference)
+    }
+
+    /// What `call_indirect` calls. Isolation rests on its three checks: the element exists, it is not
+    /// null, and it has the type that the call assumes.
+    pub(super) fn element_to_call(
+        &mut self,
+        ty: u32,
+        table: u32,
+    ) -> Result<PointerValue<'ctx>, CompileError> {
         let t = self.env.types;
         let index = self.pop_int();
         let place = self.table_place(table, index, TrapKind::UndefinedElement)?;
@@ -58,7 +70,7 @@ impl<'ctx> Func<'_, 'ctx> {
         let wanted = self.load_fixed(t.i32, wanted)?.into_int_value();
         let mismatch = self.b.build_int_compare(IntPredicate::NE, found, wanted, "")?;
         self.trap_if(mismatch, TrapKind::IndirectCallTypeMismatch)?;
-        self.call_reference(ty, reference)
+        Ok(reference)
     }
 
     /// The place of a table's element; traps with `kind` if there is none.
@@ -78,7 +90,7 @@ impl<'ctx> Func<'_, 'ctx> {
     }
 
     /// Calls what a reference that is not null points to.
-    fn call_reference(
+    pub(super) fn call_reference(
         &mut self,
         ty: u32,
         reference: PointerValue<'ctx>,
@@ -88,33 +100,8 @@ impl<'ctx> Func<'_, 'ctx> {
         let code = self.load_fixed(ptr, code)?.into_pointer_value();
         let ctx = self.above(reference, offset_of!(FuncRef, ctx))?;
         let ctx = self.load_fixed(ptr, ctx)?.into_pointer_value();
-        let args = self.pop_args(ty, ctx);
-        let native = self.env.func_types[ty as usize];
-        let call = self.b.build_indirect_call(native, code, &args, "")?;
-        self.push_results(ty, call)
-    }
-
-    fn pop_args(&mut self, ty: u32, ctx: PointerValue<'ctx>) -> Vec<BasicMetadataValueEnum<'ctx>> {
-        let params = self.env.module.types[ty as usize].params.len();
-        let first = self.stack.len() - params;
-        let args = self.stack.drain(first..).map(BasicMetadataValueEnum::from);
-        std::iter::once(ctx.into()).chain(args).collect()
-    }
-
-    fn push_results(&mut self, ty: u32, call: CallSiteValue<'ctx>) -> Result<(), CompileError> {
-        let results = self.env.module.types[ty as usize].results.len();
-        match call.try_as_basic_value().basic() {
-            None => {}
-            Some(one) if results == 1 => self.push(one),
-            Some(several) => {
-                for index in 0..results as u32 {
-                    let several = several.into_struct_value();
-                    let value = self.b.build_extract_value(several, index, "")?;
-                    self.push(value);
-                }
-            }
-        }
-        Ok(())
+        self.call_code(ty, Target { code, ctx, tail: false })?;
+        self.check_thrown()
     }
 
     /// Calls the builtin at `offset` of [`Builtins`] with the context pointer and `args`.
@@ -145,7 +132,7 @@ impl<'ctx> Func<'_, 'ctx> {
         offset: usize,
         args: &[BasicValueEnum<'ctx>],
     ) -> Result<(), CompileError> {
-        const { assert!(size_of::<Builtins>() == 10 * size_of::<usize>()) };
+        const { assert!(size_of::<Builtins>() == 12 * size_of::<usize>()) };
         let report = self.call_builtin(offset, Some(self.env.types.i32.into()), args)?;
         self.trap_if_reported(report.expect("a result was asked for").into_int_value())
     }

@@ -58,7 +58,7 @@ impl<'ctx> Func<'_, 'ctx> {
     }
 
     /// Loads element `index` of a list of pointers that begins at a distance.
-    fn listed(&self, list: u32, index: u32) -> Result<PointerValue<'ctx>, CompileError> {
+    pub(crate) fn listed(&self, list: u32, index: u32) -> Result<PointerValue<'ctx>, CompileError> {
         let place = self.below(list - index * size_of::<usize>() as u32)?;
         self.load_pointer(place)
     }
@@ -79,7 +79,7 @@ impl<'ctx> Func<'_, 'ctx> {
 
     /// The first byte of a linear memory.
     pub(crate) fn memory_base(&self, memory: u32) -> Result<PointerValue<'ctx>, CompileError> {
-        if memory == 0 && self.env.module.imported.memories == 0 {
+        if memory == self.env.module.imported.memories {
             return Ok(self.ctx);
         }
         let record = self.memory_record(memory)?;

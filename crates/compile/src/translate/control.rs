@@ -4,8 +4,8 @@
 //! first branch needs it (a loop's at once), so that no block without a predecessor comes about.
 
 use inkwell::basic_block::BasicBlock;
-use inkwell::values::{BasicValue, BasicValueEnum, IntValue, PhiValue};
-use wasmparser::{BlockType, BrTable, Operator};
+use inkwell::values::{BasicValue, BasicValueEnum, IntValue, PhiValue, PointerValue};
+use wasmparser::{BlockType, BrTable, Catch, Operator};
 
 use super::function::Func;
 use crate::error::CompileError;
@@ -14,7 +14,8 @@ use crate::module::{ValType, val_type};
 /// An enclosing block.
 #[derive(Debug)]
 pub(crate) struct Frame<'ctx> {
-    kind: Kind<'ctx>,
+    /// What ends it, and how.
+    pub(super) kind: Kind<'ctx>,
     /// Where branches go, once there are any.
     label: Option<Label<'ctx>>,
     /// Types of the values that a branch carries.
@@ -22,11 +23,11 @@ pub(crate) struct Frame<'ctx> {
     /// Types of the values that are left at the end.
     results: Vec<ValType>,
     /// Height of the operand stack below the block's own values.
-    height: usize,
+    pub(super) height: usize,
 }
 
 #[derive(Debug)]
-enum Kind<'ctx> {
+pub(super) enum Kind<'ctx> {
     Block,
     Loop,
     /// The `then` part of an `if`: where the other part begins, and the values it begins with.
@@ -35,6 +36,21 @@ enum Kind<'ctx> {
     Else,
     /// The body; branches to it return.
     Function,
+    /// The body of a `try_table`, and where its exceptions go, once there may be any.
+    TryTable {
+        catches: Vec<Catch>,
+        handler: Option<BasicBlock<'ctx>>,
+    },
+    /// The body of a legacy `try`: the same.
+    LegacyTry {
+        handler: Option<BasicBlock<'ctx>>,
+    },
+    /// A legacy `catch`: what it caught, and where to go with what it did not. Both are missing if
+    /// nothing gets here.
+    LegacyCatch {
+        exception: Option<PointerValue<'ctx>>,
+        next: Option<BasicBlock<'ctx>>,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -92,21 +108,25 @@ impl<'ctx> Func<'_, 'ctx> {
         operator: &Operator<'_>,
     ) -> Result<bool, CompileError> {
         match operator {
-            Operator::Block { .. } | Operator::Loop { .. } | Operator::If { .. } => {
+            Operator::Block { .. }
+            | Operator::Loop { .. }
+            | Operator::If { .. }
+            | Operator::TryTable { .. }
+            | Operator::Try { .. } => {
                 self.skipped += 1;
                 Ok(false)
             }
-            Operator::End if self.skipped > 0 => {
+            Operator::End | Operator::Delegate { .. } if self.skipped > 0 => {
                 self.skipped -= 1;
                 Ok(false)
             }
-            Operator::End => Ok(true),
-            Operator::Else => Ok(self.skipped == 0),
+            Operator::End | Operator::Delegate { .. } => Ok(true),
+            Operator::Else | Operator::Catch { .. } | Operator::CatchAll => Ok(self.skipped == 0),
             _ => Ok(false),
         }
     }
 
-    fn enter(&mut self, kind: Kind<'ctx>, ty: BlockType) -> Result<(), CompileError> {
+    pub(super) fn enter(&mut self, kind: Kind<'ctx>, ty: BlockType) -> Result<(), CompileError> {
         let (params, results) = self.block_types(ty)?;
         let height = self.stack.len() - params.len();
         let label_types = results.clone();
@@ -149,7 +169,7 @@ impl<'ctx> Func<'_, 'ctx> {
         Ok(())
     }
 
-    fn end(&mut self) -> Result<(), CompileError> {
+    pub(super) fn end(&mut self) -> Result<(), CompileError> {
         let kind = &self.frames.last().expect("a validated body").kind;
         match kind {
             // Nothing branches to the end of a loop: it is just left.
@@ -164,7 +184,8 @@ impl<'ctx> Func<'_, 'ctx> {
                 return Ok(());
             }
             Kind::Then(..) => self.turn_to_else()?,
-            Kind::Block | Kind::Else | Kind::Function => {}
+            Kind::LegacyTry { .. } | Kind::LegacyCatch { .. } => self.end_legacy()?,
+            Kind::Block | Kind::Else | Kind::Function | Kind::TryTable { .. } => {}
         }
         if self.reachable {
             self.branch(0)?;
@@ -188,14 +209,14 @@ impl<'ctx> Func<'_, 'ctx> {
     }
 
     /// Branches always.
-    fn branch(&mut self, depth: u32) -> Result<(), CompileError> {
+    pub(super) fn branch(&mut self, depth: u32) -> Result<(), CompileError> {
         let label = self.arrive(depth)?;
         self.b.build_unconditional_branch(label)?;
         Ok(())
     }
 
     /// Makes ready for a branch from the current block to a label, and answers the label's block.
-    fn arrive(&mut self, depth: u32) -> Result<BasicBlock<'ctx>, CompileError> {
+    pub(super) fn arrive(&mut self, depth: u32) -> Result<BasicBlock<'ctx>, CompileError> {
         let here = self.here();
         let label = self.label(depth)?;
         let carried = &self.stack[self.stack.len() - label.values.len()..];
@@ -256,6 +277,14 @@ impl<'ctx> Func<'_, 'ctx> {
     }
 
     fn build_return(&mut self) -> Result<(), CompileError> {
+        if let Some(results) = self.results {
+            return self.return_through(results);
+        }
+        self.build_plain_return()
+    }
+
+    /// Returns what is on the operand stack.
+    pub(super) fn build_plain_return(&mut self) -> Result<(), CompileError> {
         match &self.stack[..] {
             [] => self.b.build_return(None)?,
             [one] => self.b.build_return(Some(one))?,

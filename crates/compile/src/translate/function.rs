@@ -4,13 +4,14 @@
 //! `mem2reg` turns into values afterwards, so that no bookkeeping at joins is needed for them; a
 //! function with many locals and many joins stays linear. Code that cannot be reached is skipped.
 
+use awsm_abi::trap::TrapKind;
 use inkwell::basic_block::BasicBlock;
 use inkwell::builder::Builder;
 use inkwell::values::{BasicValueEnum, FloatValue, FunctionValue, IntValue, PointerValue};
 use wasmparser::{FunctionBody, Operator};
 
-use super::Env;
 use super::control::Frame;
+use super::{Env, OwnFunction};
 use crate::error::CompileError;
 use crate::module::{ValType, val_type};
 
@@ -31,7 +32,11 @@ pub(crate) struct Func<'e, 'ctx> {
     /// Enclosing blocks, the function itself outermost.
     pub frames: Vec<Frame<'ctx>>,
     /// Trap blocks by the trap's number.
-    pub traps: [Option<BasicBlock<'ctx>>; 16],
+    pub traps: [Option<BasicBlock<'ctx>>; TrapKind::ALL.len() + 1],
+    /// Where results go, if not back by themselves.
+    pub results: Option<PointerValue<'ctx>>,
+    /// Returns when an exception leaves the function.
+    pub way_out: Option<BasicBlock<'ctx>>,
     /// Can the current place be reached?
     pub reachable: bool,
     /// Blocks entered since the place became unreachable.
@@ -61,24 +66,13 @@ fn begin<'e, 'ctx>(
     own: u32,
     body: &FunctionBody<'_>,
 ) -> Result<Func<'e, 'ctx>, CompileError> {
-    let function = env.functions[own as usize];
+    let OwnFunction { body: function, tail } = env.functions[own as usize];
     let ty = env.module.func_type(env.module.imported.functions + own);
-    let b = env.context.create_builder();
-    b.position_at_end(env.context.append_basic_block(function, ""));
-    let mut params = function.get_param_iter();
-    let ctx = params.next().expect("every function has a context").into_pointer_value();
-    let mut func = Func {
-        env,
-        b,
-        function,
-        ctx,
-        locals: Vec::new(),
-        stack: Vec::new(),
-        frames: Vec::new(),
-        traps: [None; 16],
-        reachable: true,
-        skipped: 0,
-    };
+    let mut func = Func::new(env, function);
+    let mut params = function.get_param_iter().skip(1);
+    if tail && ty.results.len() > 1 {
+        func.results = params.next().map(BasicValueEnum::into_pointer_value);
+    }
     for (param, ty) in params.zip(&ty.params) {
         func.add_local(*ty, param)?;
     }
@@ -95,6 +89,27 @@ fn begin<'e, 'ctx>(
 }
 
 impl<'e, 'ctx> Func<'e, 'ctx> {
+    /// Opens a function: its first block.
+    pub(crate) fn new(env: &'e Env<'ctx, 'e>, function: FunctionValue<'ctx>) -> Self {
+        let b = env.context.create_builder();
+        b.position_at_end(env.context.append_basic_block(function, ""));
+        let ctx = function.get_first_param().expect("every function has a context");
+        Self {
+            env,
+            b,
+            function,
+            ctx: ctx.into_pointer_value(),
+            locals: Vec::new(),
+            stack: Vec::new(),
+            frames: Vec::new(),
+            traps: [None; TrapKind::ALL.len() + 1],
+            results: None,
+            way_out: None,
+            reachable: true,
+            skipped: 0,
+        }
+    }
+
     fn add_local(&mut self, ty: ValType, value: BasicValueEnum<'ctx>) -> Result<(), CompileError> {
         let slot = self.b.build_alloca(self.env.value_type(ty), "")?;
         self.b.build_store(slot, value)?;
@@ -191,16 +206,6 @@ impl<'e, 'ctx> Func<'e, 'ctx> {
                 Ok(())
             }
             Operator::Select | Operator::TypedSelect { .. } => self.select(),
-            Operator::RefNull { .. } => {
-                self.push(self.env.types.ptr.const_null());
-                Ok(())
-            }
-            Operator::RefIsNull => {
-                let reference = self.pop().into_pointer_value();
-                let null = self.b.build_is_null(reference, "")?;
-                self.push_condition(null)
-            }
-            Operator::RefFunc { function_index } => self.ref_func(function_index),
             ref other => {
                 if self.control(other)?
                     || self.memory(other)?
@@ -208,6 +213,8 @@ impl<'e, 'ctx> Func<'e, 'ctx> {
                     || self.call(other)?
                     || self.table(other)?
                     || self.vector(other)?
+                    || self.reference(other)?
+                    || self.exception(other)?
                 {
                     return Ok(());
                 }

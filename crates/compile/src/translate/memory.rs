@@ -10,14 +10,16 @@
 //! - `checked`: a comparison with the memory's current size before each access.
 //! - `none`: as `guard`, but the runtime reserves nothing; the loader refuses such a module.
 //!
+//! Memories with 64-bit addresses, or pages of another size than the usual, are compared in every mode.
+//!
 //! `memory.copy` and `memory.fill` can span more than the guard and are checked in every mode.
 //! Nothing is promised to LLVM about alignment, or about where a pointer lies.
 
 use std::mem::offset_of;
 
+use awsm_abi::Isolation;
 use awsm_abi::context::{Builtins, Memory};
 use awsm_abi::trap::TrapKind;
-use awsm_abi::{Isolation, WASM_PAGE_BYTES};
 use inkwell::IntPredicate;
 use inkwell::intrinsics::Intrinsic;
 use inkwell::types::{BasicType, BasicTypeEnum, IntType};
@@ -87,11 +89,12 @@ impl<'ctx> Func<'_, 'ctx> {
         let MemArgTarget::Memory(memory) = memarg.target else {
             return Err(refused("an access to an array"));
         };
-        let address = self.pop_int();
-        let address = self.b.build_int_z_extend(address, i64, "")?;
-        if self.env.isolation == Isolation::Checked {
-            let distance = i64.const_int(memarg.offset + bytes, false);
-            let end = self.b.build_int_add(address, distance, "")?;
+        let address = self.pop_wide()?;
+        let ty = self.env.module.memories[memory as usize];
+        if self.env.isolation == Isolation::Checked || ty.is_compared() {
+            // An offset that is too large for the sum lies outside whatever the address.
+            let distance = i64.const_int(memarg.offset.saturating_add(bytes), false);
+            let end = self.sum(ty.wide, address, distance)?;
             self.check_end(memory, end)?;
         }
         let base = self.memory_base(memory)?;
@@ -102,7 +105,23 @@ impl<'ctx> Func<'_, 'ctx> {
         }
     }
 
-    /// Traps unless `end`, an address of at most 34 bits, is within the memory.
+    /// A sum of addresses that does not wrap: 32-bit ones leave room for it, 64-bit ones end at the
+    /// largest number, which no memory reaches.
+    fn sum(
+        &mut self,
+        wide: bool,
+        address: IntValue<'ctx>,
+        distance: IntValue<'ctx>,
+    ) -> Result<IntValue<'ctx>, CompileError> {
+        if !wide {
+            return Ok(self.b.build_int_add(address, distance, "")?);
+        }
+        let args = [address.into(), distance.into()];
+        let sum = self.intrinsic("llvm.uadd.sat", &[self.env.types.i64.into()], &args)?;
+        Ok(sum.into_int_value())
+    }
+
+    /// Traps unless `end`, a sum that did not wrap, is within the memory.
     fn check_end(&mut self, memory: u32, end: IntValue<'ctx>) -> Result<(), CompileError> {
         let bytes = self.memory_bytes(memory)?;
         let beyond = self.b.build_int_compare(IntPredicate::UGT, end, bytes, "")?;
@@ -171,44 +190,33 @@ impl<'ctx> Func<'_, 'ctx> {
     }
 
     fn memory_size(&mut self, memory: u32) -> Result<(), CompileError> {
-        let (i32, i64) = (self.env.types.i32, self.env.types.i64);
+        let ty = self.env.module.memories[memory as usize];
         let bytes = self.memory_bytes(memory)?;
-        let shift = i64.const_int(u64::from(WASM_PAGE_BYTES.ilog2()), false);
+        let shift = self.env.types.i64.const_int(ty.page_bytes_log2.into(), false);
         let pages = self.b.build_right_shift(bytes, shift, false, "")?;
-        let pages = self.b.build_int_truncate(pages, i32, "")?;
-        self.push(pages);
-        Ok(())
+        self.push_number(ty.wide, pages)
     }
 
     fn memory_grow(&mut self, memory: u32) -> Result<(), CompileError> {
         let t = self.env.types;
-        let delta = self.pop_int();
-        let delta = self.b.build_int_z_extend(delta, t.i64, "")?;
+        let delta = self.pop_wide()?;
         let args = [t.i32.const_int(memory.into(), false).into(), delta.into()];
         let offset = offset_of!(Builtins, memory_grow);
         let old = self.call_builtin(offset, Some(t.i64.into()), &args)?;
         let old = old.expect("a result was asked for").into_int_value();
-        let old = self.b.build_int_truncate(old, t.i32, "")?;
-        self.push(old);
-        Ok(())
+        self.push_number(self.env.module.memories[memory as usize].wide, old)
     }
 
     /// Pops the start of a range and checks that `len` bytes from there are inside.
     fn range(&mut self, memory: u32, len: IntValue<'ctx>) -> Result<IntValue<'ctx>, CompileError> {
-        let start = self.pop_int();
-        let start = self.b.build_int_z_extend(start, self.env.types.i64, "")?;
-        let end = self.b.build_int_add(start, len, "")?;
+        let start = self.pop_wide()?;
+        let end = self.sum(self.env.module.memories[memory as usize].wide, start, len)?;
         self.check_end(memory, end)?;
         Ok(start)
     }
 
-    fn pop_len(&mut self) -> Result<IntValue<'ctx>, CompileError> {
-        let len = self.pop_int();
-        Ok(self.b.build_int_z_extend(len, self.env.types.i64, "")?)
-    }
-
     fn memory_fill(&mut self, memory: u32) -> Result<(), CompileError> {
-        let len = self.pop_len()?;
+        let len = self.pop_wide()?;
         let byte = self.pop_int();
         let byte = self.b.build_int_truncate(byte, self.env.types.i8, "")?;
         let start = self.range(memory, len)?;
@@ -218,7 +226,7 @@ impl<'ctx> Func<'_, 'ctx> {
     }
 
     fn memory_copy(&mut self, to: u32, from: u32) -> Result<(), CompileError> {
-        let len = self.pop_len()?;
+        let len = self.pop_wide()?;
         let source = self.range(from, len)?;
         let target = self.range(to, len)?;
         let source = llvm::offset(&self.b, self.env.types.i8, self.memory_base(from)?, source)?;
@@ -242,8 +250,7 @@ impl<'ctx> Func<'_, 'ctx> {
 
     fn memory_init(&mut self, segment: u32, memory: u32) -> Result<(), CompileError> {
         let i32 = self.env.types.i32;
-        let (len, source, target) = (self.pop_int(), self.pop_int(), self.pop_int());
-        let target = self.b.build_int_z_extend(target, self.env.types.i64, "")?;
+        let (len, source, target) = (self.pop_int(), self.pop_int(), self.pop_wide()?);
         let args = [
             i32.const_int(memory.into(), false).into(),
             i32.const_int(segment.into(), false).into(),

@@ -10,10 +10,13 @@ mod call;
 mod context;
 mod control;
 mod entry;
+mod exception;
 mod function;
 mod memory;
 mod numeric;
+mod reference;
 mod table;
+mod tail;
 mod trap;
 mod vector;
 
@@ -66,18 +69,36 @@ pub(crate) struct Env<'ctx, 'm> {
     /// Branch weights: the first way is taken almost never.
     pub unlikely: MetadataValue<'ctx>,
     /// The defined functions.
-    pub functions: Vec<FunctionValue<'ctx>>,
+    pub functions: Vec<OwnFunction<'ctx>>,
     /// Native types of the function types.
     pub func_types: Vec<FunctionType<'ctx>>,
+}
+
+/// A function that the module defines.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OwnFunction<'ctx> {
+    /// Its code.
+    pub body: FunctionValue<'ctx>,
+    /// Is it called in the convention for calls in tail position, see [`tail`]?
+    pub tail: bool,
 }
 
 /// What the descriptor has to point at.
 #[derive(Debug)]
 pub(crate) struct Code {
     /// Symbols of the defined functions.
-    pub functions: Vec<String>,
+    pub functions: Vec<Symbols>,
     /// Symbols of the entry thunks of the types; `None` for types that no function has.
     pub entries: Vec<Option<String>>,
+}
+
+/// A defined function's symbols.
+#[derive(Debug)]
+pub(crate) struct Symbols {
+    /// Code that the outside can call.
+    pub code: String,
+    /// Code for calls in tail position, if that is other code.
+    pub tail: Option<String>,
 }
 
 /// Writes the code of `module` into `llvm`.
@@ -111,6 +132,7 @@ pub(crate) fn translate<'ctx>(
         function::translate(&env, index as u32, body)?;
     }
     entry::thunks(&env, &code)?;
+    tail::wrappers(&env, &code)?;
     Ok(code)
 }
 
@@ -122,11 +144,17 @@ impl<'ctx> Env<'ctx, '_> {
         for index in first..self.module.functions.len() as u32 {
             let ty = self.module.functions[index as usize];
             let name = symbol(index, self.module.names[index as usize]);
-            let function = self.llvm.add_function(&name, self.func_types[ty as usize], None);
             let escapes = self.module.func_ref_index(index).is_some();
-            self.adorn(function, escapes || self.module.start == Some(index));
-            self.functions.push(function);
-            code.functions.push(name);
+            let called_from_outside = escapes || self.module.start == Some(index);
+            let tail = self.module.behaviour.has_tail_calls(index - first);
+            let native = if tail { self.tail_type(ty) } else { self.func_types[ty as usize] };
+            let body = self.llvm.add_function(&name, native, None);
+            self.adorn(body, called_from_outside);
+            self.functions.push(OwnFunction { body, tail });
+            code.functions.push(match tail {
+                true => self.declare_tail(body, name, called_from_outside),
+                false => Symbols { code: name, tail: None },
+            });
         }
         let mut by_type = HashMap::new();
         for ty in &self.module.functions {
@@ -168,7 +196,7 @@ impl<'ctx> Env<'ctx, '_> {
             ValType::F32 => self.types.f32.into(),
             ValType::F64 => self.types.f64.into(),
             ValType::V128 => self.types.v128.into(),
-            ValType::FuncRef | ValType::ExternRef => self.types.ptr.into(),
+            ValType::Ref(_) => self.types.ptr.into(),
         }
     }
 

@@ -146,6 +146,14 @@ impl<'ctx> Func<'_, 'ctx> {
             Operator::I32Extend8S | Operator::I64Extend8S => self.extend_low(t.i8)?,
             Operator::I32Extend16S | Operator::I64Extend16S => self.extend_low(t.i16)?,
             Operator::I64Extend32S => self.extend_low(t.i32)?,
+            Operator::I64Add128 => {
+                self.wide_binary(|f, a, b| Ok(f.b.build_int_add(a, b, "")?))?
+            }
+            Operator::I64Sub128 => {
+                self.wide_binary(|f, a, b| Ok(f.b.build_int_sub(a, b, "")?))?
+            }
+            Operator::I64MulWideS => self.multiply_wide(Signed)?,
+            Operator::I64MulWideU => self.multiply_wide(Unsigned)?,
             _ => return Ok(false),
         }
         Ok(true)
@@ -253,6 +261,53 @@ impl<'ctx> Func<'_, 'ctx> {
             _ => return Ok(false),
         }
         Ok(true)
+    }
+
+    /// Pops the halves of an integer of 128 bits, the low one first pushed.
+    fn pop_halves(&mut self) -> Result<IntValue<'ctx>, CompileError> {
+        let i128 = self.env.context.i128_type();
+        let (low, high) = self.pop_ints();
+        let high = self.b.build_int_z_extend(high, i128, "")?;
+        let high = self.b.build_left_shift(high, i128.const_int(64, false), "")?;
+        let low = self.b.build_int_z_extend(low, i128, "")?;
+        Ok(self.b.build_or(high, low, "")?)
+    }
+
+    fn push_halves(&mut self, value: IntValue<'ctx>) -> Result<(), CompileError> {
+        let i64 = self.env.types.i64;
+        let low = self.b.build_int_truncate(value, i64, "")?;
+        self.push(low);
+        let half = value.get_type().const_int(64, false);
+        let high = self.b.build_right_shift(value, half, false, "")?;
+        let high = self.b.build_int_truncate(high, i64, "")?;
+        self.push(high);
+        Ok(())
+    }
+
+    fn wide_binary(&mut self, combine: IntBinary<'ctx>) -> Result<(), CompileError> {
+        let b = self.pop_halves()?;
+        let a = self.pop_halves()?;
+        let value = combine(self, a, b)?;
+        self.push_halves(value)
+    }
+
+    fn multiply_wide(&mut self, sign: Sign) -> Result<(), CompileError> {
+        let i128 = self.env.context.i128_type();
+        self.change_both(|func| func.extend(i128, sign))?;
+        let (a, b) = self.pop_ints();
+        let value = self.b.build_int_mul(a, b, "")?;
+        self.push_halves(value)
+    }
+
+    /// Changes each of the two topmost operands.
+    fn change_both(
+        &mut self,
+        change: impl Fn(&mut Self) -> Result<(), CompileError>,
+    ) -> Result<(), CompileError> {
+        let top = self.pop();
+        change(self)?;
+        self.push(top);
+        change(self)
     }
 
     fn pop_ints(&mut self) -> (IntValue<'ctx>, IntValue<'ctx>) {

@@ -1,13 +1,12 @@
-//! Tables and references.
+//! Tables.
 
 use std::mem::offset_of;
 
 use awsm_abi::context::{Builtins, Table};
 use awsm_abi::trap::TrapKind;
-use inkwell::values::BasicValueEnum;
+use inkwell::values::{BasicValueEnum, IntValue};
 use wasmparser::Operator;
 
-use super::alias::refused;
 use super::function::Func;
 use crate::error::CompileError;
 
@@ -22,35 +21,44 @@ impl<'ctx> Func<'_, 'ctx> {
                 self.push(value);
             }
             Operator::TableSet { table } => {
-                let args = self.pop_behind([table], 2);
+                let value = self.pop();
+                let index = self.pop_wide()?;
+                let args = [self.number(table), index.into(), value];
                 self.call_fallible(offset_of!(Builtins, table_set), &args)?;
             }
             Operator::TableSize { table } => {
                 let len = self.table_field(table, offset_of!(Table, len), self.env.types.i64)?;
-                let len = len.into_int_value();
-                let len = self.b.build_int_truncate(len, self.env.types.i32, "")?;
-                self.push(len);
+                self.push_table_number(table, len.into_int_value())?;
             }
             Operator::TableGrow { table } => {
-                let args = self.pop_behind([table], 2);
-                let result = Some(self.env.types.i32.into());
+                let delta = self.pop_wide()?;
+                let args = [self.number(table), self.pop(), delta.into()];
+                let result = Some(self.env.types.i64.into());
                 let old = self.call_builtin(offset_of!(Builtins, table_grow), result, &args)?;
-                self.push(old.expect("a result was asked for"));
+                let old = old.expect("a result was asked for").into_int_value();
+                self.push_table_number(table, old)?;
             }
             Operator::TableFill { table } => {
-                let args = self.pop_behind([table], 3);
+                let len = self.pop_wide()?;
+                let value = self.pop();
+                let index = self.pop_wide()?;
+                let args = [self.number(table), index.into(), value, len.into()];
                 self.call_fallible(offset_of!(Builtins, table_fill), &args)?;
             }
             Operator::TableCopy { dst_table, src_table } => {
-                let args = self.pop_behind([dst_table, src_table], 3);
+                let (len, src, dst) = (self.pop_wide()?, self.pop_wide()?, self.pop_wide()?);
+                let tables = [self.number(dst_table), self.number(src_table)];
+                let args = [tables[0], tables[1], dst.into(), src.into(), len.into()];
                 self.call_fallible(offset_of!(Builtins, table_copy), &args)?;
             }
             Operator::TableInit { elem_index, table } => {
-                let args = self.pop_behind([table, elem_index], 3);
+                let (len, src, dst) = (self.pop(), self.pop(), self.pop_wide()?);
+                let indices = [self.number(table), self.number(elem_index)];
+                let args = [indices[0], indices[1], dst.into(), src, len];
                 self.call_fallible(offset_of!(Builtins, table_init), &args)?;
             }
             Operator::ElemDrop { elem_index } => {
-                let args = self.pop_behind([elem_index], 0);
+                let args = [self.number(elem_index)];
                 self.call_builtin(offset_of!(Builtins, elem_drop), None, &args)?;
             }
             _ => return Ok(false),
@@ -58,25 +66,38 @@ impl<'ctx> Func<'_, 'ctx> {
         Ok(true)
     }
 
-    /// Arguments of a builtin: constant indices, then the topmost operands in the order in which
-    /// they were pushed.
-    fn pop_behind<const N: usize>(
-        &mut self,
-        indices: [u32; N],
-        operands: usize,
-    ) -> Vec<BasicValueEnum<'ctx>> {
-        let i32 = self.env.types.i32;
-        let indices = indices.map(|index| i32.const_int(index.into(), false).into());
-        let first = self.stack.len() - operands;
-        indices.into_iter().chain(self.stack.drain(first..)).collect()
+    /// A constant index, as builtins want it.
+    pub(super) fn number(&self, index: u32) -> BasicValueEnum<'ctx> {
+        self.env.types.i32.const_int(index.into(), false).into()
     }
 
-    /// `ref.func`.
-    pub(crate) fn ref_func(&mut self, function: u32) -> Result<(), CompileError> {
-        let index = self.env.module.func_ref_index(function);
-        let index = index.ok_or_else(|| refused("a reference to an undeclared function"))?;
-        let reference = self.func_ref(index)?;
-        self.push(reference);
+    /// Pops an address, index or length of 32 or 64 bits, as 64.
+    pub(super) fn pop_wide(&mut self) -> Result<IntValue<'ctx>, CompileError> {
+        let value = self.pop_int();
+        Ok(self.b.build_int_z_extend(value, self.env.types.i64, "")?)
+    }
+
+    /// Pushes 64 bits as wide as the table's indices are.
+    fn push_table_number(
+        &mut self,
+        table: u32,
+        number: IntValue<'ctx>,
+    ) -> Result<(), CompileError> {
+        let wide = self.env.module.tables[table as usize].wide;
+        self.push_number(wide, number)
+    }
+
+    /// Pushes a number as 64 bits if `wide`, else its low 32.
+    pub(super) fn push_number(
+        &mut self,
+        wide: bool,
+        number: IntValue<'ctx>,
+    ) -> Result<(), CompileError> {
+        let number = match wide {
+            true => number,
+            false => self.b.build_int_truncate(number, self.env.types.i32, "")?,
+        };
+        self.push(number);
         Ok(())
     }
 }

@@ -28,6 +28,26 @@ pub(crate) fn ticks() -> u64 {
     ticks
 }
 
+/// Registers that a function keeps for its caller: what they hold may be nowhere else.
+#[inline(never)]
+pub(crate) fn callee_saved() -> [usize; 11] {
+    let mut registers = [0; 11];
+    // SAFETY: stores registers to an array of that many words.
+    unsafe {
+        core::arch::asm!(
+            "stp x19, x20, [{0}]",
+            "stp x21, x22, [{0}, #16]",
+            "stp x23, x24, [{0}, #32]",
+            "stp x25, x26, [{0}, #48]",
+            "stp x27, x28, [{0}, #64]",
+            "str x29, [{0}, #80]",
+            in(reg) registers.as_mut_ptr(),
+            options(nostack, preserves_flags),
+        );
+    }
+    registers
+}
+
 /// Program counter and stack pointer of the interrupted code.
 pub(crate) fn pc_and_sp(context: &libc::ucontext_t) -> (usize, usize) {
     (context.uc_mcontext.pc as usize, context.uc_mcontext.sp as usize)

@@ -30,6 +30,26 @@ pub(crate) fn ticks() -> u64 {
     unsafe { core::arch::x86_64::_rdtsc() }
 }
 
+/// Registers that a function keeps for its caller: what they hold may be nowhere else.
+#[inline(never)]
+pub(crate) fn callee_saved() -> [usize; 6] {
+    let mut registers = [0; 6];
+    // SAFETY: stores registers to an array of that many words.
+    unsafe {
+        core::arch::asm!(
+            "mov [{0}], rbx",
+            "mov [{0} + 8], rbp",
+            "mov [{0} + 16], r12",
+            "mov [{0} + 24], r13",
+            "mov [{0} + 32], r14",
+            "mov [{0} + 40], r15",
+            in(reg) registers.as_mut_ptr(),
+            options(nostack, preserves_flags),
+        );
+    }
+    registers
+}
+
 /// Program counter and stack pointer of the interrupted code.
 pub(crate) fn pc_and_sp(context: &libc::ucontext_t) -> (usize, usize) {
     let registers = &context.uc_mcontext.gregs;

@@ -160,7 +160,9 @@ fn spin(
     core: &mut Core,
     stack: GuestStack,
 ) -> (u32, GuestStack) {
-    let entry = Entry { thunk, code: std::ptr::null(), ctx: std::ptr::null_mut() };
+    // The context of an instance without exceptions, which is all that is looked at.
+    let ctx = core.context();
+    let entry = Entry { thunk, code: std::ptr::null(), ctx, tail: std::ptr::null() };
     // SAFETY: the guests above use nothing but their stack and the buffer.
     let mut fiber = unsafe { Fiber::new(stack, [None, None], entry, buffer.0.as_mut_ptr().cast()) };
     let mut preemptions = 0;

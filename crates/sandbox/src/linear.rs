@@ -1,0 +1,217 @@
+//! One linear memory of an instance: reserved, grown, cleaned.
+//!
+//! Isolation rests on this file: what `reset` leaves behind, the next invocation can read.
+//!
+//! ```text
+//!   slot.start      base                                                         slot end
+//!   | context ...   | bytes: read and write | no access, or open but never reached ... |
+//! ```
+//! The context is only below the first memory. A memory whose accesses the code does not compare is
+//! *guarded*: its slot goes on for more than 8 GiB, so that whatever a 32-bit address and a 32-bit
+//! offset can reach faults. Else the slot ends soon after the largest size allowed and all of it is
+//! open, since the code compares before each access.
+
+use std::io;
+use std::ops::Range;
+use std::ptr;
+
+use awsm_abi::context::Memory;
+use awsm_abi::desc::{ExternType, extern_flag};
+use awsm_abi::{GUARD_RESERVE_BYTES, Isolation, WASM_PAGE_BYTES};
+
+use crate::image::{Image, Page};
+use crate::mapping::{Access, Mapping, PAGE_BYTES};
+use crate::residency::{Faults, Residency};
+
+/// The runtime's side of a [`Memory`].
+pub(crate) struct Linear {
+    slot: Mapping,
+    /// Bytes of the slot below the memory.
+    origin: usize,
+    initial_bytes: u64,
+    max_bytes: u64,
+    page_bytes: u64,
+    guarded: bool,
+    residency: Residency,
+    /// What compiled code sees; null until it is written, and if there is no memory.
+    record: *mut Memory,
+}
+
+/// What a module says about one of its memories, in bytes.
+#[derive(Clone, Copy)]
+pub(crate) struct Size {
+    pub initial: u64,
+    pub max: u64,
+}
+
+impl Size {
+    /// Of a memory as it is declared.
+    pub(crate) fn declared(ty: &ExternType) -> Self {
+        let page_bytes = page_bytes(ty);
+        let most = if ty.has(extern_flag::WIDE) { u64::MAX } else { 1 << 32 };
+        let max = ty.limit().map_or(most, |pages| pages.saturating_mul(page_bytes));
+        Self { initial: ty.min.saturating_mul(page_bytes), max }
+    }
+}
+
+/// Bytes of a memory's pages.
+pub(crate) fn page_bytes(ty: &ExternType) -> u64 {
+    1 << ty.page_bytes_log2
+}
+
+impl Linear {
+    /// No memory, but `origin` bytes of context.
+    pub(crate) fn none(origin: usize) -> io::Result<Self> {
+        Self::reserve(origin, 0, 0, Size { initial: 0, max: 0 }, WASM_PAGE_BYTES, false)
+    }
+
+    /// A memory with `origin` bytes of context below it.
+    pub(crate) fn new(
+        origin: usize,
+        ty: &ExternType,
+        size: Size,
+        isolation: Isolation,
+    ) -> io::Result<Self> {
+        let page_bytes = page_bytes(ty);
+        let compared = ty.has(extern_flag::WIDE) || page_bytes != WASM_PAGE_BYTES;
+        let guarded = isolation == Isolation::Guard && !compared;
+        let (reserved, open) = match guarded {
+            true => (GUARD_RESERVE_BYTES, size.initial),
+            false => (size.max.saturating_add(WASM_PAGE_BYTES), size.max),
+        };
+        Self::reserve(origin, reserved, open, size, page_bytes, guarded)
+    }
+
+    fn reserve(
+        origin: usize,
+        reserved: u64,
+        open: u64,
+        size: Size,
+        page_bytes: u64,
+        guarded: bool,
+    ) -> io::Result<Self> {
+        let too_large = || io::Error::from(io::ErrorKind::OutOfMemory);
+        let reserved = usize::try_from(reserved).map_err(|_| too_large())?;
+        let slot = Mapping::reserve(origin.checked_add(reserved).ok_or_else(too_large)?)?;
+        slot.without_huge_pages();
+        slot.protect(0, (origin + open as usize).next_multiple_of(PAGE_BYTES), Access::ReadWrite)?;
+        Ok(Self {
+            slot,
+            origin,
+            initial_bytes: size.initial,
+            max_bytes: size.max,
+            page_bytes,
+            guarded,
+            residency: Residency::default(),
+            record: ptr::null_mut(),
+        })
+    }
+
+    /// First byte of the memory: also the context pointer, of the first one.
+    pub(crate) fn base(&self) -> *mut u8 {
+        // SAFETY: the slot has at least `origin` bytes.
+        unsafe { self.slot.start().add(self.origin) }
+    }
+
+    /// Writes what compiled code sees.
+    ///
+    /// # Safety
+    /// `record` is a place in the instance's context, which lives as long as this memory.
+    pub(crate) unsafe fn write_record(&mut self, record: *mut Memory, owner: *mut ()) {
+        let (bytes, max_bytes) = (self.initial_bytes, self.max_bytes);
+        // SAFETY: the caller's duty.
+        unsafe { record.write(Memory { base: self.base(), bytes, max_bytes, owner }) };
+        self.record = record;
+    }
+
+    /// Is this the memory of that record?
+    pub(crate) fn is(&self, record: *const Memory) -> bool {
+        ptr::eq(self.record, record)
+    }
+
+    /// Addresses of the memory and what is reserved behind it.
+    pub(crate) fn range(&self) -> Range<usize> {
+        self.base() as usize..self.slot.start() as usize + self.slot.bytes()
+    }
+
+    /// Current size in bytes.
+    pub(crate) fn bytes(&self) -> u64 {
+        // SAFETY: null or a record in the instance's context.
+        unsafe { self.record.as_ref().map_or(0, |record| record.bytes) }
+    }
+
+    /// Invocations begin when the thread had `faults` page faults.
+    #[inline]
+    pub(crate) fn begin(&mut self, faults: Faults) {
+        self.residency.begin(faults);
+    }
+
+    /// `memory.grow`, by no more than `room` bytes: the old size in pages, or `None`.
+    /// Source: core specification, section 4.4.7.
+    pub(crate) fn grow(&mut self, delta_pages: u64, room: u64) -> Option<u64> {
+        let old = self.bytes();
+        let more = delta_pages.checked_mul(self.page_bytes)?;
+        let new = more.checked_add(old)?;
+        if new > self.max_bytes || more > room {
+            return None;
+        }
+        if self.guarded {
+            let end = self.origin + old as usize;
+            self.slot.protect(end, more as usize, Access::ReadWrite).ok()?;
+        }
+        // SAFETY: a record in the instance's context; the guest waits for this call.
+        unsafe { (*self.record).bytes = new };
+        Some(old / self.page_bytes)
+    }
+
+    /// Pages that have contents.
+    pub(crate) fn pages_with_contents(&self) -> usize {
+        let mut pages = 0;
+        self.slot.pages_with_contents(self.origin, self.bytes() as usize, |_| pages += 1);
+        pages
+    }
+
+    /// Makes the memory what `image` says. Only pages that may have been written are touched, see
+    /// [`Residency`]; `faults` was counted after the guest's last instruction. Of those, `keep_pages`
+    /// stay with the memory.
+    pub(crate) fn reset(
+        &mut self,
+        image: &Image,
+        faults: Faults,
+        keep_pages: usize,
+    ) -> io::Result<()> {
+        let initial = (self.initial_bytes as usize).next_multiple_of(PAGE_BYTES);
+        let used = (self.bytes() as usize).next_multiple_of(PAGE_BYTES);
+        if self.bytes() > self.initial_bytes {
+            self.slot.discard(self.origin + initial, used - initial)?;
+            if self.guarded {
+                self.slot.protect(self.origin + initial, used - initial, Access::None)?;
+            }
+            // SAFETY: a record in the instance's context, and no guest runs in it.
+            unsafe { (*self.record).bytes = self.initial_bytes };
+        }
+        let memory = self.base().cast::<Page>();
+        let pages = self.residency.pages(faults, &self.slot, self.origin, initial);
+        let kept = pages.len().min(keep_pages);
+        for page in &pages[..kept] {
+            // SAFETY: the page lies in the open part of the slot, and no guest runs in it.
+            unsafe {
+                let place = memory.add(*page as usize);
+                match image.page(*page) {
+                    Some(contents) => ptr::copy_nonoverlapping(contents, place, 1),
+                    None => ptr::write_bytes(place, 0, 1),
+                }
+            }
+        }
+        if let Some(first) = pages.get(kept).map(|page| *page as usize) {
+            let from = self.origin + first * PAGE_BYTES;
+            self.slot.discard(from, initial - first * PAGE_BYTES)?;
+            for (page, contents) in image.pages().filter(|(page, _)| *page as usize >= first) {
+                // SAFETY: image pages lie in the initial memory: the segments were applied to it.
+                unsafe { ptr::copy_nonoverlapping(contents, memory.add(page as usize), 1) };
+            }
+            self.residency.truncate(kept);
+        }
+        Ok(())
+    }
+}
