@@ -45,8 +45,9 @@ pub(crate) fn keep<'ctx>(
     isolation: Isolation,
     processor: &Processor,
 ) -> Result<(), CompileError> {
-    // Comparisons that trap are kept without our help, and no load can fault.
-    if isolation == Isolation::Checked {
+    // Comparisons that trap are kept without our help, and no load can fault. Without isolation there
+    // is nothing to feel.
+    if isolation != Isolation::Guard {
         return Ok(());
     }
     let linear = Linear::new(context);

@@ -8,6 +8,7 @@ mod keep;
 mod limits;
 mod link;
 mod llvm;
+mod loops;
 mod module;
 mod nan;
 mod optimize;
@@ -66,7 +67,12 @@ pub fn emit(wasm: &[u8], options: &Options, what: Emit) -> Result<Vec<u8>, Compi
     llvm.verify()?;
     optimize::promote(&llvm, &machine)?;
     keep::keep(&context, &llvm, options.isolation, &processor)?;
-    nan::quiet(&context, &llvm, &processor)?;
+    if !(options.lax && options.isolation == Isolation::None) {
+        nan::quiet(&context, &llvm, &processor)?;
+    }
+    if matches!(options.opt_level, OptLevel::O2 | OptLevel::O3) {
+        loops::prepare(&context, &llvm)?;
+    }
     optimize::optimize(&llvm, &machine, options.opt_level)?;
     descriptor::add(&context, &llvm, &module, &code, options, &processor)?;
     let write = |kind| -> Result<Vec<u8>, CompileError> {

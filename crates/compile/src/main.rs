@@ -34,6 +34,9 @@ struct Args {
     /// How loads and stores are kept inside linear memory.
     #[arg(long, value_enum, default_value = "guard")]
     memory: Memory,
+    /// With `--memory none`: also gives up that arithmetic quiets signalling NaNs, to measure the cost.
+    #[arg(long, hide = true)]
+    lax: bool,
     /// What to write.
     #[arg(long, value_enum, default_value = "so")]
     emit: What,
@@ -122,6 +125,7 @@ fn options(args: &Args) -> Result<Options, CompileError> {
             Memory::Checked => Isolation::Checked,
             Memory::None => Isolation::None,
         },
+        lax: args.lax,
     })
 }
 

@@ -18,6 +18,9 @@ pub struct Options {
     pub opt_level: OptLevel,
     /// How loads and stores are kept inside linear memory.
     pub isolation: Isolation,
+    /// Gives up that arithmetic quiets signalling NaNs, to measure what that costs. Without effect
+    /// unless `isolation` is [`Isolation::None`], so that no runtime loads such code.
+    pub lax: bool,
 }
 
 impl Default for Options {
@@ -27,6 +30,7 @@ impl Default for Options {
             cpu: None,
             opt_level: OptLevel::O3,
             isolation: Isolation::Guard,
+            lax: false,
         }
     }
 }
@@ -84,7 +88,7 @@ pub fn fingerprint(options: &Options) -> Result<String, CompileError> {
     let processor = Processor::resolve(options)?;
     Ok(format!(
         "{version}; abi {ABI_VERSION}; {triple}; {base} {features}; \
-         tune {tune}; {level:?}; {isolation}",
+         tune {tune}; {level:?}; {isolation}{lax}",
         version = version(),
         triple = options.target,
         base = processor.base(),
@@ -92,5 +96,6 @@ pub fn fingerprint(options: &Options) -> Result<String, CompileError> {
         tune = processor.tune,
         level = options.opt_level,
         isolation = options.isolation.name(),
+        lax = if options.lax { "; lax" } else { "" },
     ))
 }

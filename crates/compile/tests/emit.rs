@@ -184,3 +184,34 @@ fn unknown_names_are_refused_with_those_known() {
     let message = fingerprint(&options).expect_err("an unknown processor").to_string();
     assert!(message.contains("`pentium`") && message.contains("x86-64-v3"), "{message}");
 }
+
+/// A loop that adds one vector to another, unrolled `k` times as clang unrolls.
+fn unrolled(k: usize) -> String {
+    let segment = |i: usize| {
+        format!(
+            "(f64.store (i32.add (local.get $p) (i32.const {at}))
+                (f64.add (f64.load (i32.add (local.get $p) (i32.const {at})))
+                         (f64.load (i32.add (local.get $q) (i32.const {at})))))",
+            at = 8 * i
+        )
+    };
+    let (segments, step) = ((0..k).map(segment).collect::<String>(), 8 * k);
+    format!(
+        r#"(module (memory 1) (func (export "add") (param $p i32) (param $q i32) (local $c i32)
+            (local.set $c (i32.const -{bytes}))
+            (loop $again {segments}
+                (local.set $p (i32.add (local.get $p) (i32.const {step})))
+                (local.set $q (i32.add (local.get $q) (i32.const {step})))
+                (br_if $again (local.tee $c (i32.add (local.get $c) (i32.const {step})))))))"#,
+        bytes = 100 * step
+    )
+}
+
+#[test]
+fn loops_become_vector_code_however_they_were_unrolled() {
+    for k in [1, 2, 3, 5, 8] {
+        let ir = ir(&unrolled(k), &baseline());
+        let sums = function(&ir, "wasm[0]:add").matches("fadd <2 x double>").count();
+        assert!(sums > 0, "unrolled {k} times: {ir}");
+    }
+}

@@ -7,7 +7,7 @@
 //! - `guard`: nothing in the code; the runtime reserves [`awsm_abi::GUARD_RESERVE_BYTES`], and what
 //!   misses the memory hits inaccessible pages. Therefore a load is never without effect: one that
 //!   LLVM would find dead must stay, see [`crate::keep`].
-//! - `checked`: a comparison with the memory's current size before each access.
+//! - `checked`: a comparison with the memory's current size before each access, see [`super::check`].
 //! - `none`: as `guard`, but the runtime reserves nothing; the loader refuses such a module.
 //!
 //! Memories with 64-bit addresses, or pages of another size than the usual, are compared in every mode.
@@ -95,7 +95,12 @@ impl<'ctx> Func<'_, 'ctx> {
             // An offset that is too large for the sum lies outside whatever the address.
             let distance = i64.const_int(memarg.offset.saturating_add(bytes), false);
             let end = self.sum(ty.wide, address, distance)?;
-            self.check_end(memory, end)?;
+            match self.env.check {
+                Some(check) if memory == 0 && !ty.is_compared() => {
+                    self.b.build_call(check, &[self.ctx.into(), end.into()], "")?;
+                }
+                _ => self.check_end(memory, end)?,
+            }
         }
         let base = self.memory_base(memory)?;
         let place = llvm::offset(&self.b, i8, base, address)?;
@@ -129,7 +134,7 @@ impl<'ctx> Func<'_, 'ctx> {
     }
 
     /// A memory's current size in bytes.
-    fn memory_bytes(&self, memory: u32) -> Result<IntValue<'ctx>, CompileError> {
+    pub(crate) fn memory_bytes(&self, memory: u32) -> Result<IntValue<'ctx>, CompileError> {
         let field = self.above(self.memory_record(memory)?, offset_of!(Memory, bytes))?;
         Ok(self.load(self.env.types.i64, field, self.env.alias.memory_size)?.into_int_value())
     }

@@ -7,6 +7,7 @@
 
 mod alias;
 mod call;
+mod check;
 mod context;
 mod control;
 mod entry;
@@ -44,6 +45,8 @@ pub(crate) fn linear_memory_tag(context: &Context) -> MetadataValue<'_> {
     alias::Tags::new(context).linear
 }
 
+pub(crate) use check::{MEMORY_BYTES, MEMORY_CHECK};
+
 /// All native code goes into this section: being a C identifier, its name makes the linker provide
 /// `__start_` and `__stop_` symbols around it.
 pub(crate) const TEXT_SECTION: &str = "awsm_text";
@@ -68,6 +71,8 @@ pub(crate) struct Env<'ctx, 'm> {
     pub alias: alias::Tags<'ctx>,
     /// Branch weights: the first way is taken almost never.
     pub unlikely: MetadataValue<'ctx>,
+    /// Checks an access in `checked` mode.
+    pub check: Option<FunctionValue<'ctx>>,
     /// The defined functions.
     pub functions: Vec<OwnFunction<'ctx>>,
     /// Native types of the function types.
@@ -123,9 +128,11 @@ pub(crate) fn translate<'ctx>(
         types,
         alias: alias::Tags::new(context),
         unlikely: unlikely(context, &types),
+        check: None,
         functions: Vec::new(),
         func_types: Vec::new(),
     };
+    env.check = check::helpers(&env)?;
     env.func_types = module.types.iter().map(|ty| env.native_type(ty)).collect();
     let code = env.declare();
     for (index, body) in module.bodies.iter().enumerate() {

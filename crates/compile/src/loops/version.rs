@@ -1,0 +1,189 @@
+//! Two versions of a loop: one to be changed, for when a condition holds on the way in, and one that
+//! stays as it was, for when it does not.
+//!
+//! ```text
+//!   before: ...                     before: ... if condition
+//!     |                                |             |
+//!   loop <-.                         loop <-.     as it was <-.
+//!     |____|             =>            |____|          |______|
+//!     |                                 \             /
+//!   after                                 joined: phis for what is used later
+//!                                             |
+//!                                           after
+//! ```
+
+use std::collections::HashMap;
+
+use inkwell::basic_block::BasicBlock;
+use inkwell::builder::Builder;
+use inkwell::context::Context;
+use inkwell::llvm_sys::prelude::LLVMValueRef;
+use inkwell::values::{
+    AsValueRef, BasicValue, BasicValueEnum, InstructionOpcode, IntValue, PhiValue,
+};
+
+use super::{Loop, outside_uses, value_of};
+use crate::error::CompileError;
+
+impl<'ctx> Loop<'ctx> {
+    /// The block before the loop, if it leads nowhere else.
+    pub(super) fn before(&self) -> Option<BasicBlock<'ctx>> {
+        let phi = self.phis.first()?;
+        let before = phi.phi.get_incoming(1 - phi.carried)?.1;
+        (before.get_terminator()?.get_num_operands() == 1).then_some(before)
+    }
+
+    /// Makes the loop run only if `condition` holds, which was computed at the end of [`Self::before`],
+    /// and else a copy of what it is now.
+    pub(super) fn version(
+        &self,
+        context: &'ctx Context,
+        condition: IntValue<'ctx>,
+    ) -> Result<(), CompileError> {
+        let before = self.before().expect("the caller looked");
+        let b = context.create_builder();
+        let copy = context.insert_basic_block_after(self.block, "");
+        let joined = context.insert_basic_block_after(copy, "");
+        let copies = self.copy_into(&b, copy)?;
+        let after = self.lead_to(&b, copy, joined, &copies)?;
+        self.join(context, &b, copy, joined, after, &copies)?;
+        let terminator = before.get_terminator().expect("a finished block");
+        terminator.erase_from_basic_block();
+        b.position_at_end(before);
+        b.build_conditional_branch(condition, self.block, copy)?;
+        Ok(())
+    }
+
+    /// Copies all instructions but the last; answers which became what.
+    fn copy_into(
+        &self,
+        b: &Builder<'ctx>,
+        copy: BasicBlock<'ctx>,
+    ) -> Result<Copies<'ctx>, CompileError> {
+        let mut copies = Copies::new();
+        b.position_at_end(copy);
+        for phi in &self.phis {
+            let new = b.build_phi(phi.start.get_type(), "")?;
+            copies.insert(phi.phi.as_value_ref(), new.as_basic_value());
+        }
+        let plain = self.instructions.iter().filter(|instruction| {
+            instruction.get_opcode() != InstructionOpcode::Phi && !instruction.is_terminator()
+        });
+        for instruction in plain {
+            let new = instruction.explicit_clone();
+            b.insert_instruction(&new, None);
+            for index in 0..new.get_num_operands() {
+                let operand = new.get_operand(index).and_then(|operand| operand.value());
+                if let Some(changed) = operand.and_then(|old| copies.get(&old.as_value_ref())) {
+                    new.set_operand(index, *changed);
+                }
+            }
+            if let Some(value) = value_of(new) {
+                copies.insert(instruction.as_value_ref(), value);
+            }
+        }
+        let before = self.before().expect("the caller looked");
+        for phi in &self.phis {
+            let new = phi_of(copies[&phi.phi.as_value_ref()]);
+            let next = copied(&copies, phi.next);
+            new.add_incoming(&[(&phi.start, before), (&next, copy)]);
+        }
+        Ok(copies)
+    }
+
+    /// Makes both versions lead to `joined` instead of what is after the loop, which is answered.
+    fn lead_to(
+        &self,
+        b: &Builder<'ctx>,
+        copy: BasicBlock<'ctx>,
+        joined: BasicBlock<'ctx>,
+        copies: &Copies<'ctx>,
+    ) -> Result<BasicBlock<'ctx>, CompileError> {
+        let terminator = self.block.get_terminator().expect("a finished block");
+        let operand = |index| terminator.get_operand(index).expect("a conditional branch");
+        let condition = operand(0).unwrap_value();
+        let (no, yes) = (operand(1).unwrap_block(), operand(2).unwrap_block());
+        let after = if yes == self.block { no } else { yes };
+        let way = |again: BasicBlock<'ctx>, to: BasicBlock<'ctx>| {
+            if to == self.block { again } else { joined }
+        };
+        b.position_at_end(copy);
+        let copied = copied(copies, condition).into_int_value();
+        b.build_conditional_branch(copied, way(copy, yes), way(copy, no))?;
+        terminator.erase_from_basic_block();
+        b.position_at_end(self.block);
+        let (yes, no) = (way(self.block, yes), way(self.block, no));
+        b.build_conditional_branch(condition.into_int_value(), yes, no)?;
+        Ok(after)
+    }
+
+    /// Merges what both versions computed, for those who use it.
+    fn join(
+        &self,
+        context: &'ctx Context,
+        b: &Builder<'ctx>,
+        copy: BasicBlock<'ctx>,
+        joined: BasicBlock<'ctx>,
+        after: BasicBlock<'ctx>,
+        copies: &Copies<'ctx>,
+    ) -> Result<(), CompileError> {
+        b.position_at_end(joined);
+        // Not the last one, which was replaced meanwhile.
+        for instruction in &self.instructions[..self.instructions.len() - 1] {
+            let Some(value) = value_of(*instruction) else { continue };
+            let Some(uses) = outside_uses(*instruction, self.block) else {
+                continue;
+            };
+            if uses.is_empty() {
+                continue;
+            }
+            let merged = b.build_phi(value.get_type(), "")?;
+            for used in uses {
+                used.user.set_operand(used.operand, merged.as_basic_value());
+            }
+            merged.add_incoming(&[(&value, self.block), (&copied(copies, value), copy)]);
+        }
+        b.build_unconditional_branch(after)?;
+        let phis: Vec<_> = after
+            .get_instructions()
+            .filter_map(|instruction| PhiValue::try_from(instruction).ok())
+            .collect();
+        for phi in phis {
+            come_from(context, phi, self.block, joined)?;
+        }
+        Ok(())
+    }
+}
+
+/// What each instruction was copied to.
+type Copies<'ctx> = HashMap<LLVMValueRef, BasicValueEnum<'ctx>>;
+
+fn copied<'ctx>(copies: &Copies<'ctx>, value: BasicValueEnum<'ctx>) -> BasicValueEnum<'ctx> {
+    copies.get(&value.as_value_ref()).copied().unwrap_or(value)
+}
+
+fn phi_of(value: BasicValueEnum<'_>) -> PhiValue<'_> {
+    let instruction = value.as_instruction_value().expect("a phi");
+    PhiValue::try_from(instruction).expect("a phi")
+}
+
+/// Replaces a phi by one that has the same values, that of block `old` from block `new`.
+fn come_from<'ctx>(
+    context: &'ctx Context,
+    phi: PhiValue<'ctx>,
+    old: BasicBlock<'ctx>,
+    new: BasicBlock<'ctx>,
+) -> Result<(), CompileError> {
+    if !phi.get_incomings().any(|(_, from)| from == old) {
+        return Ok(());
+    }
+    let b = context.create_builder();
+    b.position_before(&phi.as_instruction());
+    let other = b.build_phi(phi.as_basic_value().get_type(), "")?;
+    for (value, from) in phi.get_incomings() {
+        other.add_incoming(&[(&value, if from == old { new } else { from })]);
+    }
+    phi.replace_all_uses_with(&other);
+    phi.as_instruction().erase_from_basic_block();
+    Ok(())
+}
