@@ -7,7 +7,7 @@ export CARGO_TERM_COLOR ?= auto
 TESTED := --workspace --exclude awsm-bench
 
 .PHONY: help setup build demo guests examples test fuzz lint yosys clean bench-startup bench-http bench-wasi
-.PHONY: bench-overload bench-budgets
+.PHONY: bench-code bench-overload bench-budgets
 
 help:
 	@echo 'make demo           builds everything, starts a node, calls real functions, stops'
@@ -18,6 +18,7 @@ help:
 	@echo 'make examples       the example of each language, target/examples/*.wasm'
 	@echo 'make lint           formatting and clippy'
 	@echo 'make bench-startup  startup, cycle and cold start beside wasmtime'
+	@echo 'make bench-code     speed of compiled code beside native code and wasmtime'
 	@echo 'make bench-http     requests per second beside a bare hyper server'
 	@echo 'make yosys          synthesises a design with yosys, and compares with wasmtime'
 	@echo 'make bench-wasi     host calls beside wasmtime, guests asleep by the thousand'
@@ -64,6 +65,13 @@ yosys: build
 bench-startup bench-http bench-wasi bench-overload bench-budgets: bench-%: build guests
 	$(CARGO) build --release -p awsm-bench
 	target/release/awsm bench $* --out target/bench/$*.json
+
+# CPU=x86-64-v3 or the like: what both sides compile for; CODE_FLAGS=--quick, or --only NAME.
+CPU ?= x86-64
+bench-code: build
+	$(CARGO) build --release -p awsm-bench
+	@$(MAKE) --no-print-directory -C guests code CPU=$(CPU) $(if $(findstring --quick,$(CODE_FLAGS)),QUICK=1)
+	target/release/awsm-bench code --cpu $(CPU) $(CODE_FLAGS)
 
 clean:
 	$(CARGO) clean

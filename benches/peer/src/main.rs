@@ -13,6 +13,7 @@ mod scratch;
 mod stats;
 
 mod budgets;
+mod code;
 mod http;
 mod overload;
 mod startup;
@@ -41,6 +42,8 @@ struct Cli {
 enum Benchmark {
     /// Start-up, full cycle, cold start and memory of a sandbox, beside Wasmtime's
     Startup(startup::Options),
+    /// Speed of compiled code, beside native code and Wasmtime's
+    Code(code::Options),
     /// HTTP throughput and latency with a fresh sandbox per request, beside a bare hyper server
     Http(http::Options),
     /// Host calls beside Wasmtime's, and guests asleep by the thousand
@@ -60,6 +63,7 @@ enum Benchmark {
 fn main() -> ExitCode {
     let result = match Cli::parse().benchmark {
         Benchmark::Startup(options) => startup::run(&options),
+        Benchmark::Code(options) => code::run(&options),
         Benchmark::Http(options) => http::run(&options),
         Benchmark::Wasi(options) => wasi::run(&options),
         Benchmark::Overload(options) => overload::run(&options),

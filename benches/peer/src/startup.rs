@@ -19,7 +19,7 @@
 
 pub(crate) mod footprint;
 mod ours;
-mod peer;
+pub(crate) mod peer;
 mod precompiled;
 mod tables;
 

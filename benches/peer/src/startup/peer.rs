@@ -6,6 +6,8 @@
 //! than Wasmtime's own. One configuration is not best for everything, so [`VARIANTS`] lists the
 //! candidates and the report compares with whichever came out fastest.
 
+pub(crate) mod plain;
+
 use std::hint::black_box;
 use std::path::Path;
 
