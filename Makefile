@@ -7,7 +7,7 @@ export CARGO_TERM_COLOR ?= auto
 TESTED := --workspace --exclude awsm-bench
 
 .PHONY: help setup build demo guests examples test fuzz lint yosys clean bench-startup bench-http bench-wasi
-.PHONY: bench-code bench-overload bench-budgets
+.PHONY: bench-code bench-overload bench-budgets bench-preempt bench-neighbours
 
 help:
 	@echo 'make demo           builds everything, starts a node, calls real functions, stops'
@@ -24,6 +24,8 @@ help:
 	@echo 'make bench-wasi     host calls beside wasmtime, guests asleep by the thousand'
 	@echo 'make bench-overload more work than the core can do, under each kind of admission'
 	@echo 'make bench-budgets  what a greedy tenant takes from its neighbour'
+	@echo 'make bench-preempt  what a tick costs, and what none does'
+	@echo 'make bench-neighbours  a short function beside long ones, under each policy and beside wasmtime'
 
 setup:
 	@tools/setup
@@ -62,7 +64,7 @@ lint: setup
 yosys: build
 	@tools/yosys
 
-bench-startup bench-http bench-wasi bench-overload bench-budgets: bench-%: build guests
+bench-startup bench-http bench-wasi bench-overload bench-budgets bench-preempt bench-neighbours: bench-%: build guests
 	$(CARGO) build --release -p awsm-bench
 	target/release/awsm bench $* --out target/bench/$*.json
 

@@ -4,7 +4,7 @@
 //! writes the same figures to `target/bench/NAME.json`; [`report`] fixes that form, and [`machine`]
 //! the description of the machine that goes with every figure. Absolute times drift from machine to
 //! machine, so each benchmark runs the peer in alternation with ours and reports ratios.
-#![deny(unsafe_code)] // one exception: loading what Wasmtime compiled, in `startup/precompiled.rs`
+#![deny(unsafe_code)] // exceptions: what Wasmtime compiled is loaded, an empty signal handler is timed
 
 mod guests;
 mod machine;
@@ -16,6 +16,8 @@ mod budgets;
 mod code;
 mod http;
 mod overload;
+mod neighbours;
+mod preempt;
 mod startup;
 mod wasi;
 
@@ -52,6 +54,13 @@ enum Benchmark {
     Overload(overload::Options),
     /// What a tenant that offers ten times its budget takes from its neighbour
     Budgets(budgets::Options),
+    /// A short function's latency beside functions that keep the core busy
+    Neighbours(neighbours::Options),
+    /// What preemption costs: a tick, and no tick; beside it Wasmtime's epochs
+    Preempt(preempt::Options),
+    /// Wasmtime in a Tokio server (what `neighbours` starts as a child process)
+    #[command(hide = true)]
+    TokioServer(neighbours::tokio_server::Options),
     /// The bare hyper server of `http` (what `http` starts as a child process)
     #[command(hide = true)]
     BareServer(http::bare::Options),
@@ -68,6 +77,9 @@ fn main() -> ExitCode {
         Benchmark::Wasi(options) => wasi::run(&options),
         Benchmark::Overload(options) => overload::run(&options),
         Benchmark::Budgets(options) => budgets::run(&options),
+        Benchmark::Neighbours(options) => neighbours::run(&options),
+        Benchmark::Preempt(options) => preempt::run(&options),
+        Benchmark::TokioServer(options) => neighbours::tokio_server::run(&options),
         Benchmark::BareServer(options) => http::bare::run(&options),
         Benchmark::Footprint(options) => startup::footprint::run(&options),
     };
