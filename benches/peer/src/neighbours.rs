@@ -1,7 +1,7 @@
 //! `neighbours`: a short function's latency while long ones keep every core busy.
 //!
 //! A 1 ms function whose answer is due in 10 ms gets requests at half of what one core can do, at the times of a
-//! Poisson process; beside it, callers that never stop ask for a function of 200 ms. aWsm under its policies, and
+//! Poisson process; beside it, callers that never stop ask for a function of 200 ms, to which nothing is promised. aWsm under its policies, and
 //! the wasmtime crate in a Tokio server ([`tokio_server`]) without and with epoch yielding. Then a mix of functions of
 //! 0.5 and 5 ms, due within 1.5 to 4 times their run time, at half load.
 //!
@@ -219,17 +219,18 @@ fn manifest_text(options: &Options, policy: &str, module: &Path) -> String {
         options.quantum_us
     );
     let short = ("/short".to_owned(), 0.0, SHORT_DEADLINE, 0.0);
-    let hog = ("/hog".to_owned(), 0.0, Duration::from_secs(20), 0.0);
-    for (path, _, due, _) in [short, hog].into_iter().chain(mix()) {
-        text += &format!(
-            "\n[[function]]\nname = {:?}\nroute = {path:?}\nmodule = {:?}\n\
-             slo = {{ deadline = \"{}us\" }}\n",
-            path.trim_matches('/'),
-            module.display().to_string(),
-            due.as_micros()
-        );
+    text += &function("/hog", module, "class = \"best-effort\"");
+    for (path, _, due, _) in [short].into_iter().chain(mix()) {
+        text += &function(&path, module, &format!("deadline = \"{}us\"", due.as_micros()));
     }
     text
+}
+
+fn function(path: &str, module: &Path, slo: &str) -> String {
+    let (name, module) = (path.trim_matches('/'), module.display().to_string());
+    format!(
+        "\n[[function]]\nname = {name:?}\nroute = {path:?}\nmodule = {module:?}\nslo = {{ {slo} }}\n"
+    )
 }
 
 /// How many iterations take a millisecond there, found by two loads whose difference is only these.
