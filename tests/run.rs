@@ -97,11 +97,12 @@ fn a_terminal_is_a_terminal_and_a_pipe_a_pipe() {
 
 #[test]
 fn an_interrupt_ends_it() {
-    for name in ["sleep", "spin"] {
+    // Neither comes to its end by itself: an hour, and as many steps as an hour has picoseconds.
+    for (name, amount) in [("sleep", "3600000"), ("spin", "3600000000000000")] {
         let mut child = awsm()
             .arg("run")
             .arg(guest(name))
-            .arg("1000000")
+            .arg(amount)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .spawn()
