@@ -16,6 +16,7 @@ mod options;
 mod order;
 mod support;
 mod target;
+mod timings;
 mod translate;
 
 use inkwell::context::Context;
@@ -26,6 +27,7 @@ pub use awsm_abi::cpu::Arch;
 pub use error::CompileError;
 pub use options::{OptLevel, Options, fingerprint, version};
 pub use target::Target;
+pub use timings::Timings;
 
 use module::Module;
 use target::Processor;
@@ -58,32 +60,54 @@ pub fn compile(wasm: &[u8], options: &Options) -> Result<Vec<u8>, CompileError> 
 ///
 /// See [`CompileError`].
 pub fn emit(wasm: &[u8], options: &Options, what: Emit) -> Result<Vec<u8>, CompileError> {
-    let module = Module::parse(wasm)?;
+    emit_timed(wasm, options, what, &mut Timings::default())
+}
+
+/// [`emit`], and where the time went.
+///
+/// # Errors
+///
+/// See [`CompileError`].
+pub fn emit_timed(
+    wasm: &[u8],
+    options: &Options,
+    what: Emit,
+    timings: &mut Timings,
+) -> Result<Vec<u8>, CompileError> {
+    let module = timings.phase("validate", || Module::parse(wasm))?;
     let processor = Processor::resolve(options)?;
     let machine = processor.machine(options.opt_level.codegen())?;
     let context = Context::create();
     let llvm = context.create_module("module");
-    let code = translate::translate(&context, &llvm, &module, options, &processor, &machine)?;
-    llvm.verify()?;
-    optimize::promote(&llvm, &machine)?;
-    keep::keep(&context, &llvm, options.isolation, &processor)?;
+    let code = timings.phase("translate", || {
+        translate::translate(&context, &llvm, &module, options, &processor, &machine)
+    })?;
+    timings.phase("verify", || llvm.verify())?;
+    timings.phase("promote", || optimize::promote(&llvm, &machine))?;
+    timings.phase("keep", || keep::keep(&context, &llvm, options.isolation, &processor))?;
     if !(options.lax && options.isolation == Isolation::None) {
-        nan::quiet(&context, &llvm, &processor)?;
+        timings.phase("nan", || nan::quiet(&context, &llvm, &processor))?;
     }
     if matches!(options.opt_level, OptLevel::O2 | OptLevel::O3) {
-        loops::prepare(&context, &llvm)?;
+        timings.phase("loops", || loops::prepare(&context, &llvm))?;
     }
-    optimize::optimize(&llvm, &machine, options.opt_level)?;
-    descriptor::add(&context, &llvm, &module, &code, options, &processor)?;
-    let write = |kind| -> Result<Vec<u8>, CompileError> {
-        Ok(machine.write_to_memory_buffer(&llvm, kind)?.as_slice().to_vec())
+    timings.phase("optimise", || optimize::optimize(&llvm, &machine, options.opt_level))?;
+    timings.phase("descriptor", || {
+        descriptor::add(&context, &llvm, &module, &code, options, &processor)
+    })?;
+    let mut write = |kind| -> Result<Vec<u8>, CompileError> {
+        timings.phase("codegen", || {
+            Ok(machine.write_to_memory_buffer(&llvm, kind)?.as_slice().to_vec())
+        })
     };
     match what {
         Emit::Ir => Ok(llvm.print_to_string().to_bytes().to_vec()),
         Emit::Asm => write(FileType::Assembly),
         Emit::Object => write(FileType::Object),
         Emit::SharedObject => {
-            link::link(processor.arch, &write(FileType::Object)?, &support::objects(&processor)?)
+            let object = write(FileType::Object)?;
+            let support = timings.phase("support", || support::objects(&processor))?;
+            timings.phase("link", || link::link(processor.arch, &object, &support))
         }
     }
 }

@@ -1,13 +1,13 @@
 //! `awsmc`: the compiler's command line.
 #![forbid(unsafe_code)]
 
+mod supervise;
+
 use std::fs;
-use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use awsm_compile::{CompileError, Emit, Isolation, OptLevel, Options, Target};
+use awsm_compile::{CompileError, Emit, Isolation, OptLevel, Options, Target, Timings};
 use clap::{Parser, ValueEnum};
 
 /// Compiles WebAssembly modules to native shared objects for aWsm.
@@ -40,6 +40,14 @@ struct Args {
     /// What to write.
     #[arg(long, value_enum, default_value = "so")]
     emit: What,
+    /// Says on standard error where the time went, and how much memory it took.
+    #[arg(long)]
+    timings: bool,
+    #[command(flatten, next_help_heading = "Limits: exit code 3 when one is reached")]
+    limits: supervise::Limits,
+    /// For the program itself: does the work, within the limits, and writes there.
+    #[arg(long, value_name = "DRAFT", hide = true)]
+    worker: Option<PathBuf>,
     /// Prints what besides the module decides the result, for cache keys, and ends.
     #[arg(long)]
     fingerprint: bool,
@@ -72,7 +80,17 @@ enum What {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    match run(&args) {
+    match (&args.file, &args.out) {
+        _ if args.worker.is_some() => supervise::as_worker(&args.limits, || answer(&args)),
+        (Some(file), Some(out)) if !args.version && !args.fingerprint => {
+            supervise::supervise(&args.limits, file, out)
+        }
+        _ => answer(&args),
+    }
+}
+
+fn answer(args: &Args) -> ExitCode {
+    match run(args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
             eprintln!("awsmc: {message}");
@@ -92,8 +110,8 @@ fn run(args: &Args) -> Result<(), String> {
         println!("{line}");
         return Ok(());
     }
-    let (Some(file), Some(out)) = (&args.file, &args.out) else {
-        unreachable!("the command line requires both");
+    let (Some(file), Some(draft)) = (&args.file, &args.worker) else {
+        unreachable!("a worker has both");
     };
     let wasm = read(file)?;
     let what = match args.emit {
@@ -102,9 +120,13 @@ fn run(args: &Args) -> Result<(), String> {
         What::Object => Emit::Object,
         What::So => Emit::SharedObject,
     };
-    let output = awsm_compile::emit(&wasm, &options, what)
+    let mut timings = Timings::default();
+    let output = awsm_compile::emit_timed(&wasm, &options, what, &mut timings)
         .map_err(|error| format!("{}: {error}", file.display()))?;
-    write(out, &output).map_err(|error| format!("{}: {error}", out.display()))
+    if args.timings {
+        eprint!("{timings}");
+    }
+    fs::write(draft, output).map_err(|error| format!("{}: {error}", draft.display()))
 }
 
 fn options(args: &Args) -> Result<Options, CompileError> {
@@ -138,20 +160,4 @@ fn read(file: &Path) -> Result<Vec<u8>, String> {
     let wasm =
         wat::Parser::new().parse_bytes(Some(file), &bytes).map_err(|error| error.to_string())?;
     Ok(wasm.into_owned())
-}
-
-/// Writes beside the target and renames, so that no partial output is ever seen there.
-fn write(out: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let directory = match out.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    let mut builder = tempfile::Builder::new();
-    let mut file = builder
-        .prefix(".awsmc-")
-        .permissions(fs::Permissions::from_mode(0o666)) // less what the umask takes away
-        .tempfile_in(directory)?;
-    file.write_all(bytes)?;
-    file.persist(out)?;
-    Ok(())
 }

@@ -1,0 +1,181 @@
+//! The compiler under limits: what the program `awsmc` does before anything looks at a module.
+//!
+//! Modules come from anybody, and LLVM has inputs on which it takes for ever, takes all memory, or dies. So the
+//! work is done by a second process of the same program, which the first one starts, times and, if need be, ends.
+//! Whatever happens, the first one says so in one line, and nothing is left behind: scratch files lie in a
+//! directory of its own, and the output is moved to its place when it is whole.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
+use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use rustix::process::{Pid, Resource, Rlimit, Signal};
+
+/// What one compilation may use.
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Wall-clock time, seconds.
+    #[arg(long, value_name = "SECONDS", default_value = "600",
+        value_parser = clap::value_parser!(u64).range(1..))]
+    max_wall: u64,
+    /// Processor time of all threads together, seconds.
+    #[arg(long, value_name = "SECONDS", default_value = "600",
+        value_parser = clap::value_parser!(u64).range(1..))]
+    max_cpu: u64,
+    /// Address space, MiB.
+    #[arg(long, value_name = "MIB", default_value = "8192",
+        value_parser = clap::value_parser!(u64).range(256..))]
+    max_memory: u64,
+    /// Size of the output and of any file on the way to it, MiB.
+    #[arg(long, value_name = "MIB", default_value = "1024",
+        value_parser = clap::value_parser!(u64).range(1..))]
+    max_output: u64,
+}
+
+/// Exit code: a limit was reached.
+const LIMIT: u8 = 3;
+/// Exit code: the compiler failed, which is a mistake in it and not in the module.
+const FAILED: u8 = 4;
+/// Most that a worker says on standard error.
+const STDERR_BYTES: u64 = 1 << 20;
+/// Most that a worker's stack may grow to. LLVM's recursion follows how deeply a module's expressions nest.
+const STACK_BYTES: u64 = 1 << 30;
+
+/// Runs this program's arguments in a worker, which writes to the path in front of them, and puts what it wrote to
+/// `out`.
+pub(crate) fn supervise(limits: &Limits, file: &Path, out: &Path) -> ExitCode {
+    match work(limits, file, out) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("awsmc: {}: {error}", out.display());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn work(limits: &Limits, file: &Path, out: &Path) -> io::Result<u8> {
+    let scratch = tempfile::Builder::new().prefix("awsmc-").tempdir()?;
+    let directory = match out.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let draft = tempfile::Builder::new()
+        .prefix(".awsmc-")
+        .permissions(fs::Permissions::from_mode(0o666)) // less what the umask takes away
+        .tempfile_in(directory)?
+        .into_temp_path();
+    let mut worker = Command::new(std::env::current_exe()?)
+        .args([OsString::from("--worker"), draft.as_os_str().to_owned()])
+        .args(std::env::args_os().skip(1))
+        .env("TMPDIR", scratch.path())
+        .process_group(0)
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let stderr = worker.stderr.take().expect("it is a pipe");
+    let stderr = thread::spawn(move || said(stderr));
+    let status = wait(&mut worker, limits)?;
+    let said = stderr.join().unwrap_or_default();
+    if let Some(0..=2) = status.and_then(|status| status.code()) {
+        eprint!("{said}");
+        if status.is_some_and(|status| status.success()) {
+            draft.persist(out)?;
+            return Ok(0);
+        }
+        return Ok(status.and_then(|status| status.code()).map_or(1, |code| code as u8));
+    }
+    let (message, code) = explain(limits, status, &said);
+    eprintln!("awsmc: {}: {message}", file.display());
+    Ok(code)
+}
+
+fn said(mut stream: impl Read) -> String {
+    let mut bytes = Vec::new();
+    // What cannot be read is missing from a message, no more.
+    let _ = (&mut stream).take(STDERR_BYTES).read_to_end(&mut bytes);
+    let _ = io::copy(&mut stream, &mut io::sink());
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// How the worker ended; `None` if it took too long and was ended, with whatever it had started.
+fn wait(worker: &mut Child, limits: &Limits) -> io::Result<Option<ExitStatus>> {
+    let end = Instant::now() + Duration::from_secs(limits.max_wall);
+    let mut pause = Duration::from_micros(200);
+    loop {
+        if let Some(status) = worker.try_wait()? {
+            return Ok(Some(status));
+        }
+        if Instant::now() >= end {
+            if let Some(group) = i32::try_from(worker.id()).ok().and_then(Pid::from_raw) {
+                // That all of them have ended in between is as good.
+                let _ = rustix::process::kill_process_group(group, Signal::KILL);
+            }
+            worker.wait()?;
+            return Ok(None);
+        }
+        thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(5));
+    }
+}
+
+/// One line for a worker that did not end by itself, and the exit code.
+fn explain(limits: &Limits, status: Option<ExitStatus>, said: &str) -> (String, u8) {
+    let has = |words: &[&str]| words.iter().any(|word| said.contains(word));
+    let limit = |what: &str, flag: &str| {
+        (format!("compilation stopped: it takes more than {what}; {flag} permits more"), LIMIT)
+    };
+    let Some(status) = status else {
+        return limit(&format!("{} s of time", limits.max_wall), "--max-wall");
+    };
+    let signal = status.signal().and_then(Signal::from_named_raw);
+    if signal == Some(Signal::XCPU) {
+        let what = format!("{} s of processor time", limits.max_cpu);
+        limit(&what, "--max-cpu")
+    } else if signal == Some(Signal::XFSZ) || has(&["SIGXFSZ", "File too large"]) {
+        limit(&format!("{} MiB of output", limits.max_output), "--max-output")
+    } else if has(&["memory allocation of", "out of memory", "bad_alloc", "Cannot allocate memory"])
+    {
+        limit(&format!("{} MiB of memory", limits.max_memory), "--max-memory")
+    } else {
+        let first = said.lines().find(|line| !line.trim().is_empty()).unwrap_or("without a word");
+        (format!("the compiler failed ({status}): {first}; please report this module"), FAILED)
+    }
+}
+
+/// Does the worker's part: takes the limits upon itself and calls `compile` on a large stack.
+pub(crate) fn as_worker(limits: &Limits, compile: impl FnOnce() -> ExitCode + Send) -> ExitCode {
+    let memory_bytes = limits.max_memory << 20;
+    let bounds = [
+        (Resource::Cpu, limits.max_cpu, limits.max_cpu + 1),
+        (Resource::As, memory_bytes, memory_bytes),
+        (Resource::Fsize, limits.max_output << 20, limits.max_output << 20),
+        (Resource::Core, 0, 0),
+    ];
+    for (resource, soft, hard) in bounds {
+        let bound = Rlimit { current: Some(soft), maximum: Some(hard) };
+        // Where the limit is lower already, it stays.
+        let _ = rustix::process::setrlimit(resource, bound);
+    }
+    // Without the process that waits for it, its work is for nothing.
+    let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+    let stack_bytes = STACK_BYTES.min(memory_bytes / 4) as usize;
+    thread::scope(|scope| {
+        let builder = thread::Builder::new().stack_size(stack_bytes);
+        match builder.spawn_scoped(scope, compile).map(|thread| thread.join()) {
+            Ok(Ok(code)) => code,
+            // It has said why on standard error.
+            Ok(Err(_)) => ExitCode::from(FAILED),
+            Err(error) => {
+                eprintln!("awsmc: a stack of {stack_bytes} bytes: {error}");
+                ExitCode::from(FAILED)
+            }
+        }
+    })
+}
