@@ -127,6 +127,7 @@ fn wait(worker: &mut Child, limits: &Limits) -> io::Result<Option<ExitStatus>> {
 
 /// One line for a worker that did not end by itself, and the exit code.
 fn explain(limits: &Limits, status: Option<ExitStatus>, said: &str) -> (String, u8) {
+    // LLVM throws one exception only, C++'s for failed allocations; Rust calls it foreign.
     let has = |words: &[&str]| words.iter().any(|word| said.contains(word));
     let limit = |what: &str, flag: &str| {
         (format!("compilation stopped: it takes more than {what}; {flag} permits more"), LIMIT)
@@ -140,8 +141,13 @@ fn explain(limits: &Limits, status: Option<ExitStatus>, said: &str) -> (String, 
         limit(&what, "--max-cpu")
     } else if signal == Some(Signal::XFSZ) || has(&["SIGXFSZ", "File too large"]) {
         limit(&format!("{} MiB of output", limits.max_output), "--max-output")
-    } else if has(&["memory allocation of", "out of memory", "bad_alloc", "Cannot allocate memory"])
-    {
+    } else if has(&[
+        "memory allocation of",
+        "foreign exceptions",
+        "out of memory",
+        "bad_alloc",
+        "Cannot allocate memory",
+    ]) {
         limit(&format!("{} MiB of memory", limits.max_memory), "--max-memory")
     } else {
         let first = said.lines().find(|line| !line.trim().is_empty()).unwrap_or("without a word");
