@@ -9,14 +9,12 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::fs;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use sha2::{Digest, Sha256};
 
 use crate::limits;
@@ -61,8 +59,6 @@ pub enum CompileError {
     Refused(String),
     /// The compiler ended like this without a word.
     Died(ExitStatus),
-    /// The compiler took longer than [`limits::COMPILE_WALL`].
-    TooSlow,
     /// The module, named, could not be read.
     Unreadable(PathBuf, io::Error),
     /// The module, named, is larger than [`limits::MODULE_BYTES`].
@@ -87,11 +83,6 @@ impl fmt::Display for CompileError {
             Self::Died(status) => write!(
                 f,
                 "the compiler ended without a word ({status}): most likely it ran out of memory or time"
-            ),
-            Self::TooSlow => write!(
-                f,
-                "the compiler took longer than {} s and was stopped",
-                limits::COMPILE_WALL.as_secs()
             ),
             Self::Unreadable(path, error) => write!(f, "{}: cannot read: {error}", path.display()),
             Self::TooLarge(path, bytes) => write!(
@@ -140,13 +131,14 @@ impl Cache {
         let wasm = read_module(module)?;
         let compiler = compiler()?;
         let name = self.name(&wasm, &compiler.fingerprint(options)?);
-        if name.is_file() {
+        if is_whole(&name) {
             return Ok(name);
         }
         self.create_dir()?;
         let draft = self.draft();
         let done = compiler.compile(module, &draft, options).and_then(|()| {
-            fs::rename(&draft, &name).map_err(|error| CompileError::Cache(name.clone(), error))
+            let sealed = seal(&draft).and_then(|()| fs::rename(&draft, &name));
+            sealed.map_err(|error| CompileError::Cache(name.clone(), error))
         });
         if done.is_err() {
             // Whatever the compiler left behind; that it left nothing is as good.
@@ -180,6 +172,23 @@ impl Cache {
             .create(&self.dir)
             .map_err(|error| CompileError::Cache(self.dir.clone(), error))
     }
+}
+
+/// Appends the content's digest, which no loader looks at, so that an entry that was damaged later is made
+/// anew and not run.
+fn seal(draft: &Path) -> io::Result<()> {
+    let digest = Sha256::digest(fs::read(draft)?);
+    let mut file = fs::OpenOptions::new().append(true).open(draft)?;
+    file.write_all(&digest)?;
+    // What a crash of the machine leaves under the final name is whole.
+    file.sync_all()
+}
+
+/// Is there an entry whose content is what it was?
+fn is_whole(name: &Path) -> bool {
+    let Ok(bytes) = fs::read(name) else { return false };
+    let content = bytes.split_last_chunk::<32>();
+    content.is_some_and(|(content, digest)| Sha256::digest(content)[..] == digest[..])
 }
 
 impl Compiler {
@@ -234,7 +243,7 @@ impl CompileOptions {
     }
 }
 
-/// The compiler at work, under limits.
+/// The compiler at work. Its limits on time, memory and output are its own.
 struct Running {
     child: Child,
     stdout: thread::JoinHandle<String>,
@@ -250,56 +259,19 @@ impl Running {
             .stderr(Stdio::piped())
             .spawn()
             .map_err(not_runnable)?;
-        // It runs already, but not for long: whatever it has used counts.
-        limit(&child).map_err(|error| not_runnable(error.into()))?;
         let stdout = child.stdout.take().map(|stream| thread::spawn(|| read_some(stream)));
         let stderr = child.stderr.take().map(|stream| thread::spawn(|| read_some(stream)));
         let piped = "both streams are pipes";
         Ok(Self { child, stdout: stdout.expect(piped), stderr: stderr.expect(piped) })
     }
 
-    /// Waits for it, within the wall-clock limit: its output, its complaints, how it ended.
+    /// Waits for it: its output, its complaints, how it ended.
     fn finish(mut self) -> Result<(String, String, ExitStatus), CompileError> {
-        let end = Instant::now() + limits::COMPILE_WALL;
-        let mut pause = Duration::from_micros(200);
-        let status = loop {
-            match self.child.try_wait() {
-                Ok(Some(status)) => break status,
-                Ok(None) if Instant::now() < end => thread::sleep(pause),
-                Ok(None) => {
-                    // That it has ended in between is as good.
-                    let _ = self.child.kill();
-                    let _ = self.child.wait();
-                    return Err(CompileError::TooSlow);
-                }
-                Err(error) => return Err(CompileError::Refused(error.to_string())),
-            }
-            pause = (pause * 2).min(Duration::from_millis(20));
-        };
+        let status = self.child.wait().map_err(|error| CompileError::Refused(error.to_string()))?;
         let [stdout, stderr] =
             [self.stdout, self.stderr].map(|reader| reader.join().unwrap_or_default());
         Ok((stdout, stderr, status))
     }
-}
-
-/// Processor time, memory and file size; what the child starts inherits them.
-fn limit(child: &Child) -> rustix::io::Result<()> {
-    let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) else { return Ok(()) };
-    let hard = |bound| Rlimit { current: Some(bound), maximum: Some(bound) };
-    let limits = [
-        (Resource::Cpu, limits::COMPILE_CPU.as_secs()),
-        (Resource::As, limits::COMPILE_MEMORY_BYTES),
-        (Resource::Fsize, limits::COMPILE_FILE_BYTES),
-        (Resource::Core, 0),
-    ];
-    for (resource, bound) in limits {
-        match prlimit(Some(pid), resource, hard(bound)) {
-            // Where the limit is lower already it stays.
-            Ok(_) | Err(rustix::io::Errno::PERM | rustix::io::Errno::SRCH) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
 }
 
 /// The beginning of a stream as text; the rest is read and dropped, so that its writer goes on.

@@ -152,15 +152,6 @@ pub const PROFILES_AT_ONCE: usize = 8;
 /// Bytes of a module that is handed to the compiler.
 pub const MODULE_BYTES: u64 = 256 * MIB;
 
-/// Processor time of one run of the compiler, all its threads together.
-pub const COMPILE_CPU: Duration = Duration::from_secs(600);
-/// Wall-clock time of one run of the compiler.
-pub const COMPILE_WALL: Duration = Duration::from_secs(600);
-/// Address space of the compiler.
-pub const COMPILE_MEMORY_BYTES: u64 = 16 * GIB;
-/// Size of any file that the compiler writes.
-pub const COMPILE_FILE_BYTES: u64 = 2 * GIB;
-
 // How they relate: a limit that another one makes unreachable would be a trap for whoever sets it.
 const _: () = {
     assert!(BODY.default <= BODY_MEMORY.default && BODY.default <= DRAIN_BYTES);
@@ -172,5 +163,4 @@ const _: () = {
     assert!(BUDGET.max.as_nanos() <= PERIOD.max.as_nanos());
     assert!(CONNECTION_SWEEP.as_millis() < HEADER_TIMEOUT.default.as_millis());
     assert!(REACTOR_GAP.as_micros() < TIMEOUT.default.as_micros());
-    assert!(MODULE_BYTES < COMPILE_FILE_BYTES && COMPILE_FILE_BYTES < COMPILE_MEMORY_BYTES);
 };

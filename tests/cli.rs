@@ -149,6 +149,19 @@ fn modules_are_built_once_and_run_as_they_are() {
         .collect();
     assert_eq!(names.len(), 1, "one object, no drafts: {names:?}");
     assert_eq!(names[0].len(), 64 + ".so".len());
+
+    // An entry that was damaged or cut off is made anew.
+    let entry = cache.join(&names[0]);
+    let whole = bytes(&entry);
+    let mut damaged = whole.clone();
+    damaged[whole.len() / 2] ^= 1;
+    for bad in [&damaged[..], &whole[..whole.len() / 2], &[]] {
+        fs::write(&entry, bad).expect("written");
+        let mut command = awsm();
+        command.arg("run").arg("--cache-dir").arg(&cache).arg(&wasm);
+        assert_eq!(output(&mut command).status.code(), Some(0));
+        assert_eq!(bytes(&entry), whole);
+    }
 }
 
 #[test]
