@@ -180,7 +180,7 @@ fn wide(cases: &mut Vec<(String, Vec<u8>, End)>) {
         )),
     );
     case(
-        "a name of a million bytes",
+        "a name of 90,000 bytes",
         module(&format!("(func (export \"{}\"))", "n".repeat(90_000))),
     );
     case("a memory of 4 GiB", module("(memory 65536 65536)"));
