@@ -179,10 +179,7 @@ fn wide(cases: &mut Vec<(String, Vec<u8>, End)>) {
             repeat(1000, |n| format!("local.get {}", 999 - n))
         )),
     );
-    case(
-        "a name of 90,000 bytes",
-        module(&format!("(func (export \"{}\"))", "n".repeat(90_000))),
-    );
+    case("a name of 90,000 bytes", module(&format!("(func (export \"{}\"))", "n".repeat(90_000))));
     case("a memory of 4 GiB", module("(memory 65536 65536)"));
     case("a table of 10,000,000", module("(table 10000000 funcref)"));
     case("100 tables", module(&"(table 1 funcref) ".repeat(100)));
