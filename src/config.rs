@@ -39,6 +39,7 @@ pub const NODE_KEYS: &[&str] = &[
     "cache_dir",
     "queue",
     "sandboxes",
+    "memory",
     "connections",
     "body_memory",
     "header_bytes",
@@ -114,6 +115,8 @@ pub struct NodeConfig {
     pub queue: usize,
     /// [`limits::SANDBOXES`].
     pub sandboxes: usize,
+    /// [`limits::NODE_MEMORY`].
+    pub memory_bytes: u64,
     /// [`limits::CONNECTIONS`].
     pub connections: usize,
     /// [`limits::BODY_MEMORY`].
@@ -318,6 +321,7 @@ impl Default for NodeConfig {
             cache_dir: None,
             queue: limits::QUEUE.default as usize,
             sandboxes: limits::SANDBOXES.default as usize,
+            memory_bytes: limits::NODE_MEMORY.default,
             connections: limits::CONNECTIONS.default as usize,
             body_memory_bytes: limits::BODY_MEMORY.default,
             header_bytes: limits::HEADER_BYTES.default as usize,
@@ -357,6 +361,7 @@ impl NodeConfig {
             cache_dir: table.take("cache_dir").map(|i| i.path()).transpose()?,
             queue: table.count("queue", limits::QUEUE)?,
             sandboxes: table.count("sandboxes", limits::SANDBOXES)?,
+            memory_bytes: table.bytes("memory", limits::NODE_MEMORY)?,
             connections: table.count("connections", limits::CONNECTIONS)?,
             body_memory_bytes: table.bytes("body_memory", limits::BODY_MEMORY)?,
             header_bytes: table.bytes("header_bytes", limits::HEADER_BYTES)? as usize,

@@ -70,7 +70,10 @@ pub const IDLE_TIMEOUT: Span =
 pub const SHUTDOWN_TIMEOUT: Span =
     Span { default: Duration::from_secs(30), min: Duration::ZERO, max: DAY };
 
-/// `function.memory`: linear memory of one sandbox.
+/// `node.memory`: linear memories and tables of all sandboxes together, those that are kept ready included.
+/// Beyond it guests' growth answers -1 and callers get 503. No limit if not said.
+pub const NODE_MEMORY: Range = Range { default: 1 << 46, min: MIB, max: 1 << 46 };
+/// `function.memory`: linear memories and tables of one sandbox together.
 pub const MEMORY: Range = Range { default: 64 * MIB, min: 64 * KIB, max: 4 * GIB };
 /// `function.body`: request body. Beyond it the caller gets 413.
 pub const BODY: Range = Range { default: MIB, min: 0, max: GIB };
@@ -160,6 +163,7 @@ const _: () = {
     assert!(CONCURRENCY.max <= SANDBOXES.max);
     assert!(SANDBOXES.default <= QUEUE.default);
     assert!(TENANT_QUEUE.default <= QUEUE.default && UNPROFILED.default <= QUEUE.default);
+    assert!(NODE_MEMORY.min >= MEMORY.min && NODE_MEMORY.max >= MEMORY.max);
     assert!(BUDGET.max.as_nanos() <= PERIOD.max.as_nanos());
     assert!(CONNECTION_SWEEP.as_millis() < HEADER_TIMEOUT.default.as_millis());
     assert!(REACTOR_GAP.as_micros() < TIMEOUT.default.as_micros());

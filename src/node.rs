@@ -10,7 +10,7 @@ use std::sync::mpsc as sync_mpsc;
 use std::thread;
 use std::time::Duration;
 
-use awsm_sandbox::{Pool, PoolConfig, StartError};
+use awsm_sandbox::{MemoryBudget, Pool, PoolConfig, StartError};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use tokio::net::TcpSocket;
 use tokio::runtime::{Builder, LocalOptions};
@@ -88,6 +88,8 @@ struct Ended {
 struct Shared {
     config: Config,
     functions: Arc<[Function]>,
+    /// What the sandboxes of all workers may have.
+    memory: Arc<MemoryBudget>,
     /// What was known when the node started.
     profiles: Profiles,
 }
@@ -110,7 +112,8 @@ impl Node {
         let profiles = store.as_ref().map(Store::load).unwrap_or_default();
         let (measured, keeper) = keep_profiles(store, &functions)
             .map_err(|error| NodeError::Worker(format!("cannot start a thread: {error}")))?;
-        let shared = Arc::new(Shared { config, functions: functions.into(), profiles });
+        let memory = MemoryBudget::new(config.node.memory_bytes);
+        let shared = Arc::new(Shared { config, functions: functions.into(), memory, profiles });
         let (stop, stopped) = watch::channel(false);
         let (report, reports) = sync_mpsc::channel();
         let (end, ended) = mpsc::unbounded_channel();
@@ -206,8 +209,14 @@ fn work(
             Err(error) => return fail(format!("cannot start a worker's reactor: {error}")),
         };
     let node = &shared.config.node;
-    let pool = match prepare(&shared.functions, node.sandboxes) {
+    let pool = match prepare(&shared.functions, node.sandboxes, &shared.memory) {
         Ok(pool) => pool,
+        Err((function, error @ StartError::Budget { .. })) => {
+            let what = "each worker keeps a sandbox of each function ready";
+            return fail(format!(
+                "function `{function}`: {error}: {what}; raise `memory` in [node]"
+            ));
+        }
         Err((function, error)) => return fail(format!("function `{function}`: {error}")),
     };
     let sched = scheduling::scheduler(&shared.config, &shared.functions, &shared.profiles);
@@ -252,16 +261,24 @@ fn keep_profiles(
     Ok((measured, Some(keeper)))
 }
 
-/// A pool with warm slots for each function, as far as that makes sense for their number.
+/// A pool with warm slots for each function, as far as that makes sense for their number and the memory:
+/// one at least.
 fn prepare(
     functions: &[Function],
     sandboxes: usize,
+    memory: &Arc<MemoryBudget>,
 ) -> Result<Pool<awsm_wasi::WasiCtx>, (String, StartError)> {
     let warm = limits::WARM_SLOTS.min((limits::WARM_SLOTS_TOTAL / functions.len()).max(1));
     let max_slots = sandboxes.max(warm * functions.len());
-    let mut pool = Pool::new(PoolConfig { max_slots, ..PoolConfig::default() });
-    for function in functions {
-        pool.prepare(&function.program, warm).map_err(|error| (function.name.clone(), error))?;
+    let config = PoolConfig { max_slots, ..PoolConfig::default() };
+    let mut pool = Pool::with_budget(config, Some(Arc::clone(memory)));
+    for (function, slots) in
+        functions.iter().map(|f| (f, 1)).chain(functions.iter().map(|f| (f, warm)))
+    {
+        match pool.prepare(&function.program, slots) {
+            Err(StartError::Budget { .. }) if slots > 1 => break,
+            prepared => prepared.map_err(|error| (function.name.clone(), error))?,
+        }
     }
     Ok(pool)
 }

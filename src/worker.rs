@@ -484,7 +484,7 @@ impl Core {
         let function = &self.functions[invocation.function];
         let context = self.environments[invocation.function].context(input);
         let mut started = self.pool.start(&function.program, function.entry, context);
-        if let Err((StartError::NoSlot(_), context)) = started {
+        if let Err((StartError::NoSlot(_) | StartError::Budget { .. }, context)) = started {
             // Those that have answered still hold theirs.
             self.pool.recycle_all(self.used.drain(..));
             started = self.pool.start(&function.program, function.entry, context);
@@ -561,6 +561,10 @@ impl Core {
     fn clean(&mut self) {
         if !self.used.is_empty() {
             self.pool.recycle_all(self.used.drain(..));
+        }
+        // Memory that is kept ready here is needed, here or elsewhere.
+        if self.pool.relieve() {
+            self.peer.rouse_idle();
         }
     }
 

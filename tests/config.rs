@@ -61,6 +61,14 @@ fn mistakes_are_one_line_with_file_and_line() {
             "awsm.toml:5: unknown key `rout` in [[function]]; did you mean `route`?",
         ),
         (
+            format!("[node]\nworkers = 1\nmemory = \"1000KiB\"\n{FUNCTION}"),
+            "awsm.toml:3: 1024000 bytes are not within 1048576 to 70368744177664",
+        ),
+        (
+            format!("[node]\nmemory = 5\n{FUNCTION}"),
+            "awsm.toml:2: `memory = 5`: a size is a number and its unit: \"64KiB\", \"16MiB\"",
+        ),
+        (
             format!("[nod]\n{FUNCTION}"),
             "awsm.toml:1: unknown key `nod` in the top level; did you mean `node`?",
         ),

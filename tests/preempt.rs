@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use awsm_sandbox::{Isolation, Limits, Linker, Module, Pool, PoolConfig, Program, Stop, clock};
 use awsm_wasi::{Output, Stdin, StringList, WasiCtx};
-use common::{Node, PATIENCE, Scratch, awsm, function, guest, named_function, root};
+use common::{Node, Scratch, awsm, eventually, function, guest, named_function, root};
 
 /// Never ends within a test's time.
 const LONG: &str = "100000000000000";
@@ -26,14 +26,6 @@ fn cpu_time(pid: u32) -> Duration {
     let fields = after_name.split_whitespace().collect::<Vec<_>>();
     let ticks = [11, 12].map(|place: usize| fields[place].parse::<u64>().expect("ticks"));
     Duration::from_millis((ticks[0] + ticks[1]) * 10)
-}
-
-fn eventually(what: &str, condition: impl Fn() -> bool) {
-    let end = Instant::now() + PATIENCE;
-    while !condition() {
-        assert!(Instant::now() < end, "not in time: {what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
 }
 
 #[test]

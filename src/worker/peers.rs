@@ -140,6 +140,17 @@ impl Peer {
         self.all.iter().any(|mailbox| mailbox.idle.load(Ordering::Relaxed))
     }
 
+    /// Makes those that sleep look around once: they may have what others need.
+    pub(super) fn rouse_idle(&self) {
+        let others = self.all.iter().enumerate().filter(|(index, _)| *index != self.index);
+        for (_, mailbox) in others.filter(|(_, other)| other.idle.load(Ordering::SeqCst)) {
+            mailbox.full.store(true, Ordering::SeqCst);
+            if let Some(waker) = &*lock(&mailbox.waker) {
+                waker.wake_by_ref();
+            }
+        }
+    }
+
     /// Tells another core, and sees to it that it listens soon: a guest that has it is interrupted.
     pub(super) fn tell(&self, other: usize, message: Message) {
         let mailbox = &self.all[other];

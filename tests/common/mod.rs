@@ -177,6 +177,15 @@ impl Drop for Node {
     }
 }
 
+/// Waits until something is so, but not for ever.
+pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < end, "not in time: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
 /// Waits for a child's end, but not for ever.
 pub(crate) fn wait(child: &mut Child) -> ExitStatus {
     let end = Instant::now() + PATIENCE;
@@ -271,6 +280,11 @@ impl Client {
             self.stream.read_exact(&mut response.body).expect("the whole body");
         }
         Some(response)
+    }
+
+    /// Waits no longer than that for an answer.
+    pub(crate) fn set_patience(&mut self, patience: Duration) {
+        self.stream.get_ref().set_read_timeout(Some(patience)).expect("settable");
     }
 
     /// Nothing more comes, because the node has closed the connection.

@@ -9,8 +9,13 @@ use awsm_abi::trap::TrapKind;
 use crate::arch::stack_checked;
 use crate::exceptions::Exceptions;
 use crate::fiber::{self, Pause};
-use crate::instance::{self, Core};
+use crate::instance::Core;
+use crate::limits::PIECE_BYTES;
 use crate::preempt;
+use crate::table::{self, ELEMENT_BYTES};
+
+/// Elements of a table that are written between two looks at whether the guest's time is up.
+const PIECE_ELEMENTS: u64 = PIECE_BYTES as u64 / ELEMENT_BYTES;
 
 /// A table of addresses of functions.
 pub(crate) struct Shared(pub(crate) Builtins);
@@ -75,6 +80,29 @@ fn back<R>(value: R) -> R {
     value
 }
 
+/// Does something of `len` steps that `fits`, no more than `most` of them at once: `piece` gets where it
+/// begins and how many it has. Between two pieces, and after the last, a guest whose time is up is
+/// preempted, perhaps for good: the caller and its pieces hold nothing that needs dropping, and no
+/// reference into the instance.
+fn in_pieces(
+    fits: Result<(), TrapKind>,
+    len: u64,
+    most: u64,
+    mut piece: impl FnMut(u64, u64) -> Result<(), TrapKind>,
+) -> u32 {
+    let mut result = fits;
+    let mut at = 0;
+    while result.is_ok() && at < len {
+        if at > 0 {
+            preempt::on_return();
+        }
+        let count = most.min(len - at);
+        result = piece(at, count);
+        at += count;
+    }
+    code(result)
+}
+
 unsafe extern "C" fn trap(_ctx: *mut u8, kind: u32) -> ! {
     let kind = TrapKind::from_raw(kind).unwrap_or(TrapKind::Unreachable);
     fiber::leave(Pause::Trapped(kind))
@@ -99,7 +127,12 @@ unsafe extern "C" fn memory_init(
     len: u32,
 ) -> u32 {
     // SAFETY: called by compiled code with its context.
-    code(unsafe { instance_of(ctx) }.memory_init(memory, segment, dst, src, len))
+    let fits = unsafe { instance_of(ctx) }.memory_init_fits(memory, segment, dst, src, len);
+    in_pieces(fits, u64::from(len), PIECE_BYTES as u64, |at, count| {
+        let (src, count) = (src + at as u32, count as u32);
+        // SAFETY: called by compiled code with its context, which waits.
+        unsafe { instance_of(ctx) }.memory_init(memory, segment, dst + at, src, count)
+    })
 }
 
 unsafe extern "C" fn data_drop(ctx: *mut u8, segment: u32) {
@@ -110,8 +143,14 @@ unsafe extern "C" fn data_drop(ctx: *mut u8, segment: u32) {
 
 unsafe extern "C" fn table_grow(ctx: *mut u8, table: u32, value: usize, delta: u64) -> i64 {
     // SAFETY: called by compiled code with its context; the table is one of the instance's.
-    let old = unsafe { instance::grow_table(instance_of(ctx).table(table), value, delta) };
-    back(old.map_or(-1, u64::cast_signed))
+    let old = unsafe { table::reserve(instance_of(ctx).table(table), delta) };
+    let made = if old.is_some() { delta } else { 0 };
+    in_pieces(Ok(()), made, PIECE_ELEMENTS, |_, count| {
+        // SAFETY: as above; room was made for all of them.
+        unsafe { table::extend(instance_of(ctx).table(table), value, count) };
+        Ok(())
+    });
+    old.map_or(-1, u64::cast_signed)
 }
 
 unsafe extern "C" fn table_set(ctx: *mut u8, table: u32, index: u64, value: usize) -> u32 {
@@ -126,10 +165,13 @@ unsafe extern "C" fn table_fill(
     value: usize,
     len: u64,
 ) -> u32 {
-    // SAFETY: called by compiled code with its context; the table is one of the instance's.
-    let elements = unsafe { instance::table_elements(instance_of(ctx).table(table)) };
-    let places = elements.get_mut(index as usize..).and_then(|rest| rest.get_mut(..len as usize));
-    code(places.map(|places| places.fill(value)).ok_or(TrapKind::TableOutOfBounds))
+    // SAFETY: called by compiled code with its context, which waits; the table is one of the instance's.
+    let part = |at, len| unsafe { table::part_mut(instance_of(ctx).table(table), at, len) };
+    let fits = part(index, len).map(|_| ()).ok_or(TrapKind::TableOutOfBounds);
+    in_pieces(fits, len, PIECE_ELEMENTS, |at, count| {
+        part(index + at, count).ok_or(TrapKind::TableOutOfBounds)?.fill(value);
+        Ok(())
+    })
 }
 
 unsafe extern "C" fn table_copy(
@@ -140,25 +182,26 @@ unsafe extern "C" fn table_copy(
     src: u64,
     len: u64,
 ) -> u32 {
-    let inside = |table: *mut awsm_abi::context::Table, start: u64| {
-        // SAFETY: a table of the instance, read only.
-        start.checked_add(len).is_some_and(|end| end <= unsafe { (*table).len })
+    let inside = |table: u32, start: u64| {
+        // SAFETY: called by compiled code with its context; a table of the instance, read only.
+        let end = unsafe { (*instance_of(ctx).table(table)).len };
+        let inside = start.checked_add(len).is_some_and(|sum| sum <= end);
+        if inside { Ok(()) } else { Err(TrapKind::TableOutOfBounds) }
     };
-    // SAFETY: called by compiled code with its context; both tables are the instance's, and both
-    // ranges are compared with their lengths before the copy, which allows overlap.
-    unsafe {
-        let core = instance_of(ctx);
-        let (to, from) = (core.table(dst_table), core.table(src_table));
-        if !inside(to, dst) || !inside(from, src) {
-            return code(Err(TrapKind::TableOutOfBounds));
+    let fits = inside(dst_table, dst).and(inside(src_table, src));
+    in_pieces(fits, len, PIECE_ELEMENTS, |at, count| {
+        // Where the ranges overlap, what is read last is overwritten last.
+        let at = if dst > src { len - at - count } else { at };
+        // SAFETY: called by compiled code with its context, which waits; both ranges were compared with
+        // the tables' lengths, which do not become smaller while a guest lives. The copy allows overlap.
+        unsafe {
+            let core = instance_of(ctx);
+            let source = (*core.table(src_table)).base.add((src + at) as usize);
+            let target = table::elements_mut(core.table(dst_table)).as_mut_ptr();
+            std::ptr::copy(source, target.add((dst + at) as usize), count as usize);
         }
-        if len > 0 {
-            let source = (*from).base.add(src as usize);
-            let target = instance::table_elements(to).as_mut_ptr().add(dst as usize);
-            std::ptr::copy(source, target, len as usize);
-        }
-    }
-    code(Ok(()))
+        Ok(())
+    })
 }
 
 unsafe extern "C" fn table_init(
@@ -170,7 +213,12 @@ unsafe extern "C" fn table_init(
     len: u32,
 ) -> u32 {
     // SAFETY: called by compiled code with its context.
-    code(unsafe { instance_of(ctx) }.table_init(table, segment, dst, src, len))
+    let fits = unsafe { instance_of(ctx) }.table_init_fits(table, segment, dst, src, len);
+    in_pieces(fits, u64::from(len), PIECE_ELEMENTS, |at, count| {
+        let (src, count) = (src + at as u32, count as u32);
+        // SAFETY: called by compiled code with its context, which waits.
+        unsafe { instance_of(ctx) }.table_init(table, segment, dst + at, src, count)
+    })
 }
 
 unsafe extern "C" fn elem_drop(ctx: *mut u8, segment: u32) {

@@ -200,7 +200,7 @@ impl Store {
                 false => std::ptr::null_mut(),
             };
             let group = &raw const *self.ranges;
-            Core::new_in_group(module, &bindings, &self.limits, group, exceptions)?
+            Core::new_in_group(module, &bindings, &self.limits, None, (group, exceptions))?
         };
         let core = Box::into_raw(core);
         self.ranges.extend(memory_ranges_of(core));

@@ -13,11 +13,11 @@ use awsm_abi::context::{
     Exception, FuncRef, GlobalCell, HEADER_BYTES, Header, Memory, Table, below,
 };
 use awsm_abi::desc::{
-    ElemDesc, ElemItem, RelSlice, TableDesc, const_op, extern_flag, extern_kind, segment_mode,
-    val_type,
+    ElemItem, RelSlice, const_op, extern_flag, extern_kind, segment_mode, val_type,
 };
 use awsm_abi::trap::TrapKind;
 
+use crate::budget::{Account, MemoryBudget};
 use crate::builtins::BUILTINS;
 use crate::constant;
 use crate::embed::Ranges;
@@ -28,6 +28,7 @@ use crate::linear::{Linear, Size};
 use crate::mapping::PAGE_BYTES;
 use crate::module::{FuncIdx, Module};
 use crate::residency::Faults;
+use crate::table::{self, TableStore};
 use crate::trap::Trap;
 
 /// The runtime's record of an instance. Reached from compiled code through
@@ -40,8 +41,8 @@ pub(crate) struct Core {
     first: Linear,
     /// Own memories after the first.
     more: Box<[Linear]>,
-    /// Bytes that all own memories together may have.
-    memory_bytes: u64,
+    /// What its memories and tables take, and may take.
+    account: Account,
     keep_resident_pages: usize,
     tables: Box<[TableStore]>,
     /// Own globals as they are before the first instruction.
@@ -58,13 +59,6 @@ pub(crate) struct Core {
     group: *const Ranges,
 }
 
-/// The elements of an own table.
-pub(crate) struct TableStore {
-    elements: Vec<usize>,
-    at_start: Box<[usize]>,
-    pub(crate) changed: bool,
-}
-
 /// Why an instance could not be made.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -77,6 +71,13 @@ pub enum StartError {
     Trap(Trap),
     /// Every slot of the pool is in use.
     NoSlot(usize),
+    /// All instances together have too much of their [`MemoryBudget`]; bytes.
+    Budget {
+        /// By this one.
+        wanted: u64,
+        /// By all.
+        limit: u64,
+    },
 }
 
 impl std::fmt::Display for StartError {
@@ -88,6 +89,10 @@ impl std::fmt::Display for StartError {
             }
             Self::Trap(trap) => write!(f, "instantiation: {trap}"),
             Self::NoSlot(slots) => write!(f, "all {slots} slots are in use"),
+            Self::Budget { wanted, limit } => write!(
+                f,
+                "all sandboxes together may have {limit} bytes, and {wanted} more are not left"
+            ),
         }
     }
 }
@@ -127,10 +132,12 @@ impl Core {
         module: &Arc<Module>,
         bindings: &[Binding],
         limits: &Limits,
+        budget: Option<&Arc<MemoryBudget>>,
     ) -> Result<Box<Self>, StartError> {
+        let group = (ptr::null(), ptr::null_mut());
         // SAFETY: the caller's duty.
         let (core, applied) =
-            unsafe { Self::new_in_group(module, bindings, limits, ptr::null(), ptr::null_mut())? };
+            unsafe { Self::new_in_group(module, bindings, limits, budget, group)? };
         applied.map_err(|kind| StartError::Trap(kind.into()))?;
         Ok(core)
     }
@@ -145,17 +152,19 @@ impl Core {
         module: &Arc<Module>,
         bindings: &[Binding],
         limits: &Limits,
-        group: *const Ranges,
-        exceptions: *mut Exceptions,
+        budget: Option<&Arc<MemoryBudget>>,
+        (group, exceptions): (*const Ranges, *mut Exceptions),
     ) -> Result<(Box<Self>, Result<(), TrapKind>), StartError> {
+        let bytes = bytes_at_start(module, limits)?;
+        let account = Account::open(bytes, limits.memory_bytes, budget)?;
         let (first, more) = make_memories(module, limits)?;
-        let tables = make_tables(module, limits)?;
+        let tables = module.tables().iter().map(|table| TableStore::new(table.ty.min)).collect();
         let mut core = Box::new(Self {
             module: Arc::clone(module),
             ctx: first.base(),
             first,
             more,
-            memory_bytes: limits.memory_bytes,
+            account,
             keep_resident_pages: limits.keep_resident_bytes / PAGE_BYTES,
             tables,
             globals_at_start: Box::default(),
@@ -174,10 +183,7 @@ impl Core {
         unsafe { core.write_context(bindings, limits, exceptions) };
         core.fill_tables();
         let applied = core.apply_segments();
-        for table in &mut core.tables {
-            table.at_start = table.elements.clone().into();
-            table.changed = false;
-        }
+        core.tables.iter_mut().for_each(TableStore::keep);
         Ok((core, applied))
     }
 
@@ -236,14 +242,11 @@ impl Core {
             for (index, id) in module.type_ids().iter().enumerate() {
                 type_ids.add(index).write(*id);
             }
-            for (index, store) in self.tables.iter_mut().enumerate() {
+            let account = &raw mut self.account;
+            for index in 0..self.tables.len() {
                 let most = module.tables()[index].ty.limit().unwrap_or(u64::from(u32::MAX));
-                self.ctx.sub(layout.table(index as u32) as usize).cast::<Table>().write(Table {
-                    base: store.elements.as_mut_ptr(),
-                    len: store.elements.len() as u64,
-                    max_len: most.min(limits.table_elements).max(store.elements.len() as u64),
-                    owner: ptr::from_mut(store).cast(),
-                });
+                let place = self.place(layout.table(index as u32));
+                self.tables[index].write_record(place, most.min(limits.table_elements), account);
             }
             self.bind(bindings);
         }
@@ -438,7 +441,7 @@ impl Core {
         for (index, table) in module.tables().iter().enumerate() {
             if table.init.len > 0 {
                 let value = address(self.evaluate(table.init), true) as usize;
-                self.tables[index].elements.fill(value);
+                self.tables[index].fill(value);
             }
         }
     }
@@ -463,7 +466,7 @@ impl Core {
         let globals = globals.filter(move |(desc, _)| is_root(desc.ty.ty));
         let tables = self.module.tables().iter().zip(&self.tables);
         let tables = tables.filter(move |(desc, _)| is_root(desc.ty.ty));
-        let elements = tables.flat_map(|(_, store)| store.elements.iter().copied());
+        let elements = tables.flat_map(|(_, store)| store.elements().iter().copied());
         globals.map(|(_, cell)| address(cell, true) as usize).chain(elements)
     }
 
@@ -537,17 +540,32 @@ impl Core {
         self.memories().map(Linear::pages_with_contents).sum()
     }
 
-    /// `memory.grow` of an own memory: the old size in pages, or `None`. All own memories together
-    /// stay within the limit.
+    /// `memory.grow` of an own memory: the old size in pages, or `None`. What the instance may have in all
+    /// is a limit, too.
     pub(crate) fn grow_memory(&mut self, memory: *const Memory, delta_pages: u64) -> Option<u64> {
-        let used: u64 = self.memories().map(Linear::bytes).sum();
-        let room = self.memory_bytes.max(used) - used;
         let own = std::iter::once(&mut self.first).chain(&mut self.more);
         let grown = own.into_iter().find(|own| own.is(memory));
-        grown.expect("a memory of this instance").grow(delta_pages, room)
+        grown.expect("a memory of this instance").grow(delta_pages, &mut self.account)
     }
 
-    /// `memory.init`, and active data segments. Source: core specification, section 4.4.7.
+    /// Whether `memory.init` traps. Source: core specification, section 4.4.7.
+    pub(crate) fn memory_init_fits(
+        &self,
+        memory: u32,
+        segment: u32,
+        dst: u64,
+        src: u32,
+        len: u32,
+    ) -> Result<(), TrapKind> {
+        let source = sub_slice(self.data(segment), src, len).map(|_| ());
+        // SAFETY: validation requires a memory for these; the pointer is to this or a linked instance's
+        // record.
+        let bytes = unsafe { (*self.memory(memory)).bytes };
+        let target = dst.checked_add(u64::from(len)).filter(|end| *end <= bytes);
+        source.and(target).map(|_| ()).ok_or(TrapKind::MemoryOutOfBounds)
+    }
+
+    /// `memory.init`, and active data segments.
     pub(crate) fn memory_init(
         &mut self,
         memory: u32,
@@ -556,22 +574,30 @@ impl Core {
         src: u32,
         len: u32,
     ) -> Result<(), TrapKind> {
-        let module = Arc::clone(&self.module);
-        let dropped = self.dropped_data[segment as usize];
-        let bytes: &[u8] =
-            if dropped { &[] } else { module.slice(module.data()[segment as usize].bytes) };
-        let source = sub_slice(bytes, src, len).ok_or(TrapKind::MemoryOutOfBounds)?;
-        // SAFETY: validation requires a memory for these; the pointer is to this or a linked
-        // instance's record. The range is compared with the current size before it is written.
+        self.memory_init_fits(memory, segment, dst, src, len)?;
+        let source = &self.data(segment)[src as usize..][..len as usize];
+        // SAFETY: the range lies in the memory, see `memory_init_fits`; segments lie elsewhere.
         unsafe {
-            let memory = &*self.memory(memory);
-            let end = dst.checked_add(u64::from(len));
-            if end.is_none_or(|end| end > memory.bytes) {
-                return Err(TrapKind::MemoryOutOfBounds);
-            }
-            ptr::copy_nonoverlapping(source.as_ptr(), memory.base.add(dst as usize), source.len());
+            let target = (*self.memory(memory)).base.add(dst as usize);
+            ptr::copy_nonoverlapping(source.as_ptr(), target, source.len());
         }
         Ok(())
+    }
+
+    /// What is left of a data segment.
+    fn data(&self, segment: u32) -> &[u8] {
+        match self.dropped_data[segment as usize] {
+            true => &[],
+            false => self.module.slice(self.module.data()[segment as usize].bytes),
+        }
+    }
+
+    /// What is left of an element segment.
+    fn items(&self, segment: u32) -> &[ElemItem] {
+        match self.dropped_elements[segment as usize] {
+            true => &[],
+            false => self.module.slice(self.module.elements()[segment as usize].items),
+        }
     }
 
     /// `data.drop`.
@@ -586,7 +612,23 @@ impl Core {
         self.any_dropped = true;
     }
 
-    /// `table.init`, and active element segments. Source: core specification, section 4.4.6.
+    /// Whether `table.init` traps. Source: core specification, section 4.4.6.
+    pub(crate) fn table_init_fits(
+        &self,
+        table: u32,
+        segment: u32,
+        dst: u64,
+        src: u32,
+        len: u32,
+    ) -> Result<(), TrapKind> {
+        let source = sub_slice(self.items(segment), src, len).map(|_| ());
+        // SAFETY: a table of this instance or of a linked one, see `table`.
+        let elements = unsafe { (*self.table(table)).len };
+        let target = dst.checked_add(u64::from(len)).filter(|end| *end <= elements);
+        source.and(target).map(|_| ()).ok_or(TrapKind::TableOutOfBounds)
+    }
+
+    /// `table.init`, and active element segments.
     pub(crate) fn table_init(
         &mut self,
         table: u32,
@@ -595,14 +637,10 @@ impl Core {
         src: u32,
         len: u32,
     ) -> Result<(), TrapKind> {
-        let module = Arc::clone(&self.module);
-        let segment_desc: &ElemDesc = &module.elements()[segment as usize];
-        let dropped = self.dropped_elements[segment as usize];
-        let items: &[ElemItem] = if dropped { &[] } else { module.slice(segment_desc.items) };
-        let items = sub_slice(items, src, len).ok_or(TrapKind::TableOutOfBounds)?;
-        // SAFETY: a table of this instance or of a linked one, see `table`.
-        let elements = unsafe { table_elements(self.table(table)) };
-        let places = elements.get_mut(dst as usize..).and_then(|rest| rest.get_mut(..items.len()));
+        self.table_init_fits(table, segment, dst, src, len)?;
+        let items = &self.items(segment)[src as usize..][..len as usize];
+        // SAFETY: as above.
+        let places = unsafe { table::part_mut(self.table(table), dst, len.into()) };
         for (place, item) in places.ok_or(TrapKind::TableOutOfBounds)?.iter_mut().zip(items) {
             *place = self.constant(item.op, item.index)[0] as usize;
         }
@@ -620,9 +658,12 @@ impl Core {
                 self.place::<GlobalCell>(layout_globals.global(index as u32)).write(*value);
             }
         }
-        if self.tables.iter().any(|table| table.changed) {
-            self.reset_tables();
+        for index in 0..self.tables.len() {
+            let place = self.place(self.module.layout().table(index as u32));
+            // SAFETY: the table lies in the context and no guest runs in this instance.
+            unsafe { self.tables[index].reset(place) };
         }
+        self.account.reset();
         if self.any_dropped {
             let module = Arc::clone(&self.module);
             for (dropped, segment) in self.dropped_data.iter_mut().zip(module.data()) {
@@ -638,21 +679,6 @@ impl Core {
         }
         self.data = ptr::null_mut();
         Ok(())
-    }
-
-    fn reset_tables(&mut self) {
-        for index in 0..self.tables.len() {
-            let place = self.place::<Table>(self.module.layout().table(index as u32));
-            let store = &mut self.tables[index];
-            store.elements.clear();
-            store.elements.extend_from_slice(&store.at_start);
-            store.changed = false;
-            // SAFETY: the table lies in the context and no guest runs in this instance.
-            unsafe {
-                (*place).base = store.elements.as_mut_ptr();
-                (*place).len = store.elements.len() as u64;
-            }
-        }
     }
 
     fn reset_memory(&mut self, faults: Faults) -> io::Result<()> {
@@ -682,51 +708,25 @@ pub(crate) fn memory_ranges_of(core: *const Core) -> impl Iterator<Item = Range<
     unsafe { &*core }.memories().map(Linear::range)
 }
 
-/// A table's elements.
-///
-/// # Safety
-/// `table` is a living table, and nobody else refers to its elements meanwhile.
-pub(crate) unsafe fn table_elements<'a>(table: *mut Table) -> &'a mut [usize] {
-    // SAFETY: base and length describe the store's vector.
-    unsafe {
-        let table = &mut *table;
-        (*table.owner.cast::<TableStore>()).changed = true;
-        match table.len {
-            0 => &mut [],
-            len => std::slice::from_raw_parts_mut(table.base, len as usize),
-        }
+/// Bytes of a module's own memories and tables before its first instruction.
+fn bytes_at_start(module: &Module, limits: &Limits) -> Result<u64, StartError> {
+    let mut bytes = 0_u64;
+    for memory in module.memories() {
+        bytes = bytes.saturating_add(Size::declared(memory).initial);
     }
-}
-
-/// `table.grow`: the old length, or `None`. Source: core specification, section 4.4.6.
-///
-/// # Safety
-/// As for [`table_elements`].
-pub(crate) unsafe fn grow_table(table: *mut Table, value: usize, delta: u64) -> Option<u64> {
-    // SAFETY: `owner` is the store of the table, as `write_context` wrote it.
-    unsafe {
-        let table = &mut *table;
-        let store = &mut *table.owner.cast::<TableStore>();
-        let old = table.len;
-        let new = old.checked_add(delta)?;
-        if new > table.max_len || store.elements.try_reserve(delta as usize).is_err() {
-            return None;
+    for declared in module.tables() {
+        let initial = declared.ty.min;
+        if initial > limits.table_elements {
+            return Err(StartError::Limit("table", initial, limits.table_elements));
         }
-        store.elements.resize(new as usize, value);
-        store.changed = true;
-        table.base = store.elements.as_mut_ptr();
-        table.len = new;
-        Some(old)
+        bytes = bytes.saturating_add(initial * table::ELEMENT_BYTES);
     }
+    Ok(bytes)
 }
 
 /// The slot with the first memory, and the others.
 fn make_memories(module: &Module, limits: &Limits) -> Result<(Linear, Box<[Linear]>), StartError> {
     let sizes: Vec<_> = module.memories().iter().map(Size::declared).collect();
-    let initial = sizes.iter().fold(0_u64, |sum, size| sum.saturating_add(size.initial));
-    if initial > limits.memory_bytes {
-        return Err(StartError::Limit("memory", initial, limits.memory_bytes));
-    }
     let make = |index: usize, origin: usize| {
         let Size { initial, max } = sizes[index];
         let size = Size { initial, max: max.min(limits.memory_bytes).max(initial) };
@@ -738,19 +738,6 @@ fn make_memories(module: &Module, limits: &Limits) -> Result<(Linear, Box<[Linea
     }
     let more = (1..sizes.len()).map(|index| make(index, 0)).collect::<io::Result<_>>()?;
     Ok((make(0, context_bytes)?, more))
-}
-
-fn make_tables(module: &Module, limits: &Limits) -> Result<Box<[TableStore]>, StartError> {
-    let make = |declared: &TableDesc| {
-        let initial = declared.ty.min;
-        if initial > limits.table_elements {
-            return Err(StartError::Limit("table", initial, limits.table_elements));
-        }
-        debug_assert_eq!(declared.ty.kind, extern_kind::TABLE);
-        let elements = vec![0; initial as usize];
-        Ok(TableStore { elements, at_start: Box::default(), changed: false })
-    };
-    module.tables().iter().map(make).collect()
 }
 
 /// `slice[start..start + len]`, if that lies inside.

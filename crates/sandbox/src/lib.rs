@@ -9,6 +9,7 @@
 //! Invariants, each with a test: nothing of one invocation can be read by the next; a guest's fault
 //! ends that guest only; the warm start makes no system call, takes no page fault, allocates nothing.
 
+pub mod budget;
 pub mod call;
 pub mod clock;
 pub mod embed;
@@ -35,8 +36,10 @@ mod registry;
 mod residency;
 mod signal;
 mod stack;
+mod table;
 
 pub use awsm_abi::{ABI_VERSION, Isolation};
+pub use budget::MemoryBudget;
 pub use call::{HostCall, HostResult, Leave};
 pub use guest::{GuestMemory, GuestPtr, GuestSlice, OutOfBounds};
 pub use instance::StartError;

@@ -28,14 +28,18 @@ pub const TICK_RETRY_NS: u64 = 100_000;
 /// [`PREEMPT_STACK_BYTES`] of its stack. With one more it ends as if it had used up the rest.
 pub const NO_ROOM_TICKS: u32 = 100;
 
+/// Bytes that the host writes for a guest between two looks at whether its time is up: some
+/// microseconds, page faults included.
+pub const PIECE_BYTES: usize = 64 << 10;
+
 /// Exceptions that an invocation keeps at any one time, with their values.
 pub const EXCEPTIONS_BYTES: usize = 1 << 20;
 
 /// What one instance of a program may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Linear memory, bytes. A module that declares more at its start is refused; growth beyond it
-    /// answers -1.
+    /// All linear memories and tables together, bytes; an element of a table has 8. A module that declares
+    /// more at its start is refused; growth beyond it answers -1.
     pub memory_bytes: u64,
     /// Elements of each table.
     pub table_elements: u64,

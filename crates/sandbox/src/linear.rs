@@ -19,6 +19,7 @@ use awsm_abi::context::Memory;
 use awsm_abi::desc::{ExternType, extern_flag};
 use awsm_abi::{GUARD_RESERVE_BYTES, Isolation, WASM_PAGE_BYTES};
 
+use crate::budget::Account;
 use crate::image::{Image, Page};
 use crate::mapping::{Access, Mapping, PAGE_BYTES};
 use crate::residency::{Faults, Residency};
@@ -146,18 +147,21 @@ impl Linear {
         self.residency.begin(faults);
     }
 
-    /// `memory.grow`, by no more than `room` bytes: the old size in pages, or `None`.
+    /// `memory.grow`, paid from `account`: the old size in pages, or `None`.
     /// Source: core specification, section 4.4.7.
-    pub(crate) fn grow(&mut self, delta_pages: u64, room: u64) -> Option<u64> {
+    pub(crate) fn grow(&mut self, delta_pages: u64, account: &mut Account) -> Option<u64> {
         let old = self.bytes();
         let more = delta_pages.checked_mul(self.page_bytes)?;
         let new = more.checked_add(old)?;
-        if new > self.max_bytes || more > room {
+        if new > self.max_bytes || !account.take(more) {
             return None;
         }
         if self.guarded {
             let end = self.origin + old as usize;
-            self.slot.protect(end, more as usize, Access::ReadWrite).ok()?;
+            if self.slot.protect(end, more as usize, Access::ReadWrite).is_err() {
+                account.give(more);
+                return None;
+            }
         }
         // SAFETY: a record in the instance's context; the guest waits for this call.
         unsafe { (*self.record).bytes = new };

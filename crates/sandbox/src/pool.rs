@@ -8,6 +8,7 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
 
+use crate::budget::MemoryBudget;
 use crate::clock;
 use crate::instance::{Core, StartError};
 use crate::limits::PoolConfig;
@@ -20,6 +21,9 @@ use crate::stack::GuestStack;
 /// The slots and stacks of one thread.
 pub struct Pool<T> {
     config: PoolConfig,
+    budget: Option<Arc<MemoryBudget>>,
+    /// The budget's refusals when last looked at.
+    refusals: u64,
     /// Idle slots by the program's number.
     idle: Vec<Vec<Box<Inner<T>>>>,
     /// Idle stacks, the most recently used last.
@@ -53,10 +57,21 @@ impl<T: 'static> Pool<T> {
     /// If the system gives no memory for a signal stack.
     #[must_use]
     pub fn new(config: PoolConfig) -> Self {
+        Self::with_budget(config, None)
+    }
+
+    /// The same, whose instances share a budget with those of other pools.
+    ///
+    /// # Panics
+    /// As [`Self::new`].
+    #[must_use]
+    pub fn with_budget(config: PoolConfig, budget: Option<Arc<MemoryBudget>>) -> Self {
         crate::signal::prepare_thread().expect("memory for a signal stack");
         clock::calibrate();
         Self {
             config,
+            budget,
+            refusals: 0,
             idle: Vec::new(),
             stacks: Vec::with_capacity(config.max_idle_stacks),
             slots: 0,
@@ -66,13 +81,17 @@ impl<T: 'static> Pool<T> {
         }
     }
 
-    /// Makes sure that `slots` warm slots of `program`, and as many stacks, are idle.
+    /// Makes sure that `slots` warm slots of `program`, and as many stacks, are idle. Takes no other slot's
+    /// place.
     ///
     /// # Errors
     /// As [`Self::start`].
     pub fn prepare(&mut self, program: &Arc<Program<T>>, slots: usize) -> Result<(), StartError> {
         while self.idle_slots(program).len() < slots {
-            let inner = self.new_slot(program)?;
+            if self.slots >= self.config.max_slots {
+                return Err(StartError::NoSlot(self.slots));
+            }
+            let inner = self.make_slot(program)?;
             self.idle_slots(program).push(inner);
         }
         let stacks = slots.min(self.config.max_idle_stacks);
@@ -132,7 +151,10 @@ impl<T: 'static> Pool<T> {
         let stack = self.stacks.pop().map_or_else(|| GuestStack::new(stack_bytes), Ok);
         let (mut inner, stack) = match (warm, stack) {
             (Ok(inner), Ok(stack)) => (inner, stack),
-            (Err(error), _) => return Err((error, data)),
+            (Err(error), stack) => {
+                self.keep_stack(stack.ok());
+                return Err((error, data));
+            }
             (Ok(inner), Err(error)) => {
                 self.idle_slots(program).push(inner);
                 return Err((error.into(), data));
@@ -162,20 +184,24 @@ impl<T: 'static> Pool<T> {
     fn take_back(&mut self, mut inner: Box<Inner<T>>) {
         let trapped = inner.state_is(State::Trapped);
         self.live -= 1;
-        if let Some(stack) = inner.end() {
-            let kept = self.stacks.len() < self.config.max_idle_stacks;
-            // A guest that overflowed its stack has touched all of it.
-            if kept && (!trapped || stack.discard().is_ok()) {
-                self.stacks.push(stack);
-            }
-        }
+        // A guest that overflowed its stack has touched all of it.
+        let stack = inner.end().filter(|stack| !trapped || stack.discard().is_ok());
+        self.keep_stack(stack);
+        let tight = self.budget.as_ref().is_some_and(|budget| budget.is_tight());
         match inner.core().reset(self.faults) {
+            Ok(()) if tight => self.slots -= 1,
             Ok(()) => {
                 let program = inner.program().id();
                 self.idle[program].push(inner);
             }
             // A slot that cannot be cleaned is not used again.
             Err(_) => self.slots -= 1,
+        }
+    }
+
+    fn keep_stack(&mut self, stack: Option<GuestStack>) {
+        if self.stacks.len() < self.config.max_idle_stacks {
+            self.stacks.extend(stack);
         }
     }
 
@@ -200,18 +226,45 @@ impl<T: 'static> Pool<T> {
     /// A slot that was not there before, in place of another program's idle one if need be.
     #[cold]
     fn new_slot(&mut self, program: &Arc<Program<T>>) -> Result<Box<Inner<T>>, StartError> {
-        if self.slots >= self.config.max_slots {
-            let longest = self.idle.iter_mut().max_by_key(|idle| idle.len());
-            let Some(evicted) = longest.and_then(Vec::pop) else {
-                return Err(StartError::NoSlot(self.slots));
-            };
-            drop(evicted);
-            self.slots -= 1;
+        if self.slots >= self.config.max_slots && !self.drop_idle() {
+            return Err(StartError::NoSlot(self.slots));
         }
+        loop {
+            match self.make_slot(program) {
+                Err(StartError::Budget { .. }) if self.drop_idle() => {}
+                made => return made,
+            }
+        }
+    }
+
+    fn make_slot(&mut self, program: &Arc<Program<T>>) -> Result<Box<Inner<T>>, StartError> {
+        let (module, bindings) = (program.module(), program.bindings());
         // SAFETY: the program's bindings are functions of the types that its imports name, and live
         // as long as the process.
-        let core = unsafe { Core::new(program.module(), program.bindings(), program.limits())? };
+        let core = unsafe { Core::new(module, bindings, program.limits(), self.budget.as_ref())? };
         self.slots += 1;
         Ok(Inner::new(core, Arc::clone(program)))
+    }
+
+    /// Gives up an idle slot of the program that has most of them; false if there is none.
+    fn drop_idle(&mut self) -> bool {
+        let longest = self.idle.iter_mut().max_by_key(|idle| idle.len());
+        let Some(idle) = longest.and_then(Vec::pop) else { return false };
+        drop(idle);
+        self.slots -= 1;
+        true
+    }
+
+    /// Gives up all idle slots if somebody, with this or another pool of the same budget, has been refused
+    /// memory since the last call; says whether that was so.
+    #[inline]
+    pub fn relieve(&mut self) -> bool {
+        let refusals = self.budget.as_ref().map_or(0, |budget| budget.refusals());
+        if refusals == self.refusals {
+            return false;
+        }
+        self.refusals = refusals;
+        while self.drop_idle() {}
+        true
     }
 }

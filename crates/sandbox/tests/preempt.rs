@@ -1,8 +1,8 @@
 //! Preempted guests notice nothing: at random points, in every kind of code, the result is bit for bit
 //! that of an undisturbed run. And what the tick may not interrupt it leaves alone.
 //!
-//! `AWSM_PREEMPTIONS=1000000 cargo test --release -p awsm-sandbox --test preempt -- --nocapture` preempts a
-//! million times instead of some thousand.
+//! `AWSM_PREEMPTIONS=1000000 cargo test -p awsm-sandbox --test preempt same -- --nocapture` preempts a
+//! million times instead of some thousand, in some minutes; `AWSM_SEED` moves the points.
 
 mod support;
 
@@ -288,16 +288,18 @@ fn never() -> u64 {
     u64::MAX
 }
 
-fn wanted_preemptions() -> u64 {
-    let given = std::env::var("AWSM_PREEMPTIONS").ok();
-    given.map_or(6_000, |number| number.parse().expect("AWSM_PREEMPTIONS is a number"))
+/// A number that the environment may say.
+fn given(name: &str, otherwise: u64) -> u64 {
+    let given = std::env::var(name).ok();
+    given
+        .map_or(otherwise, |number| number.parse().unwrap_or_else(|_| panic!("{name} is a number")))
 }
 
 #[test]
 fn preempted_guests_compute_the_same() {
-    let wanted = wanted_preemptions();
+    let wanted = given("AWSM_PREEMPTIONS", 6_000);
     let mut pool = Pool::new(PoolConfig::default());
-    let mut points = Points(0x0123_4567_89ab_cdef);
+    let mut points = Points(0x0123_4567_89ab_cdef ^ given("AWSM_SEED", 0));
     let mut total = 0;
     for isolation in MODES {
         for (name, wat) in GUESTS {

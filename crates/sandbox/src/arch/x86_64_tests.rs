@@ -183,7 +183,7 @@ fn core() -> Box<Core> {
     std::fs::write(file.path(), object).expect("it is writable");
     let module = Module::load(file.path()).expect("it loads");
     // SAFETY: the module has no imports.
-    unsafe { Core::new(&module, &[], &Limits::default()).expect("memory for it") }
+    unsafe { Core::new(&module, &[], &Limits::default(), None).expect("memory for it") }
 }
 
 #[test]

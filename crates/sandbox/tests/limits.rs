@@ -1,0 +1,166 @@
+//! What a guest may have of memory: its own limit over memories and tables, and the budget that all
+//! sandboxes share. At each boundary, and given back each time.
+
+mod support;
+
+use std::sync::Arc;
+
+use awsm_sandbox::pool::PoolStats;
+use awsm_sandbox::{Limits, MemoryBudget, Pool, PoolConfig, Sandbox, StartError, Stop};
+use support::{Log, MODES, program, run};
+
+const PAGE: u64 = 65_536;
+
+fn start(
+    pool: &mut Pool<Log>,
+    program: &Arc<awsm_sandbox::Program<Log>>,
+) -> Result<Sandbox<Log>, StartError> {
+    let entry = program.module().exported_func("run").expect("an export `run`");
+    pool.start(program, entry, Log::default()).map_err(|(error, _)| error)
+}
+
+/// Two memories and two tables, grown in turn, share one limit to the last element.
+#[test]
+fn memories_and_tables_have_one_limit() {
+    // 2 + 1 pages, 8192 elements (a page) and 16: what is left of 10 pages is 6 pages less 16 elements: 2 pages, 3, and 8176 elements.
+    let wat = r#"(module
+        (import "test" "log" (func $log (param i64)))
+        (memory $a 2) (memory $b 1 100)
+        (table $t 8192 funcref) (table $u 16 funcref)
+        (func $try_a (param i32)
+            (call $log (i64.extend_i32_s (memory.grow $a (local.get 0)))))
+        (func $try_b (param i32)
+            (call $log (i64.extend_i32_s (memory.grow $b (local.get 0)))))
+        (func $try_t (param i32)
+            (call $log (i64.extend_i32_s (table.grow $t (ref.null func) (local.get 0)))))
+        (func $try_u (param i32)
+            (call $log (i64.extend_i32_s (table.grow $u (ref.null func) (local.get 0)))))
+        (func (export "run")
+            (call $try_a (i32.const 6)) (call $try_a (i32.const 2)) (call $try_b (i32.const 4))
+            (call $try_b (i32.const 3)) (call $try_t (i32.const 8177)) (call $try_t (i32.const 8176))
+            (call $try_u (i32.const 8177)) (call $try_u (i32.const 1))
+            (call $try_a (i32.const 1)) (call $try_b (i32.const 1)) (call $try_t (i32.const 1))
+            (call $try_u (i32.const 0)) (call $try_a (i32.const 0)) (call $try_a (i32.const -1))))"#;
+    for isolation in MODES {
+        let limits = Limits { memory_bytes: 10 * PAGE, ..Limits::default() };
+        let program = program(wat, isolation, limits);
+        let mut pool = Pool::new(PoolConfig::default());
+        for _ in 0..3 {
+            let (stop, log) = run(&mut pool, &program);
+            assert_eq!(stop, Stop::Returned);
+            let expected = [-1, 2, -1, 1, -1, 8192, -1, -1, -1, -1, -1, 16, 4, -1];
+            assert_eq!(log, expected, "{isolation:?}");
+        }
+    }
+}
+
+/// A table that grows by one element at a time gets all that there is, too, and costs no more.
+#[test]
+fn a_table_grows_by_one_up_to_the_limit() {
+    let wat = r#"(module
+        (import "test" "log" (func $log (param i64)))
+        (table $t 0 funcref)
+        (func (export "run")
+            (loop $more
+                (br_if $more (i32.ne (table.grow $t (ref.null func) (i32.const 1)) (i32.const -1))))
+            (call $log (i64.extend_i32_s (table.size $t)))))"#;
+    let limits = Limits { memory_bytes: 3000 * 8 + 7, ..Limits::default() };
+    let program = program(wat, MODES[0], limits);
+    let budget = MemoryBudget::new(1 << 20);
+    let mut pool = Pool::with_budget(PoolConfig::default(), Some(Arc::clone(&budget)));
+    for _ in 0..3 {
+        assert_eq!(run(&mut pool, &program), (Stop::Returned, vec![3000]));
+        assert_eq!(budget.used_bytes(), 0, "a slot with nothing in it is idle");
+    }
+}
+
+#[test]
+fn what_a_module_begins_with_counts() {
+    let wat = r#"(module (memory 1) (table 8192 funcref) (func (export "run")))"#;
+    let start = |memory_bytes| {
+        let program = program(wat, MODES[0], Limits { memory_bytes, ..Limits::default() });
+        start(&mut Pool::new(PoolConfig::default()), &program).map(|_| ())
+    };
+    assert!(start(2 * PAGE).is_ok());
+    let refused = start(2 * PAGE - 1).expect_err("one byte is missing");
+    let says = "memory and tables of 131072 at the start exceeds the limit of 131071";
+    assert_eq!(refused.to_string(), says);
+}
+
+/// Begins with two pages and asks for what the log is to have.
+fn grower(pages: u32) -> String {
+    format!(
+        r#"(module
+        (import "test" "log" (func $log (param i64)))
+        (memory 2)
+        (func (export "run") (call $log (i64.extend_i32_s (memory.grow (i32.const {pages}))))))"#
+    )
+}
+
+/// Live sandboxes of two pools, to the last page: growth beyond the budget answers -1, a start beyond
+/// it is refused, and what ends makes room.
+#[test]
+fn pools_share_a_budget() {
+    for isolation in MODES {
+        let limits = Limits::default();
+        let three = program(&grower(3), isolation, limits);
+        let budget = MemoryBudget::new(9 * PAGE);
+        let pool = || Pool::with_budget(PoolConfig::default(), Some(Arc::clone(&budget)));
+        let (mut here, mut there) = (pool(), pool());
+        let mut first = start(&mut here, &three).expect("two of nine");
+        let mut second = start(&mut there, &three).expect("four of nine");
+        assert_eq!((first.resume(), &first.data().values), (Stop::Returned, &vec![2]));
+        assert_eq!(budget.used_bytes(), 7 * PAGE);
+        assert_eq!((second.resume(), &second.data().values), (Stop::Returned, &vec![-1]));
+        let third = start(&mut there, &three).expect("nine of nine");
+        let refused = start(&mut here, &three).err().expect("nothing is left");
+        let says = "all sandboxes together may have 589824 bytes, and 131072 more are not left";
+        assert_eq!(refused.to_string(), says);
+        assert_eq!(here.stats(), PoolStats { slots: 1, idle: 0, live: 1, idle_stacks: 1 });
+        // Where so little is left, nothing is kept for later.
+        here.recycle(first);
+        assert_eq!((here.stats().slots, budget.used_bytes()), (0, 4 * PAGE));
+        there.recycle(second);
+        there.recycle(third);
+        assert_eq!((there.stats().idle, budget.used_bytes()), (2, 4 * PAGE));
+        // Idle slots give way to those that are needed: at once in the same pool...
+        let six = program(&grower(6), isolation, limits);
+        let fit =
+            (0..4).map(|_| start(&mut there, &six).expect("there is room")).collect::<Vec<_>>();
+        assert_eq!(budget.used_bytes(), 8 * PAGE);
+        assert!(start(&mut there, &six).is_err());
+        fit.into_iter().for_each(|sandbox| there.recycle(sandbox));
+        assert_eq!(budget.used_bytes(), 6 * PAGE, "three quarters are not too much to keep");
+        // ...and in another one as soon as it looks.
+        let (mut fifth, sixth) = (start(&mut here, &six).expect("8 of 9"), start(&mut here, &six));
+        assert!(sixth.is_err());
+        assert!(there.relieve() && !there.relieve());
+        assert_eq!((there.stats().slots, budget.used_bytes()), (0, 2 * PAGE));
+        assert_eq!((fifth.resume(), &fifth.data().values), (Stop::Returned, &vec![2]));
+        drop(fifth);
+        assert_eq!(budget.used_bytes(), 0);
+    }
+}
+
+/// A warm start and a recycle leave the budget's count alone, and so do a thousand of them.
+#[test]
+fn warm_starts_count_nothing() {
+    let budget = MemoryBudget::new(100 * PAGE);
+    let mut pool = Pool::with_budget(PoolConfig::default(), Some(Arc::clone(&budget)));
+    let program = program(&grower(3), MODES[0], Limits::default());
+    pool.prepare(&program, 2).expect("there is room");
+    assert_eq!(budget.used_bytes(), 4 * PAGE);
+    for _ in 0..1000 {
+        let mut sandbox = start(&mut pool, &program).expect("a warm slot");
+        assert_eq!(budget.used_bytes(), 4 * PAGE);
+        assert_eq!(sandbox.resume(), Stop::Returned);
+        assert_eq!(budget.used_bytes(), 7 * PAGE);
+        pool.recycle(sandbox);
+        assert_eq!(budget.used_bytes(), 4 * PAGE);
+    }
+    assert_eq!(pool.stats().slots, 2);
+    let refused = pool.prepare(&program, 51).expect_err("fifty are all");
+    assert!(matches!(refused, StartError::Budget { .. }) && pool.stats().idle == 50);
+    drop(pool);
+    assert_eq!(budget.used_bytes(), 0);
+}
