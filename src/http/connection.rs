@@ -1,8 +1,8 @@
 //! One connection: where it is between request and answer, and whether it takes too long.
 //!
 //! Nothing is armed for a request: each connection notes what it is doing and since when, and the
-//! server looks at all of them a few times a second ([`super::server`]). A connection found too slow,
-//! or one that is to end with its current answer, is told so through its [`Order`] and woken.
+//! server looks a few times a second at all that a limit applies to ([`Paced`]). A connection found too
+//! slow, or one that is to end with its current answer, is told so through its [`Order`] and woken.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -24,8 +24,10 @@ pub(super) enum Phase {
     Header,
     /// Reads a request's body.
     Body,
-    /// Waits for its function.
+    /// Waits for its function; the scheduler knows how long it may.
     Function,
+    /// Is closed.
+    Over,
 }
 
 /// What the server wants of a connection.
@@ -49,26 +51,68 @@ pub(super) struct Connection {
     since_ms: Cell<u64>,
     order: Cell<Order>,
     waker: RefCell<Option<Waker>>,
-    /// The server's coarse clock.
-    clock_ms: Rc<Cell<u64>>,
+    /// Is it among those that the server looks at?
+    listed: Cell<bool>,
+    paced: Rc<Paced>,
+}
+
+/// The connections of a worker that the server looks at, and its coarse clock.
+///
+/// One that waits for its function is taken out when it is next come across, and puts itself back when
+/// it has its answer: a request pays for a flag, and ten thousand that sleep are not looked at.
+#[derive(Debug, Default)]
+pub(super) struct Paced {
+    /// Milliseconds.
+    pub(super) clock_ms: Cell<u64>,
+    listed: RefCell<Vec<Rc<Connection>>>,
+}
+
+impl Paced {
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.listed.borrow().len()
+    }
+
+    /// Looks at up to `count` of them below number `end`; says below which number to go on. What is added
+    /// meanwhile has a higher number, what is taken out is replaced by one that has been looked at.
+    pub(super) fn look(&self, end: usize, count: usize, each: impl Fn(&Connection)) -> usize {
+        let mut listed = self.listed.borrow_mut();
+        let end = end.min(listed.len());
+        let start = end.saturating_sub(count);
+        for number in (start..end).rev() {
+            if matches!(listed[number].phase(), Phase::Function | Phase::Over) {
+                listed.swap_remove(number).listed.set(false);
+            } else {
+                each(&listed[number]);
+            }
+        }
+        start
+    }
 }
 
 impl Connection {
-    pub(super) fn new(peer: SocketAddr, local: SocketAddr, clock_ms: Rc<Cell<u64>>) -> Self {
-        Self {
+    pub(super) fn new(peer: SocketAddr, local: SocketAddr, paced: Rc<Paced>) -> Rc<Self> {
+        let connection = Rc::new(Self {
             peer,
             local,
-            phase: Cell::new(Phase::Idle),
-            since_ms: Cell::new(clock_ms.get()),
+            phase: Cell::new(Phase::Over),
+            since_ms: Cell::new(0),
             order: Cell::new(Order::Serve),
             waker: RefCell::new(None),
-            clock_ms,
-        }
+            listed: Cell::new(false),
+            paced,
+        });
+        connection.enter(Phase::Idle);
+        connection
     }
 
-    pub(super) fn enter(&self, phase: Phase) {
+    pub(super) fn enter(self: &Rc<Self>, phase: Phase) {
         self.phase.set(phase);
-        self.since_ms.set(self.clock_ms.get());
+        self.since_ms.set(self.paced.clock_ms.get());
+        if !self.listed.get() && !matches!(phase, Phase::Function | Phase::Over) {
+            self.listed.set(true);
+            self.paced.listed.borrow_mut().push(Rc::clone(self));
+        }
     }
 
     pub(super) fn phase(&self) -> Phase {
@@ -77,7 +121,7 @@ impl Connection {
 
     /// How long it has been in its phase.
     pub(super) fn elapsed_ms(&self) -> u64 {
-        self.clock_ms.get() - self.since_ms.get()
+        self.paced.clock_ms.get() - self.since_ms.get()
     }
 
     pub(super) fn order(&self) -> Order {
@@ -103,7 +147,7 @@ impl Connection {
         }
     }
 
-    fn has_read(&self) {
+    fn has_read(self: &Rc<Self>) {
         if self.phase.get() == Phase::Idle {
             self.enter(Phase::Header);
         }
@@ -111,7 +155,7 @@ impl Connection {
 
     fn has_written(&self) {
         if self.phase.get() == Phase::Idle {
-            self.since_ms.set(self.clock_ms.get());
+            self.since_ms.set(self.paced.clock_ms.get());
         }
     }
 }
@@ -177,5 +221,44 @@ impl Write for Socket {
     ) -> Poll<io::Result<usize>> {
         self.connection.has_written();
         Pin::new(&mut self.stream).poll_write_vectored(cx, buffers)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_a_limit_applies_to_is_looked_at() {
+        let paced = Rc::<Paced>::default();
+        let address = SocketAddr::from(([127, 0, 0, 1], 1));
+        let all: Vec<_> =
+            (0..10).map(|_| Connection::new(address, address, Rc::clone(&paced))).collect();
+        let sweep = || {
+            let looked_at = RefCell::new(Vec::new());
+            let mut left = paced.len();
+            while left > 0 {
+                left = paced.look(left, 3, |one| {
+                    let number = all.iter().position(|other| std::ptr::eq(&**other, one));
+                    looked_at.borrow_mut().push(number.expect("one of them"));
+                });
+            }
+            let mut looked_at = looked_at.into_inner();
+            looked_at.sort_unstable();
+            looked_at
+        };
+        assert_eq!(sweep(), [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+        for asleep in [0, 3, 4, 9] {
+            all[asleep].enter(Phase::Function);
+        }
+        all[7].enter(Phase::Over);
+        assert_eq!(sweep(), [1, 2, 5, 6, 8]);
+        assert_eq!(paced.len(), 5);
+        // Asleep before the next look and awake again: still there, and once only.
+        all[1].enter(Phase::Function);
+        for answered in [1, 3, 9] {
+            all[answered].enter(Phase::Idle);
+        }
+        assert_eq!(sweep(), [1, 2, 3, 5, 6, 8, 9]);
     }
 }

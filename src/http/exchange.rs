@@ -182,7 +182,7 @@ fn invoke(
     }
 }
 
-fn refuse(connection: &Connection, (problem, mut trace): (Problem, Trace)) -> Response<Body> {
+fn refuse(connection: &Rc<Connection>, (problem, mut trace): (Problem, Trace)) -> Response<Body> {
     tracing::debug!(status = problem.status().as_u16(), "{}", problem.detail());
     let mut response = problem.into_response();
     finish(connection, &mut response, &mut trace);
@@ -190,7 +190,7 @@ fn refuse(connection: &Connection, (problem, mut trace): (Problem, Trace)) -> Re
 }
 
 /// What every answer has.
-fn finish(connection: &Connection, response: &mut Response<Body>, trace: &mut Trace) {
+fn finish(connection: &Rc<Connection>, response: &mut Response<Body>, trace: &mut Trace) {
     let headers = response.headers_mut();
     headers.insert(X_REQUEST_ID, trace.request_id.clone());
     if let Some(traceparent) = trace.traceparent.take() {

@@ -4,7 +4,6 @@ use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
-use std::ops::Range;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -18,7 +17,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 use tokio::task::spawn_local;
 
-use super::connection::{Connection, Order, Phase, Socket};
+use super::connection::{Connection, Order, Paced, Phase, Socket};
 use super::exchange::exchange;
 use super::route::Router;
 use super::trace::Names;
@@ -56,9 +55,9 @@ pub struct Server {
     limits: Pace,
     connections_max: usize,
     connections: RefCell<Slots<Rc<Connection>>>,
+    /// When its clock began.
     began: Instant,
-    /// Milliseconds since then, as of the last look at the connections.
-    clock_ms: Rc<Cell<u64>>,
+    paced: Rc<Paced>,
     /// A connection has come or gone.
     changed: Notify,
 }
@@ -98,7 +97,7 @@ impl Server {
             connections_max: node.connections,
             connections: RefCell::default(),
             began: Instant::now(),
-            clock_ms: Rc::default(),
+            paced: Rc::default(),
             changed: Notify::new(),
         })
     }
@@ -144,12 +143,13 @@ impl Server {
         // Without it answers are only slower.
         let _ = stream.set_nodelay(true);
         self.read_clock();
-        let connection = Rc::new(Connection::new(peer, local, Rc::clone(&self.clock_ms)));
+        let connection = Connection::new(peer, local, Rc::clone(&self.paced));
         let slot = self.connections.borrow_mut().insert(Rc::clone(&connection));
         self.changed.notify_waiters();
         let server = Rc::clone(self);
         spawn_local(async move {
-            server.converse(stream, connection).await;
+            server.converse(stream, Rc::clone(&connection)).await;
+            connection.enter(Phase::Over);
             server.connections.borrow_mut().remove(slot);
             server.changed.notify_waiters();
         });
@@ -183,39 +183,36 @@ impl Server {
         }
     }
 
-    /// Looks at every connection a few times a second, as long as there are any; at a few at a time, so
+    /// Looks at the connections a few times a second, as long as there are any; at a few at a time, so
     /// that ten thousand of them keep nobody waiting.
     async fn watch_pace(self: Rc<Self>) {
         loop {
             self.wait_until(|open| open > 0).await;
             tokio::time::sleep(limits::CONNECTION_SWEEP).await;
             self.read_clock();
-            let numbers = self.connections.borrow().numbers();
-            for first in (0..numbers).step_by(limits::CONNECTIONS_SWEPT) {
-                self.look_at_pace(first..first + limits::CONNECTIONS_SWEPT);
+            let mut left = self.paced.len();
+            while left > 0 {
+                left = self.paced.look(left, limits::CONNECTIONS_SWEPT, |one| self.check_pace(one));
                 tokio::task::yield_now().await;
             }
         }
     }
 
-    fn look_at_pace(&self, numbers: Range<usize>) {
-        let connections = self.connections.borrow();
-        for connection in numbers.filter_map(|number| connections.get(number)) {
-            let limit = match connection.phase() {
-                Phase::Idle => self.limits.idle,
-                Phase::Header => self.limits.header,
-                Phase::Body => self.limits.body,
-                // The scheduler knows its deadline.
-                Phase::Function => continue,
-            };
-            if connection.elapsed_ms() > limit {
-                connection.give(Order::GiveUp);
-            }
+    fn check_pace(&self, connection: &Connection) {
+        let limit = match connection.phase() {
+            Phase::Idle => self.limits.idle,
+            Phase::Header => self.limits.header,
+            Phase::Body => self.limits.body,
+            Phase::Function | Phase::Over => return,
+        };
+        if connection.elapsed_ms() > limit {
+            connection.give(Order::GiveUp);
         }
     }
 
     fn read_clock(&self) {
-        self.clock_ms.set(u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX));
+        let elapsed = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.paced.clock_ms.set(elapsed);
     }
 
     fn order(&self, order: Order) {

@@ -54,11 +54,6 @@ impl<T> Slots<T> {
         self.values.iter().position(|value| value.as_ref().is_some_and(&wanted))
     }
 
-    /// All numbers are below this one.
-    pub(crate) fn numbers(&self) -> usize {
-        self.values.len()
-    }
-
     /// How many values there are.
     pub(crate) fn len(&self) -> usize {
         self.values.len() - self.free.len()

@@ -27,8 +27,11 @@ pub(crate) struct Options {
     /// Guests asleep at once
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     sleepers: usize,
-    /// Length of each measurement beside them
-    #[arg(long, value_name = "SECONDS", default_value_t = 5)]
+    /// Turns of measuring beside them, and without
+    #[arg(long, value_name = "N", default_value_t = 11, value_parser = clap::value_parser!(u64).range(1..))]
+    turns: u64,
+    /// Length of each
+    #[arg(long, value_name = "SECONDS", default_value_t = 2)]
     seconds: u64,
     /// Requests per second beside them
     #[arg(long, value_name = "N", default_value_t = 1000.0)]

@@ -504,6 +504,9 @@ fn files_have_limits() {
     guest.expect("fd_allocate", &[file, 100, 1], Errno::Fbig);
     let append = guest.open(3, "file", Open { flags: 1, ..Open::CREATE });
     assert_eq!(guest.write(append, b"x"), Err(Errno::Fbig));
+    // At whatever offset: the system appends.
+    let [list, count] = guest.buffer(1);
+    guest.expect("fd_pwrite", &[append, list, count, 0, OUT.into()], Errno::Fbig);
     assert_eq!(guest.try_open(3, "other", Open::CREATE), Err(Errno::Mfile));
     guest.close(append);
     let other = guest.open(3, "other", Open::CREATE);

@@ -2,7 +2,9 @@
 //!
 //! Memory is what the node's proportional set size and page tables grow by, divided by the sleepers:
 //! sandbox, stack, the guest's own pages, and the connection whose request it serves. Latency is that of
-//! `null` at a fixed rate, before the sleepers come and while they sleep.
+//! `null` at a fixed rate, of two nodes on the same core in turn, one with the sleepers and one without.
+//! The figures of each are medians over the turns: what the machine does in one of them, to either, does
+//! not count.
 
 use std::fs;
 use std::io::Write;
@@ -20,7 +22,7 @@ use crate::http::paced::{self, Load};
 use crate::http::server::Server;
 use crate::machine::{self, kib_field};
 use crate::report::{Report, Table, figure};
-use crate::stats::Summary;
+use crate::stats::{Summary, median};
 
 /// How long the sleepers sleep: longer than the benchmark.
 const ASLEEP_MS: u64 = 3_600_000;
@@ -32,36 +34,44 @@ struct Row {
     case: &'static str,
     sleepers: usize,
     node_kib: u64,
+    /// Medians over the turns.
     latency_us: Summary,
+    /// Of each turn.
+    p99_us: Vec<f64>,
 }
 
 pub(super) fn run(report: &mut Report, options: &Options, scratch: &Path) -> Result<Table> {
     machine::pin(options.server_core)?;
-    let node = start(options, scratch)?;
+    let empty = start(options, scratch, "empty")?;
+    let crowded = start(options, scratch, "crowded")?;
     machine::pin(options.client_core)?;
-    // Warm: what the node needs once is there before the first count.
-    load(&node, options)?;
-    let before = Row {
-        case: "alone",
-        sleepers: 0,
-        node_kib: memory_kib(node.id())?,
-        latency_us: load(&node, options)?,
-    };
-    let asleep = put_to_sleep(&node, options.sleepers)?;
-    let node_kib = memory_kib(node.id())?;
-    let latency_us = load(&node, options)?;
-    let beside = Row { case: "beside", sleepers: asleep.len(), node_kib, latency_us };
-    let each_kib = (beside.node_kib - before.node_kib) as f64 / asleep.len() as f64;
+    // Warm: what a node needs once is there before the first count.
+    load(&empty, options)?;
+    load(&crowded, options)?;
+    let before_kib = memory_kib(crowded.id())?;
+    let asleep = put_to_sleep(&crowded, options.sleepers)?;
+    let node_kib = memory_kib(crowded.id())?;
+    let (mut without, mut beside) = (Vec::new(), Vec::new());
+    for _ in 0..options.turns {
+        without.push(load(&empty, options)?);
+        beside.push(load(&crowded, options)?);
+    }
+    let each_kib = (node_kib - before_kib) as f64 / asleep.len() as f64;
+    let rows = [
+        row("alone", 0, memory_kib(empty.id())?, &without),
+        row("beside", asleep.len(), node_kib, &beside),
+    ];
+    let [alone_us, beside_us] = [&rows[0], &rows[1]].map(|row| row.latency_us.p99);
     report.summarise("sleepers", asleep.len() as f64);
     report.summarise("sleeper_kib", each_kib);
-    report.summarise("p99_alone_us", before.latency_us.p99);
-    report.summarise("p99_beside_sleepers_us", beside.latency_us.p99);
-    report.summarise("p99_beside_sleepers_ratio", beside.latency_us.p99 / before.latency_us.p99);
+    report.summarise("p99_alone_us", alone_us);
+    report.summarise("p99_beside_sleepers_us", beside_us);
+    report.summarise("p99_beside_sleepers_ratio", beside_us / alone_us);
     let mut table = Table::new(
         format!("{} requests/s beside {} guests asleep on one worker", options.rate, asleep.len()),
         &["case", "node MiB", "latency p50", "latency p95", "latency p99"],
     );
-    for row in [before, beside] {
+    for row in rows {
         table.line(vec![
             row.case.to_owned(),
             figure(row.node_kib as f64 / 1024.0),
@@ -72,13 +82,28 @@ pub(super) fn run(report: &mut Report, options: &Options, scratch: &Path) -> Res
         report.row(&row);
     }
     table.note(format!(
-        "Microseconds. Each sleeper takes {} KiB: sandbox, stack, guest and connection together.",
+        "Microseconds, medians of {} turns of {} s. Each sleeper takes {} KiB: sandbox, stack, guest and \
+         connection.",
+        options.turns,
+        options.seconds,
         figure(each_kib)
     ));
     Ok(table)
 }
 
-fn start(options: &Options, scratch: &Path) -> Result<Server> {
+fn row(case: &'static str, sleepers: usize, node_kib: u64, turns: &[Summary]) -> Row {
+    let over = |pick: fn(&Summary) -> f64| median(&turns.iter().map(pick).collect::<Vec<_>>());
+    let latency_us = Summary {
+        avg: over(|s| s.avg),
+        p50: over(|s| s.p50),
+        p95: over(|s| s.p95),
+        p99: over(|s| s.p99),
+    };
+    let p99_us = turns.iter().map(|turn| turn.p99).collect();
+    Row { case, sleepers, node_kib, latency_us, p99_us }
+}
+
+fn start(options: &Options, scratch: &Path, name: &str) -> Result<Server> {
     let module = |name: &str| {
         let path = options.guests.join(name).with_extension("wasm");
         fs::canonicalize(&path)
@@ -86,7 +111,7 @@ fn start(options: &Options, scratch: &Path) -> Result<Server> {
     };
     let places = options.sleepers + 100;
     let text = format!(
-        "[node]\nlisten = \"127.0.0.1:0\"\nworkers = 1\ncache_dir = \"cache\"\nstate_dir = \"state\"\n\
+        "[node]\nlisten = \"127.0.0.1:0\"\nworkers = 1\ncache_dir = \"cache\"\nstate_dir = \"{name}\"\n\
          sandboxes = {places}\nconnections = {places}\nunprofiled = {places}\nqueue = {places}\n\
          admission = \"none\"\n\n\
          [[function]]\nname = \"null\"\nroute = \"/\"\nmodule = {:?}\n\n\
@@ -95,11 +120,11 @@ fn start(options: &Options, scratch: &Path) -> Result<Server> {
         module("null")?.display().to_string(),
         module("sleep")?.display().to_string(),
     );
-    let config = scratch.join("sleepers.toml");
+    let config = scratch.join(name).with_extension("toml");
     fs::write(&config, text)?;
     let mut command = Command::new(machine::program("awsm", "AWSM_BIN")?);
     command.arg("serve").arg(&config).current_dir(scratch);
-    Server::start(command, &scratch.join("sleepers.log"))
+    Server::start(command, &scratch.join(name).with_extension("log"))
 }
 
 fn load(node: &Server, options: &Options) -> Result<Summary> {

@@ -211,10 +211,9 @@ fn room(ctx: &WasiCtx, file: &OwnedFd, flags: u16, at: At, wanted: u32) -> Resul
         return Err(Errno::Dquot);
     }
     let start = match at {
+        // Wherever it is to be written, the system appends.
+        _ if flags & fdflags::APPEND != 0 => rustix::fs::fstat(file)?.st_size.cast_unsigned(),
         At::Offset(offset) => offset,
-        At::Cursor if flags & fdflags::APPEND != 0 => {
-            rustix::fs::fstat(file)?.st_size.cast_unsigned()
-        }
         At::Cursor => rustix::fs::tell(file)?,
     };
     let room = limits.file_bytes.saturating_sub(start).min(quota);

@@ -11,7 +11,8 @@ use std::sync::Arc;
 use awsm_sandbox::{GuestMemory, GuestPtr, HostResult};
 use cap_fs_ext::{FollowSymlinks, OpenOptionsFollowExt};
 use cap_std::fs::{Dir, MetadataExt, OpenOptions, OpenOptionsExt};
-use rustix::fs::{AtFlags, FileType, OFlags, Timestamps};
+use rustix::fs::{AtFlags, FileType, OFlags, PROC_SUPER_MAGIC, Timestamps};
+use rustix::io::Errno as System;
 
 use super::buffers::path;
 use super::descriptor::known_flags;
@@ -52,8 +53,11 @@ impl WasiCtx {
     }
 }
 
-fn follows(flags: u32) -> Result<bool, Errno> {
-    if flags & !FOLLOW == 0 { Ok(flags & FOLLOW != 0) } else { Err(Errno::Inval) }
+/// Is the link that a path may end in to be followed? A slash after it says so in any case: it names the
+/// directory behind the link.
+fn follows(flags: u32, name: &str) -> Result<bool, Errno> {
+    let slash = name.ends_with('/');
+    if flags & !FOLLOW == 0 { Ok(slash || flags & FOLLOW != 0) } else { Err(Errno::Inval) }
 }
 
 /// `path_open`: the new descriptor has the rights that are asked for, as far as the directory hands
@@ -107,14 +111,18 @@ fn open(ctx: &mut WasiCtx, fd: u32, name: String, how: &How) -> Result<Descripto
     ctx.table().check_room()?;
     let base = how.base & given & if writable { Rights::MAX } else { !CHANGING };
     let inheriting = how.inheriting & given;
-    let options = options(how, base)?;
+    let options = options(how, &name, base)?;
     // What is cut off may be long, and what is made is put on a disk.
-    let file = if how.oflags & TRUNC != 0 {
-        ctx.offload(move || dir.open_with(name, &options))??
+    let opened = if how.oflags & TRUNC != 0 {
+        ctx.offload(move || dir.open_with(name, &options))?
     } else {
-        dir.open_with(name, &options)?
+        dir.open_with(name, &options)
     };
-    let file = OwnedFd::from(file.into_std());
+    let file = OwnedFd::from(opened.map_err(not_a_file)?.into_std());
+    // Files that are doors into this process, such as its memory.
+    if rustix::fs::fstatfs(&file)?.f_type == PROC_SUPER_MAGIC {
+        return Err(Errno::Notcapable.into());
+    }
     let file_type = FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode);
     match file_type {
         FileType::Directory => {
@@ -136,13 +144,21 @@ fn open(ctx: &mut WasiCtx, fd: u32, name: String, how: &How) -> Result<Descripto
     }
 }
 
+/// Sockets, and pipes that nobody reads, cannot be opened at all.
+fn not_a_file(error: std::io::Error) -> Errno {
+    match Errno::from(error) {
+        Errno::Nxio | Errno::Nodev => Errno::Notcapable,
+        errno => errno,
+    }
+}
+
 /// How to ask the system.
-fn options(how: &How, base: Rights) -> Result<OpenOptions, Errno> {
+fn options(how: &How, name: &str, base: Rights) -> Result<OpenOptions, Errno> {
     let known = CREAT | DIRECTORY | EXCL | TRUNC;
     if how.oflags & !known != 0 || how.oflags & (CREAT | DIRECTORY) == CREAT | DIRECTORY {
         return Err(Errno::Inval);
     }
-    let follow = if follows(how.lookup)? { FollowSymlinks::Yes } else { FollowSymlinks::No };
+    let follow = if follows(how.lookup, name)? { FollowSymlinks::Yes } else { FollowSymlinks::No };
     let write = base & WRITING != 0 || how.oflags & TRUNC != 0;
     let read = base & READING != 0 || !write;
     // Nothing that is opened can keep the thread waiting.
@@ -210,7 +226,7 @@ fn filestat_get(
 ) -> Result<(), Fail> {
     let name = path(memory, name, len)?;
     let dir = ctx.dir(fd, rights::PATH_FILESTAT_GET)?;
-    let found = match follows(lookup)? {
+    let found = match follows(lookup, &name)? {
         true => dir.metadata(name)?,
         false => dir.symlink_metadata(name)?,
     };
@@ -251,7 +267,7 @@ pub(super) fn path_filestat_set_times(
         let name = path(&memory, name, len)?;
         let dir = ctx.writable_dir(fd, rights::PATH_FILESTAT_SET_TIMES)?;
         let times = timestamps(atime_ns, mtime_ns, flags)?;
-        Ok(set_times(&dir, &name, follows(lookup)?, &times)?)
+        Ok(set_times(&dir, &name, follows(lookup, &name)?, &times)?)
     })())
 }
 
@@ -284,7 +300,7 @@ pub(super) fn path_link(
         // A file of a directory that must not change could be changed through a link elsewhere.
         let source = ctx.writable_dir(from, rights::PATH_LINK_SOURCE)?;
         let target = ctx.writable_dir(to, rights::PATH_LINK_TARGET)?;
-        if follows(lookup)? {
+        if lookup != 0 {
             return Err(Errno::Inval.into());
         }
         Ok(source.hard_link(name, &target, new_name)?)
@@ -325,7 +341,8 @@ pub(super) fn path_remove_directory(
         let name = path(&memory, name, len)?;
         let dir = ctx.writable_dir(fd, rights::PATH_REMOVE_DIRECTORY)?;
         // Slashes at the end say that it is a directory, which it must be anyway.
-        Ok(dir.remove_dir(name.trim_end_matches('/'))?)
+        let bare = name.trim_end_matches('/');
+        Ok(dir.remove_dir(if bare.is_empty() { &name } else { bare })?)
     })())
 }
 
@@ -346,8 +363,16 @@ pub(super) fn path_rename(
         let source = ctx.writable_dir(from, rights::PATH_RENAME_SOURCE)?;
         let target = ctx.writable_dir(to, rights::PATH_RENAME_TARGET)?;
         // What is replaced is removed, which takes long if it is.
-        Ok(ctx.offload(move || source.rename(name, &target, new_name))??)
+        Ok(ctx.offload(move || rename(&source, &name, &target, &new_name))??)
     })())
+}
+
+/// Renames. A slash after the new name says that it is a directory.
+fn rename(source: &Dir, name: &str, target: &Dir, new_name: &str) -> std::io::Result<()> {
+    if new_name.ends_with('/') && !source.symlink_metadata(name)?.is_dir() {
+        return Err(System::NOTDIR.into());
+    }
+    source.rename(name, target, new_name)
 }
 
 /// `path_symlink`: a link may hold any path but an absolute one; where it leads is decided when it is
