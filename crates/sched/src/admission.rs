@@ -187,7 +187,12 @@ impl Scheduler {
             return Ok(Terms { level: Level::Spare, ..terms });
         }
         match (self.config.admission, known) {
-            (Admission::None, _) => Ok(terms),
+            (Admission::None, None) => Ok(terms),
+            // Nobody is refused; but who is late must know what there is to do.
+            (Admission::None, Some(_)) => {
+                let scale = self.overhead.scale(self.config.reserve_ppm);
+                Ok(Terms { demand_scale: Some(scale), ..terms })
+            }
             (_, None) if self.unprofiled >= self.config.limits.unprofiled => {
                 refuse(Reason::Unprofiled, backlog)
             }
@@ -197,7 +202,12 @@ impl Scheduler {
     }
 
     /// The tests of an arrival whose run time is known.
-    fn promise(&mut self, now: Nanos, arrival: &Arrival, terms: Terms) -> Result<Terms, Refusal> {
+    pub(crate) fn promise(
+        &mut self,
+        now: Nanos,
+        arrival: &Arrival,
+        terms: Terms,
+    ) -> Result<Terms, Refusal> {
         let scale = self.overhead.scale(self.config.reserve_ppm);
         let work = scaled(terms.estimate, scale);
         if work > arrival.deadline {

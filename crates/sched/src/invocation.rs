@@ -1,7 +1,7 @@
 //! Present invocations: one entry each, found by number, used again when they are gone.
 
-use crate::contract::{FunctionId, InvocationId};
-use crate::policy::{Level, Rank};
+use crate::contract::{Arrival, FunctionId, InvocationId};
+use crate::policy::{Level, Policy, Rank};
 use crate::time::Nanos;
 
 /// Where an invocation is in its life; the picture is at the top of the crate.
@@ -33,7 +33,8 @@ pub(crate) struct Entry {
     pub(crate) function: FunctionId,
     /// What it was admitted to; worse once it is late.
     pub(crate) level: Level,
-    /// When it is due, and when it is taken away: points in time.
+    /// When it came, when it is due, and when it is taken away: points in time.
+    pub(crate) arrived: Nanos,
     pub(crate) deadline: Nanos,
     pub(crate) expiry: Nanos,
     pub(crate) cpu_limit: Nanos,
@@ -56,6 +57,17 @@ impl Entry {
     /// It counts for its tenant's work.
     pub(crate) fn is_counted(&self) -> bool {
         self.demand_scale.is_some() || self.level == Level::Over
+    }
+
+    pub(crate) fn rank(&self, policy: Policy) -> Rank {
+        let value = policy.rank(self.deadline, self.estimate, self.ran);
+        Rank { level: self.level, value, sequence: self.sequence }
+    }
+
+    /// It, as if it arrived now and were due so much later.
+    pub(crate) fn arrival(&self, deadline: Nanos) -> Arrival {
+        let request_bytes = self.request_bytes;
+        Arrival { deadline, request_bytes, ..Arrival::new(self.function) }
     }
 
     /// What is left of the estimate.
@@ -108,6 +120,16 @@ impl Entries {
     pub(crate) fn is_in(&self, id: InvocationId, state: State) -> bool {
         let (generation, entry) = &self.entries[id.index()];
         *generation == id.generation && entry.state == state
+    }
+
+    /// The place is that of an invocation in this state, as things are.
+    pub(crate) fn is_at(&self, place: &Place, state: State, policy: Policy) -> bool {
+        self.is_in(place.id, state) && self.get(place.id).rank(policy) == place.rank
+    }
+
+    /// It is late, and asks for another deadline then.
+    pub(crate) fn asks_at(&self, id: InvocationId, at: Nanos) -> bool {
+        self.is_present(id) && self.get(id).level == Level::Over && self.get(id).deadline == at
     }
 
     pub(crate) fn get(&self, id: InvocationId) -> &Entry {

@@ -28,6 +28,7 @@ mod scheduler;
 
 mod admission;
 mod demand;
+mod late;
 mod tenant;
 
 mod histogram;

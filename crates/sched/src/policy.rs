@@ -125,7 +125,7 @@ pub(crate) struct Rank {
 pub(crate) enum Level {
     /// Within what was promised.
     Promised,
-    /// Late already, or beyond its tenant's budget: it makes nobody else late.
+    /// Late and without room for it (`late.rs`), or beyond its tenant's budget: it makes nobody else late.
     Over,
     /// Nothing was promised.
     Spare,
@@ -133,6 +133,6 @@ pub(crate) enum Level {
 
 /// Predicted time still to run. One that has run longer than predicted is taken to be half done: the
 /// longer it has run, the more there is likely to come (run times with heavy tails).
-fn remaining(estimate: Nanos, ran: Nanos) -> Nanos {
+pub(crate) fn remaining(estimate: Nanos, ran: Nanos) -> Nanos {
     if ran < estimate { estimate - ran } else { ran }
 }

@@ -37,7 +37,7 @@ pub struct Scheduler {
     pub(crate) config: Config,
     pub(crate) tenants: Vec<Tenant>,
     pub(crate) functions: Vec<Function>,
-    entries: Entries,
+    pub(crate) entries: Entries,
     /// May be stale, as the tenants' queues: the state of the invocation says.
     sleepers: BinaryHeap<Reverse<(Nanos, InvocationId)>>,
     /// Found past a limit, not yet handed out.
@@ -57,9 +57,11 @@ pub struct Scheduler {
     /// Estimates of what is present beyond its tenant's budget.
     pub(crate) over: Nanos,
     pub(crate) overhead: Overhead,
+    /// Late and not promised anything: when each asks anew. Stale unless its deadline says the same.
+    pub(crate) late: BinaryHeap<Reverse<(Nanos, InvocationId)>>,
     sequence: u64,
     /// The latest time that anything told.
-    now: Nanos,
+    pub(crate) now: Nanos,
 }
 
 impl Scheduler {
@@ -83,6 +85,7 @@ impl Scheduler {
             density: 0,
             over: Nanos::ZERO,
             overhead: Overhead::default(),
+            late: BinaryHeap::new(),
             sequence: 0,
             now: Nanos::ZERO,
         }
@@ -115,6 +118,7 @@ impl Scheduler {
             return Decision::Expire { id, limit };
         }
         self.wake_sleepers(now);
+        self.ask_anew(now);
         for tenant in &mut self.tenants {
             tenant.refresh(now);
         }
@@ -147,7 +151,7 @@ impl Scheduler {
         }
         let Config { policy, quantum, .. } = self.config;
         let tenant = self.tenant_of(entry.function);
-        let running = self.tenants[tenant].demoted(self.rank(&entry));
+        let running = self.tenants[tenant].demoted(entry.rank(policy));
         // Its tenant's budget may end before it does.
         let budget_end = self.tenants[tenant].budget_end(since, entry.level);
         if self.tenants[tenant].is_hard() {
@@ -159,9 +163,12 @@ impl Scheduler {
             if waiting.level < Level::Over {
                 at = at.min(budget_end);
             }
+            if let Some(asks) = self.next_late() {
+                at = at.min(asks.max(since + quantum));
+            }
         }
         if let Some((wake, sleeper)) = self.next_sleeper() {
-            let asleep = self.rank(self.entries.get(sleeper));
+            let asleep = self.entries.get(sleeper).rank(policy);
             let urgent = policy.takes_over(asleep, running, since, quantum);
             at = at.min(wake.max(urgent.min(policy.patience(since, quantum))));
         }
@@ -190,6 +197,7 @@ impl Scheduler {
             state: State::Queued,
             function: arrival.function,
             level: terms.level,
+            arrived: now,
             deadline: now + arrival.deadline,
             expiry,
             cpu_limit: arrival.cpu_limit,
@@ -209,9 +217,7 @@ impl Scheduler {
         self.backlog = self.backlog + terms.estimate;
         self.expiry_bound = self.expiry_bound.min(expiry);
         self.enter_promise(id, &entry);
-        let place = self.place(id);
-        let limit = self.config.limits.queued;
-        push(&mut self.tenants[tenant].fresh, place, &self.entries, State::Queued, limit);
+        self.make_queued(id);
         Ok(id)
     }
 
@@ -344,13 +350,13 @@ impl Scheduler {
         self.functions[function.0 as usize].config.tenant.0 as usize
     }
 
-    fn rank(&self, entry: &Entry) -> Rank {
-        let value = self.config.policy.rank(entry.deadline, entry.estimate, entry.ran);
-        Rank { level: entry.level, value, sequence: entry.sequence }
+    fn place(&self, id: InvocationId) -> Place {
+        Place { rank: self.entries.get(id).rank(self.config.policy), id }
     }
 
-    fn place(&self, id: InvocationId) -> Place {
-        Place { rank: self.rank(self.entries.get(id)), id }
+    /// The place is that of an invocation in this state, as things are.
+    fn is_current(&self, place: &Place, state: State) -> bool {
+        self.entries.is_at(place, state, self.config.policy)
     }
 
     fn next_sequence(&mut self) -> u64 {
@@ -387,14 +393,14 @@ impl Scheduler {
 
     fn first_ready(&mut self, tenant: usize) -> Option<Place> {
         while let Some(Reverse(place)) = self.tenants[tenant].ready.peek().copied() {
-            let present = self.entries.is_in(place.id, State::Ready);
-            if present && !self.is_late(&place) {
+            let current = self.is_current(&place, State::Ready);
+            if current && !self.is_late(&place) {
                 return Some(place);
             }
             self.tenants[tenant].ready.pop();
-            if present {
-                let late = self.demote(place.id);
-                self.tenants[tenant].ready.push(Reverse(late));
+            if current {
+                self.renew(place.id);
+                self.make_ready(place.id);
             }
         }
         None
@@ -406,14 +412,14 @@ impl Scheduler {
             return None;
         }
         while let Some(Reverse(place)) = self.tenants[tenant].fresh.peek().copied() {
-            if !self.entries.is_in(place.id, State::Queued) {
+            if !self.is_current(&place, State::Queued) {
                 self.tenants[tenant].fresh.pop();
                 continue;
             }
             if self.is_late(&place) {
                 self.tenants[tenant].fresh.pop();
-                let late = self.demote(place.id);
-                self.tenants[tenant].fresh.push(Reverse(late));
+                self.renew(place.id);
+                self.make_queued(place.id);
                 // One that was held back may come before it now.
                 self.release_held(self.entries.get(place.id).function);
                 continue;
@@ -424,30 +430,9 @@ impl Scheduler {
                 return Some(place);
             }
             self.tenants[tenant].fresh.pop();
-            self.entries.get_mut(place.id).state = State::Held;
-            let limit = self.config.limits.queued;
-            push(&mut function.held, place, &self.entries, State::Held, limit);
+            self.make_held(place.id);
         }
         None
-    }
-
-    /// Its deadline has passed, and it would still go before those that can meet theirs.
-    fn is_late(&self, place: &Place) -> bool {
-        self.config.policy == Policy::Edf
-            && place.rank.level == Level::Promised
-            && place.rank.value < self.now.0
-    }
-
-    /// Who is late makes nobody else late.
-    fn demote(&mut self, id: InvocationId) -> Place {
-        self.leave_promise(id);
-        let entry = self.entries.get_mut(id);
-        entry.level = Level::Over;
-        let entry = *entry;
-        let tenant = self.tenant_of(entry.function);
-        self.tenants[tenant].work = self.tenants[tenant].work + entry.remaining();
-        self.over = self.over + entry.remaining();
-        self.place(id)
     }
 
     /// Takes the first of its queue out of it.
@@ -579,11 +564,40 @@ impl Scheduler {
         }
     }
 
-    fn make_ready(&mut self, id: InvocationId) {
+    pub(crate) fn make_ready(&mut self, id: InvocationId) {
         self.entries.get_mut(id).state = State::Ready;
-        let (place, limit) = (self.place(id), self.config.limits.live);
+        let (place, limits) = (self.place(id), self.config.limits);
         let tenant = self.tenant_of(self.entries.get(id).function);
-        push(&mut self.tenants[tenant].ready, place, &self.entries, State::Ready, limit);
+        self.tenants[tenant].ready.push(Reverse(place));
+        if is_mostly_stale(self.tenants[tenant].ready.len(), limits.live) {
+            let (entries, policy) = (&self.entries, self.config.policy);
+            let queue = &mut self.tenants[tenant].ready;
+            queue.retain(|place| entries.is_at(&place.0, State::Ready, policy));
+        }
+    }
+
+    pub(crate) fn make_queued(&mut self, id: InvocationId) {
+        self.entries.get_mut(id).state = State::Queued;
+        let (place, limits) = (self.place(id), self.config.limits);
+        let tenant = self.tenant_of(self.entries.get(id).function);
+        self.tenants[tenant].fresh.push(Reverse(place));
+        if is_mostly_stale(self.tenants[tenant].fresh.len(), limits.queued) {
+            let (entries, policy) = (&self.entries, self.config.policy);
+            let queue = &mut self.tenants[tenant].fresh;
+            queue.retain(|place| entries.is_at(&place.0, State::Queued, policy));
+        }
+    }
+
+    pub(crate) fn make_held(&mut self, id: InvocationId) {
+        self.entries.get_mut(id).state = State::Held;
+        let (place, limits) = (self.place(id), self.config.limits);
+        let function = self.entries.get(id).function.0 as usize;
+        self.functions[function].held.push(Reverse(place));
+        if is_mostly_stale(self.functions[function].held.len(), limits.queued) {
+            let (entries, policy) = (&self.entries, self.config.policy);
+            let queue = &mut self.functions[function].held;
+            queue.retain(|place| entries.is_at(&place.0, State::Held, policy));
+        }
     }
 
     fn make_ready_behind(&mut self, id: InvocationId) {
@@ -591,22 +605,22 @@ impl Scheduler {
         self.make_ready(id);
     }
 
-    fn enter_promise(&mut self, id: InvocationId, entry: &Entry) {
+    pub(crate) fn enter_promise(&mut self, id: InvocationId, entry: &Entry) {
         let tenant = self.tenant_of(entry.function);
         if let Some(scale) = entry.demand_scale {
-            self.demand.insert(id.index, entry.deadline, scaled(entry.estimate, scale));
+            self.demand.insert(id.index, entry.deadline, scaled(entry.remaining(), scale));
             self.density += entry.density;
-            self.tenants[tenant].promise(id.index, entry.deadline, entry.estimate);
+            self.tenants[tenant].promise(id.index, entry.deadline, entry.remaining());
         }
         if entry.is_counted() {
-            self.tenants[tenant].work = self.tenants[tenant].work + entry.estimate;
+            self.tenants[tenant].work = self.tenants[tenant].work + entry.remaining();
         }
         if entry.level == Level::Over {
-            self.over = self.over + entry.estimate;
+            self.over = self.over + entry.remaining();
         }
     }
 
-    fn leave_promise(&mut self, id: InvocationId) {
+    pub(crate) fn leave_promise(&mut self, id: InvocationId) {
         let entry = *self.entries.get(id);
         let tenant = self.tenant_of(entry.function);
         if entry.is_counted() {
@@ -655,37 +669,22 @@ impl Scheduler {
     /// the function is still at its limit it is held back once more when it comes up; if what went
     /// was the one released before, this is the one after it.
     fn release_held(&mut self, function: FunctionId) {
-        let tenant = self.tenant_of(function);
         while let Some(Reverse(place)) = self.functions[function.0 as usize].held.pop() {
-            if self.entries.is_in(place.id, State::Held) {
-                if self.is_late(&place) {
-                    let late = self.demote(place.id);
-                    self.functions[function.0 as usize].held.push(Reverse(late));
-                    continue;
-                }
-                self.entries.get_mut(place.id).state = State::Queued;
-                self.tenants[tenant].fresh.push(Reverse(place));
-                return;
+            if !self.is_current(&place, State::Held) {
+                continue;
             }
+            if self.is_late(&place) {
+                self.renew(place.id);
+                self.make_held(place.id);
+                continue;
+            }
+            return self.make_queued(place.id);
         }
     }
 }
 
-/// Adds to a queue whose valid entries cannot exceed `limit` and are in `state`. When most of it is
-/// stale, that goes: a constant cost for each invocation that was cancelled.
-fn push(
-    queue: &mut BinaryHeap<Reverse<Place>>,
-    place: Place,
-    entries: &Entries,
-    state: State,
-    limit: usize,
-) {
-    queue.push(Reverse(place));
-    if is_mostly_stale(queue.len(), limit) {
-        queue.retain(|place| entries.is_in(place.0.id, state));
-    }
-}
-
-fn is_mostly_stale(len: usize, limit: usize) -> bool {
+/// Of a queue whose valid entries cannot exceed `limit`. What is stale then goes: a constant cost for each
+/// invocation that was cancelled or moved.
+pub(crate) fn is_mostly_stale(len: usize, limit: usize) -> bool {
     len > limit.saturating_mul(2).saturating_add(64)
 }

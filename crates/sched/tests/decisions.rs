@@ -414,6 +414,48 @@ fn late_ones_make_nobody_else_late() {
     assert_eq!(sched.next(Nanos(200)), run(late, true));
 }
 
+#[test]
+fn late_ones_go_before_those_that_have_time() {
+    for admission in [Admission::None, Admission::Demand] {
+        let mut sched = admitting(Policy::Edf, admission, LIMITS);
+        let function = add(&mut sched, 8);
+        let estimate = Some(Nanos(60));
+        let due = |at| Arrival { deadline: Nanos(at), estimate, ..Arrival::new(function) };
+        let [late, long] = [100, 9000].map(|at| arrive_with(&mut sched, 0, due(at)));
+        assert_eq!(sched.next(Nanos(150)), run_until(late, true, 300), "due anew at twice its age");
+        sched.preempted(Nanos(300), late);
+        // It has had more than anybody expected: 150, and asks for as much again.
+        assert_eq!(sched.next(Nanos(301)), run_until(late, false, 602));
+        sched.preempted(Nanos(603), late);
+        let tight = sched.arrived(Nanos(603), due(70)).expect("there is room beside what is late");
+        assert_eq!(sched.next(Nanos(603)), run_until(tight, true, 673));
+        sched.finished(Nanos(662), tight);
+        assert_eq!(sched.next(Nanos(662)), run_until(late, false, 1206));
+        sched.finished(Nanos(700), late);
+        assert_eq!(sched.next(Nanos(700)), run(long, true));
+    }
+}
+
+#[test]
+fn late_ones_wait_for_those_who_have_no_time() {
+    let mut sched = admitting(Policy::Edf, Admission::Demand, LIMITS);
+    let function = add(&mut sched, 8);
+    let due = |at, estimate| {
+        let estimate = Some(Nanos(estimate));
+        Arrival { deadline: Nanos(at), estimate, ..Arrival::new(function) }
+    };
+    let late = arrive_with(&mut sched, 0, due(100, 50));
+    assert_eq!(sched.next(Nanos(0)), run(late, true));
+    let tight = arrive_with(&mut sched, 90, due(400, 380));
+    sched.preempted(Nanos(101), late);
+    // It would ask for 101 by 202, and the other has a slack of 9.
+    assert_eq!(sched.next(Nanos(101)), run_until(tight, true, 202));
+    sched.preempted(Nanos(202), tight);
+    assert_eq!(sched.next(Nanos(203)), run_until(tight, false, 406), "still no room");
+    sched.finished(Nanos(482), tight);
+    assert!(matches!(sched.next(Nanos(482)), Decision::Run { id, .. } if id == late));
+}
+
 /// Two functions: one of a tenant with a budget, one of nobody's.
 fn budgeted(policy: Policy, hard: bool) -> (Scheduler, [FunctionId; 2]) {
     let mut sched = scheduler(policy, LIMITS);

@@ -112,6 +112,62 @@ fn without_admission_overload_makes_most_late_and_with_it_none() {
     assert!(none < demand, "goodput {none}");
 }
 
+/// Short functions at so much of the core, and hogs of 100 ms that come by the thirty and have a minute.
+fn with_patient_hogs(short: f64, hogs: f64, seed: u64) -> Vec<Job> {
+    let mut jobs = load(Kind::Poisson, short, 1, 8_000, seed).draw();
+    let seconds = jobs.last().expect("there are some").at.0 as f64 / 1e9;
+    let run = Nanos::from_millis(100);
+    let arrival = Arrival {
+        deadline: Nanos::from_millis(60_000),
+        estimate: Some(run),
+        ..Arrival::new(FunctionId(1))
+    };
+    let count = (seconds * hogs * 10.0) as u64;
+    jobs.extend((0..count).map(|nth| {
+        let at = Nanos(((nth - nth % 30) as f64 / count as f64 * seconds * 1e9) as u64);
+        Job { at, run, arrival }
+    }));
+    jobs.sort_by_key(|job| job.at);
+    jobs
+}
+
+#[test]
+fn late_ones_do_not_starve_behind_those_that_have_time() {
+    for (seed, admission) in (1..=3).flat_map(|seed| Admission::ALL.map(|one| (seed, one))) {
+        let mut jobs = with_patient_hogs(0.5, 0.2, seed);
+        // Nobody has been told how long some of them really take.
+        for job in jobs.iter_mut().step_by(50).filter(|job| job.arrival.function == FunctionId(0)) {
+            job.run = Nanos::from_millis(20);
+        }
+        let outcome = simulate(ONE_CORE, &jobs, || two_functions(Config { admission, ..CONFIG }));
+        let all = jobs.iter().zip(&outcome.fates);
+        let late =
+            all.filter(|(job, fate)| job.arrival.function == FunctionId(0) && is_late(job, fate));
+        let worst = late.clone().filter_map(|(_, fate)| latency(fate)).max();
+        let worst = worst.expect("some are late");
+        assert!(worst < Nanos::from_millis(500), "{admission:?}, seed {seed}: {worst}");
+    }
+}
+
+#[test]
+fn runaways_make_nobody_late() {
+    for seed in 1..=3 {
+        let mut jobs = with_patient_hogs(0.5, 0.2, seed);
+        let mut runaway = |job: &mut Job| {
+            job.run = Nanos::from_millis(400);
+            job.arrival.function = FunctionId(1);
+        };
+        jobs.iter_mut().skip(100).step_by(1_000).for_each(&mut runaway);
+        let config = Config { reserve_ppm: 100_000, ..CONFIG };
+        let outcome = simulate(ONE_CORE, &jobs, || two_functions(config));
+        let all = jobs.iter().zip(&outcome.fates);
+        let theirs = all.filter(|(job, _)| job.arrival.function == FunctionId(0));
+        let late = theirs.clone().filter(|(job, fate)| is_late(job, fate)).count();
+        // Until it is found out, at its deadline, it has had what others were promised.
+        assert!(late * 200 <= theirs.count(), "seed {seed}: {late} are late");
+    }
+}
+
 #[test]
 fn learned_estimates_are_good_enough() {
     // Run times follow the size of the request within a few percent, as the profile can find out.

@@ -240,14 +240,13 @@ fn turn(
 
 /// Of two that could both start.
 fn goes_first(policy: Policy, now: Nanos, one: &Known, other: &Known) -> bool {
+    // Where those go that are late depends on estimates, which the model does not know.
+    let late = one.due < now || other.due < now;
     let rank = |known: &Known| {
-        let level = match known.class {
-            // Who is late makes nobody else late.
-            Class::Standard => u8::from(policy == Policy::Edf && known.due < now),
-            Class::BestEffort => 2,
-        };
+        let level = u8::from(known.class == Class::BestEffort);
         match policy {
             Policy::Fifo | Policy::Rr => (level, 0, known.arrived),
+            Policy::Edf if late => (level, 0, 0),
             Policy::Edf => (level, known.due.0, known.arrived),
             // What it predicts the model does not know.
             Policy::Srpt => (level, 0, 0),
