@@ -129,6 +129,9 @@ pub const CONNECTION_SWEEP: Duration = Duration::from_millis(100);
 pub const CONNECTIONS_SWEPT: usize = 128;
 /// How long a worker may run guests before it looks at its sockets again, if no guest takes longer.
 pub const REACTOR_GAP: Duration = Duration::from_micros(100);
+/// How long a guest may run that is interrupted when something comes in, before its worker looks at its
+/// own timers, which have a resolution of milliseconds.
+pub const LOOK: Duration = Duration::from_millis(10);
 /// Queued work, by estimate, from which on an idle core is asked to help: to wake it takes some 50 us.
 pub const SHARE_BACKLOG: Duration = Duration::from_micros(200);
 /// Connections that the kernel keeps for a worker that has not accepted them yet.

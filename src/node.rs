@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -24,7 +25,7 @@ use crate::http::server::Server;
 use crate::limits;
 use crate::profiles::{self, Measured, Profiles, Store};
 use crate::scheduling;
-use crate::worker::{Peer, Reporter, Worker};
+use crate::worker::{Bell, Peer, Reporter, Worker};
 
 /// A node that serves.
 pub struct Node {
@@ -235,7 +236,11 @@ fn work(
             Ok(listener) => listener,
             Err(error) => return fail(format!("cannot listen: {error}")),
         };
-        let running = spawn_local(worker.run());
+        let bell = Bell::hang(listener.as_fd()).unwrap_or_else(|error| {
+            tracing::warn!("what arrives waits for the tick: {error}");
+            None
+        });
+        let running = spawn_local(worker.run(bell));
         // As in `fail`.
         let _ = report.send(Report::Ready);
         tokio::select! {

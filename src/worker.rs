@@ -7,8 +7,9 @@
 //!
 //! A core that has nothing else to run does not wait for the loop's next turn: what is submitted is
 //! decided upon at once, and a short function's answer is there when its ticket is first looked at.
-//! That is bounded as a turn is, so sockets never wait longer. A guest is interrupted by the tick, when
-//! the scheduler says so and once a quantum, and the core looks at its sockets.
+//! That is bounded as a turn is, so sockets never wait longer. A guest is interrupted when the scheduler
+//! says so and when something comes in (`bell`; where that is not to be had, once a quantum), and the
+//! core looks at its sockets.
 //!
 //! ```text
 //!   connection task --submit--> [invocations] <--decide, run--  the loop (turn)
@@ -18,6 +19,7 @@
 //! ```
 
 mod alarm;
+mod bell;
 mod clock;
 mod peers;
 mod readiness;
@@ -45,6 +47,7 @@ use peers::{Message, Origin};
 use readiness::Readiness;
 use slots::Slots;
 
+pub use bell::Bell;
 pub use peers::Peer;
 pub use reporter::Reporter;
 
@@ -119,8 +122,9 @@ struct Core {
     environments: Vec<Environment>,
     clock: Clock,
     sched: Scheduler,
-    /// A guest that runs alone is interrupted as often, so that the core sees what arrives.
+    /// How often a guest is interrupted so that the core sees what arrives, where no bell rings.
     quantum: Nanos,
+    bell: Option<Bell>,
     reporter: Reporter,
     peer: Peer,
     /// What was given to other cores so far.
@@ -195,6 +199,7 @@ impl Worker {
             clock: Clock::new(),
             sched,
             quantum,
+            bell: None,
             reporter,
             peer,
             given: 0,
@@ -223,7 +228,8 @@ impl Worker {
     }
 
     /// The loop. Ends only when the reactor fails.
-    pub async fn run(self: Rc<Self>) -> io::Error {
+    pub async fn run(self: Rc<Self>, bell: Option<Bell>) -> io::Error {
+        self.core.borrow_mut().bell = bell;
         let mut alarm = match Alarm::new() {
             Ok(alarm) => alarm,
             Err(error) => return error,
@@ -317,10 +323,17 @@ impl Core {
             unreachable!("the scheduler runs what is waiting or live")
         };
         unwatch(&mut self.readiness, watch);
-        let look = now + self.quantum;
+        let long = self.sched.expects(id) > self.quantum;
+        let bell = self.bell.as_ref().filter(|bell| long && bell.arm(now));
+        // An idle core may want what is queued here, and does not ring.
+        let patient = bell.is_some() && (self.peer.is_alone() || self.sched.queued() == 0);
+        let look = now + if patient { limits::LOOK.into() } else { self.quantum };
         self.peer.set_in_guest(true);
         let stop = sandbox.resume_until(until.map_or(look, |until| until.min(look)).0);
         self.peer.set_in_guest(false);
+        if let Some(bell) = bell {
+            bell.disarm();
+        }
         let now = self.clock.now();
         self.preempted = stop == Stop::Preempted;
         let outcome = match stop {

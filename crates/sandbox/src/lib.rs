@@ -3,7 +3,7 @@
 //! The runtime's one crate with unsafe code; everything public is safe to call. Read in this order:
 //! [`module`] loads and checks a shared object; [`link`] resolves its imports; [`pool`] keeps slots
 //! and stacks warm; [`sandbox`] is one invocation's life; [`call`] and [`guest`] are what host
-//! functions see; [`preempt`] takes the core back. Below them, `instance` lays out a slot, `fiber` enters and
+//! functions see; [`preempt`] takes the core back, [`reactor`] finds what may ask for that. Below them, `instance` lays out a slot, `fiber` enters and
 //! leaves guests, `signal` catches their faults.
 //!
 //! Invariants, each with a test: nothing of one invocation can be read by the next; a guest's fault
@@ -19,6 +19,7 @@ pub mod link;
 pub mod module;
 pub mod pool;
 pub mod preempt;
+pub mod reactor;
 pub mod sandbox;
 pub mod trap;
 

@@ -12,7 +12,7 @@ use crate::admission::{Overhead, Refusal, scaled};
 use crate::contract::{Arrival, Config, Decision, FunctionConfig, FunctionId, InvocationId, Limit};
 use crate::demand::Demand;
 use crate::invocation::{Entries, Entry, Place, State};
-use crate::policy::{Class, Level, Policy, Rank};
+use crate::policy::{Class, Level, Policy, Rank, remaining};
 use crate::profile::Profile;
 use crate::tenant::{Tenant, TenantConfig, TenantId};
 use crate::time::Nanos;
@@ -326,6 +326,14 @@ impl Scheduler {
     #[must_use]
     pub fn profile(&self, function: FunctionId) -> Option<&Profile> {
         self.functions[function.0 as usize].profile.as_deref()
+    }
+
+    /// How much longer a present invocation is expected to run: what is left of its estimate, or as
+    /// long again as it has run already.
+    #[must_use]
+    pub fn expects(&self, id: InvocationId) -> Nanos {
+        let entry = self.entries.get(id);
+        remaining(entry.estimate, entry.ran)
     }
 
     /// Invocations that have arrived and not started.
