@@ -121,3 +121,73 @@ impl Shared {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::os::fd::AsFd;
+    use std::os::unix::net::UnixStream;
+    use std::time::Instant;
+
+    use awsm_sandbox::Ticks;
+    use tokio::io::Interest;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    fn now() -> Nanos {
+        Nanos(clock::monotonic_ns())
+    }
+
+    #[test]
+    fn it_rings_once_for_news_while_armed() {
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_io().build().expect("a reactor");
+        let _inside = runtime.enter();
+        let (socket, mut peer) = UnixStream::pair().expect("two sockets");
+        socket.set_nonblocking(true).expect("it is a socket");
+        let socket = tokio::net::UnixStream::from_std(socket).expect("the reactor takes it");
+        let bell = Bell::hang(socket.as_fd()).expect("a thread").expect("the reactor is found");
+        let rung = || Ticks::of_this_thread().total();
+        peer.write_all(b"1").expect("there is room");
+        assert_eq!(rung(), 0, "nobody asked");
+        for times in 1..=5 {
+            let armed = now();
+            assert!(bell.arm(armed));
+            let end = Instant::now() + PATIENCE;
+            while rung() < times {
+                assert!(Instant::now() < end, "it does not ring");
+            }
+            assert!(now() >= armed + limits::REACTOR_GAP.into(), "the guest has had its time");
+            peer.write_all(b"1").expect("there is room");
+            assert_eq!(rung(), times, "once");
+            // What the reactor has seen is no news.
+            runtime.block_on(socket.ready(Interest::READABLE)).expect("it has something to read");
+            peer.write_all(b"1").expect("there is room");
+        }
+    }
+
+    #[test]
+    fn it_is_silent_when_the_guest_is_gone() {
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_io().build().expect("a reactor");
+        let _inside = runtime.enter();
+        let (socket, mut peer) = UnixStream::pair().expect("two sockets");
+        socket.set_nonblocking(true).expect("it is a socket");
+        let socket = tokio::net::UnixStream::from_std(socket).expect("the reactor takes it");
+        let bell = Bell::hang(socket.as_fd()).expect("a thread").expect("the reactor is found");
+        let shared = Arc::clone(&bell.shared);
+        assert!(bell.arm(now()));
+        bell.disarm();
+        peer.write_all(b"1").expect("there is room");
+        drop(bell);
+        // Its thread has seen the news, or it ends without: nothing more can ring.
+        let end = Instant::now() + PATIENCE;
+        while Arc::strong_count(&shared) > 1 {
+            assert!(Instant::now() < end, "its thread does not end");
+            thread::sleep(Duration::from_millis(1));
+        }
+        assert_eq!(Ticks::of_this_thread().total(), 0);
+    }
+}

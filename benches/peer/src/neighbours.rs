@@ -7,7 +7,8 @@
 //!
 //! On a machine of few cores the load disturbs what it measures. So each server has one worker on a core of its own, and
 //! the client spins on another. The same guest runs everywhere, with as many iterations as take 1 ms there: what is
-//! compared is who gets the core when, not whose code is faster.
+//! compared is who gets the core when, not whose code is faster. What else the machine does comes in episodes: so
+//! aWsm's loads take turns, and of their rounds the middle one counts.
 
 mod load;
 mod plot;
@@ -25,15 +26,18 @@ use crate::http::server::Server;
 use crate::machine::{self, Machine};
 use crate::report::{Format, Report, Table, figure};
 use crate::scratch::Scratch;
-use crate::stats::tidy;
+use crate::stats::{median, tidy};
 use load::{Kind, Load, Outcome};
 
 /// Flags of `awsm-bench neighbours`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
     /// Length of each measurement
-    #[arg(long, value_name = "SECONDS", default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "SECONDS", default_value_t = 4, value_parser = clap::value_parser!(u64).range(1..))]
     seconds: u64,
+    /// How often each load of aWsm's is measured; those of the peers are measured once
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..))]
+    rounds: u64,
     /// The node's quantum
     #[arg(long, value_name = "US", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(100..=100_000))]
     quantum_us: u64,
@@ -167,17 +171,42 @@ fn measure(
         ("with_hogs", short, SHORT_MS, options.hogs),
         ("mix", mix, mean_ms, 0),
     ];
-    let mut rows = Vec::new();
-    for (name, kinds, mean_ms, hogs) in loads {
-        let requests_per_s = UTILISATION * 1000.0 / mean_ms;
-        let address = server.address;
-        let load = Load { address, kinds, requests_per_s, length, hogs, hog: hog.clone() };
-        let outcome = load::run(&load)?;
-        rows.push(row(contender.name(), name, &outcome, length));
-        // The last hogs end.
-        std::thread::sleep(Duration::from_millis(600));
+    let rounds = if matches!(contender, Contender::Awsm(_)) { options.rounds } else { 1 };
+    let mut rows = loads.each_ref().map(|_| Vec::new());
+    for seed in 1..=rounds {
+        for ((name, kinds, mean_ms, hogs), rows) in loads.iter().zip(&mut rows) {
+            let load = Load {
+                address: server.address,
+                kinds: kinds.clone(),
+                requests_per_s: UTILISATION * 1000.0 / mean_ms,
+                length,
+                hogs: *hogs,
+                hog: hog.clone(),
+                seed,
+            };
+            let outcome = load::run(&load)?;
+            rows.push(row(contender.name(), name, &outcome, length));
+            // The last hogs end.
+            std::thread::sleep(Duration::from_millis(600));
+        }
     }
-    Ok(rows)
+    Ok(rows.iter().map(|rounds| middle(rounds)).collect())
+}
+
+/// Of each latency the middle one of all rounds; misses and requests of all of them.
+fn middle(rounds: &[Row]) -> Row {
+    let of = |value: fn(&Row) -> f64| median(&rounds.iter().map(value).collect::<Vec<_>>());
+    let missed = rounds.iter().map(|row| row.miss_rate * row.requests as f64).sum::<f64>();
+    let requests = rounds.iter().map(|row| row.requests).sum::<usize>();
+    Row {
+        p50_ms: of(|row| row.p50_ms),
+        p99_ms: of(|row| row.p99_ms),
+        p999_ms: of(|row| row.p999_ms),
+        hogs_per_s: of(|row| row.hogs_per_s),
+        miss_rate: missed / requests as f64,
+        requests,
+        ..rounds[0].clone()
+    }
 }
 
 /// Path, run time, deadline and weight of each function of the mix.
@@ -287,6 +316,7 @@ fn summarise(report: &mut Report, options: &Options, rows: &[Row]) {
         "p99_added_quanta",
         (hogs.p99_ms - alone.p99_ms) * 1e3 / options.quantum_us as f64,
     );
+    report.summarise("miss_rate_alone", alone.miss_rate);
     report.summarise("miss_rate", hogs.miss_rate);
     report.summarise("mix_miss_rate", edf("mix").miss_rate);
     for row in rows.iter().filter(|row| row.server != "awsm_edf" && row.load != "alone") {
@@ -326,5 +356,9 @@ mod tests {
         let row = row("x".to_owned(), "alone", &outcome, Duration::from_secs(2));
         assert_eq!((row.p50_ms, row.p99_ms, row.hogs_per_s), (2.0, 20.0, 2.0));
         assert!((row.miss_rate - 1.0 / 3.0).abs() < 1e-9);
+        let others = [9.0, 5.0].map(|p99_ms| Row { p99_ms, miss_rate: 0.0, ..row.clone() });
+        let middle = middle(&[row, others[0].clone(), others[1].clone()]);
+        assert_eq!((middle.p99_ms, middle.requests), (9.0, 9));
+        assert!((middle.miss_rate - 1.0 / 9.0).abs() < 1e-9);
     }
 }

@@ -44,3 +44,44 @@ fn duplicate(fd: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: it was made just now, and nobody else knows it.
     Ok(unsafe { OwnedFd::from_raw_fd(copy) })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use super::*;
+
+    fn epoll() -> OwnedFd {
+        // SAFETY: asks for a new descriptor, which nobody else knows.
+        unsafe { OwnedFd::from_raw_fd(libc::epoll_create1(libc::EPOLL_CLOEXEC)) }
+    }
+
+    fn add(epoll: &OwnedFd, fd: &impl AsRawFd) {
+        let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: 0 };
+        let (epoll, fd) = (epoll.as_raw_fd(), fd.as_raw_fd());
+        // SAFETY: the structure is valid for the call.
+        let failed = unsafe { libc::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, fd, &raw mut event) };
+        assert_eq!(failed, 0, "{}", io::Error::last_os_error());
+    }
+
+    #[test]
+    fn the_right_one_is_found() {
+        let (one, other, outer) = (epoll(), epoll(), epoll());
+        let (socket, _peer) = std::os::unix::net::UnixStream::pair().expect("two sockets");
+        let (apart, _peer) = std::os::unix::net::UnixStream::pair().expect("two sockets");
+        add(&one, &apart);
+        add(&other, &socket);
+        let none = epoll_watching(outer.as_fd()).expect("/proc is there");
+        assert!(none.is_none(), "nobody watches it");
+        let found = epoll_watching(socket.as_fd()).expect("/proc is there").expect("it is watched");
+        // The same instance: the descriptor is in it already.
+        let mut event = libc::epoll_event { events: 0, u64: 0 };
+        // SAFETY: as above.
+        let failed = unsafe {
+            let op = libc::EPOLL_CTL_ADD;
+            libc::epoll_ctl(found.as_raw_fd(), op, socket.as_raw_fd(), &raw mut event)
+        };
+        assert_eq!((failed, io::Error::last_os_error().raw_os_error()), (-1, Some(libc::EEXIST)));
+        add(&outer, &found);
+    }
+}

@@ -10,6 +10,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use awsm_sched::simulate::Random;
 use rustix::event::epoll::{self, EventData, EventFlags};
 
 /// One kind of request.
@@ -33,6 +34,8 @@ pub(super) struct Load {
     /// Connections that ask for `hog` all the time.
     pub(super) hogs: usize,
     pub(super) hog: Kind,
+    /// The same seed, the same arrivals.
+    pub(super) seed: u64,
 }
 
 /// One answer of the open loop.
@@ -52,27 +55,18 @@ pub(super) struct Outcome {
 /// Connections of the open loop: more than are ever busy while the server keeps up.
 const CONNECTIONS: usize = 200;
 
-/// The seed: each server gets the same arrivals.
-const SEED: u64 = 0x6a09_e667_f3bc_c908;
-
 /// Arrivals of a Poisson process with their kinds.
 fn arrivals(load: &Load) -> VecDeque<(Duration, usize)> {
-    let mut seed = SEED;
-    let mut uniform = move || {
-        seed ^= seed << 13;
-        seed ^= seed >> 7;
-        seed ^= seed << 17;
-        (seed >> 11) as f64 / (1_u64 << 53) as f64
-    };
+    let mut random = Random::new(load.seed);
     let total: f64 = load.kinds.iter().map(|kind| kind.weight).sum();
     let mut at_s = 0.0;
     let mut arrivals = VecDeque::new();
     loop {
-        at_s -= (1.0 - uniform()).ln() / load.requests_per_s;
+        at_s += random.exponential() / load.requests_per_s;
         if at_s >= load.length.as_secs_f64() {
             return arrivals;
         }
-        let mut draw = uniform() * total;
+        let mut draw = random.unit() * total;
         let kind = load.kinds.iter().position(|kind| {
             draw -= kind.weight;
             draw < 0.0
