@@ -7,7 +7,7 @@ export CARGO_TERM_COLOR ?= auto
 TESTED := --workspace --exclude awsm-bench
 
 .PHONY: help setup build demo guests examples test fuzz lint yosys clean bench-startup bench-http bench-wasi
-.PHONY: bench-code bench-overload bench-budgets bench-preempt bench-neighbours
+.PHONY: bench-code bench-overload bench-budgets bench-preempt bench-neighbours bench-balance
 
 help:
 	@echo 'make demo           builds everything, starts a node, calls real functions, stops'
@@ -26,6 +26,7 @@ help:
 	@echo 'make bench-budgets  what a greedy tenant takes from its neighbour'
 	@echo 'make bench-preempt  what a tick costs, and what none does'
 	@echo 'make bench-neighbours  a short function beside long ones, under each policy and beside wasmtime'
+	@echo 'make bench-balance  two workers, and all connections on one of them'
 
 setup:
 	@tools/setup
@@ -64,7 +65,7 @@ lint: setup
 yosys: build
 	@tools/yosys
 
-bench-startup bench-http bench-wasi bench-overload bench-budgets bench-preempt bench-neighbours: bench-%: build guests
+bench-startup bench-http bench-wasi bench-overload bench-budgets bench-preempt bench-neighbours bench-balance: bench-%: build guests
 	$(CARGO) build --release -p awsm-bench
 	target/release/awsm bench $* --out target/bench/$*.json
 

@@ -83,7 +83,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let iterations = spinners::calibrate(scratch.path(), server_core, client_core)?;
     let start = |budget: &str| {
         machine::pin(server_core)?;
-        let settings = format!("quantum = \"{}\"", options.quantum);
+        let settings = format!("workers = 1\nquantum = \"{}\"", options.quantum);
         let tables = format!("[[tenant]]\nname = \"greedy\"\nqueue = 64\n{budget}");
         let functions = [NEIGHBOUR, GREEDY];
         let node = spinners::node(scratch.path(), &settings, &tables, &functions, iterations)?;

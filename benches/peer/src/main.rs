@@ -12,6 +12,7 @@ mod report;
 mod scratch;
 mod stats;
 
+mod balance;
 mod budgets;
 mod code;
 mod http;
@@ -54,6 +55,8 @@ enum Benchmark {
     Overload(overload::Options),
     /// What a tenant that offers ten times its budget takes from its neighbour
     Budgets(budgets::Options),
+    /// Two workers, and all connections on one of them
+    Balance(balance::Options),
     /// A short function's latency beside functions that keep the core busy
     Neighbours(neighbours::Options),
     /// What preemption costs: a tick, and no tick; beside it Wasmtime's epochs
@@ -77,6 +80,7 @@ fn main() -> ExitCode {
         Benchmark::Wasi(options) => wasi::run(&options),
         Benchmark::Overload(options) => overload::run(&options),
         Benchmark::Budgets(options) => budgets::run(&options),
+        Benchmark::Balance(options) => balance::run(&options),
         Benchmark::Neighbours(options) => neighbours::run(&options),
         Benchmark::Preempt(options) => preempt::run(&options),
         Benchmark::TokioServer(options) => neighbours::tokio_server::run(&options),

@@ -147,7 +147,7 @@ impl Connection {
 }
 
 /// How long an answer is, head and body, and what its head says, as soon as that is complete.
-fn parse(answer: &[u8]) -> Result<Option<(usize, Got)>> {
+pub(crate) fn parse(answer: &[u8]) -> Result<Option<(usize, Got)>> {
     let Some(head_bytes) = answer.windows(4).position(|four| four == b"\r\n\r\n") else {
         ensure!(answer.len() < ANSWER_LIMIT_BYTES, "an answer's head is too long");
         return Ok(None);

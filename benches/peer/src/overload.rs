@@ -91,7 +91,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let mut rows = Vec::new();
     for admission in Admission::ALL {
         machine::pin(options.server_core)?;
-        let settings = format!("admission = \"{}\"", admission.name());
+        let settings = format!("workers = 1\nadmission = \"{}\"", admission.name());
         let node = spinners::node(scratch.path(), &settings, "", &FUNCTIONS, iterations)?;
         machine::pin(options.client_core)?;
         // So that everything is known of the functions.

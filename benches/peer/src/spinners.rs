@@ -32,7 +32,7 @@ pub(crate) const CONNECTIONS: usize = 1024;
 /// Timeouts are so many times the deadline.
 const TIMEOUTS: f64 = 10.0;
 
-/// Starts `awsm serve` with one worker and these functions; `settings` are lines of `[node]`,
+/// Starts `awsm serve` with these functions; `settings` are lines of `[node]`,
 /// `tables` other tables. The functions' times hold for `iterations` of `spin` in a microsecond.
 pub(crate) fn node(
     scratch: &Path,
@@ -45,7 +45,7 @@ pub(crate) fn node(
         .context("cannot read target/guests/spin.wasm (make guests builds it)")?;
     let _ = fs::remove_dir_all(scratch.join("state"));
     let mut manifest = format!(
-        "[node]\nlisten = \"127.0.0.1:0\"\nworkers = 1\ncache_dir = \"cache\"\n\
+        "[node]\nlisten = \"127.0.0.1:0\"\ncache_dir = \"cache\"\n\
          state_dir = \"state\"\n{settings}\n\n{tables}\n"
     );
     for spinner in spinners {
@@ -75,7 +75,7 @@ pub(crate) fn calibrate(scratch: &Path, server_core: usize, client_core: usize) 
     const ITERATIONS: f64 = 2_000_000.0;
     let probe = Spinner { name: "probe", run_us: ITERATIONS, deadline_us: 1e6, tenant: None };
     machine::pin(server_core)?;
-    let node = node(scratch, "admission = \"none\"", "", &[probe], 1.0)?;
+    let node = node(scratch, "workers = 1\nadmission = \"none\"", "", &[probe], 1.0)?;
     machine::pin(client_core)?;
     let path = probe.path();
     let requests: Vec<Due> =

@@ -53,8 +53,8 @@ impl Scheduler {
         self.enter_promise(id, &entry);
         if level != Level::Promised {
             self.late.push(Reverse((entry.deadline, id)));
-            if is_mostly_stale(self.late.len(), self.config.limits.queued + self.config.limits.live)
-            {
+            let most = self.config.limits.queued.saturating_add(self.config.limits.live);
+            if is_mostly_stale(self.late.len(), most) {
                 let entries = &self.entries;
                 self.late.retain(|Reverse((at, id))| entries.asks_at(*id, *at));
             }
