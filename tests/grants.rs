@@ -232,6 +232,63 @@ fn time_is_up_while_it_waits() {
     }
 }
 
+/// Answers each connection to its listening socket with what it says, for ever.
+const ECHO_SERVER: &str = r#"(module
+    (import "wasi_snapshot_preview1" "sock_accept" (func $accept (param i32 i32 i32) (result i32)))
+    (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
+    (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+    (import "wasi_snapshot_preview1" "fd_close" (func $close (param i32) (result i32)))
+    (memory (export "memory") 1)
+    (func (export "_start") (local $fd i32)
+        (loop $again
+            (if (call $accept (i32.const 3) (i32.const 0) (i32.const 16)) (then unreachable))
+            (local.set $fd (i32.load (i32.const 16)))
+            (i32.store (i32.const 0) (i32.const 1024))
+            (i32.store (i32.const 4) (i32.const 1024))
+            (drop (call $read (local.get $fd) (i32.const 0) (i32.const 1) (i32.const 4)))
+            (drop (call $write (local.get $fd) (i32.const 0) (i32.const 1) (i32.const 20)))
+            (drop (call $close (local.get $fd)))
+            (br $again))))"#;
+
+/// A request starts it; it serves its own socket until it is given up, beside ordinary requests.
+#[test]
+fn a_function_listens() {
+    let scratch = Scratch::new();
+    let socket = scratch.path().join("socket");
+    let module = scratch.write("server.wat", ECHO_SERVER);
+    let listens = format!(
+        "[[function]]\nname = \"server\"\nroute = \"/server\"\nmodule = {module:?}\ntimeout = \"1h\"\n\
+         [function.listen]\nIN = \"unix:{}\"\n",
+        socket.display()
+    );
+    let node = Node::start("", &[listens, function("null", "/null", "")]);
+    let mut caller = node.connect();
+    caller.send_request("POST", "/server", &[], b"");
+    for number in 0..50 {
+        let mut stream = std::os::unix::net::UnixStream::connect(&socket).expect("it listens");
+        let said = format!("number {number}");
+        stream.write_all(said.as_bytes()).expect("open");
+        let mut heard = String::new();
+        stream.read_to_string(&mut heard).expect("text");
+        assert_eq!(heard, said);
+        assert_eq!(node.get("/null").status, 200);
+    }
+    // Whoever started it leaves: it ends, perhaps with a connection in hand, and another can be started.
+    drop(caller);
+    let mut next = node.connect();
+    next.send_request("POST", "/server", &[], b"");
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let mut stream = std::os::unix::net::UnixStream::connect(&socket).expect("it listens");
+        let mut heard = String::new();
+        let asked = stream.write_all(b"again").and_then(|()| stream.read_to_string(&mut heard));
+        if asked.is_ok() && heard == "again" {
+            break;
+        }
+        assert!(Instant::now() < end, "nobody answers");
+    }
+}
+
 #[test]
 fn a_command_has_directories_and_connections() {
     let scratch = Scratch::new();

@@ -28,10 +28,10 @@ pub(crate) struct Options {
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     sleepers: usize,
     /// Turns of measuring beside them, and without
-    #[arg(long, value_name = "N", default_value_t = 11, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..))]
     turns: u64,
     /// Length of each
-    #[arg(long, value_name = "SECONDS", default_value_t = 2)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 1)]
     seconds: u64,
     /// Requests per second beside them
     #[arg(long, value_name = "N", default_value_t = 1000.0)]

@@ -63,29 +63,61 @@ fn stream(ctx: &mut WasiCtx, fd: u32, needed: rights::Rights) -> Result<Stream, 
     })
 }
 
+/// What the four calls that read and write have in common.
+struct Transfer {
+    fd: u32,
+    /// The buffers.
+    list: GuestPtr<u32>,
+    count: u32,
+    at: At,
+    /// Where the number of bytes goes.
+    total: GuestPtr<u32>,
+}
+
+impl Transfer {
+    /// Checks what can be checked before anything is moved: what has been written, or taken from a stream,
+    /// cannot be put back.
+    fn begin(
+        &self,
+        memory: &GuestMemory<'_>,
+        ctx: &mut WasiCtx,
+        needed: rights::Rights,
+    ) -> Result<(Stream, Buffers), Errno> {
+        let stream = stream(ctx, self.fd, needed)?;
+        let buffers = Buffers::new(self.list, self.count)?;
+        memory.read(self.total)?;
+        match self.at {
+            At::Offset(offset)
+                if offset > i64::MAX as u64 && matches!(stream, Stream::File(..)) =>
+            {
+                Err(Errno::Inval)
+            }
+            _ => Ok((stream, buffers)),
+        }
+    }
+}
+
 /// `fd_write`: all buffers in order; answers the bytes written.
 pub(super) fn fd_write(
     call: &mut Call<'_>,
     fd: u32,
-    buffers: GuestPtr<u32>,
+    list: GuestPtr<u32>,
     count: u32,
-    written: GuestPtr<u32>,
+    total: GuestPtr<u32>,
 ) -> HostResult<u32> {
-    let (mut memory, ctx) = call.parts();
-    answer(write(&mut memory, ctx, fd, (buffers, count), At::Cursor, written))
+    write(call, &Transfer { fd, list, count, at: At::Cursor, total })
 }
 
 /// `fd_pwrite`: likewise, at an offset.
 pub(super) fn fd_pwrite(
     call: &mut Call<'_>,
     fd: u32,
-    buffers: GuestPtr<u32>,
+    list: GuestPtr<u32>,
     count: u32,
     offset: u64,
-    written: GuestPtr<u32>,
+    total: GuestPtr<u32>,
 ) -> HostResult<u32> {
-    let (mut memory, ctx) = call.parts();
-    answer(write(&mut memory, ctx, fd, (buffers, count), At::Offset(offset), written))
+    write(call, &Transfer { fd, list, count, at: At::Offset(offset), total })
 }
 
 /// `fd_read`: fills the buffers in order as far as there is input; answers the bytes read, 0 at the
@@ -93,50 +125,60 @@ pub(super) fn fd_pwrite(
 pub(super) fn fd_read(
     call: &mut Call<'_>,
     fd: u32,
-    buffers: GuestPtr<u32>,
+    list: GuestPtr<u32>,
     count: u32,
-    read: GuestPtr<u32>,
+    total: GuestPtr<u32>,
 ) -> HostResult<u32> {
-    let (mut memory, ctx) = call.parts();
-    answer(self::read(&mut memory, ctx, fd, (buffers, count), At::Cursor, read))
+    read(call, &Transfer { fd, list, count, at: At::Cursor, total })
 }
 
 /// `fd_pread`: likewise, at an offset.
 pub(super) fn fd_pread(
     call: &mut Call<'_>,
     fd: u32,
-    buffers: GuestPtr<u32>,
+    list: GuestPtr<u32>,
     count: u32,
     offset: u64,
-    read: GuestPtr<u32>,
+    total: GuestPtr<u32>,
 ) -> HostResult<u32> {
-    let (mut memory, ctx) = call.parts();
-    answer(self::read(&mut memory, ctx, fd, (buffers, count), At::Offset(offset), read))
+    read(call, &Transfer { fd, list, count, at: At::Offset(offset), total })
 }
 
-fn write(
-    memory: &mut GuestMemory<'_>,
-    ctx: &mut WasiCtx,
-    fd: u32,
-    (list, count): (GuestPtr<u32>, u32),
-    at: At,
-    written: GuestPtr<u32>,
-) -> Result<(), Fail> {
-    let stream = stream(ctx, fd, rights::FD_WRITE)?;
-    let buffers = Buffers::new(list, count)?;
-    // Known before anything is written: what has been written cannot be taken back.
-    memory.read(written)?;
-    let total = match (stream, at) {
-        (Stream::Out, At::Cursor) => write_stream(memory, &mut ctx.stdout, buffers)?,
-        (Stream::Err, At::Cursor) => write_stream(memory, &mut ctx.stderr, buffers)?,
-        (Stream::File(file, flags), at) => write_file(memory, ctx, &file, flags, buffers, at)?,
-        (Stream::Connection(socket, flags), At::Cursor) => {
-            send(memory, ctx, &socket, flags, buffers)?
-        }
-        (Stream::In, At::Cursor) => return Err(Errno::Badf.into()),
-        (_, At::Offset(_)) => return Err(Errno::Spipe.into()),
-    };
-    Ok(memory.write(written, total)?)
+fn write(call: &mut Call<'_>, transfer: &Transfer) -> HostResult<u32> {
+    let (mut memory, ctx) = call.parts();
+    answer((|| {
+        let (stream, buffers) = transfer.begin(&memory, ctx, rights::FD_WRITE)?;
+        let total = match (stream, transfer.at) {
+            (Stream::Out, At::Cursor) => write_stream(&memory, &mut ctx.stdout, buffers)?,
+            (Stream::Err, At::Cursor) => write_stream(&memory, &mut ctx.stderr, buffers)?,
+            (Stream::File(file, flags), at) => write_file(&memory, ctx, &file, flags, buffers, at)?,
+            (Stream::Connection(socket, flags), At::Cursor) => {
+                send(&memory, ctx, &socket, flags, buffers)?
+            }
+            (Stream::In, At::Cursor) => return Err(Errno::Badf.into()),
+            (_, At::Offset(_)) => return Err(Errno::Spipe.into()),
+        };
+        Ok(memory.write(transfer.total, total)?)
+    })())
+}
+
+fn read(call: &mut Call<'_>, transfer: &Transfer) -> HostResult<u32> {
+    let (mut memory, ctx) = call.parts();
+    answer((|| {
+        let (stream, buffers) = transfer.begin(&memory, ctx, rights::FD_READ)?;
+        buffers.total(&memory)?;
+        let memory = &mut memory;
+        let total = match (stream, transfer.at) {
+            (Stream::In, At::Cursor) => read_stream(memory, ctx, transfer.fd, buffers)?,
+            (Stream::File(file, _), at) => read_file(memory, ctx, &file, buffers, at)?,
+            (Stream::Connection(socket, flags), At::Cursor) => {
+                receive(memory, ctx, &socket, flags, buffers, RecvFlags::empty())?
+            }
+            (Stream::Out | Stream::Err, At::Cursor) => return Err(Errno::Badf.into()),
+            (_, At::Offset(_)) => return Err(Errno::Spipe.into()),
+        };
+        Ok(memory.write(transfer.total, total)?)
+    })())
 }
 
 fn write_stream(
@@ -166,11 +208,6 @@ fn write_file(
     buffers: Buffers,
     at: At,
 ) -> Result<u32, Fail> {
-    if let At::Offset(offset) = at
-        && offset > i64::MAX as u64
-    {
-        return Err(Errno::Inval.into());
-    }
     let wanted = buffers.total(memory)?;
     let room = room(ctx, file, flags, at, wanted)?;
     let now = wanted.min(room);
@@ -239,31 +276,6 @@ pub(super) fn send(
     }
 }
 
-fn read(
-    memory: &mut GuestMemory<'_>,
-    ctx: &mut WasiCtx,
-    fd: u32,
-    (list, count): (GuestPtr<u32>, u32),
-    at: At,
-    read: GuestPtr<u32>,
-) -> Result<(), Fail> {
-    let stream = stream(ctx, fd, rights::FD_READ)?;
-    let buffers = Buffers::new(list, count)?;
-    // Known before anything is read: what has been taken from a stream cannot be put back.
-    memory.read(read)?;
-    buffers.total(memory)?;
-    let total = match (stream, at) {
-        (Stream::In, At::Cursor) => read_stream(memory, ctx, fd, buffers)?,
-        (Stream::File(file, _), at) => read_file(memory, ctx, &file, buffers, at)?,
-        (Stream::Connection(socket, flags), At::Cursor) => {
-            receive(memory, ctx, &socket, flags, buffers, RecvFlags::empty())?
-        }
-        (Stream::Out | Stream::Err, At::Cursor) => return Err(Errno::Badf.into()),
-        (_, At::Offset(_)) => return Err(Errno::Spipe.into()),
-    };
-    Ok(memory.write(read, total)?)
-}
-
 fn read_stream(
     memory: &mut GuestMemory<'_>,
     ctx: &mut WasiCtx,
@@ -299,11 +311,6 @@ fn read_file(
     buffers: Buffers,
     at: At,
 ) -> Result<u32, Fail> {
-    if let At::Offset(offset) = at
-        && offset > i64::MAX as u64
-    {
-        return Err(Errno::Inval.into());
-    }
     let wanted = buffers.total(memory)?;
     if ctx.job.is_none() {
         let hurried = ctx.helpers.is_some();

@@ -188,6 +188,7 @@ fn shared() -> &'static Linked {
 
 /// A guest in its sandbox, waiting for its next call.
 pub(crate) struct Guest {
+    linked: Linked,
     pool: Pool<WasiCtx>,
     sandbox: Option<Sandbox<WasiCtx>>,
     /// How often it was blocked for something other than the test.
@@ -204,10 +205,22 @@ impl Guest {
         Self::of(&program("wasi_unstable"), context)
     }
 
-    fn of((program, entry): &Linked, context: WasiCtx) -> Self {
-        let mut pool = Pool::new(PoolConfig::default());
-        let sandbox = pool.start(program, *entry, context).map_err(|(error, _)| error);
-        Self { pool, sandbox: Some(sandbox.expect("a slot")), waits: Vec::new() }
+    fn of(linked: &Linked, context: WasiCtx) -> Self {
+        let pool = Pool::new(PoolConfig::default());
+        let mut guest = Self { linked: linked.clone(), pool, sandbox: None, waits: Vec::new() };
+        guest.restart(context);
+        guest
+    }
+
+    /// Another life, in the same pool.
+    pub(crate) fn restart(&mut self, context: WasiCtx) {
+        if let Some(sandbox) = self.sandbox.take() {
+            self.pool.recycle(sandbox);
+        }
+        self.waits.clear();
+        let (program, entry) = &self.linked;
+        let started = self.pool.start(program, *entry, context).map_err(|(error, _)| error);
+        self.sandbox = Some(started.expect("a slot"));
     }
 
     /// One that has a directory, writable, as descriptor 3, named `/`.
