@@ -523,24 +523,34 @@ fn helpers_do_what_may_take_long() {
     let helpers = Helpers::new(2);
     context.helpers = Some(std::sync::Arc::clone(&helpers));
     let mut guest = Guest::new(context);
+    let waits = |guest: &mut Guest| std::mem::take(&mut guest.waits).len();
     let file = guest.open(3, "file", Open::CREATE);
-    assert_eq!((guest.write(file, &[7; 1000]), guest.waits.len()), (Ok(1000), 0));
+    assert_eq!(waits(&mut guest), 1, "made by a helper");
+    guest.write(file, &[7; 1000]).expect("written");
+    guest.open(3, "file", Open::READ);
+    guest.stat(file);
+    assert_eq!(waits(&mut guest), 0, "done at once");
     guest.expect("fd_sync", &[file], ());
     guest.expect("fd_datasync", &[file], ());
-    assert_eq!(guest.waits.len(), 2);
     let large = vec![8; 100_000];
-    assert_eq!((guest.write(file, &large), guest.waits.len()), (Ok(100_000), 3));
+    assert_eq!(guest.write(file, &large), Ok(100_000));
     guest.expect("fd_allocate", &[file, 0, 200_000], ());
     guest.expect("fd_filestat_set_size", &[file, 101_000], ());
     guest.rename((3, "file"), (3, "moved"), ());
-    assert_eq!((guest.stat(file), guest.waits.len()), ((4, 101_000), 6));
+    assert_eq!((guest.stat(file), waits(&mut guest)), ((4, 101_000), 6));
     // What was just written is in memory: nobody waits.
     guest.expect("fd_seek", &[file, 1000, 0, OUT.into()], ());
-    assert_eq!(guest.read(file, 100_000), Ok(large));
+    assert_eq!((guest.read(file, 100_000), waits(&mut guest)), (Ok(large), 0));
     assert_eq!(list(&mut guest, 3, 4096).len(), 3);
+    guest.link((3, "moved"), (3, "linked"), ());
+    guest.symlink("moved", 3, "symbolic", ());
+    guest.at("path_create_directory", 3, "sub", ());
+    guest.at("path_create_directory", 3, "sub", Errno::Exist);
+    guest.at("path_remove_directory", 3, "sub", ());
     guest.at("path_unlink_file", 3, "moved", ());
     guest.at("path_unlink_file", 3, "moved", Errno::Noent);
     guest.open(3, "cut", Open { oflags: CREAT | TRUNC, ..Open::CREATE });
+    assert_eq!(waits(&mut guest), 9);
     assert!(helpers.threads() <= 2);
 }
 

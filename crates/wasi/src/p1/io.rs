@@ -77,6 +77,7 @@ struct Transfer {
 impl Transfer {
     /// Checks what can be checked before anything is moved: what has been written, or taken from a stream,
     /// cannot be put back.
+    #[inline]
     fn begin(
         &self,
         memory: &GuestMemory<'_>,

@@ -2,7 +2,8 @@
 //!
 //! Isolation from the host's other files rests on `cap-std`: each path is resolved beneath its
 //! directory by the kernel (`openat2` with `RESOLVE_BENEATH`) or component by component, whatever
-//! links or concurrent renames there are. Only regular files and directories can be opened.
+//! links or concurrent renames there are. Only regular files and directories can be opened. Looking
+//! something up is done at once; a helper does what changes a directory.
 
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
@@ -113,7 +114,7 @@ fn open(ctx: &mut WasiCtx, fd: u32, name: String, how: &How) -> Result<Descripto
     let inheriting = how.inheriting & given;
     let options = options(how, &name, base)?;
     // What is cut off may be long, and what is made is put on a disk.
-    let opened = if how.oflags & TRUNC != 0 {
+    let opened = if how.oflags & (CREAT | TRUNC) != 0 {
         ctx.offload(move || dir.open_with(name, &options))?
     } else {
         dir.open_with(name, &options)
@@ -185,7 +186,8 @@ pub(super) fn path_create_directory(
     let (memory, ctx) = call.parts();
     answer((|| {
         let name = path(&memory, name, len)?;
-        Ok(ctx.writable_dir(fd, rights::PATH_CREATE_DIRECTORY)?.create_dir(name)?)
+        let dir = ctx.writable_dir(fd, rights::PATH_CREATE_DIRECTORY)?;
+        Ok(ctx.offload(move || dir.create_dir(name))??)
     })())
 }
 
@@ -303,7 +305,7 @@ pub(super) fn path_link(
         if lookup != 0 {
             return Err(Errno::Inval.into());
         }
-        Ok(source.hard_link(name, &target, new_name)?)
+        Ok(ctx.offload(move || source.hard_link(name, &target, new_name))??)
     })())
 }
 
@@ -342,7 +344,8 @@ pub(super) fn path_remove_directory(
         let dir = ctx.writable_dir(fd, rights::PATH_REMOVE_DIRECTORY)?;
         // Slashes at the end say that it is a directory, which it must be anyway.
         let bare = name.trim_end_matches('/');
-        Ok(dir.remove_dir(if bare.is_empty() { &name } else { bare })?)
+        let name = if bare.is_empty() { name } else { bare.to_owned() };
+        Ok(ctx.offload(move || dir.remove_dir(name))??)
     })())
 }
 
@@ -389,7 +392,8 @@ pub(super) fn path_symlink(
     answer((|| {
         let contents = path(&memory, contents, contents_len)?;
         let name = path(&memory, name, len)?;
-        Ok(ctx.writable_dir(fd, rights::PATH_SYMLINK)?.symlink(contents, name)?)
+        let dir = ctx.writable_dir(fd, rights::PATH_SYMLINK)?;
+        Ok(ctx.offload(move || dir.symlink(contents, name))??)
     })())
 }
 
