@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use awsm_sandbox::Trap;
 use awsm_wasi::{Grants, Helpers, Mount, Output, Stdin, StringList, WasiCtx};
 use bytes::Bytes;
 
@@ -131,6 +132,17 @@ impl Environment {
 pub(crate) fn log(function: &str, request: &str, stderr: &[u8]) {
     for line in String::from_utf8_lossy(stderr).lines() {
         tracing::info!(target: "awsm::guest", function, request, "{line}");
+    }
+}
+
+/// A guest's fault in the function's log, with the functions that were running.
+#[cold]
+pub(crate) fn log_trap(function: &str, request: &str, trap: &Trap) {
+    let callers = trap.running.get(1..).unwrap_or_default().join(", ");
+    if callers.is_empty() {
+        tracing::info!(target: "awsm::guest", function, request, "{trap}");
+    } else {
+        tracing::info!(target: "awsm::guest", function, request, "{trap}, called by {callers}");
     }
 }
 

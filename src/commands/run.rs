@@ -191,6 +191,7 @@ fn finish(sandbox: &mut Sandbox<WasiCtx>, named: &dyn Fn(&dyn std::fmt::Display)
             Stop::Exited(code) => return code as u8,
             Stop::Trapped(trap) => {
                 eprintln!("{}", named(&trap));
+                trap.running.iter().for_each(|function| eprintln!("    at {}", visible(function)));
                 return TRAP_EXIT;
             }
             Stop::Blocked(Wait::Until { monotonic_ns }) => {
@@ -207,6 +208,11 @@ fn finish(sandbox: &mut Sandbox<WasiCtx>, named: &dyn Fn(&dyn std::fmt::Display)
             Stop::Preempted => {}
         }
     }
+}
+
+/// A guest's text for a terminal: one line, and nothing that a terminal obeys.
+fn visible(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 fn load(options: &Options, file: &Path) -> Result<Arc<Program<WasiCtx>>, Failure> {

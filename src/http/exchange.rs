@@ -25,7 +25,7 @@ use super::wagi;
 use crate::config::Abi;
 use crate::guest::{self, Input};
 use crate::limits;
-use crate::worker::Ticket;
+use crate::worker::{Outcome, Ticket};
 
 /// A request on its way to its answer.
 ///
@@ -108,9 +108,12 @@ impl Future for Invoked {
         let answer = ready!(Pin::new(ticket).poll(cx));
         let content_type = &server.content_types[*function];
         let function = &server.functions[*function];
+        let request = || trace.request_id.to_str().unwrap_or("");
         if !answer.stderr.is_empty() {
-            let request = trace.request_id.to_str().unwrap_or("");
-            guest::log(&function.name, request, &answer.stderr);
+            guest::log(&function.name, request(), &answer.stderr);
+        }
+        if let Outcome::Trapped(trap) = &answer.outcome {
+            guest::log_trap(&function.name, request(), trap);
         }
         let mut response = answer::respond(function, content_type, answer);
         finish(connection, &mut response, trace);

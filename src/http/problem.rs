@@ -164,7 +164,7 @@ mod tests {
         let trap = Trap {
             kind: TrapKind::MemoryOutOfBounds,
             address: Some(0x1_0000),
-            function: Some("a\"b\n".into()),
+            running: vec!["a\"b\n".into(), "c".into()],
         };
         assert_eq!(
             Problem::trap(&trap).of("f").to_json(),

@@ -26,6 +26,7 @@ use crate::module::{
 use crate::options::{Options, fingerprint};
 use crate::target::Processor;
 use crate::translate::{Code, TEXT_SECTION};
+use crate::unit::Job;
 
 /// A symbol that the linker defines as far behind the descriptor as the code is long: the difference
 /// of two symbols of other sections is not something an object file can ask for, and a difference
@@ -39,18 +40,15 @@ const TEXT_START: &str = "__start_awsm_text";
 /// instruction that faults, so that each function has an address.
 pub(crate) const DISSOLVED: &str = "dissolved";
 
-/// Adds the descriptor to `llvm`, which holds the finished code.
+/// Adds the descriptor to `llvm`, which holds or declares the finished code.
 pub(crate) fn add<'ctx>(
     context: &'ctx Context,
     llvm: &LlvmModule<'ctx>,
-    module: &Module<'_>,
-    code: &Code,
-    options: &Options,
-    processor: &Processor,
+    job: &Job<'_>,
+    has_code: bool,
 ) -> Result<(), CompileError> {
-    let has_code = llvm.get_functions().any(|function| function.count_basic_blocks() > 0);
     let mut table = Table { bytes: Vec::new(), links: Vec::new(), has_code };
-    table.write(module, code, options, processor)?;
+    table.write(&job.module, &job.code, job.options, &job.processor)?;
     let bytes = table.bytes.len() as u64;
     if bytes > limits::DESCRIPTOR_BYTES {
         let limit = limits::DESCRIPTOR_BYTES;

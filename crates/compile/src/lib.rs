@@ -3,6 +3,7 @@
 
 mod behaviour;
 mod descriptor;
+mod dwarf;
 mod error;
 mod keep;
 mod limits;
@@ -18,8 +19,9 @@ mod support;
 mod target;
 mod timings;
 mod translate;
+mod unit;
+mod units;
 
-use inkwell::context::Context;
 use inkwell::targets::FileType;
 
 pub use awsm_abi::Isolation;
@@ -28,16 +30,21 @@ pub use error::CompileError;
 pub use options::{OptLevel, Options, fingerprint, version};
 pub use target::Target;
 pub use timings::Timings;
+pub use unit::Threads;
 
+use dwarf::Lines;
 use module::Module;
 use target::Processor;
+use translate::Code;
+use unit::{Form, Job};
+use units::Units;
 
 /// What [`emit`] writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Emit {
-    /// LLVM IR as text, optimised.
+    /// LLVM IR as text, optimised; of a large module several texts, one behind the other.
     Ir,
-    /// Assembly as text.
+    /// Assembly as text; the same.
     Asm,
     /// An object file, not linked: its references to the support functions are open.
     Object,
@@ -60,10 +67,10 @@ pub fn compile(wasm: &[u8], options: &Options) -> Result<Vec<u8>, CompileError> 
 ///
 /// See [`CompileError`].
 pub fn emit(wasm: &[u8], options: &Options, what: Emit) -> Result<Vec<u8>, CompileError> {
-    emit_timed(wasm, options, what, &mut Timings::default())
+    emit_timed(wasm, options, what, Threads::default(), &mut Timings::default())
 }
 
-/// [`emit`], and where the time went.
+/// [`emit`] with so many threads, and where the time went.
 ///
 /// # Errors
 ///
@@ -72,42 +79,43 @@ pub fn emit_timed(
     wasm: &[u8],
     options: &Options,
     what: Emit,
+    threads: Threads,
     timings: &mut Timings,
 ) -> Result<Vec<u8>, CompileError> {
     let module = timings.phase("validate", || Module::parse(wasm))?;
     let processor = Processor::resolve(options)?;
-    let machine = processor.machine(options.opt_level.codegen())?;
-    let context = Context::create();
-    let llvm = context.create_module("module");
-    let code = timings.phase("translate", || {
-        translate::translate(&context, &llvm, &module, options, &processor, &machine)
+    let (code, units) = timings.phase("divide", || -> Result<_, CompileError> {
+        Ok((Code::of(&module), Units::of(&module, options.opt_level)?))
     })?;
-    timings.phase("verify", || llvm.verify())?;
-    timings.phase("promote", || optimize::promote(&llvm, &machine))?;
-    timings.phase("keep", || keep::keep(&context, &llvm, options.isolation, &processor))?;
-    if !(options.lax && options.isolation == Isolation::None) {
-        timings.phase("nan", || nan::quiet(&context, &llvm, &processor))?;
-    }
-    if matches!(options.opt_level, OptLevel::O2 | OptLevel::O3) {
-        timings.phase("loops", || loops::prepare(&context, &llvm))?;
-    }
-    timings.phase("optimise", || optimize::optimize(&llvm, &machine, options.opt_level))?;
-    timings.phase("descriptor", || {
-        descriptor::add(&context, &llvm, &module, &code, options, &processor)
-    })?;
-    let mut write = |kind| -> Result<Vec<u8>, CompileError> {
-        timings.phase("codegen", || {
-            Ok(machine.write_to_memory_buffer(&llvm, kind)?.as_slice().to_vec())
-        })
+    let lines = match options.lines {
+        true => {
+            Some(timings.phase("lines", || Lines::read(&module.debug_sections, module.code.1))?)
+        }
+        false => None,
     };
+    let job = Job { module, options, processor, code, units, lines };
+    let form = match what {
+        Emit::Ir => Form::Ir,
+        Emit::Asm => Form::Native(FileType::Assembly),
+        Emit::Object | Emit::SharedObject => Form::Native(FileType::Object),
+    };
+    let outputs = timings.phase("units", || unit::compile_all(&job, form, threads))?;
+    let descriptor = match outputs.len() {
+        1 => None, // it is in there
+        _ => Some(timings.phase("descriptor", || unit::descriptor(&job, &outputs, form))?),
+    };
+    let mut objects = Vec::new();
+    for output in outputs {
+        objects.push(output.bytes);
+        timings.unit(output.timings);
+    }
+    objects.extend(descriptor);
+    let arch = job.processor.arch;
     match what {
-        Emit::Ir => Ok(llvm.print_to_string().to_bytes().to_vec()),
-        Emit::Asm => write(FileType::Assembly),
-        Emit::Object => write(FileType::Object),
+        Emit::Ir | Emit::Asm => Ok(objects.join(&b'\n')),
+        Emit::Object => timings.phase("link", || link::join(objects)),
         Emit::SharedObject => {
-            let object = write(FileType::Object)?;
-            let support = timings.phase("support", || support::objects(&processor))?;
-            timings.phase("link", || link::link(processor.arch, &object, &support))
+            timings.phase("link", || link::link(arch, &objects, &support::objects(&job.processor)?))
         }
     }
 }

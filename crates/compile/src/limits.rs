@@ -12,6 +12,9 @@ pub(crate) const CONTEXT_BYTES: u64 = CONTEXT_MAX_BYTES;
 /// Characters of a function's name that the symbol table keeps.
 pub(crate) const SYMBOL_CHARS: usize = 200;
 
+/// Rows of a guest's line table.
+pub(crate) const LINE_ROWS: usize = 16 << 20;
+
 /// Bytes of the descriptor, data segments included: code reaches its constants, and the linker
 /// resolves distances, within 31 bits.
 pub(crate) const DESCRIPTOR_BYTES: u64 = 1 << 30;

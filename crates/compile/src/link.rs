@@ -2,11 +2,12 @@
 
 use std::ffi::OsStr;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use awsm_abi::DESC_SYMBOL;
 use awsm_abi::cpu::Arch;
+use tempfile::TempDir;
 
 use crate::descriptor::TEXT_BYTES_SYMBOL;
 use crate::error::CompileError;
@@ -15,36 +16,58 @@ use crate::translate::TEXT_SECTION;
 /// Programs to try, in this order.
 const LINKERS: [&str; 3] = ["ld.lld-19", "ld.lld", "/usr/lib/llvm-19/bin/ld.lld"];
 
-/// Links the module's object with what it needs of the support objects.
+/// Links the module's objects with what they need of the support objects.
 pub(crate) fn link(
     arch: Arch,
-    module: &[u8],
+    objects: &[Vec<u8>],
     support: &[Vec<u8>],
 ) -> Result<Vec<u8>, CompileError> {
-    let directory = tempfile::Builder::new().prefix("awsmc-").tempdir()?;
-    let path = |name: &str| directory.path().join(name);
-    std::fs::write(path("module.o"), module)?;
-    let mut libraries = Vec::new();
-    for (number, object) in support.iter().enumerate() {
-        let library = path(&format!("support{number}.o"));
-        std::fs::write(&library, object)?;
-        libraries.push(library);
-    }
-    let (input, output) = (path("module.o"), path("module.so"));
+    let directory = directory()?;
+    let output = directory.path().join("module.so");
+    let inputs = write(directory.path(), "unit", objects)?;
+    let libraries = write(directory.path(), "support", support)?;
     let text_bytes = format!(
         "--defsym={TEXT_BYTES_SYMBOL}={DESC_SYMBOL}+(__stop_{TEXT_SECTION}-__start_{TEXT_SECTION})"
     );
     let mut args: Vec<&OsStr> = FLAGS.iter().map(AsRef::as_ref).collect();
-    args.extend(["-z", page_size(arch)].map(OsStr::new));
-    args.extend([OsStr::new("-o"), output.as_os_str(), input.as_os_str()]);
-    args.extend(["--start-lib"].map(OsStr::new));
+    args.extend(["-z", page_size(arch), "-o"].map(OsStr::new));
+    args.push(output.as_os_str());
+    args.extend(inputs.iter().map(|input| input.as_os_str()));
+    args.push("--start-lib".as_ref());
     args.extend(libraries.iter().map(|library| library.as_os_str()));
-    args.extend(["--end-lib"].map(OsStr::new));
-    if refers_to(module, TEXT_BYTES_SYMBOL) {
+    args.push("--end-lib".as_ref());
+    if objects.last().is_some_and(|object| refers_to(object, TEXT_BYTES_SYMBOL)) {
         args.push(text_bytes.as_ref());
     }
     run(&args, directory.path())?;
     Ok(std::fs::read(output)?)
+}
+
+/// Makes one object file of several.
+pub(crate) fn join(mut objects: Vec<Vec<u8>>) -> Result<Vec<u8>, CompileError> {
+    if objects.len() == 1 {
+        return Ok(objects.remove(0));
+    }
+    let directory = directory()?;
+    let output = directory.path().join("module.o");
+    let inputs = write(directory.path(), "unit", &objects)?;
+    let mut args = ["-r", "-o"].map(OsStr::new).to_vec();
+    args.push(output.as_os_str());
+    args.extend(inputs.iter().map(|input| input.as_os_str()));
+    run(&args, directory.path())?;
+    Ok(std::fs::read(output)?)
+}
+
+fn directory() -> io::Result<TempDir> {
+    tempfile::Builder::new().prefix("awsmc-").tempdir()
+}
+
+fn write(directory: &Path, name: &str, objects: &[Vec<u8>]) -> io::Result<Vec<PathBuf>> {
+    let write = |(number, object): (usize, &Vec<u8>)| {
+        let path = directory.join(format!("{name}{number}.o"));
+        std::fs::write(&path, object).map(|()| path)
+    };
+    objects.iter().enumerate().map(write).collect()
 }
 
 const FLAGS: [&str; 20] = [
@@ -53,7 +76,7 @@ const FLAGS: [&str; 20] = [
     "--hash-style=gnu",
     "--build-id=none",
     "--no-gnu-unique",
-    "--no-eh-frame-hdr",
+    "--eh-frame-hdr",
     "--discard-locals",
     // Nothing is written to once loaded, and nothing is bound or relocated.
     "-z",

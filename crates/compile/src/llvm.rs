@@ -85,6 +85,12 @@ pub(crate) fn valued_attribute(context: &Context, name: &str, value: u64) -> Att
     context.create_enum_attribute(kind, value)
 }
 
+/// Asks for rules in `.eh_frame` by which the function's frame is taken apart, right at every instruction.
+pub(crate) fn frame_rules(context: &Context) -> Attribute {
+    const ASYNCHRONOUS: u64 = 2;
+    valued_attribute(context, "uwtable", ASYNCHRONOUS)
+}
+
 /// A value that LLVM cannot see through: an empty piece of assembly whose output is its input.
 pub(crate) fn opaque<'ctx>(
     context: &'ctx Context,

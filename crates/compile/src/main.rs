@@ -37,12 +37,16 @@ struct Args {
     /// With `--memory none`: also gives up that arithmetic quiets signalling NaNs, to measure the cost.
     #[arg(long, hide = true)]
     lax: bool,
+    /// Carries the guest's line table into the result: its own DWARF must have one.
+    #[arg(short = 'g')]
+    lines: bool,
     /// What to write.
     #[arg(long, value_enum, default_value = "so")]
     emit: What,
     /// Says on standard error where the time went, and how much memory it took.
-    #[arg(long)]
-    timings: bool,
+    #[arg(long, value_enum, value_name = "FORM", num_args = 0..=1, require_equals = true,
+        default_missing_value = "table")]
+    timings: Option<Form>,
     #[command(flatten, next_help_heading = "Limits: exit code 3 when one is reached")]
     limits: supervise::Limits,
     /// For the program itself: does the work, within the limits, and writes there.
@@ -76,6 +80,14 @@ enum What {
     Object,
     /// The shared object.
     So,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Form {
+    /// For people.
+    Table,
+    /// For programs: one object, one line.
+    Json,
 }
 
 fn main() -> ExitCode {
@@ -121,10 +133,13 @@ fn run(args: &Args) -> Result<(), String> {
         What::So => Emit::SharedObject,
     };
     let mut timings = Timings::default();
-    let output = awsm_compile::emit_timed(&wasm, &options, what, &mut timings)
+    let threads = args.limits.threads();
+    let output = awsm_compile::emit_timed(&wasm, &options, what, threads, &mut timings)
         .map_err(|error| format!("{}: {error}", file.display()))?;
-    if args.timings {
-        eprint!("{timings}");
+    match args.timings {
+        Some(Form::Table) => eprint!("{timings}"),
+        Some(Form::Json) => eprintln!("{}", timings.to_json()),
+        None => {}
     }
     fs::write(draft, output).map_err(|error| format!("{}: {error}", draft.display()))
 }
@@ -147,6 +162,7 @@ fn options(args: &Args) -> Result<Options, CompileError> {
             Memory::Checked => Isolation::Checked,
             Memory::None => Isolation::None,
         },
+        lines: args.lines,
         lax: args.lax,
     })
 }

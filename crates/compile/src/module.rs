@@ -3,6 +3,8 @@
 //!
 //! What comes out borrows from the input. Index spaces are the module's own, imports first.
 
+use std::collections::HashMap;
+
 use awsm_abi::WASM_PAGE_BYTES;
 use awsm_abi::context::{Counts, Layout};
 use awsm_abi::desc::val_type;
@@ -74,6 +76,10 @@ pub(crate) struct Module<'a> {
     pub imported: Imported,
     /// What the bodies do.
     pub behaviour: Behaviour,
+    /// Where the code section's contents begin in the input, and how many bytes they are.
+    pub code: (u64, u64),
+    /// The custom sections that hold debugging information.
+    pub debug_sections: HashMap<&'a str, &'a [u8]>,
 }
 
 /// How many of each kind are imported.
@@ -331,6 +337,8 @@ impl<'a> Module<'a> {
                 Payload::CustomSection(section) => {
                     if let KnownCustom::Name(names) = section.as_known() {
                         name_section = Some(names);
+                    } else if section.name().starts_with(".debug_") {
+                        module.debug_sections.insert(section.name(), section.data());
                     }
                 }
                 payload => module.section(payload)?,
@@ -418,6 +426,9 @@ impl<'a> Module<'a> {
                     };
                     self.data.push(Data { placement, bytes: data.data });
                 }
+            }
+            Payload::CodeSectionStart { unchecked_range: range, .. } => {
+                self.code = (range.start, range.end - range.start);
             }
             Payload::CodeSectionEntry(body) => self.bodies.push(body),
             _ => {}
@@ -531,6 +542,11 @@ impl<'a> Module<'a> {
                 + 32 * (u64::from(counts.own_tables) + u64::from(counts.own_memories)),
             limit: limits::CONTEXT_BYTES,
         })
+    }
+
+    /// What DWARF calls the address of the instruction at a position of the input.
+    pub(crate) fn code_offset(&self, position: u64) -> u64 {
+        position.saturating_sub(self.code.0)
     }
 
     /// The type of the function with this index.

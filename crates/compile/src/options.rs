@@ -21,6 +21,8 @@ pub struct Options {
     /// Gives up that arithmetic quiets signalling NaNs, to measure what that costs. Without effect
     /// unless `isolation` is [`Isolation::None`], so that no runtime loads such code.
     pub lax: bool,
+    /// Carries the guest's line table over, for debuggers and profilers.
+    pub lines: bool,
 }
 
 impl Default for Options {
@@ -31,6 +33,7 @@ impl Default for Options {
             opt_level: OptLevel::O3,
             isolation: Isolation::Guard,
             lax: false,
+            lines: false,
         }
     }
 }
@@ -88,7 +91,7 @@ pub fn fingerprint(options: &Options) -> Result<String, CompileError> {
     let processor = Processor::resolve(options)?;
     Ok(format!(
         "{version}; abi {ABI_VERSION}; {triple}; {base} {features}; \
-         tune {tune}; {level:?}; {isolation}{lax}",
+         tune {tune}; {level:?}; {isolation}{lax}{lines}",
         version = version(),
         triple = options.target,
         base = processor.base(),
@@ -97,5 +100,6 @@ pub fn fingerprint(options: &Options) -> Result<String, CompileError> {
         level = options.opt_level,
         isolation = options.isolation.name(),
         lax = if options.lax { "; lax" } else { "" },
+        lines = if options.lines { "; lines" } else { "" },
     ))
 }

@@ -10,11 +10,13 @@ use std::fs;
 use std::io::{self, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::panic::{UnwindSafe, catch_unwind};
 use std::path::Path;
 use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use awsm_compile::Threads;
 use clap::Args;
 use rustix::process::{Pid, Resource, Rlimit, Signal};
 
@@ -45,8 +47,13 @@ const LIMIT: u8 = 3;
 const FAILED: u8 = 4;
 /// Most that a worker says on standard error.
 const STDERR_BYTES: u64 = 1 << 20;
-/// Most that a worker's stack may grow to. LLVM's recursion follows how deeply a module's expressions nest.
-const STACK_BYTES: u64 = 1 << 30;
+
+impl Limits {
+    /// Threads whose stacks fit.
+    pub(crate) fn threads(&self) -> Threads {
+        Threads::within(self.max_memory << 20)
+    }
+}
 
 /// Runs this program's arguments in a worker, which writes to the path in front of them, and puts what it wrote to
 /// `out`.
@@ -155,8 +162,11 @@ fn explain(limits: &Limits, status: Option<ExitStatus>, said: &str) -> (String, 
     }
 }
 
-/// Does the worker's part: takes the limits upon itself and calls `compile` on a large stack.
-pub(crate) fn as_worker(limits: &Limits, compile: impl FnOnce() -> ExitCode + Send) -> ExitCode {
+/// Does the worker's part: takes the limits upon itself and calls `compile`.
+pub(crate) fn as_worker(
+    limits: &Limits,
+    compile: impl FnOnce() -> ExitCode + UnwindSafe,
+) -> ExitCode {
     let memory_bytes = limits.max_memory << 20;
     let bounds = [
         (Resource::Cpu, limits.max_cpu, limits.max_cpu + 1),
@@ -171,17 +181,6 @@ pub(crate) fn as_worker(limits: &Limits, compile: impl FnOnce() -> ExitCode + Se
     }
     // Without the process that waits for it, its work is for nothing.
     let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
-    let stack_bytes = STACK_BYTES.min(memory_bytes / 4) as usize;
-    thread::scope(|scope| {
-        let builder = thread::Builder::new().stack_size(stack_bytes);
-        match builder.spawn_scoped(scope, compile).map(|thread| thread.join()) {
-            Ok(Ok(code)) => code,
-            // It has said why on standard error.
-            Ok(Err(_)) => ExitCode::from(FAILED),
-            Err(error) => {
-                eprintln!("awsmc: a stack of {stack_bytes} bytes: {error}");
-                ExitCode::from(FAILED)
-            }
-        }
-    })
+    // Who panics has said why on standard error.
+    catch_unwind(compile).unwrap_or_else(|_| ExitCode::from(FAILED))
 }

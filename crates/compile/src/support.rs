@@ -8,11 +8,13 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use awsm_abi::cpu::Arch;
+use inkwell::attributes::AttributeLoc;
 use inkwell::context::Context;
 use inkwell::memory_buffer::MemoryBuffer;
 use inkwell::targets::FileType;
 
 use crate::error::CompileError;
+use crate::llvm::frame_rules;
 use crate::optimize;
 use crate::options::OptLevel;
 use crate::target::Processor;
@@ -57,6 +59,9 @@ fn object(text: &str, processor: &Processor) -> Result<Vec<u8>, CompileError> {
     let machine = processor.machine(level.codegen())?;
     llvm.set_triple(&processor.triple());
     llvm.set_data_layout(&machine.get_target_data().get_data_layout());
+    for function in llvm.get_functions() {
+        function.add_attribute(AttributeLoc::Function, frame_rules(&context));
+    }
     optimize::optimize(&llvm, &machine, level)?;
     Ok(machine.write_to_memory_buffer(&llvm, FileType::Object)?.as_slice().to_vec())
 }

@@ -1,30 +1,144 @@
 //! Where the time of a compilation went.
 
-use std::fmt;
+use std::fmt::{self, Write};
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// The phases of one compilation, in order.
+use crate::units::Unit;
+
+/// What one compilation took: the phases in order, and each unit's.
 #[derive(Debug, Default)]
 pub struct Timings {
-    /// Name, wall-clock time, processor time of this process's threads.
-    phases: Vec<(&'static str, Duration, Duration)>,
+    phases: Phases,
+    units: Vec<UnitTimings>,
+}
+
+/// What phases took, in order: each is the one name of something that happened once.
+#[derive(Debug)]
+pub(crate) struct Phases {
+    clock: ClockId,
+    all: Vec<Phase>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Phase {
+    name: &'static str,
+    wall: Duration,
+    /// Processor time.
+    cpu: Duration,
+}
+
+/// What one unit took.
+#[derive(Debug)]
+pub(crate) struct UnitTimings {
+    functions: usize,
+    wasm_bytes: usize,
+    level: u8,
+    output_bytes: usize,
+    phases: Phases,
+}
+
+/// What units do, in order; which of them there are does not depend on the unit.
+const UNIT_PHASES: [&str; 4] = ["translate", "prepare", "optimise", "emit"];
+
+impl Default for Phases {
+    fn default() -> Self {
+        Self { clock: ClockId::ProcessCPUTime, all: Vec::new() }
+    }
+}
+
+impl Phases {
+    /// Phases of one thread's work.
+    pub(crate) fn of_thread() -> Self {
+        Self { clock: ClockId::ThreadCPUTime, all: Vec::new() }
+    }
+
+    /// Runs one phase.
+    pub(crate) fn run<T>(&mut self, name: &'static str, run: impl FnOnce() -> T) -> T {
+        let (began, cpu) = (Instant::now(), self.processor_time());
+        let result = run();
+        let (wall, cpu) = (began.elapsed(), self.processor_time().saturating_sub(cpu));
+        self.all.push(Phase { name, wall, cpu });
+        result
+    }
+
+    fn processor_time(&self) -> Duration {
+        let time = clock_gettime(self.clock);
+        Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
+    }
+
+    fn cpu(&self, name: &str) -> Duration {
+        self.all.iter().filter(|phase| phase.name == name).map(|phase| phase.cpu).sum()
+    }
+}
+
+impl UnitTimings {
+    pub(crate) fn new(unit: &Unit, output_bytes: usize, phases: Phases) -> Self {
+        Self {
+            functions: unit.functions.len(),
+            wasm_bytes: unit.bytes,
+            level: unit.level as u8,
+            output_bytes,
+            phases,
+        }
+    }
 }
 
 impl Timings {
     /// Runs one phase.
     pub(crate) fn phase<T>(&mut self, name: &'static str, run: impl FnOnce() -> T) -> T {
-        let (wall, cpu) = (Instant::now(), processor_time());
-        let result = run();
-        self.phases.push((name, wall.elapsed(), processor_time().saturating_sub(cpu)));
-        result
+        self.phases.run(name, run)
+    }
+
+    /// Adds what a unit took.
+    pub(crate) fn unit(&mut self, unit: UnitTimings) {
+        self.units.push(unit);
+    }
+
+    /// One object: `phases` (`name`, `wall_ms`, `cpu_ms`), `units` (one for each, in the order of their code:
+    /// processor time of each phase in ms, `functions`, `wasm_bytes`, `output_bytes`, `level`), `wall_ms`, `cpu_ms`
+    /// and `peak_bytes`, the most memory that the process has had.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        let phase = |phase: &Phase| {
+            let (wall, cpu) = (ms(phase.wall), ms(phase.cpu));
+            format!(r#"{{"name":"{}","wall_ms":{wall:.3},"cpu_ms":{cpu:.3}}}"#, phase.name)
+        };
+        let unit = |unit: &UnitTimings| {
+            let UnitTimings { functions, wasm_bytes, level, output_bytes, phases } = unit;
+            let mut text = format!(
+                r#"{{"functions":{functions},"wasm_bytes":{wasm_bytes},"output_bytes":{output_bytes},"level":{level}"#
+            );
+            for name in UNIT_PHASES {
+                // Writing to a string does not fail.
+                let _ = write!(text, r#","{name}_ms":{:.3}"#, ms(phases.cpu(name)));
+            }
+            text + "}"
+        };
+        let phases: Vec<_> = self.phases.all.iter().map(phase).collect();
+        let units: Vec<_> = self.units.iter().map(unit).collect();
+        let all = self.all();
+        let peak = peak_bytes().map_or("null".to_owned(), |bytes| bytes.to_string());
+        format!(
+            r#"{{"phases":[{}],"units":[{}],"wall_ms":{:.3},"cpu_ms":{:.3},"peak_bytes":{peak}}}"#,
+            phases.join(","),
+            units.join(","),
+            ms(all.wall),
+            ms(all.cpu)
+        )
+    }
+
+    fn all(&self) -> Phase {
+        let phases = &self.phases.all;
+        let wall = phases.iter().map(|phase| phase.wall).sum();
+        let cpu = phases.iter().map(|phase| phase.cpu).sum();
+        Phase { name: "all", wall, cpu }
     }
 }
 
-fn processor_time() -> Duration {
-    let time = clock_gettime(ClockId::ProcessCPUTime);
-    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
+fn ms(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
 }
 
 /// The most memory that this process has had, bytes. Source: proc(5), `VmHWM`.
@@ -35,21 +149,36 @@ fn peak_bytes() -> Option<u64> {
     Some(kib << 10)
 }
 
-/// A table for people: milliseconds, and the peak of memory.
+/// Tables for people: phases, what the units' threads did within `units`, and each unit if there are several.
 impl fmt::Display for Timings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ms = |time: &Duration| time.as_secs_f64() * 1e3;
-        writeln!(f, "{:<12}{:>12}{:>12}", "phase", "wall ms", "cpu ms")?;
-        for (name, wall, cpu) in &self.phases {
-            writeln!(f, "{name:<12}{:>12.1}{:>12.1}", ms(wall), ms(cpu))?;
+        writeln!(f, "{:<14}{:>12}{:>12}", "phase", "wall ms", "cpu ms")?;
+        for phase in self.phases.all.iter().chain([&self.all()]) {
+            writeln!(f, "{:<14}{:>12.1}{:>12.1}", phase.name, ms(phase.wall), ms(phase.cpu))?;
+            if phase.name == "units" {
+                for name in UNIT_PHASES {
+                    let cpu = self.units.iter().map(|unit| unit.phases.cpu(name)).sum();
+                    writeln!(f, "  {name:<24}{:>12.1}", ms(cpu))?;
+                }
+            }
         }
-        let [wall, cpu] = [1, 2].map(|column| -> Duration {
-            self.phases.iter().map(|phase| if column == 1 { phase.1 } else { phase.2 }).sum()
-        });
-        writeln!(f, "{:<12}{:>12.1}{:>12.1}", "all", ms(&wall), ms(&cpu))?;
-        match peak_bytes() {
-            Some(bytes) => writeln!(f, "{:<12}{:>12.1}", "peak MiB", bytes as f64 / 1048576.0),
-            None => Ok(()),
+        if let Some(bytes) = peak_bytes() {
+            writeln!(f, "{:<14}{:>12.1}", "peak MiB", bytes as f64 / f64::from(1 << 20))?;
         }
+        if self.units.len() < 2 {
+            return Ok(());
+        }
+        write!(f, "{:<6}{:>10}{:>10}{:>4}", "unit", "functions", "KiB", "-O")?;
+        UNIT_PHASES.iter().try_for_each(|name| write!(f, "{:>13}", format!("{name} ms")))?;
+        writeln!(f)?;
+        for (number, unit) in self.units.iter().enumerate() {
+            let kib = unit.wasm_bytes >> 10;
+            write!(f, "{number:<6}{:>10}{kib:>10}{:>4}", unit.functions, unit.level)?;
+            for name in UNIT_PHASES {
+                write!(f, "{:>13.1}", ms(unit.phases.cpu(name)))?;
+            }
+            writeln!(f)?;
+        }
+        Ok(())
     }
 }

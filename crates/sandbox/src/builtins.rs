@@ -6,9 +6,8 @@
 use awsm_abi::context::{Builtins, Exception, Header};
 use awsm_abi::trap::TrapKind;
 
-use crate::arch::stack_checked;
+use crate::arch::{self, stack_checked};
 use crate::exceptions::Exceptions;
-use crate::fiber::{self, Pause};
 use crate::instance::Core;
 use crate::limits::PIECE_BYTES;
 use crate::preempt;
@@ -25,7 +24,7 @@ unsafe impl Sync for Shared {}
 
 /// The table that every context refers to.
 pub(crate) static BUILTINS: Shared = Shared(Builtins {
-    trap: entry::trap as *const (),
+    trap: arch::trapped as *const (),
     memory_grow: entry::memory_grow as *const (),
     memory_init: entry::memory_init as *const (),
     data_drop: entry::data_drop as *const (),
@@ -43,7 +42,6 @@ pub(crate) static BUILTINS: Shared = Shared(Builtins {
 mod entry {
     use super::stack_checked;
 
-    stack_checked! { pub(super) fn trap [()] => super::trap }
     stack_checked! { pub(super) fn memory_grow [()] => super::memory_grow }
     stack_checked! { pub(super) fn memory_init [()] => super::memory_init }
     stack_checked! { pub(super) fn data_drop [()] => super::data_drop }
@@ -101,11 +99,6 @@ fn in_pieces(
         at += count;
     }
     code(result)
-}
-
-unsafe extern "C" fn trap(_ctx: *mut u8, kind: u32) -> ! {
-    let kind = TrapKind::from_raw(kind).unwrap_or(TrapKind::Unreachable);
-    fiber::leave(Pause::Trapped(kind))
 }
 
 unsafe extern "C" fn memory_grow(ctx: *mut u8, memory: u32, delta_pages: u64) -> i64 {

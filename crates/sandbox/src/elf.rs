@@ -33,12 +33,15 @@ pub(crate) struct Shape {
     dynamic: Range<u64>,
     /// First address after the last segment.
     pub end: u64,
+    /// Address of the index of frame rules, if there is one. Nobody has looked at it.
+    pub frame_index: Option<usize>,
 }
 
 const PT_LOAD: u32 = 1;
 const PT_DYNAMIC: u32 = 2;
 const PT_INTERP: u32 = 3;
 const PT_TLS: u32 = 7;
+const PT_GNU_EH_FRAME: u32 = 0x6474_e550;
 const PT_GNU_STACK: u32 = 0x6474_e551;
 const PF_EXECUTE: u32 = 1;
 const PF_WRITE: u32 = 2;
@@ -70,6 +73,7 @@ pub(crate) fn check_headers(head: &[u8], file_bytes: u64) -> Result<Shape, LoadE
     }
     let mut segments = Vec::<Segment>::new();
     let mut dynamic = 0..0;
+    let mut frame_index = None;
     for index in 0..u64::from(entries) {
         let at = table.checked_add(index * 56).and_then(|at| usize::try_from(at).ok());
         let Some(at) = at.filter(|at| at.checked_add(56).is_some_and(|end| end <= head.0.len()))
@@ -83,6 +87,7 @@ pub(crate) fn check_headers(head: &[u8], file_bytes: u64) -> Result<Shape, LoadE
         match kind {
             PT_LOAD => segments.push(segment(file_bytes, file_offset, range, in_file, flags)?),
             PT_DYNAMIC => dynamic = range,
+            PT_GNU_EH_FRAME => frame_index = usize::try_from(address).ok(),
             PT_INTERP => return shape("it asks for a program interpreter"),
             PT_TLS => return shape("it has thread-local storage"),
             PT_GNU_STACK if flags & PF_EXECUTE != 0 => {
@@ -94,7 +99,7 @@ pub(crate) fn check_headers(head: &[u8], file_bytes: u64) -> Result<Shape, LoadE
     let ordered = segments.windows(2).all(|pair| pair[0].addresses.end <= pair[1].addresses.start);
     match segments.last() {
         Some(last) if ordered && segments[0].addresses.start == 0 => {
-            Ok(Shape { dynamic, end: last.addresses.end, segments })
+            Ok(Shape { dynamic, end: last.addresses.end, frame_index, segments })
         }
         _ => shape("its segments overlap or do not begin at zero"),
     }

@@ -341,8 +341,8 @@ impl Store {
                     break Err(TrapKind::UncaughtException.into());
                 }
                 CoroutineResult::Return(Finish::Faulted { kind, address, pc }) => {
-                    // SAFETY: as above.
-                    break Err(unsafe { (*any).describe_fault(kind, address, pc) });
+                    // SAFETY: as above. Which instance's code faulted is not known.
+                    break Err(unsafe { (*any).describe_fault(kind, address, pc, &[]) });
                 }
                 CoroutineResult::Yield(Pause::Trapped(kind)) => break Err(kind.into()),
                 // Only host functions do this, and stores have none.

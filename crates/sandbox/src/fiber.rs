@@ -17,8 +17,10 @@ use corosensei::{Coroutine, CoroutineResult, Yielder};
 
 use crate::exceptions::Exceptions;
 use crate::instance::Core;
+use crate::module::{FuncIdx, Module};
 use crate::sandbox::Wait;
 use crate::stack::GuestStack;
+use crate::trace::{self, GuestWords, Registers};
 use crate::{preempt, registry};
 
 /// Entry thunk of a function type, see [`awsm_abi::desc::TypeDesc::entry`].
@@ -43,7 +45,7 @@ pub(crate) enum Pause {
     Preempted,
     /// It will not be resumed: it ended itself.
     Exited(i32),
-    /// It will not be resumed: it faulted, in compiled code that called this address.
+    /// It will not be resumed: a function of the host says that it faulted.
     Trapped(TrapKind),
 }
 
@@ -65,6 +67,8 @@ pub(crate) struct Fiber {
     guard: Range<usize>,
     /// One more than the highest address of its stack.
     stack_end: usize,
+    /// What the processor held when it faulted.
+    fault: Option<Box<Registers>>,
 }
 
 /// What signal handlers and host calls need to know of the guest that is running on this thread.
@@ -76,6 +80,8 @@ pub(crate) struct Active {
     guard: Range<usize>,
     /// One more than the highest address of its stack.
     stack_end: usize,
+    /// Written by the handler that ends the guest.
+    fault: Cell<Option<Registers>>,
     core: *const Core,
 }
 
@@ -115,7 +121,7 @@ impl Fiber {
             }
             Finish::Returned
         });
-        Self { coroutine, yielder: ptr::null(), guard, stack_end }
+        Self { coroutine, yielder: ptr::null(), guard, stack_end, fault: None }
     }
 
     /// Runs the guest until it pauses or ends, and interrupts it at `until` (monotonic clock). The first
@@ -131,6 +137,7 @@ impl Fiber {
             entered: Cell::new(0),
             guard: self.guard.clone(),
             stack_end: self.stack_end,
+            fault: Cell::new(None),
             core,
         };
         let outer = CURRENT.replace(&raw const active);
@@ -139,7 +146,18 @@ impl Fiber {
         preempt::end(outer_due);
         CURRENT.set(outer);
         self.yielder = active.yielder.get();
+        if let CoroutineResult::Return(Finish::Faulted { .. }) = result {
+            self.fault = active.fault.get().map(Box::new);
+        }
         (result, active.entered.get())
+    }
+
+    /// The functions of `module` that were running when the guest faulted, innermost first.
+    pub(crate) fn trace(&self, module: &Module) -> Vec<FuncIdx> {
+        let Some(registers) = &self.fault else { return Vec::new() };
+        // SAFETY: the stack is this fiber's, whose guest does not run.
+        let stack = unsafe { GuestWords::new(self.guard.end..self.stack_end) };
+        trace::walk(module, registers, &stack)
     }
 
     /// Ends the fiber wherever it is and takes its stack back.
@@ -208,12 +226,17 @@ impl Active {
         Some(Finish::Faulted { kind, address, pc })
     }
 
-    /// Registers that end the guest with `finish`.
+    /// Registers that end the guest with `finish`, which happened where `at` says.
     ///
     /// # Safety
-    /// The interrupted code runs on this guest's stack in guest code or in `arch::stack_exhausted`,
-    /// and the registers are put into the interrupted context.
-    pub(crate) unsafe fn end_with(&self, finish: Finish) -> corosensei::trap::TrapHandlerRegs {
+    /// The interrupted code runs on this guest's stack in guest code or in one of `arch`'s faults on
+    /// purpose, and the registers are put into the interrupted context.
+    pub(crate) unsafe fn end_with(
+        &self,
+        finish: Finish,
+        at: Registers,
+    ) -> corosensei::trap::TrapHandlerRegs {
+        self.fault.set(Some(at));
         // SAFETY: the caller's duty; nothing on the stack needs dropping.
         unsafe { self.trap_handler.setup_trap_handler(move || finish) }
     }

@@ -23,7 +23,7 @@ use crate::constant;
 use crate::embed::Ranges;
 use crate::exceptions::Exceptions;
 use crate::fiber::{self, Entry, Thunk};
-use crate::limits::Limits;
+use crate::limits::{Limits, TRACE_NAME_CHARS};
 use crate::linear::{Linear, Size};
 use crate::mapping::PAGE_BYTES;
 use crate::module::{FuncIdx, Module};
@@ -522,16 +522,26 @@ impl Core {
     }
 
     /// A fault that the hardware caught, in the guest's own terms.
-    pub(crate) fn describe_fault(&self, kind: TrapKind, address: usize, pc: usize) -> Trap {
+    pub(crate) fn describe_fault(
+        &self,
+        kind: TrapKind,
+        address: usize,
+        pc: usize,
+        running: &[FuncIdx],
+    ) -> Trap {
         let ranges = self.memories().map(Linear::range);
         let inside = ranges.into_iter().find(|range| range.contains(&address));
         let inside = inside.filter(|_| kind == TrapKind::MemoryOutOfBounds);
-        let name = self.module.func_at(pc).map(|func| match self.module.func_name(func) {
-            Some(name) => name.to_owned(),
+        let name = |func: &FuncIdx| match self.module.func_name(*func) {
+            Some(name) => name.chars().take(TRACE_NAME_CHARS).collect(),
             None => format!("function {}", func.0),
-        });
+        };
+        let mut running: Vec<String> = running.iter().map(name).collect();
+        if running.is_empty() {
+            running.extend(self.module.func_at(pc).as_ref().map(name));
+        }
         let offset = inside.map(|range| (address - range.start) as u64);
-        Trap { kind, address: offset, function: name }
+        Trap { kind, address: offset, running }
     }
 
     /// Pages of own linear memories that have contents. In a slot that was new when the invocation began,

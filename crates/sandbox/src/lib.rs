@@ -38,6 +38,7 @@ mod residency;
 mod signal;
 mod stack;
 mod table;
+mod trace;
 
 pub use awsm_abi::{ABI_VERSION, Isolation};
 pub use budget::MemoryBudget;

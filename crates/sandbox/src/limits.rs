@@ -61,6 +61,12 @@ impl Default for Limits {
     }
 }
 
+/// Functions that a trap's report names, the innermost.
+pub(crate) const TRACE_FRAMES: usize = 32;
+
+/// Characters of a function's name in it.
+pub(crate) const TRACE_NAME_CHARS: usize = 200;
+
 /// What one worker's pool may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PoolConfig {

@@ -42,6 +42,12 @@ pub struct Module {
     type_ids: Box<[u32]>,
     /// What the memories that it defines hold at the start; made when first needed.
     images: OnceLock<Box<[Image]>>,
+    /// What of the mapping is readable from its first byte on without a gap: all of a module of ours.
+    image: &'static [u8],
+    /// Where in it the index of the frame rules begins.
+    frame_index: Option<usize>,
+    /// Address and number of each defined function's code, ascending; made when first needed.
+    starts: OnceLock<Box<[(usize, u32)]>>,
     _text_entry: registry::TextEntry,
 }
 
@@ -264,6 +270,9 @@ impl Module {
             text,
             type_ids: Box::default(),
             images: OnceLock::new(),
+            image,
+            frame_index: shape.frame_index,
+            starts: OnceLock::new(),
             _text_entry: text_entry,
         };
         module.type_ids = canonical_types(&module)?;
@@ -379,6 +388,29 @@ impl Module {
         let own = func.0.checked_sub(self.imported_funcs())?;
         let name = self.str(self.functions().get(own as usize)?.name);
         (!name.is_empty()).then_some(name)
+    }
+
+    /// The function whose code begins at this native address.
+    pub(crate) fn func_starting_at(&self, pc: usize) -> Option<FuncIdx> {
+        let starts = self.starts.get_or_init(|| {
+            let functions = self.functions().iter().enumerate();
+            let start = |(index, func): (usize, &FuncDesc)| {
+                // A wrapper of code for calls in tail position is not the function itself.
+                let own = if func.tail.0 == 0 { func.code } else { func.tail };
+                (self.address(own) as usize, index as u32)
+            };
+            let mut starts: Box<[_]> = functions.map(start).collect();
+            starts.sort_unstable();
+            starts
+        });
+        let at = starts.partition_point(|(start, _)| *start < pc);
+        let (start, index) = starts.get(at)?;
+        (*start == pc).then(|| FuncIdx(index + self.imported_funcs()))
+    }
+
+    /// The module's bytes from its lowest address on, and where in them the index of its frame rules lies.
+    pub(crate) fn frame_rules(&self) -> Option<(&[u8], usize)> {
+        Some((self.image, self.frame_index?))
     }
 
     /// The function whose code lies at this native address.

@@ -293,7 +293,10 @@ impl Tick {
                 let finish = Finish::Faulted { kind, address: active.guard_start(), pc };
                 // SAFETY: guest code was interrupted on the running guest's stack, and the registers go
                 // into its context.
-                return unsafe { arch::redirect(context, &active.end_with(finish)) };
+                return unsafe {
+                    let at = arch::registers(context, false);
+                    arch::redirect(context, &active.end_with(finish, at));
+                };
             }
         }
         self.arm(monotonic_ns() + TICK_RETRY_NS);

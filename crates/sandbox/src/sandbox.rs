@@ -269,7 +269,8 @@ impl<T> Sandbox<T> {
                 (State::Trapped, Stop::Trapped(TrapKind::UncaughtException.into()))
             }
             CoroutineResult::Return(Finish::Faulted { kind, address, pc }) => {
-                let trap = inner.core().describe_fault(kind, address, pc);
+                let running = fiber.trace(inner.program.module());
+                let trap = inner.core().describe_fault(kind, address, pc, &running);
                 (State::Trapped, Stop::Trapped(trap))
             }
         };

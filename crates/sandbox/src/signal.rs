@@ -64,20 +64,27 @@ extern "C" fn on_fault(
     let (fault, context) = unsafe { (&*info, &mut *context.cast::<libc::ucontext_t>()) };
     let (pc, _) = arch::pc_and_sp(context);
     if let Some(active) = fiber::current() {
+        let [exhausted, trapped] =
+            [arch::stack_exhausted, arch::trapped].map(|fault| fault as *const () as usize);
+        // SAFETY: only guest code calls these two, and neither touches the stack.
+        let at = unsafe { arch::registers(context, pc == exhausted || pc == trapped) };
         // SAFETY: si_addr is set for each of SIGNALS.
         let address = unsafe { fault.si_addr() } as usize;
-        let finish = if signal == libc::SIGILL && pc == arch::stack_exhausted as *const () as usize
-        {
-            Some(Finish::Faulted { kind: TrapKind::StackOverflow, address, pc })
+        let finish = if signal == libc::SIGILL && pc == exhausted {
+            Some(Finish::Faulted { kind: TrapKind::StackOverflow, address, pc: at.pc })
+        } else if signal == libc::SIGILL && pc == trapped {
+            let kind = TrapKind::from_raw(arch::second_argument(context) as u32);
+            let kind = kind.unwrap_or(TrapKind::Unreachable);
+            Some(Finish::Faulted { kind, address: 0, pc: at.pc })
         } else if signal != libc::SIGILL && active.is_guest_code(pc) {
             active.classify(address, pc)
         } else {
             None
         };
         if let Some(finish) = finish {
-            // SAFETY: the program counter says that guest code, or the stack check before a host
-            // call, was interrupted on the running guest's stack; the registers go into its context.
-            unsafe { arch::redirect(context, &active.end_with(finish)) };
+            // SAFETY: the program counter says that guest code, or what it called to fault, was
+            // interrupted on the running guest's stack; the registers go into its context.
+            unsafe { arch::redirect(context, &active.end_with(finish, at)) };
             return;
         }
     }

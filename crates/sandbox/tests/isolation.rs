@@ -227,16 +227,58 @@ fn ten_thousand_faults_disturb_nobody() {
 
 #[test]
 fn a_fault_says_where() {
-    let body = "(module (memory 1) (func $reads_too_far (param i32) (result i32) (i32.load offset=8 (local.get 0)))
-        (func (export \"run\") (drop (call $reads_too_far (i32.const 0x20000)))))";
-    let program = program(body, support::MODES[0], Limits::default());
-    match run(&mut Pool::new(PoolConfig::default()), &program).0 {
-        Stop::Trapped(trap) => {
-            assert_eq!(trap.kind, TrapKind::MemoryOutOfBounds);
-            assert_eq!(trap.address, Some(0x20008));
-            assert!(trap.function.is_some(), "{trap}");
+    // Functions that call through a table stay what they are, and stay on the stack.
+    let body = |fault: &str| {
+        format!(
+            "(module (memory 1) (type $f (func (param i32) (result i32)))
+            (table funcref (elem $faults $middle))
+            (func $faults (type $f) {fault})
+            (func $middle (type $f) (i32.add (i32.const 1)
+                (call_indirect (type $f) (local.get 0) (i32.const 0))))
+            (func $outer (export \"run\")
+                (i32.store (i32.const 0) (call_indirect (type $f) (i32.const 0x20000) (i32.const 1)))))"
+        )
+    };
+    let faults = [
+        ("(i32.load offset=8 (local.get 0))", TrapKind::MemoryOutOfBounds, Some(0x20008)),
+        (
+            "(i32.div_u (i32.const 1) (i32.shr_u (local.get 0) (i32.const 31)))",
+            TrapKind::IntegerDivideByZero,
+            None,
+        ),
+        (
+            "(memory.fill (local.get 0) (i32.const 1) (i32.const 100)) (i32.const 1)",
+            TrapKind::MemoryOutOfBounds,
+            Some(0x20000),
+        ),
+    ];
+    for (fault, kind, address) in faults {
+        let program = program(&body(fault), support::MODES[0], Limits::default());
+        match run(&mut Pool::new(PoolConfig::default()), &program).0 {
+            Stop::Trapped(trap) => {
+                assert_eq!(trap.kind, kind);
+                assert_eq!(trap.address.is_some(), address.is_some(), "{trap}");
+                assert_eq!(trap.running, ["faults", "middle", "outer"], "{trap}");
+            }
+            stop => panic!("{stop:?}"),
         }
-        stop => panic!("{stop:?}"),
+    }
+}
+
+#[test]
+fn endless_recursion_says_where() {
+    let body = "(module (memory 1) (func $down (param i32) (result i32)
+            (i32.add (i32.load (local.get 0)) (call $down (i32.add (local.get 0) (i32.const 4)))))
+        (func (export \"run\") (drop (call $down (i32.const 1)))))";
+    for mode in support::MODES {
+        let program = program(body, mode, Limits::default());
+        match run(&mut Pool::new(PoolConfig::default()), &program).0 {
+            Stop::Trapped(trap) => {
+                assert!(trap.running.len() > 8, "{trap:?}");
+                assert!(trap.running.iter().all(|name| name == "down"), "{trap:?}");
+            }
+            stop => panic!("{stop:?}"),
+        }
     }
 }
 

@@ -34,7 +34,7 @@ impl<'ctx> Func<'_, 'ctx> {
 
     fn call_own(&mut self, function: u32, own: u32) -> Result<(), CompileError> {
         let ty = self.env.module.functions[function as usize];
-        let OwnFunction { body, tail } = self.env.functions[own as usize];
+        let OwnFunction { body, tail } = self.env.own(own);
         let code = body.as_global_value().as_pointer_value();
         self.call_code(ty, Target { code, ctx: self.ctx, tail })?;
         if self.env.module.behaviour.may_throw(own) { self.check_thrown() } else { Ok(()) }

@@ -11,6 +11,7 @@ use inkwell::values::{BasicValueEnum, FloatValue, FunctionValue, IntValue, Point
 use wasmparser::{FunctionBody, Operator};
 
 use super::control::Frame;
+use super::debug::Place;
 use super::{Env, OwnFunction};
 use crate::error::CompileError;
 use crate::module::{ValType, val_type};
@@ -41,6 +42,8 @@ pub(crate) struct Func<'e, 'ctx> {
     pub reachable: bool,
     /// Blocks entered since the place became unreachable.
     pub skipped: u32,
+    /// Where in the guest's sources this is, if lines are asked for and known.
+    pub(super) place: Option<Place<'ctx>>,
 }
 
 /// Writes the defined function number `own`, counted without imports.
@@ -52,6 +55,7 @@ pub(crate) fn translate(
     let mut func = begin(env, own, body)?;
     let mut operators = body.get_operators_reader()?;
     while !operators.eof() {
+        func.locate(env.module.code_offset(operators.original_position()));
         let operator = operators.read()?;
         if func.reachable || func.still_unreachable(&operator)? {
             func.operator(&operator)?;
@@ -66,9 +70,15 @@ fn begin<'e, 'ctx>(
     own: u32,
     body: &FunctionBody<'_>,
 ) -> Result<Func<'e, 'ctx>, CompileError> {
-    let OwnFunction { body: function, tail } = env.functions[own as usize];
+    let OwnFunction { body: function, tail } = env.own(own);
     let ty = env.module.func_type(env.module.imported.functions + own);
     let mut func = Func::new(env, function);
+    if let Some(debug) = &env.debug {
+        let index = env.module.imported.functions + own;
+        let first = env.module.code_offset(body.get_operators_reader()?.original_position());
+        func.place = debug.open(function, env.module.names[index as usize], first);
+        func.locate(first);
+    }
     let mut params = function.get_param_iter().skip(1);
     if tail && ty.results.len() > 1 {
         func.results = params.next().map(BasicValueEnum::into_pointer_value);
@@ -107,6 +117,7 @@ impl<'e, 'ctx> Func<'e, 'ctx> {
             way_out: None,
             reachable: true,
             skipped: 0,
+            place: None,
         }
     }
 

@@ -10,6 +10,7 @@ mod call;
 mod check;
 mod context;
 mod control;
+mod debug;
 mod entry;
 mod exception;
 mod function;
@@ -21,6 +22,7 @@ mod tail;
 mod trap;
 mod vector;
 
+use std::cell::OnceCell;
 use std::collections::HashMap;
 
 use awsm_abi::Isolation;
@@ -37,8 +39,9 @@ use crate::error::CompileError;
 use crate::limits;
 use crate::llvm::{self, Types};
 use crate::module::{FuncType, Module, ValType};
-use crate::options::Options;
 use crate::target::Processor;
+use crate::unit::Job;
+use crate::units::{Unit, Units};
 
 /// The alias tag of accesses to linear memory.
 pub(crate) fn linear_memory_tag(context: &Context) -> MetadataValue<'_> {
@@ -73,8 +76,14 @@ pub(crate) struct Env<'ctx, 'm> {
     pub unlikely: MetadataValue<'ctx>,
     /// Checks an access in `checked` mode.
     pub check: Option<FunctionValue<'ctx>>,
-    /// The defined functions.
-    pub functions: Vec<OwnFunction<'ctx>>,
+    /// The guest's lines, if they are asked for.
+    debug: Option<debug::Debug<'ctx, 'm>>,
+    /// Symbols of all functions.
+    pub code: &'m Code,
+    /// Which functions are written, and which are called by others.
+    units: &'m Units,
+    /// The defined functions, as far as they are written or called here.
+    functions: Vec<OnceCell<OwnFunction<'ctx>>>,
     /// Native types of the function types.
     pub func_types: Vec<FunctionType<'ctx>>,
 }
@@ -106,16 +115,48 @@ pub(crate) struct Symbols {
     pub tail: Option<String>,
 }
 
-/// Writes the code of `module` into `llvm`.
+impl Symbols {
+    /// The symbol of the function's own code.
+    pub(crate) fn body(&self) -> &str {
+        self.tail.as_ref().unwrap_or(&self.code)
+    }
+}
+
+impl Code {
+    /// Decides on names.
+    pub(crate) fn of(module: &Module<'_>) -> Self {
+        let first = module.imported.functions;
+        let mut code = Self { functions: Vec::new(), entries: vec![None; module.types.len()] };
+        for index in first..module.functions.len() as u32 {
+            let name = symbol(index, module.names[index as usize]);
+            let tail = module.behaviour.has_tail_calls(index - first);
+            code.functions.push(tail::symbols(name, tail && is_called_from_outside(module, index)));
+        }
+        let mut by_type = HashMap::new();
+        for ty in &module.functions {
+            let shape = &module.types[*ty as usize];
+            let symbol = by_type.entry(shape).or_insert_with(|| format!("entry[{ty}]"));
+            code.entries[*ty as usize] = Some(symbol.clone());
+        }
+        code
+    }
+}
+
+/// Can anything but direct calls lead to a function?
+fn is_called_from_outside(module: &Module<'_>, index: u32) -> bool {
+    module.func_ref_index(index).is_some() || module.start == Some(index)
+}
+
+/// Writes the functions of one unit into `llvm`, and with the first unit's the entry thunks.
 pub(crate) fn translate<'ctx>(
     context: &'ctx Context,
     llvm: &LlvmModule<'ctx>,
-    module: &Module<'_>,
-    options: &Options,
-    processor: &Processor,
+    job: &Job<'_>,
+    unit: &Unit,
     machine: &TargetMachine,
-) -> Result<Code, CompileError> {
-    llvm.set_triple(&processor.triple());
+) -> Result<(), CompileError> {
+    let Job { module, code, .. } = job;
+    llvm.set_triple(&job.processor.triple());
     llvm.set_data_layout(&machine.get_target_data().get_data_layout());
     let types = Types::new(context);
     let mut env = Env {
@@ -123,57 +164,57 @@ pub(crate) fn translate<'ctx>(
         llvm,
         module,
         layout: module.layout()?,
-        isolation: options.isolation,
-        processor,
+        isolation: job.options.isolation,
+        processor: &job.processor,
         types,
         alias: alias::Tags::new(context),
         unlikely: unlikely(context, &types),
         check: None,
-        functions: Vec::new(),
+        debug: job.lines.as_ref().map(|lines| debug::Debug::new(context, llvm, lines)),
+        code,
+        units: &job.units,
+        functions: vec![OnceCell::new(); module.bodies.len()],
         func_types: Vec::new(),
     };
     env.check = check::helpers(&env)?;
     env.func_types = module.types.iter().map(|ty| env.native_type(ty)).collect();
-    let code = env.declare();
-    for (index, body) in module.bodies.iter().enumerate() {
-        function::translate(&env, index as u32, body)?;
+    for own in &unit.functions {
+        env.own(*own);
     }
-    entry::thunks(&env, &code)?;
-    tail::wrappers(&env, &code)?;
-    Ok(code)
+    for own in &unit.functions {
+        function::translate(&env, *own, &module.bodies[*own as usize])?;
+    }
+    if unit.number == 0 {
+        entry::thunks(&env, code)?;
+    }
+    tail::wrappers(&env, &unit.functions)?;
+    if let Some(debug) = &env.debug {
+        debug.finish();
+    }
+    Ok(())
 }
 
 impl<'ctx> Env<'ctx, '_> {
-    /// Declares the defined functions, and decides on names.
-    fn declare(&mut self) -> Code {
-        let first = self.module.imported.functions;
-        let mut code = Code { functions: Vec::new(), entries: vec![None; self.module.types.len()] };
-        for index in first..self.module.functions.len() as u32 {
+    /// The defined function number `own`, counted without imports; declared when first asked for.
+    pub(crate) fn own(&self, own: u32) -> OwnFunction<'ctx> {
+        *self.functions[own as usize].get_or_init(|| {
+            let index = self.module.imported.functions + own;
             let ty = self.module.functions[index as usize];
-            let name = symbol(index, self.module.names[index as usize]);
-            let escapes = self.module.func_ref_index(index).is_some();
-            let called_from_outside = escapes || self.module.start == Some(index);
-            let tail = self.module.behaviour.has_tail_calls(index - first);
+            let tail = self.module.behaviour.has_tail_calls(own);
             let native = if tail { self.tail_type(ty) } else { self.func_types[ty as usize] };
-            let body = self.llvm.add_function(&name, native, None);
-            self.adorn(body, called_from_outside);
-            self.functions.push(OwnFunction { body, tail });
-            code.functions.push(match tail {
-                true => self.declare_tail(body, name, called_from_outside),
-                false => Symbols { code: name, tail: None },
-            });
-        }
-        let mut by_type = HashMap::new();
-        for ty in &self.module.functions {
-            let shape = &self.module.types[*ty as usize];
-            let symbol = by_type.entry(shape).or_insert_with(|| format!("entry[{ty}]"));
-            code.entries[*ty as usize] = Some(symbol.clone());
-        }
-        code
+            let name = self.code.functions[own as usize].body();
+            let body = self.llvm.add_function(name, native, None);
+            let outside = is_called_from_outside(self.module, index);
+            self.adorn(body, outside || self.units.is_called_across(own));
+            if tail {
+                body.set_call_conventions(tail::TAILCC);
+            }
+            OwnFunction { body, tail }
+        })
     }
 
-    /// What all our functions have in common. A function that the descriptor's users call must keep
-    /// its shape; LLVM may inline, change or drop the others.
+    /// What all our functions have in common. A function that other units or the descriptor's users call
+    /// must keep its shape; LLVM may inline, change or drop the others.
     fn adorn(&self, function: FunctionValue<'ctx>, called_from_outside: bool) {
         if called_from_outside {
             function.as_global_value().set_visibility(GlobalVisibility::Hidden);
@@ -182,6 +223,8 @@ impl<'ctx> Env<'ctx, '_> {
         }
         function.set_section(Some(TEXT_SECTION));
         function.add_attribute(AttributeLoc::Function, llvm::attribute(self.context, "nounwind"));
+        // Frames can be walked at every instruction: for what it takes, see the sandbox's `trace`.
+        function.add_attribute(AttributeLoc::Function, llvm::frame_rules(self.context));
         let strings = [
             // Stack overflow is found by a guard page, which no frame may step over.
             ("probe-stack", "inline-asm"),

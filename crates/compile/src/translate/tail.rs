@@ -15,17 +15,16 @@ use std::mem::offset_of;
 use awsm_abi::context::{FuncRef, GlobalCell};
 use inkwell::types::{BasicMetadataTypeEnum, BasicType, FunctionType};
 use inkwell::values::{
-    BasicMetadataValueEnum, BasicValueEnum, CallSiteValue, FunctionValue, LLVMTailCallKind,
-    PointerValue,
+    BasicMetadataValueEnum, BasicValueEnum, CallSiteValue, LLVMTailCallKind, PointerValue,
 };
 use wasmparser::Operator;
 
 use super::function::Func;
-use super::{Code, Env, OwnFunction, Symbols};
+use super::{Env, OwnFunction, Symbols};
 use crate::error::CompileError;
 
 /// LLVM's number for `tailcc`.
-const TAILCC: u32 = 18;
+pub(super) const TAILCC: u32 = 18;
 
 impl<'ctx> Env<'ctx, '_> {
     /// `ret f(ctx, results?, args...)`, see [`FuncRef::tail`].
@@ -41,39 +40,34 @@ impl<'ctx> Env<'ctx, '_> {
             _ => self.context.void_type().fn_type(&params, false),
         }
     }
+}
 
-    /// Finishes the declaration of a function in this convention.
-    pub(super) fn declare_tail(
-        &self,
-        body: FunctionValue<'ctx>,
-        name: String,
-        called_from_outside: bool,
-    ) -> Symbols {
-        body.set_call_conventions(TAILCC);
-        if !called_from_outside {
-            return Symbols { code: name, tail: None };
-        }
-        Symbols { code: format!("{name}[entry]"), tail: Some(name) }
+/// Symbols of a function: with a wrapper, the wrapper is what the outside calls.
+pub(super) fn symbols(name: String, wrapped: bool) -> Symbols {
+    match wrapped {
+        true => Symbols { code: format!("{name}[entry]"), tail: Some(name) },
+        false => Symbols { code: name, tail: None },
     }
 }
 
-/// Writes the wrappers of functions that are called from outside.
-pub(super) fn wrappers(env: &Env<'_, '_>, code: &Code) -> Result<(), CompileError> {
-    for (own, symbols) in code.functions.iter().enumerate() {
+/// Writes the wrappers of those of the functions that are called from outside.
+pub(super) fn wrappers(env: &Env<'_, '_>, functions: &[u32]) -> Result<(), CompileError> {
+    for own in functions {
+        let symbols = &env.code.functions[*own as usize];
         if symbols.tail.is_some() {
-            wrapper(env, own, &symbols.code)?;
+            wrapper(env, *own, &symbols.code)?;
         }
     }
     Ok(())
 }
 
-fn wrapper(env: &Env<'_, '_>, own: usize, symbol: &str) -> Result<(), CompileError> {
-    let ty = env.module.functions[env.module.imported.functions as usize + own];
+fn wrapper(env: &Env<'_, '_>, own: u32, symbol: &str) -> Result<(), CompileError> {
+    let ty = env.module.functions[(env.module.imported.functions + own) as usize];
     let function = env.llvm.add_function(symbol, env.func_types[ty as usize], None);
     env.adorn(function, true);
     let mut func = Func::new(env, function);
     func.stack.extend(function.get_param_iter().skip(1));
-    let code = env.functions[own].body.as_global_value().as_pointer_value();
+    let code = env.own(own).body.as_global_value().as_pointer_value();
     func.call_code(ty, Target { code, ctx: func.ctx, tail: true })?;
     func.build_plain_return()
 }
@@ -97,7 +91,7 @@ impl<'ctx> Func<'_, 'ctx> {
                 let ty = self.env.module.functions[function_index as usize];
                 match function_index.checked_sub(self.env.module.imported.functions) {
                     Some(own) => {
-                        let OwnFunction { body, tail } = self.env.functions[own as usize];
+                        let OwnFunction { body, tail } = self.env.own(own);
                         let code = body.as_global_value().as_pointer_value();
                         self.leave_by(ty, Target { code, ctx: self.ctx, tail })?;
                     }

@@ -19,6 +19,8 @@ use awsm_abi::context::below;
 use awsm_abi::cpu::{Arch, CpuFeatures};
 use corosensei::trap::TrapHandlerRegs;
 
+use crate::trace::Registers;
+
 /// The virtual counter.
 #[inline]
 pub(crate) fn ticks() -> u64 {
@@ -51,6 +53,31 @@ pub(crate) fn callee_saved() -> [usize; 11] {
 /// Program counter and stack pointer of the interrupted code.
 pub(crate) fn pc_and_sp(context: &libc::ucontext_t) -> (usize, usize) {
     (context.uc_mcontext.pc as usize, context.uc_mcontext.sp as usize)
+}
+
+/// DWARF's number of the stack pointer. Source: DWARF for the Arm 64-bit architecture, table 1.
+pub(crate) const STACK_POINTER: usize = 31;
+/// DWARF's number of the return address.
+pub(crate) const RETURN_ADDRESS: usize = 30;
+
+/// Registers of the interrupted code; with `called`, of the code that has just called it.
+///
+/// # Safety
+/// With `called`, a call was the last thing that happened to the stack.
+pub(crate) unsafe fn registers(context: &libc::ucontext_t, called: bool) -> Registers {
+    let machine = &context.uc_mcontext;
+    let mut words = [0; 32];
+    for (word, register) in words.iter_mut().zip(machine.regs) {
+        *word = register as usize;
+    }
+    words[STACK_POINTER] = machine.sp as usize;
+    let pc = if called { words[RETURN_ADDRESS] } else { machine.pc as usize };
+    Registers { words, pc, called }
+}
+
+/// The second argument of the function whose first instruction was interrupted.
+pub(crate) fn second_argument(context: &libc::ucontext_t) -> u64 {
+    context.uc_mcontext.regs[1]
 }
 
 /// Makes the interrupted code go on where the coroutine's trap handler says.
@@ -132,6 +159,13 @@ extern "C" fn preempt() {
 /// its address.
 #[unsafe(naked)]
 pub(crate) extern "C" fn stack_exhausted() {
+    core::arch::naked_asm!("udf #0")
+}
+
+/// Where a guest ends that traps: the same, with the trap's number as second argument. (Not taken: suspending
+/// for the last time, which is a microsecond quicker but loses the guest's registers.)
+#[unsafe(naked)]
+pub(crate) extern "C" fn trapped() {
     core::arch::naked_asm!("udf #0")
 }
 

@@ -23,6 +23,8 @@ use awsm_abi::context::below;
 use awsm_abi::cpu::{Arch, CpuFeatures};
 use corosensei::trap::TrapHandlerRegs;
 
+use crate::trace::Registers;
+
 /// The time-stamp counter.
 #[inline]
 pub(crate) fn ticks() -> u64 {
@@ -55,6 +57,52 @@ pub(crate) fn pc_and_sp(context: &libc::ucontext_t) -> (usize, usize) {
     let registers = &context.uc_mcontext.gregs;
     let register = |index: libc::c_int| registers[index as usize].cast_unsigned() as usize;
     (register(libc::REG_RIP), register(libc::REG_RSP))
+}
+
+/// DWARF's number of the stack pointer. Source: System V psABI for AMD64, figure 3.36.
+pub(crate) const STACK_POINTER: usize = 7;
+/// DWARF's number of the return address.
+pub(crate) const RETURN_ADDRESS: usize = 16;
+
+/// Registers of the interrupted code; with `called`, of the code that has just called it.
+///
+/// # Safety
+/// With `called`, a call was the last thing that happened to the stack.
+pub(crate) unsafe fn registers(context: &libc::ucontext_t, called: bool) -> Registers {
+    const ORDER: [libc::c_int; 16] = [
+        libc::REG_RAX,
+        libc::REG_RDX,
+        libc::REG_RCX,
+        libc::REG_RBX,
+        libc::REG_RSI,
+        libc::REG_RDI,
+        libc::REG_RBP,
+        libc::REG_RSP,
+        libc::REG_R8,
+        libc::REG_R9,
+        libc::REG_R10,
+        libc::REG_R11,
+        libc::REG_R12,
+        libc::REG_R13,
+        libc::REG_R14,
+        libc::REG_R15,
+    ];
+    let mut words = [0; 32];
+    for (word, index) in words.iter_mut().zip(ORDER) {
+        *word = context.uc_mcontext.gregs[index as usize].cast_unsigned() as usize;
+    }
+    let (mut pc, sp) = pc_and_sp(context);
+    if called {
+        // SAFETY: the caller's duty: the return address is there.
+        pc = unsafe { (sp as *const usize).read() };
+        words[STACK_POINTER] += size_of::<usize>();
+    }
+    Registers { words, pc, called }
+}
+
+/// The second argument of the function whose first instruction was interrupted.
+pub(crate) fn second_argument(context: &libc::ucontext_t) -> u64 {
+    context.uc_mcontext.gregs[libc::REG_RSI as usize].cast_unsigned()
 }
 
 /// Makes the interrupted code go on where the coroutine's trap handler says.
@@ -207,6 +255,13 @@ extern "C" fn preempt() {
 /// its address. Nothing can be pushed any more at this point.
 #[unsafe(naked)]
 pub(crate) extern "C" fn stack_exhausted() {
+    core::arch::naked_asm!("ud2")
+}
+
+/// Where a guest ends that traps: the same, with the trap's number as second argument. (Not taken: suspending
+/// for the last time, which is a microsecond quicker but loses the guest's registers.)
+#[unsafe(naked)]
+pub(crate) extern "C" fn trapped() {
     core::arch::naked_asm!("ud2")
 }
 

@@ -1,0 +1,216 @@
+//! One unit's way from WebAssembly to an object file, and all units side by side.
+
+use std::num::NonZeroUsize;
+use std::panic::resume_unwind;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use awsm_abi::Isolation;
+use inkwell::GlobalVisibility;
+use inkwell::context::Context;
+use inkwell::module::{Linkage, Module as LlvmModule};
+use inkwell::targets::{FileType, TargetMachine};
+
+use crate::dwarf::Lines;
+use crate::error::CompileError;
+use crate::module::Module;
+use crate::options::{OptLevel, Options};
+use crate::target::Processor;
+use crate::timings::{Phases, UnitTimings};
+use crate::translate::Code;
+use crate::units::{Unit, Units};
+use crate::{descriptor, keep, loops, nan, optimize, translate};
+
+/// A compilation: what all units have in common.
+pub(crate) struct Job<'a> {
+    /// What is compiled.
+    pub module: Module<'a>,
+    /// How.
+    pub options: &'a Options,
+    /// For what.
+    pub processor: Processor,
+    /// Symbols of the functions.
+    pub code: Code,
+    /// How the functions are divided.
+    pub units: Units,
+    /// The guest's lines, if they are asked for.
+    pub lines: Option<Lines>,
+}
+
+/// Threads that compile units.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Threads {
+    /// How many, at most.
+    pub count: NonZeroUsize,
+    /// Bytes of each one's stack. LLVM's recursion follows how deeply expressions nest.
+    pub stack_bytes: usize,
+}
+
+impl Threads {
+    /// Most of them: each holds a unit in memory.
+    const MAX: usize = 8;
+
+    /// One for each core, with stacks that take a quarter of `memory_bytes` together.
+    #[must_use]
+    pub fn within(memory_bytes: u64) -> Self {
+        let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let count = NonZeroUsize::new(cores.min(Self::MAX)).unwrap_or(NonZeroUsize::MIN);
+        let share = usize::try_from(memory_bytes / 4).unwrap_or(usize::MAX) / count;
+        Self { count, stack_bytes: share.clamp(16 << 20, 1 << 30) }
+    }
+}
+
+impl Default for Threads {
+    fn default() -> Self {
+        Self::within(2 << 30)
+    }
+}
+
+/// A compiled unit.
+#[derive(Debug)]
+pub(crate) struct Output {
+    /// The object file, or text.
+    pub bytes: Vec<u8>,
+    /// Symbols of the code in it that the descriptor names.
+    pub symbols: Vec<String>,
+    /// What it took.
+    pub timings: UnitTimings,
+}
+
+/// What a unit becomes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// IR as text.
+    Ir,
+    /// Assembly or an object file.
+    Native(FileType),
+}
+
+/// Compiles all units; what comes out is in their order.
+pub(crate) fn compile_all(
+    job: &Job<'_>,
+    form: Form,
+    threads: Threads,
+) -> Result<Vec<Output>, CompileError> {
+    let units = &job.units.all;
+    // The largest first, so that at the end no thread waits long for another.
+    let mut order: Vec<&Unit> = units.iter().collect();
+    order.sort_by_key(|unit| std::cmp::Reverse(unit.bytes));
+    let next = AtomicUsize::new(0);
+    let outputs: Vec<_> = units.iter().map(|_| Mutex::new(None)).collect();
+    let work = || {
+        while let Some(unit) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let output = compile(job, unit, form);
+            if output.is_err() {
+                next.store(order.len(), Ordering::Relaxed); // the others are for nothing
+            }
+            *outputs[unit.number].lock().expect("nobody panics holding it") = Some(output);
+        }
+    };
+    thread::scope(|scope| {
+        let spawn =
+            |_| thread::Builder::new().stack_size(threads.stack_bytes).spawn_scoped(scope, work);
+        let count = threads.count.get().min(units.len());
+        let running: Vec<_> = (0..count).map(spawn).collect();
+        for thread in running {
+            thread?.join().unwrap_or_else(|panic| resume_unwind(panic));
+        }
+        Ok::<_, CompileError>(())
+    })?;
+    let outputs = outputs.into_iter().map(|output| output.into_inner().expect("nobody panicked"));
+    // Units that nobody began are missing only behind an error, which is what is wanted then.
+    let mut done = Vec::new();
+    for output in outputs.flatten() {
+        done.push(output?);
+    }
+    Ok(done)
+}
+
+fn compile(job: &Job<'_>, unit: &Unit, form: Form) -> Result<Output, CompileError> {
+    let mut phases = Phases::of_thread();
+    let Job { options, processor, .. } = job;
+    let machine = processor.machine(unit.level.codegen())?;
+    let context = Context::create();
+    let llvm = context.create_module("module");
+    phases.run("translate", || {
+        translate::translate(&context, &llvm, job, unit, &machine)?;
+        Ok::<_, CompileError>(llvm.verify()?)
+    })?;
+    phases.run("prepare", || {
+        optimize::promote(&llvm, &machine)?;
+        keep::keep(&context, &llvm, options.isolation, processor)?;
+        if !(options.lax && options.isolation == Isolation::None) {
+            nan::quiet(&context, &llvm, processor)?;
+        }
+        if matches!(unit.level, OptLevel::O2 | OptLevel::O3) {
+            loops::prepare(&context, &llvm)?;
+        }
+        Ok::<_, CompileError>(())
+    })?;
+    phases.run("optimise", || optimize::optimize(&llvm, &machine, unit.level))?;
+    let symbols = symbols(job, unit, &llvm);
+    let alone = job.units.all.len() == 1;
+    if alone {
+        phases.run("descriptor", || descriptor::add(&context, &llvm, job, !symbols.is_empty()))?;
+    } else {
+        for symbol in &symbols {
+            show(&llvm, symbol);
+        }
+    }
+    let bytes = phases.run("emit", || write(&llvm, &machine, form))?;
+    let timings = UnitTimings::new(unit, bytes.len(), phases);
+    Ok(Output { bytes, symbols, timings })
+}
+
+/// The descriptor of several units as a unit of its own.
+pub(crate) fn descriptor(
+    job: &Job<'_>,
+    outputs: &[Output],
+    form: Form,
+) -> Result<Vec<u8>, CompileError> {
+    let machine = job.processor.machine(OptLevel::O0.codegen())?;
+    let context = Context::create();
+    let llvm = context.create_module("descriptor");
+    llvm.set_triple(&job.processor.triple());
+    llvm.set_data_layout(&machine.get_target_data().get_data_layout());
+    let unknown = context.void_type().fn_type(&[], false);
+    for symbol in outputs.iter().flat_map(|output| &output.symbols) {
+        llvm.add_function(symbol, unknown, None);
+        show(&llvm, symbol);
+    }
+    descriptor::add(&context, &llvm, job, true)?;
+    write(&llvm, &machine, form)
+}
+
+fn write(
+    llvm: &LlvmModule<'_>,
+    machine: &TargetMachine,
+    form: Form,
+) -> Result<Vec<u8>, CompileError> {
+    match form {
+        Form::Ir => Ok(llvm.print_to_string().to_bytes().to_vec()),
+        Form::Native(kind) => Ok(machine.write_to_memory_buffer(llvm, kind)?.as_slice().to_vec()),
+    }
+}
+
+/// Which of the symbols that the descriptor names are left.
+fn symbols(job: &Job<'_>, unit: &Unit, llvm: &LlvmModule<'_>) -> Vec<String> {
+    let own = unit.functions.iter().map(|own| &job.code.functions[*own as usize]);
+    let own = own.flat_map(|symbols| [Some(&symbols.code), symbols.tail.as_ref()]).flatten();
+    let entries = job.code.entries.iter().flatten();
+    let mut left: Vec<String> = own.chain(entries).cloned().collect();
+    left.retain(|symbol| {
+        llvm.get_function(symbol).is_some_and(|function| function.count_basic_blocks() > 0)
+    });
+    left.dedup();
+    left
+}
+
+/// Lets other units refer to a function.
+fn show(llvm: &LlvmModule<'_>, symbol: &str) {
+    if let Some(function) = llvm.get_function(symbol) {
+        function.set_linkage(Linkage::External);
+        function.as_global_value().set_visibility(GlobalVisibility::Hidden);
+    }
+}

@@ -1,0 +1,156 @@
+//! How a module is divided: functions into units, each compiled by itself on a thread of its own.
+//!
+//! The division depends on the module alone and never on the machine, so the same module gives the same object
+//! everywhere. LLVM sees one unit at a time, and cannot inline from one into another; so a module that compiles
+//! quickly anyway is one unit. Neighbours stay together: what belongs together lies together in a module that a
+//! linker has made. (Not taken: copies of small functions in every unit that calls them. Toolchains inline
+//! before they write a module; there was nothing to gain.)
+//!
+//! A huge function is a unit of its own and gets less effort: the time of several of LLVM's passes grows with
+//! the square of a function's size.
+
+use wasmparser::Operator;
+
+use crate::error::CompileError;
+use crate::module::Module;
+use crate::options::OptLevel;
+
+/// Bytes of function bodies in a unit, about.
+const UNIT_BYTES: usize = 512 << 10;
+
+/// Bytes of a body from which on it gets no more than [`OptLevel::O1`].
+const HUGE_BYTES: usize = 96 << 10;
+
+/// Bytes of a body from which on it is translated and no more.
+const ENORMOUS_BYTES: usize = 768 << 10;
+
+/// Functions that are compiled together.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Unit {
+    /// Its place among all.
+    pub number: usize,
+    /// Numbers of the defined functions, ascending, counted without imports.
+    pub functions: Vec<u32>,
+    /// Bytes of their bodies.
+    pub bytes: usize,
+    /// The effort that goes into them.
+    pub level: OptLevel,
+}
+
+/// A module's units. There is one at least.
+#[derive(Debug)]
+pub(crate) struct Units {
+    /// All of them, in the order in which their code lies in the object.
+    pub all: Vec<Unit>,
+    /// Which defined functions are called by other units; empty if there is one only.
+    called_across: Vec<bool>,
+}
+
+impl Units {
+    /// Divides a module that is to be compiled at `level`.
+    pub(crate) fn of(module: &Module<'_>, level: OptLevel) -> Result<Self, CompileError> {
+        let sizes: Vec<_> = module.bodies.iter().map(|body| body.as_bytes().len()).collect();
+        let all = divide(&sizes, level);
+        let called_across = match all.len() {
+            1 => Vec::new(),
+            _ => called_across(module, &all)?,
+        };
+        Ok(Self { all, called_across })
+    }
+
+    /// Do other units call the defined function number `own`?
+    pub(crate) fn is_called_across(&self, own: u32) -> bool {
+        self.called_across.get(own as usize).copied().unwrap_or(false)
+    }
+}
+
+/// The most effort that goes into a body.
+fn effort(bytes: usize, level: OptLevel) -> OptLevel {
+    match (bytes, level) {
+        (ENORMOUS_BYTES.., _) => OptLevel::O0,
+        (HUGE_BYTES.., OptLevel::O2 | OptLevel::O3) => OptLevel::O1,
+        _ => level,
+    }
+}
+
+fn divide(sizes: &[usize], level: OptLevel) -> Vec<Unit> {
+    let unit = |functions, bytes, level| Unit { number: 0, functions, bytes, level };
+    let ordinary: usize = sizes.iter().filter(|bytes| effort(**bytes, level) == level).sum();
+    // Of equal size, or the last one would be a remainder.
+    let target = ordinary.div_ceil(ordinary.div_ceil(UNIT_BYTES).max(1));
+    let mut all = Vec::new();
+    let (mut functions, mut bytes) = (Vec::new(), 0);
+    for (own, size) in sizes.iter().enumerate() {
+        let effort = effort(*size, level);
+        if effort != level {
+            all.push(unit(vec![own as u32], *size, effort));
+            continue;
+        }
+        functions.push(own as u32);
+        bytes += size;
+        if bytes >= target {
+            all.push(unit(std::mem::take(&mut functions), std::mem::take(&mut bytes), level));
+        }
+    }
+    if all.is_empty() || !functions.is_empty() {
+        all.push(unit(functions, bytes, level));
+    }
+    all.iter_mut().enumerate().for_each(|(number, unit)| unit.number = number);
+    all
+}
+
+fn called_across(module: &Module<'_>, all: &[Unit]) -> Result<Vec<bool>, CompileError> {
+    let mut unit_of = vec![0; module.bodies.len()];
+    for unit in all {
+        unit.functions.iter().for_each(|own| unit_of[*own as usize] = unit.number);
+    }
+    let mut called_across = vec![false; module.bodies.len()];
+    for (body, caller) in module.bodies.iter().zip(&unit_of) {
+        let mut operators = body.get_operators_reader()?;
+        while !operators.eof() {
+            if let Operator::Call { function_index } | Operator::ReturnCall { function_index } =
+                operators.read()?
+                && let Some(own) = function_index.checked_sub(module.imported.functions)
+                && unit_of[own as usize] != *caller
+            {
+                called_across[own as usize] = true;
+            }
+        }
+    }
+    Ok(called_across)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shape(sizes: &[usize], level: OptLevel) -> Vec<(Vec<u32>, OptLevel)> {
+        divide(sizes, level).into_iter().map(|unit| (unit.functions, unit.level)).collect()
+    }
+
+    #[test]
+    fn small_modules_are_one_unit() {
+        assert_eq!(shape(&[], OptLevel::O3), [(vec![], OptLevel::O3)]);
+        assert_eq!(shape(&[1, 5, 1000], OptLevel::O3), [(vec![0, 1, 2], OptLevel::O3)]);
+    }
+
+    #[test]
+    fn large_modules_are_units_of_equal_size() {
+        let sizes = vec![1024; 5 * 512 + 1];
+        let units = divide(&sizes, OptLevel::O2);
+        assert_eq!(units.len(), 6);
+        assert!(units.iter().all(|unit| unit.functions.len().abs_diff(427) < 10));
+        let all: Vec<u32> = units.iter().flat_map(|unit| unit.functions.clone()).collect();
+        assert!(all.iter().copied().eq(0..sizes.len() as u32), "neighbours stay together");
+    }
+
+    #[test]
+    fn huge_functions_are_units_with_less_effort() {
+        let sizes = [10, HUGE_BYTES, 10, ENORMOUS_BYTES, 10];
+        let expected =
+            [(vec![1], OptLevel::O1), (vec![3], OptLevel::O0), (vec![0, 2, 4], OptLevel::O3)];
+        assert_eq!(shape(&sizes, OptLevel::O3), expected);
+        assert_eq!(shape(&sizes[..3], OptLevel::O1), [(vec![0, 1, 2], OptLevel::O1)]);
+        assert_eq!(shape(&sizes, OptLevel::O0), [(vec![0, 1, 2, 3, 4], OptLevel::O0)]);
+    }
+}

@@ -1,0 +1,5 @@
+;; options: --memory checked
+;; A load behind a comparison with the memory's size.
+(module (memory 1)
+  (func (export "load") (param i32) (result i64)
+    (i64.load offset=16 (local.get 0))))
