@@ -427,3 +427,29 @@ fn simulations_are_repeatable() {
         ),
     );
 }
+
+#[test]
+fn a_trap_says_who_was_running() {
+    let scratch = Scratch::new();
+    let module = scratch.path().join("traps.wat");
+    let text = "(module (memory 1) (type $f (func (param i32) (result i32)))
+        (table funcref (elem $parse_header))
+        (func $parse_header (type $f) (i32.load (local.get 0)))
+        (func $main (export \"_start\")
+            (i32.store (i32.const 0) (call_indirect (type $f) (i32.const 0x10fe0) (i32.const 0)))))";
+    fs::write(&module, text).expect("written");
+    for memory in ["guard", "checked"] {
+        let mut command = awsm();
+        command.args(["run", "--memory", memory, "--cache-dir"]).arg(scratch.path()).arg(&module);
+        let output = output(&mut command);
+        let place = if memory == "guard" { " at 0x10fe0" } else { "" };
+        let expected = format!(
+            "error: {}: trap: out of bounds memory access{place} in parse_header\n    \
+             at parse_header\n    at main\n",
+            module.display()
+        );
+        let said = stderr(&output);
+        assert_eq!(said.trim_start_matches("error: "), expected.trim_start_matches("error: "));
+        assert_eq!(output.status.code(), Some(134));
+    }
+}

@@ -190,7 +190,7 @@ fn finish(sandbox: &mut Sandbox<WasiCtx>, named: &dyn Fn(&dyn std::fmt::Display)
             // A process's exit code has eight bits.
             Stop::Exited(code) => return code as u8,
             Stop::Trapped(trap) => {
-                eprintln!("{}", named(&trap));
+                eprintln!("{}", named(&visible(&trap.to_string())));
                 trap.running.iter().for_each(|function| eprintln!("    at {}", visible(function)));
                 return TRAP_EXIT;
             }

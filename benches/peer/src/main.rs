@@ -15,6 +15,7 @@ mod stats;
 mod balance;
 mod budgets;
 mod code;
+mod compile;
 mod http;
 mod neighbours;
 mod overload;
@@ -47,6 +48,8 @@ enum Benchmark {
     Startup(startup::Options),
     /// Speed of compiled code, beside native code and Wasmtime's
     Code(code::Options),
+    /// Time and memory of compilation, beside Wasmtime's
+    Compile(compile::Options),
     /// HTTP throughput and latency with a fresh sandbox per request, beside a bare hyper server
     Http(http::Options),
     /// Host calls beside Wasmtime's, and guests asleep by the thousand
@@ -64,6 +67,9 @@ enum Benchmark {
     /// Wasmtime in a Tokio server (what `neighbours` starts as a child process)
     #[command(hide = true)]
     TokioServer(neighbours::tokio_server::Options),
+    /// Wasmtime's compiler (what `compile` starts as a child process)
+    #[command(hide = true)]
+    WasmtimeCompile(compile::PeerOptions),
     /// The bare hyper server of `http` (what `http` starts as a child process)
     #[command(hide = true)]
     BareServer(http::bare::Options),
@@ -76,6 +82,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().benchmark {
         Benchmark::Startup(options) => startup::run(&options),
         Benchmark::Code(options) => code::run(&options),
+        Benchmark::Compile(options) => compile::run(&options),
         Benchmark::Http(options) => http::run(&options),
         Benchmark::Wasi(options) => wasi::run(&options),
         Benchmark::Overload(options) => overload::run(&options),
@@ -84,6 +91,7 @@ fn main() -> ExitCode {
         Benchmark::Neighbours(options) => neighbours::run(&options),
         Benchmark::Preempt(options) => preempt::run(&options),
         Benchmark::TokioServer(options) => neighbours::tokio_server::run(&options),
+        Benchmark::WasmtimeCompile(options) => compile::peer(&options),
         Benchmark::BareServer(options) => http::bare::run(&options),
         Benchmark::Footprint(options) => startup::footprint::run(&options),
     };

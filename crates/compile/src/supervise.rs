@@ -28,7 +28,7 @@ pub(crate) struct Limits {
         value_parser = clap::value_parser!(u64).range(1..))]
     max_wall: u64,
     /// Processor time of all threads together, seconds.
-    #[arg(long, value_name = "SECONDS", default_value = "600",
+    #[arg(long, value_name = "SECONDS", default_value = "1200",
         value_parser = clap::value_parser!(u64).range(1..))]
     max_cpu: u64,
     /// Address space, MiB.

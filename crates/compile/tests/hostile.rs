@@ -180,6 +180,21 @@ fn wide(cases: &mut Vec<(String, Vec<u8>, End)>) {
         )),
     );
     case("a name of 90,000 bytes", module(&format!("(func (export \"{}\"))", "n".repeat(90_000))));
+    case(
+        "100,000 exports",
+        module(&format!(
+            "(func $f) {}",
+            repeat(100_000, |n| format!("(export \"{n}\" (func $f))"))
+        )),
+    );
+    case(
+        "20,000 names of 1,000 bytes",
+        module(&repeat(20_000, |n| format!("(func ${}{n})", "n".repeat(1000)))),
+    );
+    case(
+        "2,000 imports with names of 10,000 bytes",
+        module(&repeat(2000, |n| format!("(import \"m\" \"{}{n}\" (func))", "n".repeat(10_000)))),
+    );
     case("a memory of 4 GiB", module("(memory 65536 65536)"));
     case("a table of 10,000,000", module("(table 10000000 funcref)"));
     case("100 tables", module(&"(table 1 funcref) ".repeat(100)));
@@ -189,12 +204,29 @@ fn wide(cases: &mut Vec<(String, Vec<u8>, End)>) {
     );
 }
 
+/// Functions so large that LLVM would take for ever if it had its way: each is compiled all the same.
+fn huge(cases: &mut Vec<(String, Vec<u8>, End)>) {
+    let mut case = |name: &str, wasm| cases.push((name.to_owned(), wasm, End::Result));
+    let mixed = |count| {
+        function(&format!(
+            "(local i64) {} local.get 0",
+            repeat(count, |n| format!(
+                "local.get 0 i32.const {n} i32.rotl local.set 0
+                 (if (local.get 0) (then (local.set 1 (i64.load offset={n} (local.get 0)))))
+                 (i64.store offset={n} (local.get 0) (i64.add (local.get 1) (i64.const {n})))"
+            ))
+        ))
+    };
+    case("a function of 200 KiB", mixed(6000));
+    case("a function of a MiB", mixed(32_000));
+}
+
 /// What is wrong with how the compiler dealt with a module, if anything.
-fn problem(name: &str, wasm: &[u8], expected: End, level: &str) -> Option<String> {
+fn problem(name: &str, wasm: &[u8], expected: End, level: &str, limits: &[&str]) -> Option<String> {
     let directory = tempfile::tempdir().expect("a temporary directory");
     std::fs::write(directory.path().join("a.wasm"), wasm).expect("a file");
     let output = Command::new(env!("CARGO_BIN_EXE_awsmc"))
-        .args(LIMITS)
+        .args(limits)
         .args([level, "-o", "a.so", "a.wasm"])
         .current_dir(directory.path())
         .env("TMPDIR", directory.path())
@@ -229,7 +261,7 @@ fn check(cases: &[(String, Vec<u8>, End)], level: &str) {
     let (next, problems) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     let work = || {
         while let Some((name, wasm, end)) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let found = problem(name, wasm, *end, level);
+            let found = problem(name, wasm, *end, level, &LIMITS);
             problems.lock().expect("no panic").extend(found);
         }
     };
@@ -250,6 +282,16 @@ fn deep_modules() {
     let mut cases = Vec::new();
     deep(&mut cases);
     check(&cases, "-O3");
+}
+
+#[test]
+fn huge_functions() {
+    let mut cases = Vec::new();
+    huge(&mut cases);
+    for (name, wasm, end) in &cases {
+        let problem = problem(name, wasm, *end, "-O2", &[]);
+        assert!(problem.is_none(), "{problem:?}");
+    }
 }
 
 #[test]
