@@ -203,6 +203,8 @@ fn symbols(job: &Job<'_>, unit: &Unit, llvm: &LlvmModule<'_>) -> Vec<String> {
     left.retain(|symbol| {
         llvm.get_function(symbol).is_some_and(|function| function.count_basic_blocks() > 0)
     });
+    // Types of the same shape share a thunk.
+    left.sort_unstable();
     left.dedup();
     left
 }
