@@ -221,7 +221,7 @@ fn huge(cases: &mut Vec<(String, Vec<u8>, End)>) {
 }
 
 /// What is wrong with how the compiler dealt with a module, if anything.
-fn problem(name: &str, wasm: &[u8], expected: End, level: &str, limits: &[&str]) -> Option<String> {
+fn problem(name: &str, wasm: &[u8], expected: End, level: &str) -> Option<String> {
     let directory = tempfile::tempdir().expect("a temporary directory");
     std::fs::write(directory.path().join("a.wasm"), wasm).expect("a file");
     let output = Command::new(env!("CARGO_BIN_EXE_awsmc"))
