@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use rustix::thread::{sched_getaffinity, sched_setaffinity};
 use serde::Serialize;
 
@@ -106,9 +106,9 @@ fn connections(node: &Server) -> Result<[Vec<TcpStream>; 2]> {
         let mut stream = TcpStream::connect(node.address)?;
         stream.set_nodelay(true)?;
         // One request at a time runs where its connection is.
-        let before = worker_times(node.id())?;
+        let before = worker_times(node)?;
         call(&mut stream, FUNCTIONS[1])?;
-        let after = worker_times(node.id())?;
+        let after = worker_times(node)?;
         let grown = [0, 1].map(|worker| after[worker] - before[worker]);
         of_worker[usize::from(grown[1] > grown[0])].push(stream);
     }
@@ -116,21 +116,12 @@ fn connections(node: &Server) -> Result<[Vec<TcpStream>; 2]> {
 }
 
 /// Processor time of each worker's thread so far, nanoseconds.
-/// Source: the kernel's Documentation/scheduler/sched-stats.rst, the first field.
-fn worker_times(pid: u32) -> Result<Vec<u64>> {
-    let mut times = Vec::new();
-    for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
-        let path = task?.path();
-        let name = std::fs::read_to_string(path.join("comm"))?;
-        if name.starts_with("awsm-worker") {
-            let account = std::fs::read_to_string(path.join("schedstat"))?;
-            let ns = account.split_whitespace().next().context("an empty account")?.parse()?;
-            times.push((name, ns));
-        }
-    }
+fn worker_times(node: &Server) -> Result<Vec<u64>> {
+    let accounts = node.accounts()?;
+    let workers = accounts.iter().filter(|thread| thread.name.starts_with("awsm-worker"));
+    let times: Vec<u64> = workers.map(|thread| thread.ran_ns).collect();
     ensure!(times.len() == 2, "the node has {} workers", times.len());
-    times.sort();
-    Ok(times.into_iter().map(|(_, ns)| ns).collect())
+    Ok(times)
 }
 
 fn answers_per_s<'a>(

@@ -110,6 +110,8 @@ pub(crate) struct Row {
     miss_rate: f64,
     requests: usize,
     hogs_per_s: f64,
+    /// Share of the time in which the server was ready to run and something else had the core.
+    taken: f64,
 }
 
 /// Runs the benchmark.
@@ -184,13 +186,23 @@ fn measure(
                 hog: hog.clone(),
                 seed,
             };
+            let before = waited_ns(&server)?;
             let outcome = load::run(&load)?;
-            rows.push(row(contender.name(), name, &outcome, length));
+            let waited = Duration::from_nanos(waited_ns(&server)?.saturating_sub(before));
+            let row = row(contender.name(), name, &outcome, length);
+            rows.push(Row { taken: tidy(waited.as_secs_f64() / length.as_secs_f64()), ..row });
             // The last hogs end.
             std::thread::sleep(Duration::from_millis(600));
         }
     }
     Ok(rows.iter().map(|rounds| middle(rounds)).collect())
+}
+
+/// How long the threads that serve have waited for the core, by now.
+fn waited_ns(server: &Server) -> Result<u64> {
+    let accounts = server.accounts()?;
+    let serves = |name: &str| name.starts_with("awsm-worker") || name.starts_with("tokio");
+    Ok(accounts.iter().filter(|one| serves(&one.name)).map(|one| one.waited_ns).sum())
 }
 
 /// Of each latency the middle one of all rounds; misses and requests of all of them.
@@ -203,6 +215,7 @@ fn middle(rounds: &[Row]) -> Row {
         p99_ms: of(|row| row.p99_ms),
         p999_ms: of(|row| row.p999_ms),
         hogs_per_s: of(|row| row.hogs_per_s),
+        taken: of(|row| row.taken),
         miss_rate: missed / requests as f64,
         requests,
         ..rounds[0].clone()
@@ -299,6 +312,7 @@ fn row(server: String, load: &'static str, outcome: &Outcome, length: Duration) 
         miss_rate: missed as f64 / latencies.len() as f64,
         requests: latencies.len(),
         hogs_per_s: tidy(outcome.hog_answers as f64 / length.as_secs_f64()),
+        taken: 0.0,
     }
 }
 
@@ -318,6 +332,7 @@ fn summarise(report: &mut Report, options: &Options, rows: &[Row]) {
     );
     report.summarise("miss_rate_alone", alone.miss_rate);
     report.summarise("miss_rate", hogs.miss_rate);
+    report.summarise("taken_by_others", rows.iter().map(|row| row.taken).fold(0.0, f64::max));
     report.summarise("mix_miss_rate", edf("mix").miss_rate);
     for row in rows.iter().filter(|row| row.server != "awsm_edf" && row.load != "alone") {
         report.summarise(format!("{}_{}_p99_us", row.server, row.load), row.p99_ms * 1e3);
@@ -326,8 +341,15 @@ fn summarise(report: &mut Report, options: &Options, rows: &[Row]) {
 }
 
 fn table(rows: &[Row]) -> Table {
-    let header =
-        ["server load", "latency p50", "latency p99", "latency p99.9", "missed %", "hogs 1/s"];
+    let header = [
+        "server load",
+        "latency p50",
+        "latency p99",
+        "latency p99.9",
+        "missed %",
+        "hogs 1/s",
+        "taken %",
+    ];
     let mut table = Table::new("a 1 ms function due in 10 ms, half load; milliseconds", &header);
     for row in rows {
         table.line(vec![
@@ -337,9 +359,11 @@ fn table(rows: &[Row]) -> Table {
             figure(row.p999_ms),
             format!("{:.3}", row.miss_rate * 100.0),
             figure(row.hogs_per_s),
+            format!("{:.1}", row.taken * 100.0),
         ]);
     }
     table.note("with_hogs: beside callers that ask for 200 ms of computation without a pause");
+    table.note("taken: of the time, by other programs while the server wanted to run; should be next to nothing");
     table.note("mix: 0.5 ms (nine of ten) and 5 ms, due within 1.5 to 4 times that, half load");
     table
 }

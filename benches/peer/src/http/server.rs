@@ -60,6 +60,29 @@ impl Server {
         Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
     }
 
+    /// The accounts of its threads, by name and number.
+    /// Source: the kernel's Documentation/scheduler/sched-stats.rst, `/proc/<pid>/schedstat`.
+    pub(crate) fn accounts(&self) -> Result<Vec<Account>> {
+        let mut accounts = Vec::new();
+        for task in fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
+            let path = task?.path();
+            let (name, account) = (path.join("comm"), path.join("schedstat"));
+            // A thread that has ended in between has no account.
+            let (Ok(name), Ok(account)) = (fs::read_to_string(name), fs::read_to_string(account))
+            else {
+                continue;
+            };
+            let mut fields = account.split_whitespace().map(str::parse);
+            let mut field = || fields.next().context("an account of another form");
+            let (ran_ns, waited_ns) = (field()??, field()??);
+            let thread = path.file_name().map(|name| name.to_owned()).unwrap_or_default();
+            accounts.push((name.trim().to_owned(), thread, ran_ns, waited_ns));
+        }
+        accounts.sort();
+        let account = |(name, _, ran_ns, waited_ns)| Account { name, ran_ns, waited_ns };
+        Ok(accounts.into_iter().map(account).collect())
+    }
+
     /// One answer, whole.
     pub(crate) fn probe(&self) -> Result<Answer> {
         let mut stream = TcpStream::connect(self.address)?;
@@ -87,6 +110,16 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Where a thread's time went so far.
+#[derive(Debug)]
+pub(crate) struct Account {
+    pub(crate) name: String,
+    /// On a core.
+    pub(crate) ran_ns: u64,
+    /// Able to run, while others had the core.
+    pub(crate) waited_ns: u64,
 }
 
 /// What a server answers.
