@@ -11,13 +11,14 @@ pub mod oracle;
 pub mod subject;
 pub mod trace;
 
+mod linker;
 mod random;
 
 use std::fmt;
 
 use awsm_sandbox::Isolation;
-use subject::Configuration;
-use trace::Trace;
+use generate::{Call, Generated};
+use subject::{Configuration, Linking};
 
 /// What came of one module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,15 +47,22 @@ impl fmt::Display for Divergence {
     }
 }
 
-/// Compares the module of a seed in all configurations.
+/// Compares the module of a seed, optimised in both modes of isolation, and one of four without optimisation
+/// too; one of sixteen through the real linker.
 ///
 /// # Errors
 /// The first divergence.
 pub fn seed(seed: u64) -> Result<Verdict, Divergence> {
-    module(&generate::module(seed), seed, &Configuration::ALL)
+    let every = |number: u64| seed.is_multiple_of(number);
+    let configurations =
+        if every(4) { &Configuration::ALL[..] } else { &Configuration::OPTIMISED[..] };
+    let linking = if every(16) { Linking::Real } else { Linking::Quick };
+    let generated = generate::module(seed);
+    module(&generated, generate::calls(&generated.wasm, seed), configurations, linking)
 }
 
-/// Compares a module in some configurations; `arguments` is the seed of the calls' arguments.
+/// Compares these calls of a module in some configurations. The interpreter is the oracle, or, of
+/// exceptions, our own code in its simplest form.
 ///
 /// # Errors
 /// The first divergence.
@@ -62,16 +70,26 @@ pub fn seed(seed: u64) -> Result<Verdict, Divergence> {
 /// # Panics
 /// If the oracle refuses the module: that is a mistake of the generator.
 pub fn module(
-    wasm: &[u8],
-    arguments: u64,
+    module: &Generated,
+    mut calls: Vec<Call>,
     configurations: &[Configuration],
+    linking: Linking,
 ) -> Result<Verdict, Divergence> {
-    let Some((calls, expected)) = oracle::run(wasm, arguments) else {
-        return Ok(Verdict::Skipped);
+    let Generated { wasm, exceptions } = module;
+    let diverges = |configuration| move |what| Divergence { configuration, what };
+    let expected = if *exceptions {
+        let plain = Configuration::PLAIN;
+        subject::run(wasm, &calls, plain, linking).map_err(diverges(plain))?
+    } else {
+        let Some((possible, expected)) = oracle::run(wasm, calls) else {
+            return Ok(Verdict::Skipped);
+        };
+        calls = possible;
+        expected
     };
     for &configuration in configurations {
-        let diverges = |what| Divergence { configuration, what };
-        let actual: Trace = subject::run(wasm, &calls, configuration).map_err(diverges)?;
+        let diverges = diverges(configuration);
+        let actual = subject::run(wasm, &calls, configuration, linking).map_err(diverges)?;
         let compared = match configuration.isolation {
             Isolation::Guard => trace::compare(&expected.until_fault(), &actual.until_fault()),
             _ => trace::compare(&expected, &actual),

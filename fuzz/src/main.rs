@@ -15,8 +15,9 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
-use awsm_fuzz::subject::Configuration;
-use awsm_fuzz::{Verdict, generate};
+use awsm_fuzz::Verdict;
+use awsm_fuzz::generate::{self, Generated};
+use awsm_fuzz::subject::{Configuration, Linking};
 use clap::Parser;
 
 /// Random modules, compiled and run by aWsm and by an interpreter, compared.
@@ -81,8 +82,8 @@ fn main() -> ExitCode {
 
 /// A single module, for people: every configuration, not only the first that diverges.
 fn one(args: &Args) -> io::Result<bool> {
-    let (wasm, seed) = match (&args.file, args.one) {
-        (Some(file), _) => (wat::parse_file(file).map_err(io::Error::other)?, 0),
+    let (module, seed) = match (&args.file, args.one) {
+        (Some(file), _) => (Generated::read(file).map_err(io::Error::other)?, 0),
         (None, seed) => {
             let seed = seed.unwrap_or_default();
             (generate::module(seed), seed)
@@ -90,13 +91,22 @@ fn one(args: &Args) -> io::Result<bool> {
     };
     if let Some(file) = &args.write {
         let text = file.extension().is_some_and(|extension| extension == "wat");
-        let print = || wasmprinter::print_bytes(&wasm).map_err(io::Error::other);
-        fs::write(file, if text { print()?.into_bytes() } else { wasm })?;
+        let print = || wasmprinter::print_bytes(&module.wasm).map_err(io::Error::other);
+        fs::write(file, if text { print()?.into_bytes() } else { module.wasm })?;
         return Ok(true);
     }
+    let calls = generate::calls(&module.wasm, args.arguments.unwrap_or(seed));
+    // After a fault nothing is compared, so each function of a file gets its chance.
+    let groups: Vec<_> = match args.file {
+        Some(_) => calls.into_iter().map(|call| vec![call]).collect(),
+        None => vec![calls],
+    };
     let mut agreed = true;
-    for configuration in Configuration::ALL {
-        match awsm_fuzz::module(&wasm, args.arguments.unwrap_or(seed), &[configuration]) {
+    for (calls, configuration) in groups
+        .iter()
+        .flat_map(|calls| Configuration::ALL.map(|configuration| (calls, configuration)))
+    {
+        match awsm_fuzz::module(&module, calls.clone(), &[configuration], Linking::Real) {
             Ok(verdict) => println!("{configuration}: {verdict:?}"),
             Err(divergence) => {
                 println!("{divergence}");

@@ -1,34 +1,32 @@
 //! What the interpreter says.
 
 use wasmi::{
-    Config, Engine, ExternRef, ExternType, F32, F64, Instance, Linker, Module, Ref, Store,
-    TrapCode, V128, Val, ValType,
+    Config, Engine, ExternRef, F32, F64, Instance, Linker, Module, Ref, Store, TrapCode, V128, Val,
 };
 
 use crate::generate::{self, Call};
-use crate::random::Random;
 use crate::trace::{Ended, Trace, Value};
 
 /// Instructions, roughly, that instantiation and each call may take.
 const FUEL: u64 = 100_000;
-/// How often each exported function is called.
-const ROUNDS: usize = 2;
 
-/// Calls every exported function of a module, and says which calls these were and what came of them.
-/// A call that is too long or too deep ends the list before it; `None` if that is instantiation.
+/// Makes these calls, and says what came of them. A call that is too long or too deep ends the list
+/// before it; `None` if that is instantiation.
 ///
 /// # Panics
 /// If the interpreter refuses the module.
 #[must_use]
-pub fn run(wasm: &[u8], arguments: u64) -> Option<(Vec<Call>, Trace)> {
+pub fn run(wasm: &[u8], mut calls: Vec<Call>) -> Option<(Vec<Call>, Trace)> {
     let mut config = Config::default();
     config.consume_fuel(true).wasm_custom_page_sizes(true).wasm_wide_arithmetic(true);
     let engine = Engine::new(&config);
     let module = Module::new(&engine, wasm).expect("a module that the oracle knows");
-    let mut calls = plan(&module, arguments);
+    let environment = module.imports().next().map(|_| {
+        Module::new(&engine, generate::environment()).expect("a module that the oracle knows")
+    });
     loop {
         let mut store = Store::new(&engine, ());
-        match observe(&module, &mut store, &calls) {
+        match observe(&module, environment.as_ref(), &mut store, &calls) {
             Ok(trace) => return Some((calls, trace)),
             Err(Exhausted::AtStart) => return None,
             // What the call had done when it ran out of its budget is not to be compared.
@@ -37,30 +35,26 @@ pub fn run(wasm: &[u8], arguments: u64) -> Option<(Vec<Call>, Trace)> {
     }
 }
 
-fn plan(module: &Module, arguments: u64) -> Vec<Call> {
-    let mut random = Random::new(arguments, 2);
-    let mut calls = Vec::new();
-    for _ in 0..ROUNDS {
-        for export in module.exports() {
-            let ExternType::Func(ty) = export.ty() else { continue };
-            let params = ty.params().iter();
-            let arguments = params.map(|ty| generate::argument(zero(*ty), &mut random)).collect();
-            calls.push(Call { name: export.name().to_owned(), arguments });
-        }
-    }
-    calls
-}
-
 enum Exhausted {
     AtStart,
     AtCall(usize),
 }
 
-fn observe(module: &Module, store: &mut Store<()>, calls: &[Call]) -> Result<Trace, Exhausted> {
+fn observe(
+    module: &Module,
+    environment: Option<&Module>,
+    store: &mut Store<()>,
+    calls: &[Call],
+) -> Result<Trace, Exhausted> {
     let mut trace =
         Trace { start: Ended::Returned(Vec::new()), calls: Vec::new(), memories: Vec::new() };
     store.set_fuel(FUEL).expect("fuel is on");
-    let linker = Linker::new(module.engine());
+    let mut linker = Linker::new(module.engine());
+    let environment = environment.map(|module| {
+        let instance = linker.instantiate_and_start(&mut *store, module).expect("it does nothing");
+        linker.instance(&mut *store, "env", instance).expect("each name is there once");
+        instance
+    });
     let instance = match linker.instantiate_and_start(&mut *store, module) {
         Ok(instance) => instance,
         Err(error) => {
@@ -68,17 +62,24 @@ fn observe(module: &Module, store: &mut Store<()>, calls: &[Call]) -> Result<Tra
             return Ok(trace);
         }
     };
-    let mut names: Vec<String> = module.exports().map(|export| export.name().to_owned()).collect();
-    names.sort_unstable();
+    let mut exports = Vec::new();
+    for instance in environment.into_iter().chain([instance]) {
+        let mut of_instance: Vec<_> = instance
+            .exports(&*store)
+            .map(|export| (export.name().to_owned(), export.into_extern()))
+            .collect();
+        of_instance.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        exports.extend(of_instance);
+    }
     for (number, call) in calls.iter().enumerate() {
         store.set_fuel(FUEL).expect("fuel is on");
         let ended = invoke(store, instance, call).ok_or(Exhausted::AtCall(number))?;
-        let globals = names.iter().filter_map(|name| instance.get_global(&*store, name));
+        let globals = exports.iter().filter_map(|(_, export)| export.into_global());
         let globals = globals.map(|global| from_val(store, &global.get(&*store))).collect();
         trace.calls.push((call.name.clone(), ended, globals));
     }
-    for name in names {
-        if let Some(memory) = instance.get_memory(&*store, &name) {
+    for (name, export) in exports {
+        if let Some(memory) = export.into_memory() {
             trace.memories.push((name, memory.data(&*store).to_vec()));
         }
     }
@@ -121,18 +122,6 @@ fn word(error: &wasmi::Error) -> Option<&'static str> {
     }
 }
 
-fn zero(ty: ValType) -> Value {
-    match ty {
-        ValType::I32 => Value::I32(0),
-        ValType::I64 => Value::I64(0),
-        ValType::F32 => Value::F32(0),
-        ValType::F64 => Value::F64(0),
-        ValType::V128 => Value::V128(0),
-        ValType::FuncRef => Value::FuncRef(false),
-        ValType::ExternRef => Value::ExternRef(None),
-    }
-}
-
 fn to_val(store: &mut Store<()>, value: &Value) -> Val {
     match *value {
         Value::I32(value) => Val::I32(value.cast_signed()),
@@ -140,7 +129,7 @@ fn to_val(store: &mut Store<()>, value: &Value) -> Val {
         Value::F32(bits) => Val::F32(F32::from_bits(bits)),
         Value::F64(bits) => Val::F64(F64::from_bits(bits)),
         Value::V128(bits) => Val::V128(V128::from(bits)),
-        Value::FuncRef(_) => Val::FuncRef(Ref::Null),
+        Value::FuncRef(_) | Value::ExnRef(_) => Val::FuncRef(Ref::Null),
         Value::ExternRef(None) => Val::ExternRef(Ref::Null),
         Value::ExternRef(Some(number)) => Val::ExternRef(Ref::Val(ExternRef::new(store, number))),
     }

@@ -2,13 +2,14 @@
 
 use std::fmt;
 use std::fs;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use awsm_compile::{OptLevel, Options};
+use awsm_compile::{Emit, OptLevel, Options};
 use awsm_sandbox::embed::{Instance, InstantiateError, InvokeError, Store, Val};
 use awsm_sandbox::{Isolation, Limits, Module, StartError, TrapKind};
 
-use crate::generate::Call;
+use crate::generate::{self, Call};
+use crate::linker;
 use crate::trace::{Ended, Trace, Value};
 
 /// Deeper than what the oracle's recursion limit permits in the least optimised code.
@@ -28,9 +29,13 @@ impl Configuration {
     pub const ALL: [Self; 4] = [
         Self { opt_level: OptLevel::O0, isolation: Isolation::Guard },
         Self { opt_level: OptLevel::O3, isolation: Isolation::Guard },
-        Self { opt_level: OptLevel::O0, isolation: Isolation::Checked },
+        Self::PLAIN,
         Self { opt_level: OptLevel::O3, isolation: Isolation::Checked },
     ];
+    /// Both modes of isolation at the default level.
+    pub const OPTIMISED: [Self; 2] = [Self::ALL[1], Self::ALL[3]];
+    /// Where least can go wrong.
+    pub const PLAIN: Self = Self { opt_level: OptLevel::O0, isolation: Isolation::Checked };
 }
 
 impl fmt::Display for Configuration {
@@ -39,19 +44,49 @@ impl fmt::Display for Configuration {
     }
 }
 
+impl Configuration {
+    fn options(self) -> Options {
+        let Self { opt_level, isolation } = self;
+        Options { opt_level, isolation, ..Options::default() }
+    }
+}
+
+/// Who makes a shared object of an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Linking {
+    /// The linker that the compiler uses: a process for each module.
+    Real,
+    /// One of this program, which takes no time.
+    Quick,
+}
+
 /// Compiles, loads and runs a module.
 ///
 /// # Errors
 /// If it does not get so far that its code runs: the oracle took it, so that is a divergence.
-pub fn run(wasm: &[u8], calls: &[Call], configuration: Configuration) -> Result<Trace, String> {
-    let Configuration { opt_level, isolation } = configuration;
-    let options = Options { opt_level, isolation, ..Options::default() };
-    let object =
-        awsm_compile::compile(wasm, &options).map_err(|error| format!("compile: {error}"))?;
-    let module = load(&object)?;
+pub fn run(
+    wasm: &[u8],
+    calls: &[Call],
+    configuration: Configuration,
+    linking: Linking,
+) -> Result<Trace, String> {
+    let module = compile(wasm, configuration, linking)?;
     let mut store = Store::new(Limits { stack_bytes: STACK_BYTES, ..Limits::default() });
-    match store.instantiate(&module, &[]) {
-        Ok(instance) => observe(&module, &mut store, instance, calls),
+    let (mut instances, mut imports) = (Vec::new(), Vec::new());
+    if module.imports().next().is_some() {
+        let environment = environment(configuration)?;
+        let instance = store.instantiate(&environment, &[]).map_err(|e| e.to_string())?;
+        for import in module.imports() {
+            let export = store.export(instance, import.name);
+            imports.push(export.ok_or_else(|| format!("no {} to import", import.name))?);
+        }
+        instances.push((environment, instance));
+    }
+    match store.instantiate(&module, &imports) {
+        Ok(instance) => {
+            instances.push((module, instance));
+            observe(&instances, &mut store, calls)
+        }
         Err(InstantiateError::Start(StartError::Trap(trap))) => Ok(Trace {
             start: Ended::Trapped(word(trap.kind)),
             calls: Vec::new(),
@@ -61,35 +96,67 @@ pub fn run(wasm: &[u8], calls: &[Call], configuration: Configuration) -> Result<
     }
 }
 
-fn load(object: &[u8]) -> Result<Arc<Module>, String> {
+/// What modules import, compiled the same way; made once for each configuration.
+fn environment(configuration: Configuration) -> Result<Arc<Module>, String> {
+    static MADE: Mutex<Vec<(Configuration, Arc<Module>)>> = Mutex::new(Vec::new());
+    let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, module)) = made.iter().find(|(of, _)| *of == configuration) {
+        return Ok(Arc::clone(module));
+    }
+    let module = compile(generate::environment(), configuration, Linking::Real)?;
+    made.push((configuration, Arc::clone(&module)));
+    Ok(module)
+}
+
+fn compile(
+    wasm: &[u8],
+    configuration: Configuration,
+    linking: Linking,
+) -> Result<Arc<Module>, String> {
+    let options = configuration.options();
+    let compiled = |error| format!("compile: {error}");
+    let object = match linking {
+        Linking::Real => awsm_compile::compile(wasm, &options).map_err(compiled)?,
+        Linking::Quick => {
+            let object = awsm_compile::emit(wasm, &options, Emit::Object).map_err(compiled)?;
+            let support = awsm_compile::support(&options).map_err(compiled)?;
+            linker::link(&object, &support).map_err(|error| format!("link: {error}"))?
+        }
+    };
     let file = tempfile::Builder::new().suffix(".so").tempfile().map_err(|e| e.to_string())?;
     fs::write(file.path(), object).map_err(|error| error.to_string())?;
     Module::load(file.path()).map_err(|error| format!("load: {error}"))
 }
 
+/// Calls the last instance, and looks at all.
 fn observe(
-    module: &Module,
+    instances: &[(Arc<Module>, Instance)],
     store: &mut Store,
-    instance: Instance,
     calls: &[Call],
 ) -> Result<Trace, String> {
-    let mut names: Vec<String> = module.exports().map(|export| export.name.to_owned()).collect();
-    names.sort_unstable();
+    let mut exports = Vec::new();
+    for (module, instance) in instances {
+        let mut names: Vec<_> = module.exports().map(|export| export.name.to_owned()).collect();
+        names.sort_unstable();
+        for name in names {
+            let export = store.export(*instance, &name);
+            exports.push((name.clone(), export.ok_or_else(|| format!("no export {name}"))?));
+        }
+    }
+    let (_, instance) = instances.last().expect("there is one");
     let mut trace =
         Trace { start: Ended::Returned(Vec::new()), calls: Vec::new(), memories: Vec::new() };
     for call in calls {
         let arguments: Vec<Val> = call.arguments.iter().map(to_val).collect();
-        let ended = match store.invoke(instance, &call.name, &arguments) {
+        let ended = match store.invoke(*instance, &call.name, &arguments) {
             Ok(values) => Ended::Returned(values.iter().map(from_val).collect()),
             Err(InvokeError::Trap(trap)) => Ended::Trapped(word(trap.kind)),
             Err(error) => return Err(format!("invoke {}: {error}", call.name)),
         };
-        let exports = names.iter().filter_map(|name| store.export(instance, name));
-        let globals = exports.filter_map(|export| store.global(&export));
+        let globals = exports.iter().filter_map(|(_, export)| store.global(export));
         trace.calls.push((call.name.clone(), ended, globals.map(|val| from_val(&val)).collect()));
     }
-    for name in names {
-        let export = store.export(instance, &name).ok_or_else(|| format!("no export {name}"))?;
+    for (name, export) in exports {
         if let Some(memory) = store.memory(&export) {
             trace.memories.push((name, memory.to_vec()));
         }
@@ -112,6 +179,7 @@ fn to_val(value: &Value) -> Val {
         Value::F64(bits) => Val::F64(bits),
         Value::V128(bits) => Val::V128(bits.to_le_bytes()),
         Value::FuncRef(_) => Val::FuncRef(None),
+        Value::ExnRef(_) => Val::ExnRef(None),
         Value::ExternRef(number) => Val::ExternRef(number),
     }
 }
@@ -124,8 +192,7 @@ fn from_val(value: &Val) -> Value {
         Val::F64(bits) => Value::f64(f64::from_bits(bits)),
         Val::V128(bytes) => Value::V128(u128::from_le_bytes(bytes)),
         Val::FuncRef(function) => Value::FuncRef(function.is_some()),
-        // The interpreter has none, and the modules none either.
-        Val::ExnRef(exception) => Value::FuncRef(exception.is_some()),
+        Val::ExnRef(exception) => Value::ExnRef(exception.is_some()),
         Val::ExternRef(number) => Value::ExternRef(number),
     }
 }

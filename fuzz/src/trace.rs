@@ -17,6 +17,8 @@ pub enum Value {
     V128(u128),
     /// Is there a function?
     FuncRef(bool),
+    /// Is there an exception?
+    ExnRef(bool),
     /// The embedder's number, or null.
     ExternRef(Option<u32>),
 }
@@ -44,6 +46,7 @@ impl fmt::Debug for Value {
             Self::F64(bits) => write!(f, "f64:{bits:#x}={:?}", f64::from_bits(*bits)),
             Self::V128(bits) => write!(f, "v128:{bits:#034x}"),
             Self::FuncRef(present) => write!(f, "funcref:{present}"),
+            Self::ExnRef(present) => write!(f, "exnref:{present}"),
             Self::ExternRef(number) => write!(f, "externref:{number:?}"),
         }
     }
@@ -64,9 +67,9 @@ pub enum Ended {
 pub struct Trace {
     /// Instantiation; everything else is empty if it trapped.
     pub start: Ended,
-    /// Each call with its export, and the globals after it.
+    /// Each call with its export, and the globals after it, first the environment's.
     pub calls: Vec<(String, Ended, Vec<Value>)>,
-    /// Each exported memory at the end.
+    /// Each exported memory at the end, and the environment's.
     pub memories: Vec<(String, Vec<u8>)>,
 }
 

@@ -31,7 +31,7 @@ use crate::unit::Job;
 /// A symbol that the linker defines as far behind the descriptor as the code is long: the difference
 /// of two symbols of other sections is not something an object file can ask for, and a difference
 /// from the descriptor is.
-pub(crate) const TEXT_BYTES_SYMBOL: &str = "awsm_text_bytes";
+pub const TEXT_BYTES_SYMBOL: &str = "awsm_text_bytes";
 
 /// Where the code begins, defined by the linker.
 const TEXT_START: &str = "__start_awsm_text";

@@ -2,20 +2,13 @@
 //! that contain them.
 //!
 //! To LLVM a load whose value nobody needs does nothing. Under guard isolation it may fault, and the
-//! specification wants the trap. So once the module is in SSA form, a liveness analysis runs over each
-//! function: whatever feeds a store, a call, a branch or a return is used. A guest's load that is not
-//! used becomes volatile, which LLVM keeps. All others stay as they are, free to be moved, merged and
-//! vectorised, since what uses them keeps them.
+//! specification wants the trap, and wants it in time: that is [`order`](crate::order)'s concern.
 //!
 //! A call is the same at one remove: LLVM deletes the call of a function that only reads and surely
-//! returns, if the result is not used. Results of direct calls that nobody uses are therefore fed to
-//! an empty piece of assembly. (Not taken: volatile for all loads, which ends vectorisation; keeping
-//! LLVM from inferring that functions only read, which needs an obstacle in every function that is
-//! still there after inlining into a loop.)
-//!
-//! That a load happens in time is [`order`](crate::order)'s concern. What remains: in a loop, LLVM may move a
-//! used load to the one path that needs it, and fold arithmetic that does not depend on an operand, beyond the
-//! simplest cases seen here. A load outside of memory then goes unnoticed where its value does not matter.
+//! returns, if the result is not used. So once the module is in SSA form, a liveness analysis runs over each
+//! function: whatever feeds a store, a call, a branch or a return is used. Results of direct calls that
+//! nobody uses are fed to an empty piece of assembly. (Not taken: keeping LLVM from inferring that functions
+//! only read, which needs an obstacle in every function that is still there after inlining into a loop.)
 
 use std::collections::HashSet;
 use std::num::NonZeroU32;
@@ -52,24 +45,21 @@ pub(crate) fn keep<'ctx>(
     }
     let linear = Linear::new(context);
     for function in llvm.get_functions() {
-        keep_in(context, function, linear, processor)?;
+        keep_results(context, function, processor)?;
         keep_order(context, function, linear, processor)?;
     }
     Ok(())
 }
 
-fn keep_in<'ctx>(
+fn keep_results<'ctx>(
     context: &'ctx Context,
     function: FunctionValue<'ctx>,
-    linear: Linear<'ctx>,
     processor: &Processor,
 ) -> Result<(), CompileError> {
     let mut live = Live::default();
-    let mut loads = Vec::new();
     let mut results = Vec::new();
     for instruction in instructions(function) {
         match instruction.get_opcode() {
-            InstructionOpcode::Load if linear.is_read_by(instruction) => loads.push(instruction),
             // The elements of several results are told apart, and each is one that may be unused.
             InstructionOpcode::ExtractValue => results.push(instruction),
             InstructionOpcode::Call if callee(instruction).is_some_and(is_defined) => {
@@ -82,11 +72,6 @@ fn keep_in<'ctx>(
         }
     }
     live.propagate();
-    for load in loads {
-        if !live.used.contains(&load.as_value_ref()) {
-            load.set_volatile(true).map_err(|error| CompileError::Codegen(error.to_string()))?;
-        }
-    }
     for result in results {
         if !live.used.contains(&result.as_value_ref()) {
             consume(context, result, processor)?;
@@ -194,7 +179,8 @@ impl<'ctx> Linear<'ctx> {
 
     /// Does an instruction load from a guest's memory?
     pub(crate) fn is_read_by(self, load: InstructionValue<'ctx>) -> bool {
-        load.get_metadata(self.kind) == Some(self.tag)
+        load.get_opcode() == InstructionOpcode::Load
+            && load.get_metadata(self.kind) == Some(self.tag)
     }
 }
 

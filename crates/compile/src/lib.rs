@@ -2,7 +2,9 @@
 #![deny(unsafe_code)]
 
 mod behaviour;
+mod demand;
 mod descriptor;
+mod doubtful;
 mod dwarf;
 mod error;
 mod keep;
@@ -24,12 +26,14 @@ mod units;
 
 use inkwell::targets::FileType;
 
-pub use awsm_abi::Isolation;
 pub use awsm_abi::cpu::Arch;
+pub use awsm_abi::{DESC_SYMBOL, Isolation};
+pub use descriptor::TEXT_BYTES_SYMBOL;
 pub use error::CompileError;
 pub use options::{OptLevel, Options, fingerprint, version};
 pub use target::Target;
 pub use timings::Timings;
+pub use translate::TEXT_SECTION;
 pub use unit::Threads;
 
 use dwarf::Lines;
@@ -118,4 +122,14 @@ pub fn emit_timed(
             timings.phase("link", || link::link(arch, &objects, &support::objects(&job.processor)?))
         }
     }
+}
+
+/// The objects in which the open references of an [`Emit::Object`] are found, but for [`TEXT_BYTES_SYMBOL`] and for
+/// the start of [`TEXT_SECTION`].
+///
+/// # Errors
+///
+/// See [`CompileError`].
+pub fn support(options: &Options) -> Result<Vec<Vec<u8>>, CompileError> {
+    Ok(support::objects(&Processor::resolve(options)?)?.to_vec())
 }

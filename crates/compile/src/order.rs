@@ -1,23 +1,28 @@
 //! Keeps a load ahead of what comes after it.
 //!
-//! To LLVM a load may happen late, or only on the path that needs its value. Under guard isolation a
-//! guest can tell: another trap comes first, or a call that should never have been made is made. So
-//! a guest's load whose value has not been put to use when the next trap, call or return is due is
-//! fed to an empty piece of assembly, in front of which it has to happen. To be put to use means:
-//! stored, passed on, returned, or part of an address, by way of nothing that LLVM could fold.
+//! To LLVM a load may happen late, or only on the path that needs its value, or not at all. Under guard
+//! isolation a guest can tell: another trap comes first, or none. So a guest's load whose value has not
+//! surely been put to use when the next trap, call, return or block is due is fed to an empty piece of
+//! assembly, in front of which it has to happen. To be put to use means: stored, passed on, returned, or
+//! part of an address, by way of nothing that LLVM could fold ([`demand`](crate::demand)). Stores that LLVM may leave
+//! out do not count ([`doubtful`](crate::doubtful)), nor do branches, whose ways may turn out to be the same.
 //!
-//! In an innermost loop without calls and traps a load may wait for a later block, because an obstacle would
-//! end vectorisation. [`keep`](crate::keep) sees to it that such a load does not vanish altogether.
+//! In a loop of one block, what one iteration adds to for the next one counts as used. So loops that LLVM
+//! could vectorise stay as they are, unless they load what they do not need.
 
 use std::collections::{HashMap, HashSet};
 
 use inkwell::basic_block::BasicBlock;
 use inkwell::context::Context;
 use inkwell::llvm_sys::prelude::LLVMValueRef;
-use inkwell::values::{AsValueRef, BasicValue, FunctionValue, InstructionOpcode, InstructionValue};
+use inkwell::values::{
+    AsValueRef, BasicValueEnum, FunctionValue, InstructionOpcode, InstructionValue, PhiValue,
+};
 
+use crate::demand::Demand;
+use crate::doubtful::doubtful_stores;
 use crate::error::CompileError;
-use crate::keep::{Linear, consume, has_effect, operands};
+use crate::keep::{Linear, consume, has_effect};
 use crate::target::Processor;
 
 /// Keeps the loads of one function in order.
@@ -28,8 +33,9 @@ pub(crate) fn keep_order<'ctx>(
     processor: &Processor,
 ) -> Result<(), CompileError> {
     let blocks: Vec<_> = function.get_basic_block_iter().collect();
-    for (block, may_wait) in blocks.iter().zip(may_wait(&blocks)) {
-        for load in unsettled(*block, may_wait, linear) {
+    let doubtful = doubtful_stores(&blocks, &in_silent_loop(&blocks));
+    for block in blocks {
+        for load in unsettled(block, &doubtful, linear) {
             consume(context, load, processor)?;
         }
     }
@@ -39,44 +45,56 @@ pub(crate) fn keep_order<'ctx>(
 /// Loads of a block whose value is not put to use in time.
 fn unsettled<'ctx>(
     block: BasicBlock<'ctx>,
-    may_wait: bool,
+    doubtful: &HashSet<LLVMValueRef>,
     linear: Linear<'ctx>,
 ) -> Vec<InstructionValue<'ctx>> {
-    let mut settled = HashSet::new();
+    let mut demand = Demand::default();
     let (mut pending, mut late) = (Vec::new(), Vec::new());
     for instruction in block.get_instructions() {
         if linear.is_read_by(instruction) {
             pending.push(instruction);
         }
-        if !has_effect(instruction) {
-            continue;
-        }
-        settle(instruction, &mut settled);
-        if tells(instruction, may_wait) {
-            // The later one settles what its address is made of.
-            while let Some(load) = pending.pop() {
-                if !settled.contains(&load.as_value_ref()) {
-                    settle(load, &mut settled);
-                    late.push(load);
+        match instruction.get_opcode() {
+            _ if !has_effect(instruction) => continue,
+            InstructionOpcode::Store => {
+                if !doubtful.contains(&instruction.as_value_ref()) {
+                    demand.operands_of(instruction);
                 }
+                continue;
+            }
+            InstructionOpcode::Return | InstructionOpcode::Call => demand.operands_of(instruction),
+            _ if successors(instruction).any(ends_in_trap) => demand.operands_of(instruction),
+            _ if successors(instruction).any(|next| next == block) => {
+                demand.operands_of(instruction);
+                accumulated(block).for_each(|value| demand.value(value));
+            }
+            _ => {}
+        }
+        // The later one settles what its address is made of.
+        while let Some(load) = pending.pop() {
+            if !demand.settles(load) {
+                demand.operands_of(load);
+                late.push(load);
             }
         }
     }
     late
 }
 
-/// Could the guest's observer tell by this instruction that a load before it has not happened?
-fn tells(instruction: InstructionValue<'_>, may_wait: bool) -> bool {
-    match instruction.get_opcode() {
-        InstructionOpcode::Store => false,
-        InstructionOpcode::Call => true,
-        _ if !may_wait => true,
-        _ => successors(instruction).any(ends_in_trap),
-    }
+/// What a loop of one block adds to in each iteration: all that was added matters in the end.
+fn accumulated(block: BasicBlock<'_>) -> impl Iterator<Item = BasicValueEnum<'_>> {
+    let phis =
+        block.get_instructions().map_while(|instruction| PhiValue::try_from(instruction).ok());
+    phis.filter_map(move |phi| {
+        let (next, _) = phi.get_incomings().find(|(_, from)| *from == block)?;
+        let mut demand = Demand::default();
+        demand.value(next);
+        demand.settles(phi.as_instruction()).then_some(next)
+    })
 }
 
 /// Is a block, or the one behind an empty block, for a call that does not return?
-fn ends_in_trap(block: BasicBlock<'_>) -> bool {
+pub(crate) fn ends_in_trap(block: BasicBlock<'_>) -> bool {
     let traps = |block: BasicBlock<'_>| {
         let last = block.get_terminator();
         last.is_some_and(|last| last.get_opcode() == InstructionOpcode::Unreachable)
@@ -85,46 +103,14 @@ fn ends_in_trap(block: BasicBlock<'_>) -> bool {
     traps(block) || first.is_some_and(|first| first.is_terminator() && successors(first).all(traps))
 }
 
-fn successors(terminator: InstructionValue<'_>) -> impl Iterator<Item = BasicBlock<'_>> {
+/// Where a terminator leads to.
+pub(crate) fn successors(terminator: InstructionValue<'_>) -> impl Iterator<Item = BasicBlock<'_>> {
     (0..terminator.get_num_operands())
         .filter_map(move |index| terminator.get_operand(index)?.block())
 }
 
-/// Marks everything that surely has to be computed for `user`.
-fn settle<'ctx>(user: InstructionValue<'ctx>, settled: &mut HashSet<LLVMValueRef>) {
-    let mut pending = vec![user];
-    while let Some(user) = pending.pop() {
-        for operand in operands(user).filter_map(|operand| operand.as_instruction_value()) {
-            if settled.insert(operand.as_value_ref()) && passes_on(operand) {
-                pending.push(operand);
-            }
-        }
-    }
-}
-
-/// Does a value depend on its operands whatever these are?
-fn passes_on(instruction: InstructionValue<'_>) -> bool {
-    matches!(
-        instruction.get_opcode(),
-        InstructionOpcode::Load
-            | InstructionOpcode::GetElementPtr
-            | InstructionOpcode::ZExt
-            | InstructionOpcode::SExt
-            | InstructionOpcode::BitCast
-            | InstructionOpcode::SIToFP
-            | InstructionOpcode::UIToFP
-            | InstructionOpcode::FPExt
-            | InstructionOpcode::FNeg
-            | InstructionOpcode::FAdd
-            | InstructionOpcode::FSub
-            | InstructionOpcode::FMul
-            | InstructionOpcode::FDiv
-    )
-}
-
-/// For each block: is it in a loop, and does the innermost one around it neither call nor trap? There a load may
-/// wait for a later block.
-fn may_wait(blocks: &[BasicBlock<'_>]) -> Vec<bool> {
+/// For each block: is it in a loop, and does the innermost one around it neither call nor trap?
+fn in_silent_loop(blocks: &[BasicBlock<'_>]) -> Vec<bool> {
     let numbers: HashMap<_, _> =
         blocks.iter().enumerate().map(|(number, block)| (block.as_mut_ptr(), number)).collect();
     let mut edges = Vec::new();
@@ -133,12 +119,12 @@ fn may_wait(blocks: &[BasicBlock<'_>]) -> Vec<bool> {
         edges.push(next.map(|next| numbers[&next.as_mut_ptr()]).collect::<Vec<_>>());
     }
     let telling: Vec<bool> = blocks.iter().map(|block| tells_anything(*block)).collect();
-    let mut may_wait = vec![false; blocks.len()];
+    let mut silent = vec![false; blocks.len()];
     for _ in 0..LOOP_DEPTH {
         let mut outer = Vec::new();
         for component in loops(&edges) {
             let tells = component.iter().any(|block| telling[*block]);
-            component.iter().for_each(|block| may_wait[*block] = !tells);
+            component.iter().for_each(|block| silent[*block] = !tells);
             if tells {
                 outer.push(component);
             }
@@ -152,12 +138,16 @@ fn may_wait(blocks: &[BasicBlock<'_>]) -> Vec<bool> {
             component.iter().for_each(|block| edges[*block].retain(|next| *next != first));
         }
     }
-    may_wait
+    silent
 }
 
+/// Could the guest's observer tell by this block that a load before it has not happened?
 fn tells_anything(block: BasicBlock<'_>) -> bool {
-    let effects = block.get_instructions().filter(|instruction| has_effect(*instruction));
-    effects.into_iter().any(|instruction| tells(instruction, true))
+    let tells = |instruction: InstructionValue<'_>| match instruction.get_opcode() {
+        InstructionOpcode::Call => has_effect(instruction),
+        _ => instruction.is_terminator() && successors(instruction).any(ends_in_trap),
+    };
+    block.get_instructions().any(tells)
 }
 
 /// Loops in loops that are told apart; what is deeper counts as part of its outer loop.

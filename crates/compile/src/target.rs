@@ -7,6 +7,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::OnceLock;
 
 use awsm_abi::cpu::{Arch, CpuFeatures, x86_64_baseline};
 use inkwell::OptimizationLevel;
@@ -94,6 +95,11 @@ impl Processor {
 
     /// This machine.
     fn native() -> Self {
+        static NATIVE: OnceLock<Processor> = OnceLock::new();
+        NATIVE.get_or_init(Self::ask_host).clone()
+    }
+
+    fn ask_host() -> Self {
         let host = TargetMachine::get_host_cpu_features().to_string();
         // The runtime does not save SVE's registers when it preempts a guest.
         let present = host.split(',').filter_map(|feature| feature.strip_prefix('+'));

@@ -185,33 +185,57 @@ fn unknown_names_are_refused_with_those_known() {
     assert!(message.contains("`pentium`") && message.contains("x86-64-v3"), "{message}");
 }
 
-/// A loop that adds one vector to another, unrolled `k` times as clang unrolls.
-fn unrolled(k: usize) -> String {
+/// A loop that adds one vector to another, unrolled `k` times as clang unrolls. The third parameter is the length
+/// below zero, for a `k` that is no power of two a constant; the other vector is `back` bytes behind the
+/// first, or anywhere.
+fn unrolled(k: usize, back: Option<usize>) -> String {
+    let other = |i: usize| match back {
+        Some(back) => format!("(local.get $p) (i32.const {})", (8 * i) as i64 - back as i64),
+        None => format!("(local.get $q) (i32.const {})", 8 * i),
+    };
     let segment = |i: usize| {
         format!(
             "(f64.store (i32.add (local.get $p) (i32.const {at}))
                 (f64.add (f64.load (i32.add (local.get $p) (i32.const {at})))
-                         (f64.load (i32.add (local.get $q) (i32.const {at})))))",
-            at = 8 * i
+                         (f64.load (i32.add {other}))))",
+            at = 8 * i,
+            other = other(i)
         )
     };
     let (segments, step) = ((0..k).map(segment).collect::<String>(), 8 * k);
+    let length = match k.is_power_of_two() {
+        true => String::new(),
+        false => format!("(local.set $c (i32.const -{}))", 100 * k),
+    };
     format!(
-        r#"(module (memory 1) (func (export "add") (param $p i32) (param $q i32) (local $c i32)
-            (local.set $c (i32.const -{bytes}))
+        r#"(module (memory 1) (func (export "add") (param $p i32) (param $q i32) (param $c i32)
+            {length}
             (loop $again {segments}
                 (local.set $p (i32.add (local.get $p) (i32.const {step})))
                 (local.set $q (i32.add (local.get $q) (i32.const {step})))
-                (br_if $again (local.tee $c (i32.add (local.get $c) (i32.const {step})))))))"#,
-        bytes = 100 * step
+                (br_if $again (local.tee $c (i32.add (local.get $c) (i32.const {k})))))))"#,
     )
+}
+
+/// Vector additions in the optimised code of [`unrolled`].
+fn vector_sums(k: usize, back: Option<usize>, isolation: Isolation) -> usize {
+    let ir = ir(&unrolled(k, back), &Options { isolation, ..baseline() });
+    function(&ir, "wasm[0]:add").matches("fadd <2 x double>").count()
 }
 
 #[test]
 fn loops_become_vector_code_however_they_were_unrolled() {
-    for k in [1, 2, 3, 5, 8] {
-        let ir = ir(&unrolled(k), &baseline());
-        let sums = function(&ir, "wasm[0]:add").matches("fadd <2 x double>").count();
-        assert!(sums > 0, "unrolled {k} times: {ir}");
+    for isolation in [Isolation::Guard, Isolation::Checked] {
+        for k in [1, 2, 3, 4, 5, 8] {
+            assert!(vector_sums(k, None, isolation) > 0, "unrolled {k} times, {isolation:?}");
+        }
     }
+}
+
+#[test]
+fn loops_that_need_what_they_stored_become_no_vector_code() {
+    for back in [8, 16, 24] {
+        assert_eq!(vector_sums(4, Some(back), Isolation::Guard), 0, "{back} bytes back");
+    }
+    assert!(vector_sums(4, Some(64), Isolation::Guard) > 0);
 }

@@ -9,6 +9,7 @@ mod reroll;
 
 mod exit;
 mod linear;
+mod recurrence;
 mod segments;
 mod version;
 

@@ -46,6 +46,9 @@ impl<'ctx> Loop<'ctx> {
             if self.used_outside(&segments).is_none() {
                 continue;
             }
+            if self.needs_what_it_stores(k) {
+                return Ok(());
+            }
             match way.is_whole() {
                 Whole::Surely => {}
                 Whole::Never => return Ok(()),

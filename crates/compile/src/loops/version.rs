@@ -2,7 +2,9 @@
 //! stays as it was, for when it does not.
 //!
 //! ```text
-//!   before: ...                     before: ... if condition
+//!   before: ...                     choice: ... if condition
+//!     |                                |             |
+//!     |                              before          |
 //!     |                                |             |
 //!   loop <-.                         loop <-.     as it was <-.
 //!     |____|             =>            |____|          |______|
@@ -40,18 +42,39 @@ impl<'ctx> Loop<'ctx> {
         context: &'ctx Context,
         condition: IntValue<'ctx>,
     ) -> Result<(), CompileError> {
-        let before = self.before().expect("the caller looked");
         let b = context.create_builder();
+        let choice = self.empty_before(context, &b)?;
         let copy = context.insert_basic_block_after(self.block, "");
         let joined = context.insert_basic_block_after(copy, "");
-        let copies = self.copy_into(&b, copy)?;
+        let copies = self.copy_into(&b, copy, choice)?;
         let after = self.lead_to(&b, copy, joined, &copies)?;
         self.join(context, &b, copy, joined, after, &copies)?;
-        let terminator = before.get_terminator().expect("a finished block");
-        terminator.erase_from_basic_block();
-        b.position_at_end(before);
-        b.build_conditional_branch(condition, self.block, copy)?;
+        b.position_at_end(choice);
+        let before = self.before().expect("the caller looked");
+        b.build_conditional_branch(condition, before, copy)?;
         Ok(())
+    }
+
+    /// Moves what is in front of the loop into a block of its own, which is not finished. So the loop still has a
+    /// block before it that leads nowhere else.
+    fn empty_before(
+        &self,
+        context: &'ctx Context,
+        b: &Builder<'ctx>,
+    ) -> Result<BasicBlock<'ctx>, CompileError> {
+        let before = self.before().expect("the caller looked");
+        let moved = context.prepend_basic_block(before, "");
+        before.get_terminator().expect("a finished block").erase_from_basic_block();
+        // What led there leads here. Without its end the block has no successors, whose phis would follow.
+        before.replace_all_uses_with(&moved);
+        b.position_at_end(moved);
+        for instruction in before.get_instructions().collect::<Vec<_>>() {
+            instruction.remove_from_basic_block();
+            b.insert_instruction(&instruction, None);
+        }
+        b.position_at_end(before);
+        b.build_unconditional_branch(self.block)?;
+        Ok(moved)
     }
 
     /// Copies all instructions but the last; answers which became what.
@@ -59,6 +82,7 @@ impl<'ctx> Loop<'ctx> {
         &self,
         b: &Builder<'ctx>,
         copy: BasicBlock<'ctx>,
+        before: BasicBlock<'ctx>,
     ) -> Result<Copies<'ctx>, CompileError> {
         let mut copies = Copies::new();
         b.position_at_end(copy);
@@ -82,7 +106,6 @@ impl<'ctx> Loop<'ctx> {
                 copies.insert(instruction.as_value_ref(), value);
             }
         }
-        let before = self.before().expect("the caller looked");
         for phi in &self.phis {
             let new = phi_of(copies[&phi.phi.as_value_ref()]);
             let next = copied(&copies, phi.next);

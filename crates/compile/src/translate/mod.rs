@@ -52,7 +52,7 @@ pub(crate) use check::{MEMORY_BYTES, MEMORY_CHECK};
 
 /// All native code goes into this section: being a C identifier, its name makes the linker provide
 /// `__start_` and `__stop_` symbols around it.
-pub(crate) const TEXT_SECTION: &str = "awsm_text";
+pub const TEXT_SECTION: &str = "awsm_text";
 
 /// What translating any function needs.
 pub(crate) struct Env<'ctx, 'm> {

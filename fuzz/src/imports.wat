@@ -1,0 +1,13 @@
+(module
+  (import "env" "nothing" (func))
+  (import "env" "mix" (func (param i32 i64 f32 f64) (result i64)))
+  (import "env" "many" (func (param i32) (result i32 i64 f32 f64 v128)))
+  (import "env" "trap" (func (param i32)))
+  (import "env" "load" (func (param i32) (result i64)))
+  (import "env" "vector" (func (param v128 v128) (result v128)))
+  (import "env" "i32" (global i32))
+  (import "env" "mut i64" (global (mut i64)))
+  (import "env" "v128" (global (mut v128)))
+  (import "env" "memory" (memory 1 2))
+  (import "env" "table" (table 8 20 funcref))
+)
