@@ -88,10 +88,10 @@ fn passed_on<'ctx>(
             pending.push((*value, if same { bits } else { ALL }));
         }
         (Op::SIToFP | Op::UIToFP | Op::FPExt | Op::FNeg, [value]) => pending.push((*value, ALL)),
-        (Op::FAdd | Op::FSub | Op::FMul | Op::FDiv | Op::FCmp, [a, b]) if a != b => {
-            if !is_nan(*a) && !is_nan(*b) {
-                pending.extend([(*a, ALL), (*b, ALL)]);
-            }
+        (Op::FAdd | Op::FSub | Op::FMul | Op::FDiv | Op::FCmp, [a, b])
+            if a != b && !is_nan(*a) && !is_nan(*b) =>
+        {
+            pending.extend([(*a, ALL), (*b, ALL)]);
         }
         (Op::Add | Op::Sub | Op::Mul, [a, b]) if a != b => match constant(*b) {
             Some(factor) if instruction.get_opcode() == Op::Mul => {
