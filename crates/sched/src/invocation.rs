@@ -45,6 +45,8 @@ pub(crate) struct Entry {
     pub(crate) estimate: Nanos,
     /// Time on the core so far.
     pub(crate) ran: Nanos,
+    /// Of that, what counts for its turn under `rr`.
+    pub(crate) turn: Nanos,
     /// It was let in without an estimate and counts against the limit for that.
     pub(crate) unprofiled: bool,
     /// It is in the demand, where a nanosecond of it counts for so many 1024ths.

@@ -158,7 +158,7 @@ impl Scheduler {
             at = at.min(budget_end);
         }
         if let Some((waiting, ..)) = self.best_waiting() {
-            at = at.min(policy.takes_over(waiting, running, since, quantum));
+            at = at.min(policy.takes_over(waiting, running, since, quantum - entry.turn));
             at = at.min(policy.looks_again(&entry, since, quantum));
             if waiting.level < Level::Over {
                 at = at.min(budget_end);
@@ -169,7 +169,7 @@ impl Scheduler {
         }
         if let Some((wake, sleeper)) = self.next_sleeper() {
             let asleep = self.entries.get(sleeper).rank(policy);
-            let urgent = policy.takes_over(asleep, running, since, quantum);
+            let urgent = policy.takes_over(asleep, running, since, quantum - entry.turn);
             at = at.min(wake.max(urgent.min(policy.patience(since, quantum))));
         }
         for other in 0..self.tenants.len() {
@@ -177,7 +177,7 @@ impl Scheduler {
             if let Some(renewed) = self.tenants[other].renewed_at()
                 && let Some((place, _)) = self.first_of(other)
             {
-                let urgent = policy.takes_over(place.rank, running, since, quantum);
+                let urgent = policy.takes_over(place.rank, running, since, quantum - entry.turn);
                 at = at.min(urgent.max(renewed));
             }
         }
@@ -205,6 +205,7 @@ impl Scheduler {
             sequence,
             estimate: terms.estimate,
             ran: Nanos::ZERO,
+            turn: Nanos::ZERO,
             unprofiled: terms.unprofiled,
             demand_scale: terms.demand_scale,
             density: terms.density,
@@ -225,8 +226,10 @@ impl Scheduler {
     /// equals, unless it has used up its quantum of a round.
     pub fn preempted(&mut self, now: Nanos, id: InvocationId) {
         let had = self.pause(now, id);
-        if self.config.policy == Policy::Rr && had >= self.config.quantum {
-            self.entries.get_mut(id).sequence = self.next_sequence();
+        let entry = self.entries.get_mut(id);
+        entry.turn = entry.turn + had;
+        if self.config.policy == Policy::Rr && entry.turn >= self.config.quantum {
+            return self.make_ready_behind(id);
         }
         self.make_ready(id);
     }
@@ -609,7 +612,9 @@ impl Scheduler {
     }
 
     fn make_ready_behind(&mut self, id: InvocationId) {
-        self.entries.get_mut(id).sequence = self.next_sequence();
+        let sequence = self.next_sequence();
+        let entry = self.entries.get_mut(id);
+        (entry.sequence, entry.turn) = (sequence, Nanos::ZERO);
         self.make_ready(id);
     }
 

@@ -193,11 +193,28 @@ fn round_robin_gives_a_quantum_while_others_wait() {
     sched.preempted(Nanos(501), a);
     assert_eq!(sched.next(Nanos(501)), run_until(b, true, 601));
     sched.preempted(Nanos(550), b);
-    assert_eq!(sched.next(Nanos(550)), run_until(b, false, 650), "too soon: it goes on");
-    sched.preempted(Nanos(650), b);
-    assert_eq!(sched.next(Nanos(650)), run_until(a, false, 750));
+    assert_eq!(sched.next(Nanos(550)), run_until(b, false, 601), "too soon: it goes on");
+    sched.preempted(Nanos(601), b);
+    assert_eq!(sched.next(Nanos(601)), run_until(a, false, 701));
     sched.finished(Nanos(700), a);
     assert_eq!(sched.next(Nanos(700)), run(b, false));
+}
+
+#[test]
+fn a_turn_that_is_interrupted_goes_on_where_it_was() {
+    let mut sched = scheduler(Policy::Rr, LIMITS);
+    let function = add(&mut sched, 8);
+    let [a, b] = [arrive(&mut sched, function), arrive(&mut sched, function)];
+    assert_eq!(sched.next(Nanos(0)), run_until(a, true, 100));
+    // Something came in each time, and nobody is to have the core for that.
+    sched.preempted(Nanos(60), a);
+    assert_eq!(sched.next(Nanos(65)), run_until(a, false, 105), "40 are left of its turn");
+    sched.preempted(Nanos(95), a);
+    assert_eq!(sched.next(Nanos(95)), run_until(a, false, 105));
+    sched.preempted(Nanos(105), a);
+    assert_eq!(sched.next(Nanos(105)), run_until(b, true, 205));
+    sched.preempted(Nanos(205), b);
+    assert_eq!(sched.next(Nanos(205)), run_until(a, false, 305), "a whole one again");
 }
 
 #[test]
