@@ -135,8 +135,8 @@ struct Core {
     invocations: Slots<Invocation>,
     /// Where in `invocations` the scheduler's invocations are, by [`InvocationId::index`].
     slot_of: Vec<usize>,
-    /// Done with and answered, to be cleaned.
-    used: Vec<Sandbox<WasiCtx>>,
+    /// Done with and answered, to be cleaned; with their functions.
+    used: Vec<(usize, Sandbox<WasiCtx>)>,
     /// What the blocked wait for; there when the loop runs.
     readiness: Option<Readiness>,
     /// Something has changed since the last turn.
@@ -480,6 +480,11 @@ impl Core {
             && *token == origin.token
         {
             let invocation = &mut self.invocations[origin.slot];
+            if let Some(asker) = invocation.origin {
+                // It was given on: whoever gave it first has the caller.
+                self.invocations.remove(origin.slot);
+                return self.peer.tell(asker.worker, Message::Answered { origin: asker, answer });
+            }
             invocation.stage = Stage::Answered(answer);
             if let Some(waker) = invocation.waker.take() {
                 waker.wake();
@@ -494,17 +499,20 @@ impl Core {
         else {
             unreachable!("only what waits is started")
         };
-        let function = &self.functions[invocation.function];
-        let context = self.environments[invocation.function].context(input);
+        let index = invocation.function;
+        let function = &self.functions[index];
+        let context = self.environments[index].context(input);
         let mut started = self.pool.start(&function.program, function.entry, context);
         if let Err((StartError::NoSlot(_) | StartError::Budget { .. }, context)) = started {
             // Those that have answered still hold theirs.
-            self.pool.recycle_all(self.used.drain(..));
+            self.clean();
+            let function = &self.functions[index];
             started = self.pool.start(&function.program, function.entry, context);
         }
         match started {
             Ok(sandbox) => {
-                invocation.stage = Stage::Live { id, sandbox, started: now, watch: None };
+                let stage = Stage::Live { id, sandbox, started: now, watch: None };
+                self.invocations[slot].stage = stage;
                 Ok(())
             }
             Err((error, _)) => Err(error),
@@ -519,7 +527,7 @@ impl Core {
             Stage::Live { mut sandbox, started, mut watch, .. } => {
                 unwatch(&mut self.readiness, &mut watch);
                 let spent = spent(&sandbox, invocation.arrived, started);
-                self.sched.observed(now, self.ids[invocation.function], spent.startup, None);
+                self.sched.started(now, self.ids[invocation.function], spent.startup);
                 let context = sandbox.data_mut();
                 let answer = Answer {
                     outcome,
@@ -528,7 +536,7 @@ impl Core {
                     stderr: context.stderr.take(),
                     spent,
                 };
-                self.used.push(sandbox);
+                self.used.push((invocation.function, sandbox));
                 answer
             }
             _ => {
@@ -564,7 +572,7 @@ impl Core {
                 if !said.is_empty() {
                     guest::log(&self.functions[function].name, "", said);
                 }
-                self.used.push(sandbox);
+                self.used.push((function, sandbox));
                 self.notify();
             }
             Stage::Answered(_) | Stage::Empty => {}
@@ -573,7 +581,12 @@ impl Core {
 
     fn clean(&mut self) {
         if !self.used.is_empty() {
-            self.pool.recycle_all(self.used.drain(..));
+            let now = self.clock.now();
+            let mut recycler = self.pool.recycler();
+            for (function, sandbox) in self.used.drain(..) {
+                let pages = recycler.recycle(sandbox);
+                self.sched.touched(now, self.ids[function], pages);
+            }
         }
         // Memory that is kept ready here is needed, here or elsewhere.
         if self.pool.relieve() {

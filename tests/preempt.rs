@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use awsm_sandbox::{Isolation, Limits, Linker, Module, Pool, PoolConfig, Program, Stop, clock};
 use awsm_wasi::{Output, Stdin, StringList, WasiCtx};
-use common::{Node, Scratch, awsm, eventually, function, guest, named_function, root};
+use common::{Case, Node, Scratch, awsm, cases, eventually, function, guest, named_function};
 
 /// Never ends within a test's time.
 const LONG: &str = "100000000000000";
@@ -17,15 +17,6 @@ const LONG: &str = "100000000000000";
 /// Runs as long as the node lets it.
 fn hog(route: &str, more: &str) -> String {
     function("spin", route, &format!("args = [\"{LONG}\"]\n{more}"))
-}
-
-/// Processor time of a process so far, its threads together.
-fn cpu_time(pid: u32) -> Duration {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("the process is there");
-    let after_name = stat.rsplit_once(')').expect("a name in parentheses").1;
-    let fields = after_name.split_whitespace().collect::<Vec<_>>();
-    let ticks = [11, 12].map(|place: usize| fields[place].parse::<u64>().expect("ticks"));
-    Duration::from_millis((ticks[0] + ticks[1]) * 10)
 }
 
 #[test]
@@ -39,7 +30,7 @@ fn a_busy_core_answers_others() {
         for hog in &mut hogs {
             hog.send_request("GET", "/hog", &[], b"");
         }
-        eventually("the hogs run", || cpu_time(node.pid()) > Duration::from_millis(200));
+        eventually("the hogs run", || node.cpu_time() > Duration::from_millis(200));
         let mut client = node.connect();
         for n in 0..20 {
             let body = n.to_string();
@@ -47,10 +38,8 @@ fn a_busy_core_answers_others() {
             let answer = client.request("POST", "/echo", &headers, body.as_bytes());
             assert_eq!((answer.status, answer.text()), (200, body.as_str()), "{policy}");
         }
-        let before = cpu_time(node.pid());
-        eventually("the hogs still run", || {
-            cpu_time(node.pid()) > before + Duration::from_millis(50)
-        });
+        let before = node.cpu_time();
+        eventually("the hogs still run", || node.cpu_time() > before + Duration::from_millis(50));
     }
 }
 
@@ -90,17 +79,11 @@ fn an_endless_loop_ends_at_its_limit() {
 fn ended_loops_leave_nothing_behind() {
     let many = std::env::var("AWSM_LOOPS").map_or(400, |n| n.parse().expect("a number"));
     let node = Node::start("quantum = \"100us\"", &[hog("/hog", "timeout = \"1ms\"")]);
-    let status = |key: &str| {
-        let file = format!("/proc/{}/status", node.pid());
-        let text = std::fs::read_to_string(file).expect("the node is there");
-        let line = text.lines().find(|line| line.starts_with(key)).expect(key);
-        line.split_whitespace().nth(1).expect("a value").parse::<u64>().expect("a number")
-    };
     let counts = || {
         let descriptors = std::fs::read_dir(format!("/proc/{}/fd", node.pid()));
         let maps = std::fs::read_to_string(format!("/proc/{}/maps", node.pid()));
         let (descriptors, maps) = (descriptors.expect("there"), maps.expect("there"));
-        (descriptors.count(), maps.lines().count(), status("Threads:"))
+        (descriptors.count(), maps.lines().count(), node.status("Threads:"))
     };
     let mut client = node.connect();
     let mut end = |loops: usize| {
@@ -109,10 +92,10 @@ fn ended_loops_leave_nothing_behind() {
         }
     };
     end(100);
-    let (before, resident) = (counts(), status("VmRSS:"));
+    let (before, resident) = (counts(), node.status("VmRSS:"));
     end(many);
     assert_eq!(counts(), before);
-    let grown = status("VmRSS:").saturating_sub(resident);
+    let grown = node.status("VmRSS:").saturating_sub(resident);
     assert!(grown < 2_000, "{grown} KiB more");
 }
 
@@ -122,13 +105,13 @@ fn a_caller_that_leaves_ends_what_runs_for_it() {
     for _ in 0..5 {
         let mut client = node.connect();
         client.send_request("GET", "/hog", &[], b"");
-        let before = cpu_time(node.pid());
-        eventually("it runs", || cpu_time(node.pid()) > before + Duration::from_millis(50));
+        let before = node.cpu_time();
+        eventually("it runs", || node.cpu_time() > before + Duration::from_millis(50));
         drop(client);
         eventually("it has ended", || {
-            let before = cpu_time(node.pid());
+            let before = node.cpu_time();
             std::thread::sleep(Duration::from_millis(200));
-            cpu_time(node.pid()) - before <= Duration::from_millis(20)
+            node.cpu_time() - before <= Duration::from_millis(20)
         });
     }
 }
@@ -156,9 +139,9 @@ fn an_idle_node_sleeps() {
         assert_eq!(client.request("GET", "/", &[], b"").status, 200);
     }
     std::thread::sleep(Duration::from_millis(500));
-    let before = cpu_time(node.pid());
+    let before = node.cpu_time();
     std::thread::sleep(Duration::from_secs(10));
-    let used = cpu_time(node.pid()) - before;
+    let used = node.cpu_time() - before;
     assert!(used <= Duration::from_millis(50), "{used:?} in ten seconds");
 }
 
@@ -221,52 +204,10 @@ fn an_idle_worker_takes_what_has_not_started() {
     }
     clients.clear();
     eventually("both have ended", || {
-        let before = cpu_time(node.pid());
+        let before = node.cpu_time();
         std::thread::sleep(Duration::from_millis(100));
-        cpu_time(node.pid()) - before <= Duration::from_millis(10)
+        node.cpu_time() - before <= Duration::from_millis(10)
     });
-}
-
-/// A guest with its input and the answer that `guests/data/cases.tsv` knows.
-struct Case {
-    guest: String,
-    args: Vec<String>,
-    env: Vec<(String, String)>,
-    stdin: Vec<u8>,
-    stdout: Vec<u8>,
-    exit: String,
-}
-
-/// Those that read no more than their input.
-fn cases() -> Vec<Case> {
-    let data = root().join("guests/data");
-    let table = std::fs::read_to_string(data.join("cases.tsv")).expect("the table of cases");
-    let read = |cell: &str| match cell {
-        "-" => Vec::new(),
-        file => std::fs::read(data.join(file)).expect(file),
-    };
-    let words = |cell: &str| match cell {
-        "-" => Vec::new(),
-        cell => cell.split(' ').map(str::to_owned).collect::<Vec<_>>(),
-    };
-    let lines = table.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
-    let case = |line: &str| {
-        let cells = line.split('\t').collect::<Vec<_>>();
-        let [guest, args, env, stdin, stdout, exit, ..] = cells[..] else { panic!("{line}") };
-        let pair = |word: String| {
-            let (name, value) = word.split_once('=').expect("NAME=VALUE");
-            (name.to_owned(), value.to_owned())
-        };
-        Case {
-            guest: guest.to_owned(),
-            args: words(args),
-            env: words(env).into_iter().map(pair).collect(),
-            stdin: read(stdin),
-            stdout: read(stdout),
-            exit: exit.to_owned(),
-        }
-    };
-    lines.map(case).collect()
 }
 
 /// The guest compiled with all that this processor has.

@@ -168,6 +168,24 @@ impl Node {
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
+
+    /// Its processor time so far, its threads together.
+    pub(crate) fn cpu_time(&self) -> Duration {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid()));
+        let stat = stat.expect("the node is there");
+        let after_name = stat.rsplit_once(')').expect("a name in parentheses").1;
+        let fields = after_name.split_whitespace().collect::<Vec<_>>();
+        let ticks = [11, 12].map(|place: usize| fields[place].parse::<u64>().expect("ticks"));
+        Duration::from_millis((ticks[0] + ticks[1]) * 10)
+    }
+
+    /// A number that the system has about it, by its name with the colon.
+    pub(crate) fn status(&self, key: &str) -> u64 {
+        let file = format!("/proc/{}/status", self.pid());
+        let text = fs::read_to_string(file).expect("the node is there");
+        let line = text.lines().find(|line| line.starts_with(key)).expect(key);
+        line.split_whitespace().nth(1).expect("a value").parse().expect("a number")
+    }
 }
 
 impl Drop for Node {
@@ -175,6 +193,48 @@ impl Drop for Node {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// A guest with its input and the answer that `guests/data/cases.tsv` knows.
+pub(crate) struct Case {
+    pub(crate) guest: String,
+    pub(crate) args: Vec<String>,
+    pub(crate) env: Vec<(String, String)>,
+    pub(crate) stdin: Vec<u8>,
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) exit: String,
+}
+
+/// Those that read no more than their input.
+pub(crate) fn cases() -> Vec<Case> {
+    let data = root().join("guests/data");
+    let table = fs::read_to_string(data.join("cases.tsv")).expect("the table of cases");
+    let read = |cell: &str| match cell {
+        "-" => Vec::new(),
+        file => fs::read(data.join(file)).expect(file),
+    };
+    let words = |cell: &str| match cell {
+        "-" => Vec::new(),
+        cell => cell.split(' ').map(str::to_owned).collect::<Vec<_>>(),
+    };
+    let lines = table.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
+    let case = |line: &str| {
+        let cells = line.split('\t').collect::<Vec<_>>();
+        let [guest, args, env, stdin, stdout, exit, ..] = cells[..] else { panic!("{line}") };
+        let pair = |word: String| {
+            let (name, value) = word.split_once('=').expect("NAME=VALUE");
+            (name.to_owned(), value.to_owned())
+        };
+        Case {
+            guest: guest.to_owned(),
+            args: words(args),
+            env: words(env).into_iter().map(pair).collect(),
+            stdin: read(stdin),
+            stdout: read(stdout),
+            exit: exit.to_owned(),
+        }
+    };
+    lines.map(case).collect()
 }
 
 /// Waits until something is so, but not for ever.

@@ -32,6 +32,10 @@ pub enum Leave {
     Trap(TrapKind),
     /// It waits. The function is called again afterwards, see [`HostCall::woken`].
     Block(Wait),
+    /// Its time is up, see [`crate::preempt::is_due`], and the function is not done. It is called again when the guest
+    /// has the core again, and goes on where its data says that it was: some way at least, since its time may be
+    /// up again at once.
+    Preempted,
 }
 
 /// The caller of a host function.
@@ -69,7 +73,7 @@ impl<T> HostCall<'_, T> {
         self.parts().0
     }
 
-    /// Is this the call after a [`Leave::Block`] of the same call?
+    /// Is this the call after a [`Leave::Block`] or [`Leave::Preempted`] of the same call?
     #[must_use]
     pub fn woken(&self) -> bool {
         self.woken
@@ -100,6 +104,7 @@ fn serve<T, R>(ctx: *mut u8, mut function: impl FnMut(&mut HostCall<'_, T>) -> H
                 return value;
             }
             Err(Leave::Block(wait)) => fiber::suspend(Pause::Blocked(wait)),
+            Err(Leave::Preempted) => fiber::suspend(Pause::Preempted),
             Err(Leave::Exit(code)) => fiber::leave(Pause::Exited(code)),
             Err(Leave::Trap(kind)) => fiber::leave(Pause::Trapped(kind)),
         }

@@ -9,6 +9,7 @@
 use std::cell::Cell;
 use std::ops::Range;
 use std::ptr;
+use std::sync::atomic::{Ordering, compiler_fence};
 
 use awsm_abi::trap::TrapKind;
 use corosensei::stack::Stack;
@@ -140,11 +141,14 @@ impl Fiber {
             fault: Cell::new(None),
             core,
         };
+        // A handler must find all of it as soon as it can find it, and nothing of it afterwards.
+        compiler_fence(Ordering::SeqCst);
         let outer = CURRENT.replace(&raw const active);
         let outer_due = preempt::begin(until);
         let result = self.coroutine.resume(());
         preempt::end(outer_due);
         CURRENT.set(outer);
+        compiler_fence(Ordering::SeqCst);
         self.yielder = active.yielder.get();
         if let CoroutineResult::Return(Finish::Faulted { .. }) = result {
             self.fault = active.fault.get().map(Box::new);

@@ -658,9 +658,9 @@ impl Core {
     }
 
     /// Makes the instance what it was before its first instruction; `faults` was counted after its
-    /// last one.
-    pub(crate) fn reset(&mut self, faults: Faults) -> io::Result<()> {
-        self.reset_memory(faults)?;
+    /// last one. Answers how many pages of its memories had contents, see [`Linear::reset`].
+    pub(crate) fn reset(&mut self, faults: Faults) -> io::Result<u64> {
+        let touched = self.reset_memory(faults)?;
         let layout_globals = self.module.layout();
         for (index, value) in self.globals_at_start.iter().enumerate() {
             // SAFETY: the cells lie in the context and no guest runs in this instance.
@@ -688,16 +688,17 @@ impl Core {
             exceptions.reset();
         }
         self.data = ptr::null_mut();
-        Ok(())
+        Ok(touched)
     }
 
-    fn reset_memory(&mut self, faults: Faults) -> io::Result<()> {
+    fn reset_memory(&mut self, faults: Faults) -> io::Result<u64> {
         let module = Arc::clone(&self.module);
         let own = std::iter::once(&mut self.first).chain(&mut self.more);
+        let mut touched = 0;
         for (memory, image) in own.zip(module.images()) {
-            memory.reset(image, faults, self.keep_resident_pages)?;
+            touched += memory.reset(image, faults, self.keep_resident_pages)?;
         }
-        Ok(())
+        Ok(touched)
     }
 }
 

@@ -177,16 +177,19 @@ impl Linear {
 
     /// Makes the memory what `image` says. Only pages that may have been written are touched, see
     /// [`Residency`]; `faults` was counted after the guest's last instruction. Of those, `keep_pages`
-    /// stay with the memory.
+    /// stay with the memory. Answers how many pages had contents: what this invocation has touched, and
+    /// of the initial memory what those before it in this slot have.
     pub(crate) fn reset(
         &mut self,
         image: &Image,
         faults: Faults,
         keep_pages: usize,
-    ) -> io::Result<()> {
+    ) -> io::Result<u64> {
         let initial = (self.initial_bytes as usize).next_multiple_of(PAGE_BYTES);
         let used = (self.bytes() as usize).next_multiple_of(PAGE_BYTES);
+        let mut touched = 0;
         if self.bytes() > self.initial_bytes {
+            touched = self.slot.count_pages_with_contents(self.origin + initial, used - initial);
             self.slot.discard(self.origin + initial, used - initial)?;
             if self.guarded {
                 self.slot.protect(self.origin + initial, used - initial, Access::None)?;
@@ -196,6 +199,7 @@ impl Linear {
         }
         let memory = self.base().cast::<Page>();
         let pages = self.residency.pages(faults, &self.slot, self.origin, initial);
+        touched += pages.len() as u64;
         let kept = pages.len().min(keep_pages);
         for page in &pages[..kept] {
             // SAFETY: the page lies in the open part of the slot, and no guest runs in it.
@@ -216,6 +220,6 @@ impl Linear {
             }
             self.residency.truncate(kept);
         }
-        Ok(())
+        Ok(touched)
     }
 }

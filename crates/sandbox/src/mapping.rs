@@ -140,6 +140,27 @@ impl Mapping {
     }
 }
 
+impl Mapping {
+    /// About how many pages of a range have contents. Exact for ranges of up to 16 MiB; of larger ones, eight
+    /// parts of 2 MiB stand for all, so that to count takes no longer than some 50 us.
+    pub(crate) fn count_pages_with_contents(&self, offset: usize, bytes: usize) -> u64 {
+        const PART_BYTES: usize = 2 << 20;
+        let parts = bytes.div_ceil(PART_BYTES);
+        let step = parts.div_ceil(8).max(1);
+        let (mut found, mut looked) = (0_u64, 0_usize);
+        for part in (0..parts).step_by(step) {
+            let at = part * PART_BYTES;
+            let len = PART_BYTES.min(bytes - at);
+            self.pages_with_contents(offset + at, len, |_| found += 1);
+            looked += len;
+        }
+        match looked {
+            0 => 0,
+            looked => (u128::from(found) * bytes as u128 / looked as u128) as u64,
+        }
+    }
+}
+
 /// The kernel's table of this process's pages. Source: Linux, `admin-guide/mm/pagemap.rst`.
 mod pagemap {
     use std::fs::File;
@@ -203,6 +224,26 @@ mod pagemap {
             assert_eq!(found(&mapping), touched);
             mapping.discard(PAGE_BYTES, 600 * PAGE_BYTES).expect("a range of it");
             assert_eq!(found(&mapping), [700, 998]);
+        }
+
+        #[test]
+        fn many_pages_are_counted_by_parts() {
+            let mapping = Mapping::reserve(40 << 20).expect("addresses");
+            mapping.without_huge_pages();
+            mapping.protect(0, 40 << 20, Access::ReadWrite).expect("a range of it");
+            let touch = |pages: std::ops::Range<usize>| {
+                for page in pages {
+                    // SAFETY: the page lies in the mapping, open and nobody else's.
+                    unsafe { mapping.start().add(page * PAGE_BYTES).write_volatile(1) };
+                }
+            };
+            let count = |bytes| mapping.count_pages_with_contents(0, bytes);
+            touch(3..10);
+            assert_eq!((count(0), count(4 * PAGE_BYTES), count(16 << 20)), (0, 1, 7));
+            // One in three parts is looked at: all are full.
+            touch(0..40 * 256);
+            assert_eq!(count(40 << 20), 40 * 256);
+            assert_eq!(count((40 << 20) - PAGE_BYTES), 40 * 256 - 1);
         }
 
         #[test]

@@ -26,15 +26,20 @@
 //! - *In `arch::preempt` itself* the program counter is in the host. A note made while it saves is forgotten
 //!   when the guest is resumed; one made while it restores is found by the next host call or the next tick.
 //! - *In the checks before a host call* (`stack_checked`) and in host functions: as any host code. The note is
-//!   looked at when the function has returned and holds nothing but the value that it answers.
+//!   looked at when the function has returned and holds nothing but the value that it answers. One that has much
+//!   to do looks between two pieces of it, where it holds nothing either (`builtins::in_pieces`, [`is_due`]).
 //! - *The fault handler* keeps the tick out while it runs (`signal.rs` masks it), so a tick finds either the guest
 //!   before its fault, which then happens when it is resumed, or the way out of the guest, which is host code.
 //!   This handler does not fault: what it writes lies on a stack whose bounds it has compared. A page of it that is
 //!   not there yet is the kernel's business.
 //! - *Two ticks at once* do not happen: the signal is masked in its own handler.
+//! - *A system call of the host* goes on by itself (`SA_RESTART`); those that do not are made again where they are.
 //!
-//! The handler allocates, locks and logs nothing; it leaves `errno` as it was. Resuming is an ordinary
-//! switch of stacks: no system call.
+//! The handler allocates, locks and logs nothing; it leaves `errno` as it was. What it reads are thread-local
+//! values without destructor and with a constant beginning, which in a program are part of each thread from its start; the
+//! guest's `Active`, complete before it can be found; the modules' addresses, read without a lock. What it calls
+//! are `clock_gettime` and `timer_settime`, which signal handlers may. Resuming is an ordinary switch of stacks: no
+//! system call.
 
 use std::cell::RefCell;
 use std::io;
@@ -211,10 +216,18 @@ pub(crate) fn end(outer: u64) {
     TICK.with(|tick| tick.due.store(outer, Ordering::Relaxed));
 }
 
+/// Is the running guest's time up? A host function with much to do looks now and then, and if so leaves
+/// with [`crate::Leave::Preempted`]. False where no guest runs.
+#[inline]
+#[must_use]
+pub fn is_due() -> bool {
+    TICK.with(|tick| tick.noted.load(Ordering::Relaxed))
+}
+
 /// Where host functions return to guest code: here a guest whose time was up meanwhile gives the core back.
 #[inline]
 pub(crate) fn on_return() {
-    if TICK.with(|tick| tick.noted.load(Ordering::Relaxed)) {
+    if is_due() {
         preempted();
     }
 }
@@ -276,6 +289,8 @@ impl Tick {
                 return self.arm(due);
             }
         }
+        // Where it cannot be done now, the next tick comes for the same reason, a nudge's too.
+        self.due.store(due.min(monotonic_ns()), Ordering::Relaxed);
         let (pc, sp) = arch::pc_and_sp(context);
         if !active.is_guest_code(pc) {
             self.count(count::HOST);

@@ -54,7 +54,9 @@ pub(crate) fn is_guest_code(pc: usize) -> bool {
     let used = TEXTS_USED.load(Ordering::Acquire);
     TEXTS[..used].iter().any(|text| {
         let end = text.end.load(Ordering::Acquire);
-        pc < end && text.start.load(Ordering::Relaxed) <= pc
+        let inside = pc < end && text.start.load(Ordering::Acquire) <= pc;
+        // Else the place was given to another module in between, and start and end are not of the same one.
+        inside && text.end.load(Ordering::Relaxed) == end
     })
 }
 

@@ -76,14 +76,15 @@ impl State {
     }
 }
 
-/// Counter readings, see [`clock`].
+/// Counter readings, see [`clock`]. There is no gap and no overlap between them: what an invocation has taken from
+/// `start_ticks` to its last stop is `entered_ticks - start_ticks` and the three sums.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Timing {
     /// When the pool was asked for the sandbox.
     pub start_ticks: u64,
     /// Just before the first guest instruction; 0 before that.
     pub entered_ticks: u64,
-    /// Spent running so far.
+    /// Spent running so far, from the first guest instruction on.
     pub run_ticks: u64,
     /// Spent blocked so far, and waiting for the core after that.
     pub blocked_ticks: u64,
@@ -250,10 +251,14 @@ impl<T> Sandbox<T> {
         inner.state = State::Running;
         let (result, entered) = fiber.resume(inner.core, until_ns);
         inner.stopped_ticks = clock::ticks();
-        inner.timing.run_ticks += inner.stopped_ticks.wrapping_sub(before);
-        if inner.timing.entered_ticks == 0 {
-            inner.timing.entered_ticks = entered;
-        }
+        let running_since = match inner.timing.entered_ticks {
+            0 => {
+                inner.timing.entered_ticks = entered;
+                entered
+            }
+            _ => before,
+        };
+        inner.timing.run_ticks += inner.stopped_ticks.wrapping_sub(running_since);
         let (state, stop) = match result {
             CoroutineResult::Yield(Pause::Blocked(wait)) => (State::Blocked, Stop::Blocked(wait)),
             CoroutineResult::Yield(Pause::Preempted) => {

@@ -129,7 +129,9 @@ fn pools_share_a_budget() {
             (0..4).map(|_| start(&mut there, &six).expect("there is room")).collect::<Vec<_>>();
         assert_eq!(budget.used_bytes(), 8 * PAGE);
         assert!(start(&mut there, &six).is_err());
-        fit.into_iter().for_each(|sandbox| there.recycle(sandbox));
+        for sandbox in fit {
+            there.recycle(sandbox);
+        }
         assert_eq!(budget.used_bytes(), 6 * PAGE, "three quarters are not too much to keep");
         // ...and in another one as soon as it looks.
         let (mut fifth, sixth) = (start(&mut here, &six).expect("8 of 9"), start(&mut here, &six));
@@ -163,4 +165,30 @@ fn warm_starts_count_nothing() {
     assert!(matches!(refused, StartError::Budget { .. }) && pool.stats().idle == 50);
     drop(pool);
     assert_eq!(budget.used_bytes(), 0);
+}
+
+/// Pages that an invocation has touched, in its first memory, a second one, and in what it has grown.
+#[test]
+fn touched_pages_are_counted() {
+    let wat = r#"(module
+        (memory $a 4 100) (memory $b 2)
+        (global $n (mut i32) (i32.const 0))
+        (data (memory $a) (i32.const 20000) "one page")
+        (func (export "run")
+            (i32.store $a (i32.const 0) (i32.const 1))
+            (i32.store $a (i32.const 4094) (i32.const 1))
+            (drop (memory.grow $a (i32.const 90)))
+            (memory.fill $a (i32.const 1000000) (i32.const 3) (i32.const 409600))
+            (i32.store $b (i32.const 70000) (i32.const 1))))"#;
+    for isolation in MODES {
+        let program = program(wat, isolation, Limits::default());
+        let mut pool = Pool::new(PoolConfig::default());
+        for round in 0..3 {
+            let mut sandbox = start(&mut pool, &program).expect("a free slot");
+            assert_eq!(sandbox.resume(), Stop::Returned);
+            // 0 and 1; the image; 100 and a part of the grown; one of the second memory.
+            let pages = pool.recycle(sandbox);
+            assert_eq!(pages, 2 + 1 + 101 + 1, "{isolation:?}, round {round}");
+        }
+    }
 }

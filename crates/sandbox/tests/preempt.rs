@@ -7,6 +7,7 @@
 mod support;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use awsm_compile::{Options, compile};
@@ -496,32 +497,254 @@ fn faults_and_ticks_do_not_mix() {
     }
 }
 
-/// Ticks while slots are cleaned, modules compiled, loaded and unloaded find nobody and harm nothing.
-#[test]
-fn ticks_outside_of_guests_are_harmless() {
+/// Interrupts this thread from another one as fast as that can, as long as `during` runs.
+fn in_a_storm<R>(during: impl FnOnce() -> R) -> R {
     let nudge = Nudge::of_this_thread().expect("a timer");
-    let done = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let done = Arc::new(AtomicBool::new(false));
     let over = Arc::clone(&done);
     let other = std::thread::spawn(move || {
-        while !over.load(std::sync::atomic::Ordering::Relaxed) {
+        while !over.load(Ordering::Relaxed) {
             nudge.nudge();
-            std::thread::sleep(Duration::from_micros(20));
+            // Else the interrupted thread would do nothing but handle signals.
+            std::thread::sleep(Duration::from_micros(10));
         }
     });
-    let mut pool = Pool::new(PoolConfig::default());
-    for _ in 0..3 {
-        for (name, wat) in [("bulk", BULK), ("host", HOST)] {
-            let program = program(wat, Isolation::Guard);
-            let undisturbed = run(&mut pool, &program, never);
-            for _ in 0..10 {
-                assert_eq!(run(&mut pool, &program, never).1, undisturbed.1, "{name}");
+    let result = during();
+    done.store(true, Ordering::Relaxed);
+    other.join().expect("the other thread ends");
+    result
+}
+
+/// Ticks while modules are compiled, loaded and unloaded find nobody and harm nothing.
+#[test]
+fn ticks_outside_of_guests_are_harmless() {
+    in_a_storm(|| {
+        let mut pool = Pool::new(PoolConfig::default());
+        for _ in 0..3 {
+            for (name, wat) in [("bulk", BULK), ("host", HOST)] {
+                let program = program(wat, Isolation::Guard);
+                let undisturbed = run(&mut pool, &program, never);
+                for _ in 0..10 {
+                    assert_eq!(run(&mut pool, &program, never).1, undisturbed.1, "{name}");
+                }
             }
         }
-    }
-    done.store(true, std::sync::atomic::Ordering::Relaxed);
-    other.join().expect("the other thread ends");
+    });
     let ticks = Ticks::of_this_thread();
     assert!(ticks.idle > 100 && ticks.guest > 100, "{ticks:?}");
+}
+
+/// Ticks while slots are cleaned: nothing is left, in memory, tables, globals or segments.
+#[test]
+fn ticks_while_slots_are_cleaned_are_harmless() {
+    // Says whether it finds everything as it should be, then spoils it: pages of the initial memory, memory
+    // and a table that it grows.
+    let wat = r#"(module
+        (import "test" "log" (func $log (param i64)))
+        (memory 40 80) (table $t 100 9000 funcref) (elem $e func $f) (elem (table $t) (i32.const 7) func $f)
+        (data (i32.const 100000) "\11\22\33\44\55\66\77\88") (data $d "gone")
+        (global $g (mut i64) (i64.const 5))
+        (func $f)
+        (func (export "run") (local $i i32) (local $sum i64) (local $used i32)
+            (local.set $sum (i64.extend_i32_u (memory.size)))
+            (loop $next
+                (local.set $sum (i64.add (i64.rotl (local.get $sum) (i64.const 1))
+                                         (i64.load (local.get $i))))
+                (br_if $next (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 4000)))
+                                       (i32.const 2621000))))
+            (local.set $i (i32.const 0))
+            (loop $count
+                (local.set $used (i32.add (local.get $used)
+                    (i32.eqz (ref.is_null (table.get $t (local.get $i))))))
+                (br_if $count (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1)))
+                                        (table.size $t))))
+            (call $log (local.get $sum)) (call $log (i64.extend_i32_u (local.get $used)))
+            (call $log (i64.extend_i32_u (table.size $t))) (call $log (global.get $g))
+            (memory.init $d (i32.const 0) (i32.const 0) (i32.const 4)) (data.drop $d)
+            (table.init $t $e (i32.const 50) (i32.const 0) (i32.const 1)) (elem.drop $e)
+            (call $log (i64.extend_i32_s (memory.grow (i32.const 20))))
+            (call $log (i64.extend_i32_s (table.grow $t (ref.func $f) (i32.const 8000))))
+            (global.set $g (i64.const -1))
+            (memory.fill (i32.const 0) (i32.const 255) (i32.mul (memory.size) (i32.const 65536)))))"#;
+    for isolation in MODES {
+        let program = program(wat, isolation);
+        let mut pool = Pool::new(PoolConfig::default());
+        let first = run(&mut pool, &program, never);
+        assert_eq!((first.0, first.1[1..].to_vec()), (Stop::Returned, vec![1, 100, 5, 40, 100]));
+        in_a_storm(|| {
+            for _ in 0..60 {
+                let again = run(&mut pool, &program, never);
+                assert_eq!((again.0, &again.1), (Stop::Returned, &first.1), "{isolation:?}");
+            }
+        });
+        assert_eq!(pool.stats().slots, 1);
+    }
+}
+
+/// Ticks while other traps are handled, of every kind: each guest ends as it would have.
+#[test]
+fn ticks_while_faults_are_handled_are_harmless() {
+    let deep = r#"(func $down (param i64) (result i64)
+        (i64.add (i64.const 1) (call $down (i64.add (local.get 0) (i64.const 3)))))"#;
+    let cases = [
+        ("(drop (i32.load (i32.const -8)))", TrapKind::MemoryOutOfBounds),
+        ("(drop (i64.load offset=0xffffffff (i32.const -1)))", TrapKind::MemoryOutOfBounds),
+        ("(drop (call $down (i64.const 1)))", TrapKind::StackOverflow),
+        ("(call $host)", TrapKind::StackOverflow),
+        ("unreachable", TrapKind::Unreachable),
+        ("(drop (i32.div_u (i32.const 1) (global.get $zero)))", TrapKind::IntegerDivideByZero),
+        ("(call_indirect (type $t) (i32.const 9))", TrapKind::UndefinedElement),
+    ];
+    for isolation in MODES {
+        let mut pool = Pool::new(PoolConfig::default());
+        for (body, kind) in &cases {
+            let wat = format!(
+                r#"(module (type $t (func)) (import "test" "log" (func $log (param i64)))
+                (memory 1) (table 2 funcref) (global $zero (mut i32) (i32.const 0)) {deep}
+                (func $host (call $log (i64.const 1)) (call $host) (call $log (i64.const 2)))
+                (func (export "run") {body}))"#
+            );
+            let program = program(&wat, isolation);
+            in_a_storm(|| {
+                for _ in 0..100 {
+                    let (stop, ..) = run(&mut pool, &program, never);
+                    let Stop::Trapped(trap) = stop else { panic!("{body}: {stop:?}") };
+                    assert_eq!(trap.kind, *kind, "{body}, {isolation:?}");
+                }
+            });
+        }
+    }
+}
+
+/// What the host does for one instruction it does in pieces, and a guest whose time is up is preempted between
+/// two of them. Here it always is.
+#[test]
+fn large_operations_are_preempted_in_pieces() {
+    let items = "func $f ".to_owned() + &"$f ".repeat(100_000);
+    let bytes = (0..200_000).map(|n| format!("\\{:02x}", n * 7 % 251)).collect::<String>();
+    // Each with the least number of pieces.
+    let cases = [
+        ("(drop (table.grow $t (ref.func $f) (i32.const 1000000)))".to_owned(), 100),
+        ("(table.fill $u (i32.const 3) (ref.func $f) (i32.const 900000))".to_owned(), 90),
+        ("(table.copy $u $u (i32.const 3) (i32.const 0) (i32.const 999000))".to_owned(), 90),
+        ("(table.copy $u $u (i32.const 0) (i32.const 3) (i32.const 999000))".to_owned(), 90),
+        ("(table.init $u $e (i32.const 3) (i32.const 1) (i32.const 100000))".to_owned(), 10),
+        ("(memory.init $d (i32.const 3) (i32.const 0) (i32.const 200000))".to_owned(), 3),
+    ];
+    for (operation, pieces) in cases {
+        // The table has a pattern that a copy in the wrong direction would spoil.
+        let wat = format!(
+            r#"(module
+            (import "test" "log" (func $log (param i64)))
+            (memory 4) (table $t 10 1010000 funcref) (table $u 1000000 funcref)
+            (elem $e {items}) (data $d "{bytes}")
+            (func $f)
+            (func $sum (local $i i32) (local $s i64)
+                (loop $next
+                    (local.set $s (i64.add (i64.rotl (local.get $s) (i64.const 3))
+                        (i64.extend_i32_u (ref.is_null (table.get $u (local.get $i))))))
+                    (br_if $next (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1)))
+                                           (table.size $u))))
+                (call $log (local.get $s))
+                (local.set $i (i32.const 0))
+                (loop $add
+                    (local.set $s (i64.add (i64.rotl (local.get $s) (i64.const 5))
+                                           (i64.load8_u (local.get $i))))
+                    (br_if $add (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1)))
+                                          (i32.const 262144))))
+                (call $log (local.get $s))
+                (call $log (i64.extend_i32_u (table.size $t))))
+            (func $mark (local $i i32) (local $x i32)
+                (loop $next
+                    (local.set $x (i32.add (i32.mul (local.get $x) (i32.const 1664525)) (i32.const 1013904223)))
+                    (table.set $u (i32.rem_u (local.get $x) (i32.const 1000000)) (ref.func $f))
+                    (br_if $next (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1)))
+                                           (i32.const 20000)))))
+            (func (export "run") (call $mark) (call $log (i64.const 0)) {operation} (call $log (i64.const 1)) (call $sum)))"#
+        );
+        let program = program(&wat, Isolation::Guard);
+        let mut pool = Pool::new(PoolConfig::default());
+        let undisturbed = run(&mut pool, &program, never);
+        assert_eq!(undisturbed.0, Stop::Returned);
+        let entry = program.module().exported_func("run").expect("an export `run`");
+        let mut most = 0;
+        // A tick that comes late passes over some pieces, but not over all of them each time.
+        for _ in 0..50 {
+            let started = pool.start(&program, entry, Log::default());
+            let mut sandbox = started.map_err(|(error, _)| error).expect("a free slot");
+            let mut within = 0;
+            let stop = loop {
+                let before = sandbox.data().0.len();
+                // Undisturbed up to the operation and after it.
+                let until = if before == 1 { 1 } else { clock::monotonic_ns() + 50_000 };
+                match sandbox.resume_until(until) {
+                    Stop::Preempted => {
+                        within += usize::from(before == 1 && sandbox.data().0.len() == 1)
+                    }
+                    stop => break stop,
+                }
+            };
+            assert_eq!((stop, &sandbox.data().0), (Stop::Returned, &undisturbed.1), "{operation}");
+            pool.recycle(sandbox);
+            most = most.max(within);
+            if most >= pieces {
+                break;
+            }
+        }
+        assert!(most >= pieces, "{operation}: {most} interruptions");
+        // One that is killed in the middle leaves nothing behind.
+        for stop_after in 1..10 {
+            let started = pool.start(&program, entry, Log::default());
+            let mut sandbox = started.map_err(|(error, _)| error).expect("a free slot");
+            let mut within = 0;
+            while within < stop_after {
+                let until =
+                    if sandbox.data().0.len() == 1 { 1 } else { clock::monotonic_ns() + 50_000 };
+                let Stop::Preempted = sandbox.resume_until(until) else { break };
+                within += usize::from(sandbox.data().0.len() == 1);
+            }
+            pool.recycle(sandbox);
+            assert_eq!(run(&mut pool, &program, never).1, undisturbed.1, "{operation}");
+        }
+    }
+}
+
+/// What an invocation takes is what it spends starting, running, blocked and preempted: no gap, no
+/// overlap.
+#[test]
+fn the_account_of_time_adds_up() {
+    let mut pool = Pool::new(PoolConfig::default());
+    let mut points = Points(99);
+    for (name, wat) in GUESTS {
+        let program = program(wat, Isolation::Guard);
+        let entry = program.module().exported_func("run").expect("an export `run`");
+        let outer = clock::ticks();
+        let started = pool.start(&program, entry, Log::default());
+        let mut sandbox = started.map_err(|(error, _)| error).expect("a free slot");
+        let inner = clock::ticks();
+        let (mut blocks, mut preemptions) = (0, 0);
+        loop {
+            let before = clock::ticks();
+            let stop = sandbox.resume_until(clock::monotonic_ns() + points.gap());
+            let after = clock::ticks();
+            let timing = sandbox.timing();
+            let waited = timing.blocked_ticks + timing.preempted_ticks;
+            let sum = (timing.entered_ticks - timing.start_ticks) + timing.run_ticks + waited;
+            assert_eq!(timing.preemptions, preemptions + u32::from(stop == Stop::Preempted));
+            match stop {
+                Stop::Blocked(_) => blocks += 1,
+                Stop::Preempted => preemptions += 1,
+                stop => {
+                    assert_eq!(stop, Stop::Returned);
+                    assert!((before - inner..=after - outer).contains(&sum), "{name}: {sum}");
+                    assert_eq!(timing.blocked_ticks > 0, blocks > 0);
+                    assert_eq!(timing.preempted_ticks > 0, preemptions > 0);
+                    break;
+                }
+            }
+        }
+        pool.recycle(sandbox);
+    }
 }
 
 /// Another thread's nudge stops a guest that nothing else would stop.

@@ -309,20 +309,16 @@ impl Scheduler {
         })
     }
 
-    /// An invocation of the function was started: how long that took, and how many pages of its memory
-    /// it had touched in the end, as far as that is known.
-    pub fn observed(
-        &mut self,
-        now: Nanos,
-        function: FunctionId,
-        startup: Nanos,
-        pages: Option<u64>,
-    ) {
+    /// An invocation of the function was started: how long that took.
+    pub fn started(&mut self, now: Nanos, function: FunctionId, startup: Nanos) {
         let profile = self.functions[function.0 as usize].profile.get_or_insert_default();
         profile.startup.record(now, startup.0);
-        if let Some(pages) = pages {
-            profile.pages.record(now, pages);
-        }
+    }
+
+    /// An invocation of the function is gone: how many pages of its memory had contents in the end.
+    pub fn touched(&mut self, now: Nanos, function: FunctionId, pages: u64) {
+        let profile = self.functions[function.0 as usize].profile.get_or_insert_default();
+        profile.pages.record(now, pages);
     }
 
     /// What has been measured of a function, here and before.

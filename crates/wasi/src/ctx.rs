@@ -9,6 +9,7 @@ use rustix::io::Errno as System;
 
 use crate::errno::Errno;
 use crate::grants::{FileLimits, Grants};
+use crate::p1::Position;
 use crate::rights::Rights;
 use crate::strings::StringList;
 use crate::table::{Descriptor, STREAMS, Table};
@@ -77,17 +78,25 @@ impl Output {
         matches!(self, Self::Buffer { overflowed: true, .. })
     }
 
+    /// Refuses what a buffer would not hold; a write of so many bytes may follow.
+    pub(crate) fn check_room(&mut self, more: usize) -> Result<(), Errno> {
+        match self {
+            Self::Buffer { bytes, limit, overflowed }
+                if more > limit.saturating_sub(bytes.len()) =>
+            {
+                *overflowed = true;
+                Err(Errno::Fbig)
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Writes all of `more`, or nothing that a buffer would not hold.
     pub(crate) fn write(&mut self, more: &[u8]) -> Result<(), Errno> {
+        self.check_room(more.len())?;
         match self {
             Self::Discard => {}
-            Self::Buffer { bytes, limit, overflowed } => {
-                if more.len() > limit.saturating_sub(bytes.len()) {
-                    *overflowed = true;
-                    return Err(Errno::Fbig);
-                }
-                bytes.extend_from_slice(more);
-            }
+            Self::Buffer { bytes, .. } => bytes.extend_from_slice(more),
             Self::InheritStdout => write_all(rustix::stdio::stdout(), more)?,
             Self::InheritStderr => write_all(rustix::stdio::stderr(), more)?,
         }
@@ -168,6 +177,22 @@ pub struct WasiCtx {
     pub(crate) interests: Vec<Interest>,
     /// What is being done for the guest, likewise.
     pub(crate) job: Option<Job>,
+    /// How far a call had come when the guest was preempted in it.
+    pub(crate) progress: Progress,
+}
+
+/// How far a call had come that was interrupted. Taken by the call that goes on.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) enum Progress {
+    /// No call was.
+    #[default]
+    None,
+    /// It has filled so many bytes.
+    Bytes(usize),
+    /// It is in a list of buffers.
+    Buffers(Position),
+    /// It has looked at so many subscriptions, found so many events, and nothing else comes before that time.
+    Subscriptions { index: u32, events: u32, earliest_ns: u64 },
 }
 
 impl Default for WasiCtx {
@@ -186,6 +211,7 @@ impl Default for WasiCtx {
             poll_began_ns: 0,
             interests: Vec::new(),
             job: None,
+            progress: Progress::None,
         }
     }
 }

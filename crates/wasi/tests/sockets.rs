@@ -118,6 +118,15 @@ fn readiness() {
     later.join().expect("no panic");
 }
 
+/// A tick in the middle of the question is no answer: asked without waiting, nothing is ready.
+#[test]
+fn a_tick_makes_nothing_ready() {
+    let (_stream, mut guest) = connected();
+    for _ in 0..3_000 {
+        assert_eq!(poll(&mut guest, 3, 1, 0), [(0, 0, 0, 0)]);
+    }
+}
+
 #[test]
 fn receiving_and_sending() {
     let (mut stream, mut guest) = connected();

@@ -179,8 +179,10 @@ macro_rules! stack_checked {
             core::arch::naked_asm!(
                 "ldur x16, [x0, #-{limit}]",
                 "cmp sp, x16",
-                "b.lo {exhausted}",
-                "b {target}",
+                "b.hs 2f",
+                // A conditional branch reaches a mebibyte only.
+                "b {exhausted}",
+                "2: b {target}",
                 limit = const $crate::arch::STACK_LIMIT_BELOW,
                 exhausted = sym $crate::arch::stack_exhausted,
                 target = sym $target,

@@ -2,8 +2,9 @@
 
 use std::io::IoSlice;
 
-use awsm_sandbox::{GuestMemory, GuestPtr, GuestSlice};
+use awsm_sandbox::{GuestMemory, GuestPtr, GuestSlice, Leave, preempt};
 
+use crate::ctx::Progress;
 use crate::errno::Errno;
 
 /// Most buffers in one read or write, as Linux has it.
@@ -105,6 +106,70 @@ impl Buffers {
             let (now, later) = bytes.split_at(bytes.len().min(buffer.len()));
             buffer[..now.len()].copy_from_slice(now);
             bytes = later;
+        }
+        Ok(())
+    }
+}
+
+/// How far a call has come in a list of buffers. The buffer at hand is noted when the call comes to it:
+/// what is read may overwrite the list.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Position {
+    pub(super) index: u32,
+    start: u32,
+    len: u32,
+    /// Bytes of the buffer at hand that are done with.
+    done: u32,
+    /// Bytes of all buffers, as far as the call counts them.
+    pub(super) total: u32,
+}
+
+impl Position {
+    /// The beginning, or where the call was interrupted.
+    pub(super) fn take(progress: &mut Progress) -> Self {
+        match std::mem::take(progress) {
+            Progress::Buffers(position) => position,
+            _ => Self::default(),
+        }
+    }
+
+    /// Is the buffer at hand still to be entered?
+    pub(super) fn is_new(&self) -> bool {
+        self.done == 0
+    }
+
+    /// Comes to the buffer at hand; its length.
+    pub(super) fn enter(
+        &mut self,
+        buffers: Buffers,
+        memory: &GuestMemory<'_>,
+    ) -> Result<u32, Errno> {
+        let range = buffers.range(memory, self.index)?;
+        memory.bytes(range)?;
+        (self.start, self.len) = (range.start.offset(), range.count);
+        Ok(self.len)
+    }
+
+    /// What is left of the buffer at hand, no more than `most` bytes of it.
+    pub(super) fn piece(&self, most: u32) -> GuestSlice<u8> {
+        GuestPtr::new(self.start + self.done).slice((self.len - self.done).min(most))
+    }
+
+    /// So many bytes of the buffer at hand are done with. Leaves if the guest's time is up and there are
+    /// more buffers or bytes.
+    pub(super) fn advance(
+        &mut self,
+        count: u32,
+        buffers: Buffers,
+        progress: &mut Progress,
+    ) -> Result<(), Leave> {
+        self.done += count;
+        if self.done == self.len {
+            (self.index, self.done) = (self.index + 1, 0);
+        }
+        if self.index < buffers.count() && preempt::is_due() {
+            *progress = Progress::Buffers(*self);
+            return Err(Leave::Preempted);
         }
         Ok(())
     }

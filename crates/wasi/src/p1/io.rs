@@ -12,18 +12,24 @@ use awsm_sandbox::{GuestMemory, GuestPtr, HostResult};
 use rustix::io::{Errno as System, ReadWriteFlags};
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, recv, sendmsg};
 
-use super::buffers::Buffers;
+use super::buffers::{Buffers, Position};
 use super::{Call, Fail, answer, fdflags};
-use crate::ctx::{Output, Stdin, WasiCtx};
+use crate::ctx::{Output, Progress, Stdin, WasiCtx};
 use crate::errno::Errno;
 use crate::rights;
 use crate::table::Resource;
 use crate::wait::Source;
 
+/// Bytes of streams that are copied between two looks at whether the guest's time is up.
+const PIECE_BYTES: u32 = awsm_sandbox::limits::PIECE_BYTES as u32;
 /// Most bytes that a helper moves at once.
 const HELPER_BYTES: u32 = 256 << 10;
 /// Most bytes that are read at once from what the system has in memory, where others want the core too.
-const INLINE_READ_BYTES: u32 = 1 << 20;
+const INLINE_READ_BYTES: u32 = 256 << 10;
+/// Most buffers that are filled then: each is a system call.
+const INLINE_BUFFERS: u32 = 64;
+/// Most bytes that a connection is given or gives at once.
+const SOCKET_BYTES: u32 = 256 << 10;
 /// Most bytes that are written to a file without a helper: into memory, some microseconds.
 const INLINE_WRITE_BYTES: u32 = 64 << 10;
 
@@ -150,8 +156,12 @@ fn write(call: &mut Call<'_>, transfer: &Transfer) -> HostResult<u32> {
     answer((|| {
         let (stream, buffers) = transfer.begin(&memory, ctx, rights::FD_WRITE)?;
         let total = match (stream, transfer.at) {
-            (Stream::Out, At::Cursor) => write_stream(&memory, &mut ctx.stdout, buffers)?,
-            (Stream::Err, At::Cursor) => write_stream(&memory, &mut ctx.stderr, buffers)?,
+            (Stream::Out, At::Cursor) => {
+                write_stream(&memory, &mut ctx.progress, &mut ctx.stdout, buffers)?
+            }
+            (Stream::Err, At::Cursor) => {
+                write_stream(&memory, &mut ctx.progress, &mut ctx.stderr, buffers)?
+            }
             (Stream::File(file, flags), at) => write_file(&memory, ctx, &file, flags, buffers, at)?,
             (Stream::Connection(socket, flags), At::Cursor) => {
                 send(&memory, ctx, &socket, flags, buffers)?
@@ -167,7 +177,10 @@ fn read(call: &mut Call<'_>, transfer: &Transfer) -> HostResult<u32> {
     let (mut memory, ctx) = call.parts();
     answer((|| {
         let (stream, buffers) = transfer.begin(&memory, ctx, rights::FD_READ)?;
-        buffers.total(&memory)?;
+        // A call that goes on may have overwritten the list.
+        if !matches!(ctx.progress, Progress::Buffers(_)) {
+            buffers.total(&memory)?;
+        }
         let memory = &mut memory;
         let total = match (stream, transfer.at) {
             (Stream::In, At::Cursor) => read_stream(memory, ctx, transfer.fd, buffers)?,
@@ -184,21 +197,27 @@ fn read(call: &mut Call<'_>, transfer: &Transfer) -> HostResult<u32> {
 
 fn write_stream(
     memory: &GuestMemory<'_>,
+    progress: &mut Progress,
     output: &mut Output,
     buffers: Buffers,
-) -> Result<u32, Errno> {
-    let mut total = 0_u32;
-    for range in buffers.ranges(memory) {
-        let buffer = memory.bytes(range?)?;
-        let sum = total.checked_add(buffer.len() as u32).ok_or(Errno::Inval)?;
-        match output.write(buffer) {
-            Ok(()) => total = sum,
-            // What has been written before counts; the error comes with the next call.
-            Err(_) if total > 0 => break,
-            Err(errno) => return Err(errno),
+) -> Result<u32, Fail> {
+    let mut at = Position::take(progress);
+    while at.index < buffers.count() {
+        if at.is_new() {
+            let len = at.enter(buffers, memory)?;
+            let sum = at.total.checked_add(len).ok_or(Errno::Inval)?;
+            match output.check_room(len as usize) {
+                Ok(()) => at.total = sum,
+                // What has been written before counts; the error comes with the next call.
+                Err(_) if at.total > 0 => break,
+                Err(errno) => return Err(errno.into()),
+            }
         }
+        let piece = memory.bytes(at.piece(PIECE_BYTES))?;
+        output.write(piece)?;
+        at.advance(piece.len() as u32, buffers, progress)?;
     }
-    Ok(total)
+    Ok(at.total)
 }
 
 fn write_file(
@@ -266,7 +285,7 @@ pub(super) fn send(
     flags: u16,
     buffers: Buffers,
 ) -> Result<u32, Fail> {
-    let slices = buffers.slices(memory, u32::MAX.into())?;
+    let slices = buffers.slices(memory, SOCKET_BYTES.into())?;
     let mut control = SendAncillaryBuffer::default();
     match sendmsg(socket, &slices, &mut control, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
         Ok(sent) => Ok(sent as u32),
@@ -283,26 +302,37 @@ fn read_stream(
     fd: u32,
     buffers: Buffers,
 ) -> Result<u32, Fail> {
-    let mut total = 0_u32;
-    for index in 0..buffers.count() {
-        let Some(buffer) = buffers.next(memory, index, total)? else { break };
-        if buffer.is_empty() {
-            continue;
+    let inherited = matches!(ctx.stdin, Stdin::Inherit);
+    let most = if inherited { u32::MAX } else { PIECE_BYTES };
+    let mut at = Position::take(&mut ctx.progress);
+    while at.index < buffers.count() {
+        if at.is_new() {
+            match at.enter(buffers, memory) {
+                Ok(_) => {}
+                // What has been read has overwritten the list.
+                Err(_) if at.total > 0 => break,
+                Err(errno) => return Err(errno.into()),
+            }
         }
-        if matches!(ctx.stdin, Stdin::Inherit)
-            && ctx.get(fd)?.flags & fdflags::NONBLOCK != 0
-            && !super::poll::readable_now(rustix::stdio::stdin())
-        {
-            return Err(Errno::Again.into());
+        let piece = memory.bytes_mut(at.piece(most))?;
+        if !piece.is_empty() {
+            if inherited
+                && ctx.get(fd)?.flags & fdflags::NONBLOCK != 0
+                && !super::poll::readable_now(rustix::stdio::stdin())
+            {
+                return Err(Errno::Again.into());
+            }
+            let (now, wanted) = (ctx.stdin.read(piece)?, piece.len());
+            at.total = at.total.checked_add(now as u32).ok_or(Errno::Inval)?;
+            // A terminal or pipe that gave something is not asked to wait for more.
+            if now < wanted || inherited {
+                break;
+            }
         }
-        let (now, wanted) = (ctx.stdin.read(buffer)?, buffer.len());
-        total = total.checked_add(now as u32).ok_or(Errno::Inval)?;
-        // A terminal or pipe that gave something is not asked to wait for more.
-        if now < wanted || matches!(ctx.stdin, Stdin::Inherit) {
-            break;
-        }
+        let count = piece.len() as u32;
+        at.advance(count, buffers, &mut ctx.progress)?;
     }
-    Ok(total)
+    Ok(at.total)
 }
 
 fn read_file(
@@ -343,12 +373,12 @@ fn read_inline(
     at: At,
     hurried: bool,
 ) -> Result<u32, Fail> {
-    let (flags, most) = match hurried {
-        true => (ReadWriteFlags::NOWAIT, INLINE_READ_BYTES),
-        false => (ReadWriteFlags::empty(), u32::MAX),
+    let (flags, most, most_buffers) = match hurried {
+        true => (ReadWriteFlags::NOWAIT, INLINE_READ_BYTES, INLINE_BUFFERS),
+        false => (ReadWriteFlags::empty(), u32::MAX, u32::MAX),
     };
     let mut total = 0_u32;
-    for index in 0..buffers.count() {
+    for index in 0..buffers.count().min(most_buffers) {
         let Some(buffer) = buffers.next(memory, index, total)? else { break };
         let wanted = buffer.len().min((most - total) as usize);
         let buffer = &mut buffer[..wanted];
@@ -384,13 +414,13 @@ pub(super) fn receive(
     how: RecvFlags,
 ) -> Result<u32, Fail> {
     let mut total = 0_u32;
-    for index in 0..buffers.count() {
+    for index in 0..buffers.count().min(INLINE_BUFFERS) {
         let Some(buffer) = buffers.next(memory, index, total)? else { break };
-        let wanted = buffer.len();
+        let wanted = buffer.len().min(SOCKET_BYTES.saturating_sub(total) as usize);
         if wanted == 0 {
             continue;
         }
-        match recv(socket.as_fd(), buffer, how | RecvFlags::DONTWAIT) {
+        match recv(socket.as_fd(), &mut buffer[..wanted], how | RecvFlags::DONTWAIT) {
             Ok((now, _)) => {
                 total = total.checked_add(now as u32).ok_or(Errno::Inval)?;
                 // What is only looked at would be looked at again.

@@ -18,6 +18,7 @@ mod stat;
 
 use awsm_sandbox::{HostCall, HostResult, Leave, Linker, OutOfBounds};
 
+pub(crate) use self::buffers::Position;
 use crate::ctx::WasiCtx;
 use crate::errno::Errno;
 

@@ -3,11 +3,11 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
-use awsm_sandbox::{GuestMemory, GuestPtr, HostResult, Leave, Wait, clock as time};
+use awsm_sandbox::{GuestMemory, GuestPtr, HostResult, Leave, Wait, clock as time, preempt};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::{Call, clock, errno};
-use crate::ctx::{Output, Stdin, WasiCtx};
+use crate::ctx::{self, Output, Stdin, WasiCtx};
 use crate::errno::Errno;
 use crate::rights;
 use crate::table::Resource;
@@ -15,6 +15,9 @@ use crate::wait::{Interest, Source};
 
 /// Most subscriptions in one call.
 const SUBSCRIPTIONS_MAX: u32 = 1024;
+/// Subscriptions that are looked at between two looks at whether the guest's time is up: a system call each,
+/// or two.
+const PIECE: u32 = 32;
 /// Bytes of an `event`.
 const EVENT_BYTES: u32 = 32;
 
@@ -69,6 +72,7 @@ fn wait(call: &mut Call<'_>, places: &Places, ready: GuestPtr<u32>) -> HostResul
     }
     match collect(&mut memory, ctx, places, now_ns) {
         Ok(Progress::Events(number)) => errno(memory.write(ready, number).map_err(Errno::from)),
+        Ok(Progress::Interrupted) => Err(Leave::Preempted),
         Ok(Progress::Wait(monotonic_ns)) if ctx.interests.is_empty() => {
             Err(Leave::Block(Wait::Until { monotonic_ns }))
         }
@@ -93,6 +97,8 @@ enum Progress {
     Events(u32),
     /// Nothing before this time on the monotonic clock, except for the context's interests.
     Wait(u64),
+    /// The guest's time is up; the context knows where to go on.
+    Interrupted,
 }
 
 fn collect(
@@ -104,10 +110,18 @@ fn collect(
     if places.count == 0 || places.count > SUBSCRIPTIONS_MAX {
         return Err(Errno::Inval);
     }
-    ctx.interests.clear();
-    let mut number = 0;
-    let mut earliest_ns = u64::MAX;
-    for index in 0..places.count {
+    let (first, mut number, mut earliest_ns) = match std::mem::take(&mut ctx.progress) {
+        ctx::Progress::Subscriptions { index, events, earliest_ns } => (index, events, earliest_ns),
+        _ => {
+            ctx.interests.clear();
+            (0, 0, u64::MAX)
+        }
+    };
+    for index in first..places.count {
+        if index > first && index.is_multiple_of(PIECE) && preempt::is_due() {
+            ctx.progress = ctx::Progress::Subscriptions { index, events: number, earliest_ns };
+            return Ok(Progress::Interrupted);
+        }
         let subscription = Subscription::read(memory, places, index)?;
         let event = match look(ctx, &subscription, now_ns)? {
             Outcome::Later(due_ns) => {
@@ -277,10 +291,14 @@ fn ask(source: Source, read: bool) -> Outcome {
 fn poll_now(fd: BorrowedFd<'_>, wanted: PollFlags) -> PollFlags {
     let mut fds = [PollFd::from_borrowed_fd(fd, wanted)];
     let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
-    match poll(&mut fds, Some(&at_once)) {
-        Ok(_) => fds[0].revents(),
-        // The system cannot say; reading and writing can.
-        Err(_) => wanted,
+    loop {
+        match poll(&mut fds, Some(&at_once)) {
+            Ok(_) => return fds[0].revents(),
+            // A tick, which has nothing to do with it.
+            Err(rustix::io::Errno::INTR) => {}
+            // The system cannot say; reading and writing can.
+            Err(_) => return wanted,
+        }
     }
 }
 

@@ -1,10 +1,13 @@
 //! Random bytes, from the system.
 
-use awsm_sandbox::{GuestPtr, HostCall, HostResult};
+use awsm_sandbox::{GuestPtr, HostCall, HostResult, Leave, preempt};
 
-use super::errno;
-use crate::ctx::WasiCtx;
+use super::answer;
+use crate::ctx::{Progress, WasiCtx};
 use crate::errno::Errno;
+
+/// Bytes that are made between two looks at whether the guest's time is up: some 50 us.
+const PIECE_BYTES: usize = 16 << 10;
 
 /// `random_get`: fills the buffer.
 pub(super) fn random_get(
@@ -12,7 +15,22 @@ pub(super) fn random_get(
     buffer: GuestPtr<u8>,
     len: u32,
 ) -> HostResult<u32> {
-    let mut memory = call.memory();
-    let buffer = memory.bytes_mut(buffer.slice(len)).map_err(Errno::from);
-    errno(buffer.and_then(|buffer| getrandom::fill(buffer).map_err(|_| Errno::Io)))
+    let (mut memory, ctx) = call.parts();
+    answer((|| {
+        let buffer = memory.bytes_mut(buffer.slice(len))?;
+        let mut done = match std::mem::take(&mut ctx.progress) {
+            Progress::Bytes(done) => done,
+            _ => 0,
+        };
+        let len = buffer.len();
+        for piece in buffer[done..].chunks_mut(PIECE_BYTES) {
+            getrandom::fill(piece).map_err(|_| Errno::Io)?;
+            done += piece.len();
+            if done < len && preempt::is_due() {
+                ctx.progress = Progress::Bytes(done);
+                return Err(Leave::Preempted.into());
+            }
+        }
+        Ok(())
+    })())
 }

@@ -1,19 +1,23 @@
 //! A guest that makes whatever call a test asks for, one after the other, in one sandbox.
 //!
 //! It waits in a host function of the test's for its next call, so that a test reads like the program
-//! that a guest would be: open this, read that, expect so.
+//! that a guest would be: open this, read that, expect so. All the while another thread interrupts it as fast as that
+//! can: what a call answers does not depend on ticks.
 
 #![allow(dead_code)] // Each test file uses some of it.
 
 use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::thread;
+use std::time::Duration;
 
 use awsm_compile::{Options, compile};
 use awsm_sandbox::{
-    FuncIdx, GuestPtr, HostCall, HostResult, Leave, Limits, Linker, Module, Pool, PoolConfig,
-    Program, Sandbox, Stop, Wait, clock,
+    FuncIdx, GuestPtr, HostCall, HostResult, Leave, Limits, Linker, Module, Nudge, Pool,
+    PoolConfig, Program, Sandbox, Stop, Wait, clock,
 };
 use awsm_wasi::{Errno, FileLimits, Grants, Mount, Output, WasiCtx, add_to_linker};
 
@@ -193,6 +197,35 @@ pub(crate) struct Guest {
     sandbox: Option<Sandbox<WasiCtx>>,
     /// How often it was blocked for something other than the test.
     pub(crate) waits: Vec<Wait>,
+    storm: Storm,
+}
+
+/// Ticks for the thread that has made it, as long as it lives.
+struct Storm {
+    over: Arc<AtomicBool>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Storm {
+    fn new() -> Self {
+        let nudge = Nudge::of_this_thread().expect("a timer");
+        let over = Arc::new(AtomicBool::new(false));
+        let ends = Arc::clone(&over);
+        let thread = thread::spawn(move || {
+            while !ends.load(Ordering::Relaxed) {
+                nudge.nudge();
+                thread::sleep(Duration::from_micros(30));
+            }
+        });
+        Self { over, thread: Some(thread) }
+    }
+}
+
+impl Drop for Storm {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Relaxed);
+        self.thread.take().expect("there until now").join().expect("no panic");
+    }
 }
 
 impl Guest {
@@ -207,7 +240,8 @@ impl Guest {
 
     fn of(linked: &Linked, context: WasiCtx) -> Self {
         let pool = Pool::new(PoolConfig::default());
-        let mut guest = Self { linked: linked.clone(), pool, sandbox: None, waits: Vec::new() };
+        let (linked, waits, storm) = (linked.clone(), Vec::new(), Storm::new());
+        let mut guest = Self { linked, pool, sandbox: None, waits, storm };
         guest.restart(context);
         guest
     }
