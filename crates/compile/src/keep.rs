@@ -127,7 +127,8 @@ pub(crate) fn callee(instruction: InstructionValue<'_>) -> Option<FunctionValue<
     CallSiteValue::try_from(instruction).ok()?.get_called_fn_value()
 }
 
-fn is_defined(function: FunctionValue<'_>) -> bool {
+/// Is a function defined in this module?
+pub(crate) fn is_defined(function: FunctionValue<'_>) -> bool {
     function.count_basic_blocks() > 0
 }
 

@@ -22,7 +22,7 @@ use inkwell::values::{
 use crate::demand::Demand;
 use crate::doubtful::doubtful_stores;
 use crate::error::CompileError;
-use crate::keep::{Linear, consume, has_effect};
+use crate::keep::{Linear, callee, consume, has_effect, is_defined};
 use crate::target::Processor;
 
 /// Keeps the loads of one function in order.
@@ -62,6 +62,8 @@ fn unsettled<'ctx>(
                 }
                 continue;
             }
+            // A function of the module may ignore what it is given, and LLVM finds out.
+            InstructionOpcode::Call if callee(instruction).is_some_and(is_defined) => {}
             InstructionOpcode::Return | InstructionOpcode::Call => demand.operands_of(instruction),
             _ if successors(instruction).any(ends_in_trap) => demand.operands_of(instruction),
             _ if successors(instruction).any(|next| next == block) => {
