@@ -207,7 +207,7 @@ pub(crate) fn peer(options: &PeerOptions) -> Result<()> {
     let object = engine.precompile_module(&wasm).map_err(told)?;
     ensure!(!object.is_empty(), "nothing came out");
     let status = std::fs::read_to_string("/proc/self/status").context("/proc/self/status")?;
-    let peak_kib = machine::kib_field(&status, "VmHWM").context("VmHWM")?;
+    let peak_kib = machine::kib_field(&status, "VmHWM:").context("VmHWM")?;
     let cost = Cost {
         seconds: 0.0,
         cpu_seconds: processor_seconds()?,
@@ -217,13 +217,11 @@ pub(crate) fn peer(options: &PeerOptions) -> Result<()> {
     Ok(())
 }
 
-/// Processor time of this process. Source: proc(5), `/proc/pid/stat`, fields 14 and 15.
+/// Processor time of this process's only thread. Source: the kernel's `sched-stats.rst`, nanoseconds.
 fn processor_seconds() -> Result<f64> {
-    let stat = std::fs::read_to_string("/proc/self/stat").context("/proc/self/stat")?;
-    // Behind the name, which may hold anything, comes field 3.
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or("").split_whitespace().collect();
-    let ticks: u64 = [11, 12].iter().filter_map(|at| fields.get(*at)?.parse::<u64>().ok()).sum();
-    Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+    let stat = std::fs::read_to_string("/proc/self/schedstat").context("/proc/self/schedstat")?;
+    let ns: u64 = stat.split(' ').next().unwrap_or("").parse().context("/proc/self/schedstat")?;
+    Ok(ns as f64 / 1e9)
 }
 
 fn table(rows: &[Row], level: u8) -> Table {
