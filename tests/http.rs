@@ -495,3 +495,20 @@ fn what_guests_say_on_stderr_is_in_the_log() {
         thread::sleep(Duration::from_millis(10));
     }
 }
+
+#[test]
+fn where_a_guest_trapped_is_in_the_log() {
+    let node = Node::start("", &[function("trap", "/trap", "")]);
+    let answer = node.connect().request("POST", "/trap", &["X-Request-Id: r8"], b"div0");
+    assert_eq!(answer.status, 500);
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let log = node.log();
+        let told = |line: &str| line.contains("integer divide by zero in ") && line.contains("r8");
+        if log.lines().any(told) {
+            break;
+        }
+        assert!(Instant::now() < end, "{log}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
