@@ -485,15 +485,7 @@ fn what_guests_say_on_stderr_is_in_the_log() {
     let node = Node::start("", &[function("trap", "/trap", "")]);
     let answer = node.connect().request("POST", "/trap", &["X-Request-Id: r7"], b"no-such-way");
     assert_eq!(answer.status, 500);
-    let end = Instant::now() + PATIENCE;
-    loop {
-        let log = node.log();
-        if log.contains("the ways are") && log.contains("r7") && log.contains("function") {
-            break;
-        }
-        assert!(Instant::now() < end, "{log}");
-        thread::sleep(Duration::from_millis(10));
-    }
+    node.log_when(|log| ["the ways are", "r7", "function"].iter().all(|said| log.contains(said)));
 }
 
 #[test]
@@ -501,14 +493,6 @@ fn where_a_guest_trapped_is_in_the_log() {
     let node = Node::start("", &[function("trap", "/trap", "")]);
     let answer = node.connect().request("POST", "/trap", &["X-Request-Id: r8"], b"div0");
     assert_eq!(answer.status, 500);
-    let end = Instant::now() + PATIENCE;
-    loop {
-        let log = node.log();
-        let told = |line: &str| line.contains("integer divide by zero in ") && line.contains("r8");
-        if log.lines().any(told) {
-            break;
-        }
-        assert!(Instant::now() < end, "{log}");
-        thread::sleep(Duration::from_millis(10));
-    }
+    let told = |line: &str| line.contains("integer divide by zero in ") && line.contains("r8");
+    node.log_when(|log| log.lines().any(told));
 }

@@ -121,10 +121,17 @@ fn a_preempted_guest_says_so() {
     let node =
         Node::start("policy = \"rr\"", &[function("spin", "/spin", "args = [\"200000000\"]")]);
     let mut clients = [node.connect(), node.connect()];
+    let since = Instant::now();
     for client in &mut clients {
         client.send_request("GET", "/spin", &[], b"");
     }
     let answers = clients.each_mut().map(common::Client::receive);
+    let took_ms = since.elapsed().as_secs_f64() * 1e3;
+    for answer in &answers {
+        let parts = ["queue", "startup", "run", "blocked", "preempted"];
+        let sum_ms: f64 = parts.iter().filter_map(|part| answer.timing(part)).sum();
+        assert!(sum_ms > 0.0 && sum_ms <= took_ms, "{sum_ms} of {took_ms}: {answer:?}");
+    }
     let timing = |of: &common::Response| of.timing("preempted").unwrap_or(0.0);
     assert!(answers.iter().all(|answer| answer.status == 200));
     assert!(timing(&answers[0]) + timing(&answers[1]) > 1.0, "{answers:?}");

@@ -150,6 +150,19 @@ impl Node {
         read(&self.scratch.path().join("log"))
     }
 
+    /// Its log, once it is as it should be: lines are written beside the answers.
+    pub(crate) fn log_when(&self, complete: impl Fn(&str) -> bool) -> String {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let log = self.log();
+            if complete(&log) {
+                return log;
+            }
+            assert!(Instant::now() < end, "{log}");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     /// Where it keeps its profiles.
     pub(crate) fn state_dir(&self) -> PathBuf {
         self.scratch.path().join("state")
