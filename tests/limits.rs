@@ -44,9 +44,12 @@ fn module(scratch: &Scratch, name: &str, wat: &str, more: &str) -> String {
     format!("[[function]]\nname = \"{name}\"\nmodule = {file:?}\nroute = \"/{name}\"\n{more}\n")
 }
 
-/// With how much it could grow.
+/// How often it could grow: 0 too if there was no memory for it to begin with.
 fn grown(client: &mut Client) -> u32 {
     let answer = client.request("GET", "/grower", &[], b"");
+    if answer.status == 503 {
+        return 0;
+    }
     let text = answer.text();
     let code = text.split("exited with code ").nth(1).map(|rest| rest.chars().take(3).collect());
     let code: String = code.unwrap_or_else(|| panic!("{answer:?}"));
