@@ -239,3 +239,12 @@ fn loops_that_need_what_they_stored_become_no_vector_code() {
     }
     assert!(vector_sums(4, Some(64), Isolation::Guard) > 0);
 }
+
+#[test]
+fn addresses_of_loops_count_in_64_bits() {
+    let ir = ir(&unrolled(4, None), &baseline());
+    let add = function(&ir, "wasm[0]:add");
+    let sum = add.find("fadd <2 x double>").unwrap_or_else(|| panic!("{ir}"));
+    let start = add[..sum].rfind("phi i64").unwrap_or_else(|| panic!("{ir}"));
+    assert!(!add[start..sum].contains("zext"), "{ir}");
+}

@@ -105,6 +105,12 @@ impl<'ctx> Way<'ctx> {
         if zeros >= self.step.trailing_zeros() { Whole::Surely } else { Whole::Perhaps }
     }
 
+    /// How many iterations there are, if that is known.
+    pub(super) fn iterations(&self) -> Option<u64> {
+        let distance = self.distance.replace(Linear::anywhere).as_constant()?;
+        Some(distance / self.step + 1)
+    }
+
     /// The counter's step, without its sign.
     pub(super) fn step(&self) -> u64 {
         self.step

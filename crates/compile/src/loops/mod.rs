@@ -1,8 +1,9 @@
 //! Loops that LLVM would make little of as they come, brought into a form that it likes.
 //!
 //! All of it is about loops of one block, with counters whose steps are constants, and an end where a
-//! counter equals a bound. They are rolled up if they were unrolled ([`reroll`]), count from zero, and in
-//! `checked` mode lose comparisons that one comparison before the loop can replace ([`bounds`]).
+//! counter equals a bound. They are rolled up if they were unrolled ([`reroll`]), count from zero, in
+//! `checked` mode lose comparisons that one comparison before the loop can replace ([`bounds`]), and count their addresses
+//! in 64 bits ([`widen`]).
 
 mod bounds;
 mod reroll;
@@ -12,6 +13,7 @@ mod linear;
 mod recurrence;
 mod segments;
 mod version;
+mod widen;
 
 use std::collections::HashMap;
 
@@ -53,6 +55,9 @@ pub(crate) fn prepare<'ctx>(
             }
             if let (Some(helpers), Some(body)) = (helpers, Loop::of(block, tbaa)) {
                 body.check_before(context, helpers)?;
+            }
+            if let Some(body) = Loop::of(block, tbaa) {
+                body.widen(context)?;
             }
         }
     }

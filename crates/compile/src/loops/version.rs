@@ -26,6 +26,7 @@ use inkwell::values::{
 
 use super::{Loop, outside_uses, value_of};
 use crate::error::CompileError;
+use crate::llvm;
 
 impl<'ctx> Loop<'ctx> {
     /// The block before the loop, if it leads nowhere else.
@@ -47,6 +48,7 @@ impl<'ctx> Loop<'ctx> {
         let copy = context.insert_basic_block_after(self.block, "");
         let joined = context.insert_basic_block_after(copy, "");
         let copies = self.copy_into(&b, copy, choice)?;
+        self.keep_plain(context, &b, copy, &copies)?;
         let after = self.lead_to(&b, copy, joined, &copies)?;
         self.join(context, &b, copy, joined, after, &copies)?;
         b.position_at_end(choice);
@@ -112,6 +114,19 @@ impl<'ctx> Loop<'ctx> {
             new.add_incoming(&[(&phi.start, before), (&next, copy)]);
         }
         Ok(copies)
+    }
+
+    /// Keeps LLVM from making vector code of a copy, which hardly ever runs.
+    fn keep_plain(
+        &self,
+        context: &'ctx Context,
+        b: &Builder<'ctx>,
+        copy: BasicBlock<'ctx>,
+        copies: &Copies<'ctx>,
+    ) -> Result<(), CompileError> {
+        let counter = self.phis.iter().find(|phi| self.counts(phi)).expect("a loop that ends");
+        b.position_at_end(copy);
+        llvm::consume(context, b, "r", copies[&counter.phi.as_value_ref()])
     }
 
     /// Makes both versions lead to `joined` instead of what is after the loop, which is answered.
