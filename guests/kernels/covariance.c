@@ -1,7 +1,7 @@
 /* covariance: the covariance of each pair of columns. */
 #include "kernel.h"
 
-#define N SIZE(600, 280)
+#define N SIZE(760, 280)
 #define M SIZE(520, 240)
 
 static void covariance(double data[N][M], double cov[M][M], double *mean)

@@ -3,7 +3,7 @@
 
 #define W 900
 #define H 700
-#define ROUNDS SIZE(12, 1)
+#define ROUNDS SIZE(20, 1)
 
 /* k of Deriche's filter for alpha = 0.25, and exp(-alpha). */
 static const float decay = 0.7788007831f;

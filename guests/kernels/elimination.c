@@ -1,7 +1,7 @@
 /* elimination: Gauss's, row by row with partial pivoting, then back substitution: A x = b. */
 #include "kernel.h"
 
-#define N SIZE(900, 420)
+#define N SIZE(1300, 420)
 
 static int largest_below(double a[N][N], int k)
 {

@@ -3,7 +3,7 @@
 
 #define X 600
 #define Y 700
-#define STEPS SIZE(200, 20)
+#define STEPS SIZE(320, 20)
 
 static void step(double t, double ex[X][Y], double ey[X][Y], double hz[X][Y])
 {

@@ -1,7 +1,7 @@
 /* gemm: C = alpha A B + beta C. */
 #include "kernel.h"
 
-#define N SIZE(720, 320)
+#define N SIZE(960, 320)
 
 static void gemm(double alpha, double beta, double c[N][N], double a[N][N], double b[N][N])
 {

@@ -1,7 +1,7 @@
 /* lu: A = L U in place, without pivoting. */
 #include "kernel.h"
 
-#define N SIZE(640, 300)
+#define N SIZE(760, 300)
 
 static void lu(double a[N][N])
 {

@@ -2,7 +2,7 @@
 #include "kernel.h"
 
 #define N 400
-#define STEPS SIZE(200, 20)
+#define STEPS SIZE(400, 20)
 
 struct body {
     double at[3], velocity[3], mass;

@@ -1,7 +1,7 @@
 /* syr2k: C = alpha (A B^T + B A^T) + beta C, the lower triangle, by rows and columns. */
 #include "kernel.h"
 
-#define N SIZE(560, 260)
+#define N SIZE(680, 260)
 #define M SIZE(500, 230)
 
 static void syr2k(double alpha, double beta, double c[N][N], double a[N][M], double b[N][M])

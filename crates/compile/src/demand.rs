@@ -3,7 +3,7 @@
 //! Followed backwards from an effect, by way of what LLVM cannot fold: which bits of each value matter. A
 //! load of which the first and the last byte matter has to happen, and to happen whole.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use inkwell::IntPredicate;
 use inkwell::llvm_sys::prelude::LLVMValueRef;
@@ -12,8 +12,9 @@ use inkwell::values::{
     AnyValue, AsValueRef, BasicValue, BasicValueEnum, InstructionOpcode, InstructionValue, IntValue,
 };
 
-use crate::keep::operands;
+use crate::keep::{callee, operands};
 use crate::llvm;
+use crate::nan::constant_floats;
 
 /// Of each value the bits that matter; of what is no integer, all or none.
 #[derive(Default)]
@@ -87,7 +88,14 @@ fn passed_on<'ctx>(
             let same = value.is_int_value() && bits_of(*value) == bits;
             pending.push((*value, if same { bits } else { ALL }));
         }
-        (Op::SIToFP | Op::UIToFP | Op::FPExt | Op::FNeg, [value]) => pending.push((*value, ALL)),
+        (Op::SIToFP | Op::UIToFP | Op::FPExt | Op::FPTrunc | Op::FNeg, [value]) => {
+            pending.push((*value, ALL));
+        }
+        (Op::Call, [first, ..]) => {
+            if let Some(bits) = passed_to_call(instruction, &values, bits) {
+                pending.push((*first, bits));
+            }
+        }
         (Op::FAdd | Op::FSub | Op::FMul | Op::FDiv | Op::FCmp, [a, b])
             if a != b && !is_nan(*a) && !is_nan(*b) =>
         {
@@ -98,6 +106,12 @@ fn passed_on<'ctx>(
                 pending.push((*a, and_below.checked_shr(factor.trailing_zeros()).unwrap_or(0)));
             }
             Some(_) => pending.push((*a, and_below)),
+            // Of a vector's lanes some may be multiplied by nothing.
+            None if b.is_vector_value() && (is_constant(*a) || is_constant(*b)) => {
+                if instruction.get_opcode() != Op::Mul {
+                    pending.extend([(*a, ALL), (*b, ALL)]);
+                }
+            }
             None if constant(*a).is_none() => pending.extend([(*a, and_below), (*b, and_below)]),
             None => pending.push((*b, and_below)),
         },
@@ -110,6 +124,8 @@ fn passed_on<'ctx>(
         (Op::Or, [a, b]) => {
             if let Some(mask) = constant(*b) {
                 pending.push((*a, bits & !mask));
+            } else if a != b && is_gathered(*a, DEPTH) && is_gathered(*b, DEPTH) {
+                pending.extend([(*a, bits), (*b, bits)]);
             }
         }
         (Op::Shl, [a, b]) => {
@@ -122,6 +138,28 @@ fn passed_on<'ctx>(
                 pending.push((*a, bits << by));
             }
         }
+        (Op::InsertElement, [..]) => {
+            pending.extend(inserted(instruction).map(|(_, lane)| (lane, ALL)));
+        }
+        (Op::ShuffleVector, [a, b]) => {
+            let mask = llvm::shuffle_mask(instruction);
+            let mut first = 0;
+            for vector in [*a, *b] {
+                let lanes = lanes(vector);
+                let taken: HashSet<_> = mask
+                    .iter()
+                    .filter_map(|lane| u32::try_from(*lane).ok()?.checked_sub(first))
+                    .filter(|lane| *lane < lanes)
+                    .collect();
+                if taken.len() == lanes as usize {
+                    pending.push((vector, ALL));
+                } else if let Some(vector) = vector.as_instruction_value() {
+                    let inserted = inserted(vector).filter(|(lane, _)| taken.contains(lane));
+                    pending.extend(inserted.map(|(_, lane)| (lane, ALL)));
+                }
+                first += lanes;
+            }
+        }
         // If the arms are the same, the condition does not matter.
         (Op::Select, [condition, a, b]) if a != b => pending.push((*condition, ALL)),
         (Op::ICmp, [a, b]) if a != b => match (constant(*a), constant(*b)) {
@@ -130,6 +168,46 @@ fn passed_on<'ctx>(
             _ => {}
         },
         _ => {}
+    }
+}
+
+/// Of an instruction's result that LLVM knows as a function, what of its first operand matters.
+fn passed_to_call(
+    call: InstructionValue<'_>,
+    values: &[BasicValueEnum<'_>],
+    bits: u64,
+) -> Option<u64> {
+    let callee = callee(call)?;
+    let name = callee.get_name().to_str().ok()?.strip_prefix("llvm.")?;
+    match (name.split('.').next()?, values) {
+        ("ctpop" | "sqrt" | "ceil" | "floor" | "trunc" | "roundeven", _) => Some(ALL),
+        // A rotation. By how far may be unknown.
+        ("fshl" | "fshr", [a, b, ..]) if a == b => {
+            let all = bits_of(*a);
+            (bits & all == all).then_some(ALL)
+        }
+        _ => None,
+    }
+}
+
+/// How far values are looked into.
+const DEPTH: u32 = 8;
+
+/// Is each bit of a value one that was loaded, several of such together, or zero? Then each of these may
+/// make the difference.
+fn is_gathered(value: BasicValueEnum<'_>, depth: u32) -> bool {
+    use InstructionOpcode as Op;
+    let (Some(instruction), Some(depth)) = (value.as_instruction_value(), depth.checked_sub(1))
+    else {
+        return false;
+    };
+    let values: Vec<_> = operands(instruction).collect();
+    match (instruction.get_opcode(), &values[..]) {
+        (Op::Load, _) => true,
+        (Op::ZExt | Op::Trunc, [a]) => is_gathered(*a, depth),
+        (Op::Shl | Op::LShr | Op::And, [a, b]) => constant(*b).is_some() && is_gathered(*a, depth),
+        (Op::Or, [a, b]) => is_gathered(*a, depth) && is_gathered(*b, depth),
+        _ => false,
     }
 }
 
@@ -149,11 +227,40 @@ fn constant(value: BasicValueEnum<'_>) -> Option<u64> {
     }
 }
 
+/// Lanes of a vector that were put there one by one, each with its number. What was put there and replaced
+/// does not count.
+fn inserted(vector: InstructionValue<'_>) -> impl Iterator<Item = (u32, BasicValueEnum<'_>)> {
+    let mut next = Some(vector);
+    let mut seen = HashSet::new();
+    let all = std::iter::from_fn(move || {
+        let insertion = next.filter(|it| it.get_opcode() == InstructionOpcode::InsertElement)?;
+        let mut parts = operands(insertion);
+        let (vector, lane, number) = (parts.next()?, parts.next()?, parts.next()?);
+        next = vector.as_instruction_value();
+        Some((constant(number)? as u32, lane))
+    });
+    all.filter(move |(number, _)| seen.insert(*number))
+}
+
+/// Lanes of a vector.
+fn lanes(vector: BasicValueEnum<'_>) -> u32 {
+    match vector {
+        BasicValueEnum::VectorValue(vector) => vector.get_type().get_size(),
+        _ => 0,
+    }
+}
+
+fn is_constant(value: BasicValueEnum<'_>) -> bool {
+    value.as_instruction_value().is_none()
+}
+
+/// Can a value be known not to be a number, or a lane of it?
 fn is_nan(value: BasicValueEnum<'_>) -> bool {
-    match value {
-        BasicValueEnum::FloatValue(value) => llvm::float_constant(value).is_some_and(f64::is_nan),
-        // A constant vector may hold one.
+    let constant = match value {
+        BasicValueEnum::FloatValue(value) => value.is_const(),
         BasicValueEnum::VectorValue(value) => value.is_const(),
         _ => false,
-    }
+    };
+    let floats = if constant { constant_floats(value) } else { return false };
+    floats.is_empty() || floats.iter().any(|float| float.is_nan())
 }

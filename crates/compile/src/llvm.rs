@@ -11,12 +11,13 @@ use inkwell::builder::Builder;
 use inkwell::context::Context;
 use inkwell::llvm_sys::LLVMOpcode;
 use inkwell::llvm_sys::core::{
-    LLVMGetConstOpcode, LLVMGetOperand, LLVMIsAConstantExpr, LLVMIsAConstantFP,
+    LLVMGetConstOpcode, LLVMGetMaskValue, LLVMGetNumMaskElements, LLVMGetOperand,
+    LLVMIsAConstantExpr, LLVMIsAConstantFP,
 };
 use inkwell::types::{BasicTypeEnum, FloatType, FunctionType, IntType, PointerType, VectorType};
 use inkwell::values::{
-    AsValueRef, BasicMetadataValueEnum, BasicValueEnum, CallSiteValue, FloatValue, IntValue,
-    PointerValue, VectorValue,
+    AsValueRef, BasicMetadataValueEnum, BasicValueEnum, CallSiteValue, FloatValue,
+    InstructionOpcode, InstructionValue, IntValue, PointerValue, VectorValue,
 };
 
 use crate::error::CompileError;
@@ -143,6 +144,16 @@ pub(crate) fn uncast(value: VectorValue<'_>) -> VectorValue<'_> {
             BasicValueEnum::VectorValue(source) => source,
             _ => value,
         }
+    }
+}
+
+/// The lanes of two vectors that a shuffle takes, counted through both; -1 for whatever there is.
+pub(crate) fn shuffle_mask(shuffle: InstructionValue<'_>) -> Vec<i32> {
+    assert_eq!(shuffle.get_opcode(), InstructionOpcode::ShuffleVector);
+    let shuffle = shuffle.as_value_ref();
+    // SAFETY: the value is a shuffle, and each index is below the number of elements.
+    unsafe {
+        (0..LLVMGetNumMaskElements(shuffle)).map(|lane| LLVMGetMaskValue(shuffle, lane)).collect()
     }
 }
 

@@ -205,7 +205,7 @@ fn is_hidden_constant(value: BasicValueEnum<'_>, hidden: Hidden) -> bool {
 }
 
 /// The floats that a constant holds: of a vector, whatever its lanes may be taken for.
-fn constant_floats(value: BasicValueEnum<'_>) -> Vec<f64> {
+pub(crate) fn constant_floats(value: BasicValueEnum<'_>) -> Vec<f64> {
     match value {
         BasicValueEnum::FloatValue(value) => llvm::float_constant(value).into_iter().collect(),
         BasicValueEnum::VectorValue(value) if value.is_const() && !value.is_undef() => {

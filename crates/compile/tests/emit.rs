@@ -234,10 +234,11 @@ fn loops_become_vector_code_however_they_were_unrolled() {
 
 #[test]
 fn loops_that_need_what_they_stored_become_no_vector_code() {
-    for back in [8, 16, 24] {
-        assert_eq!(vector_sums(4, Some(back), Isolation::Guard), 0, "{back} bytes back");
+    assert_eq!(vector_sums(4, Some(8), Isolation::Guard), 0);
+    // Two at once need nothing that they store.
+    for back in [16, 64] {
+        assert!(vector_sums(4, Some(back), Isolation::Guard) > 0, "{back} bytes back");
     }
-    assert!(vector_sums(4, Some(64), Isolation::Guard) > 0);
 }
 
 #[test]

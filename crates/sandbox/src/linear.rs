@@ -163,6 +163,7 @@ impl Linear {
                 return None;
             }
         }
+        self.slot.with_huge_pages(self.origin + old as usize, more as usize);
         // SAFETY: a record in the instance's context; the guest waits for this call.
         unsafe { (*self.record).bytes = new };
         Some(old / self.page_bytes)

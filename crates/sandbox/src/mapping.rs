@@ -6,6 +6,9 @@ use std::os::fd::RawFd;
 /// Bytes of a page of this system, as far as alignment is concerned.
 pub(crate) const PAGE_BYTES: usize = 4096;
 
+/// Bytes of a huge page.
+const HUGE_PAGE_BYTES: usize = 2 << 20;
+
 /// A reserved range of addresses, unmapped when dropped.
 #[derive(Debug)]
 pub(crate) struct Mapping {
@@ -94,6 +97,18 @@ impl Mapping {
     pub(crate) fn without_huge_pages(&self) {
         // SAFETY: advice about a range that this value owns.
         unsafe { libc::madvise(self.start.cast(), self.bytes, libc::MADV_NOHUGEPAGE) };
+    }
+
+    /// Lets the system back a range with huge pages, where whole ones lie in it.
+    pub(crate) fn with_huge_pages(&self, offset: usize, bytes: usize) {
+        let first = self.start as usize + offset;
+        let start = first.next_multiple_of(HUGE_PAGE_BYTES);
+        let end = (first + bytes) / HUGE_PAGE_BYTES * HUGE_PAGE_BYTES;
+        if start < end {
+            self.check(start - self.start as usize, end - start);
+            // SAFETY: advice about a range that this value owns.
+            unsafe { libc::madvise(start as *mut libc::c_void, end - start, libc::MADV_HUGEPAGE) };
+        }
     }
 
     /// Maps a part of a file over a range, privately.

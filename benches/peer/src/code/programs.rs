@@ -9,10 +9,10 @@ pub(super) struct Program {
 
 const SEVEN: [Program; 7] = [
     Program { name: "basicmath", input: questions },
-    Program { name: "bitcount", input: |quick| bytes(megabytes(quick, 8)) },
-    Program { name: "crc32", input: |quick| bytes(megabytes(quick, 32)) },
+    Program { name: "bitcount", input: |quick| bytes(megabytes(quick, 16)) },
+    Program { name: "crc32", input: |quick| bytes(megabytes(quick, 64)) },
     Program { name: "qsort", input: lines },
-    Program { name: "sha", input: |quick| bytes(megabytes(quick, 32)) },
+    Program { name: "sha", input: |quick| bytes(megabytes(quick, 64)) },
     Program { name: "stringsearch", input: text },
     Program { name: "susan", input: picture },
 ];
@@ -83,7 +83,7 @@ fn bytes(count: usize) -> Vec<u8> {
 }
 
 fn questions(quick: bool) -> Vec<u8> {
-    let count = if quick { 5_000 } else { 50_000 };
+    let count = if quick { 5_000 } else { 250_000 };
     let mut random = random();
     let mut next = |range| random.next().expect("endless") % range;
     let question = |i| match i % 4 {
@@ -96,14 +96,14 @@ fn questions(quick: bool) -> Vec<u8> {
 }
 
 fn lines(quick: bool) -> Vec<u8> {
-    let count = if quick { 20_000 } else { 250_000 };
+    let count = if quick { 20_000 } else { 500_000 };
     random().take(count).map(|number| format!("{number:08x}\n")).collect::<String>().into_bytes()
 }
 
 /// Words of a few letters, and now and then what is looked for.
 fn text(quick: bool) -> Vec<u8> {
     let mut text = b"Needle in hay\n".to_vec();
-    for number in random().take(megabytes(quick, 32) / 8) {
+    for number in random().take(megabytes(quick, 256) / 8) {
         if number % 5000 == 0 {
             text.extend(b"a nEEdle in HAY ");
         }
@@ -116,7 +116,7 @@ fn text(quick: bool) -> Vec<u8> {
 
 /// Rectangles and noise.
 fn picture(quick: bool) -> Vec<u8> {
-    let side: usize = if quick { 200 } else { 700 };
+    let side: usize = if quick { 200 } else { 1800 };
     let mut pgm = format!("P5 {side} {side} 255\n").into_bytes();
     pgm.extend(random().take(side * side).enumerate().map(|(i, noise)| {
         let (x, y) = (i % side, i / side);
