@@ -10,9 +10,9 @@ pub(super) struct Program {
 const SEVEN: [Program; 7] = [
     Program { name: "basicmath", input: questions },
     Program { name: "bitcount", input: |quick| bytes(megabytes(quick, 16)) },
-    Program { name: "crc32", input: |quick| bytes(megabytes(quick, 64)) },
+    Program { name: "crc32", input: |quick| bytes(megabytes(quick, 60)) },
     Program { name: "qsort", input: lines },
-    Program { name: "sha", input: |quick| bytes(megabytes(quick, 64)) },
+    Program { name: "sha", input: |quick| bytes(megabytes(quick, 60)) },
     Program { name: "stringsearch", input: text },
     Program { name: "susan", input: picture },
 ];
@@ -102,8 +102,8 @@ fn lines(quick: bool) -> Vec<u8> {
 
 /// Words of a few letters, and now and then what is looked for.
 fn text(quick: bool) -> Vec<u8> {
-    let mut text = b"Needle in hay\n".to_vec();
-    for number in random().take(megabytes(quick, 256) / 8) {
+    let mut text = b"Hay\n".to_vec();
+    for number in random().take(megabytes(quick, 120) / 8) {
         if number % 5000 == 0 {
             text.extend(b"a nEEdle in HAY ");
         }
