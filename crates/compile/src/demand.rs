@@ -3,7 +3,7 @@
 //! Followed backwards from an effect, by way of what LLVM cannot fold: which bits of each value matter. A
 //! load of which the first and the last byte matter has to happen, and to happen whole.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use inkwell::IntPredicate;
 use inkwell::llvm_sys::prelude::LLVMValueRef;
@@ -16,7 +16,7 @@ use crate::keep::{callee, operands};
 use crate::llvm;
 use crate::nan::constant_floats;
 
-/// Of each value the bits that matter; of what is no integer, all or none.
+/// Of each value what matters: a bit for each of its bits, or for each of its lanes, which matter whole or not.
 #[derive(Default)]
 pub(crate) struct Demand {
     bits: HashMap<LLVMValueRef, u64>,
@@ -48,15 +48,23 @@ impl Demand {
     /// Does a load have to happen, and whole?
     pub(crate) fn settles(&self, load: InstructionValue<'_>) -> bool {
         let Some(bits) = self.bits.get(&load.as_value_ref()) else { return false };
-        let own = BasicValueEnum::try_from(load.as_any_value_enum()).map_or(ALL, bits_of);
+        let Ok(value) = BasicValueEnum::try_from(load.as_any_value_enum()) else { return false };
+        let own = bits_of(value);
+        if value.is_vector_value() {
+            return *bits == own;
+        }
         let last_byte = own & !(own >> 8);
         bits & 0xff != 0 && bits & last_byte != 0
     }
 }
 
+/// All that a value has.
 fn bits_of(value: BasicValueEnum<'_>) -> u64 {
+    let first = |count: u32| ALL >> 64_u32.saturating_sub(count).min(63);
     match value.get_type() {
-        BasicTypeEnum::IntType(ty) if ty.get_bit_width() < 64 => (1 << ty.get_bit_width()) - 1,
+        BasicTypeEnum::IntType(ty) => first(ty.get_bit_width()),
+        BasicTypeEnum::FloatType(ty) => first(ty.get_bit_width()),
+        BasicTypeEnum::VectorType(ty) => first(ty.get_size()),
         _ => ALL,
     }
 }
@@ -69,25 +77,25 @@ fn passed_on<'ctx>(
 ) {
     use InstructionOpcode as Op;
     let values: Vec<_> = operands(instruction).collect();
+    let opcode = instruction.get_opcode();
+    if values.first().is_some_and(|first| first.is_vector_value())
+        || matches!(opcode, Op::InsertElement)
+    {
+        lanes_passed_on(instruction, &values, bits, pending);
+        return;
+    }
     // A carry comes from all bits below.
     let and_below = ALL >> bits.leading_zeros();
-    match (instruction.get_opcode(), &values[..]) {
+    match (opcode, &values[..]) {
         (Op::Load | Op::GetElementPtr, all) => pending.extend(all.iter().map(|it| (*it, ALL))),
         (Op::ZExt | Op::SExt, [value]) => {
             // What is above the value repeats its last bit.
             let own = bits_of(*value);
-            let sign = if bits & !own != 0 && instruction.get_opcode() == Op::SExt {
-                own & !(own >> 1)
-            } else {
-                0
-            };
+            let sign = if bits & !own != 0 && opcode == Op::SExt { own & !(own >> 1) } else { 0 };
             pending.push((*value, bits & own | sign));
         }
         (Op::Trunc, [value]) => pending.push((*value, bits)),
-        (Op::BitCast, [value]) => {
-            let same = value.is_int_value() && bits_of(*value) == bits;
-            pending.push((*value, if same { bits } else { ALL }));
-        }
+        (Op::BitCast, [value]) => pending.push((*value, cast_back(instruction, *value, bits))),
         (Op::SIToFP | Op::UIToFP | Op::FPExt | Op::FPTrunc | Op::FNeg, [value]) => {
             pending.push((*value, ALL));
         }
@@ -102,16 +110,10 @@ fn passed_on<'ctx>(
             pending.extend([(*a, ALL), (*b, ALL)]);
         }
         (Op::Add | Op::Sub | Op::Mul, [a, b]) if a != b => match constant(*b) {
-            Some(factor) if instruction.get_opcode() == Op::Mul => {
+            Some(factor) if opcode == Op::Mul => {
                 pending.push((*a, and_below.checked_shr(factor.trailing_zeros()).unwrap_or(0)));
             }
             Some(_) => pending.push((*a, and_below)),
-            // Of a vector's lanes some may be multiplied by nothing.
-            None if b.is_vector_value() && (is_constant(*a) || is_constant(*b)) => {
-                if instruction.get_opcode() != Op::Mul {
-                    pending.extend([(*a, ALL), (*b, ALL)]);
-                }
-            }
             None if constant(*a).is_none() => pending.extend([(*a, and_below), (*b, and_below)]),
             None => pending.push((*b, and_below)),
         },
@@ -138,28 +140,6 @@ fn passed_on<'ctx>(
                 pending.push((*a, bits << by));
             }
         }
-        (Op::InsertElement, [..]) => {
-            pending.extend(inserted(instruction).map(|(_, lane)| (lane, ALL)));
-        }
-        (Op::ShuffleVector, [a, b]) => {
-            let mask = llvm::shuffle_mask(instruction);
-            let mut first = 0;
-            for vector in [*a, *b] {
-                let lanes = lanes(vector);
-                let taken: HashSet<_> = mask
-                    .iter()
-                    .filter_map(|lane| u32::try_from(*lane).ok()?.checked_sub(first))
-                    .filter(|lane| *lane < lanes)
-                    .collect();
-                if taken.len() == lanes as usize {
-                    pending.push((vector, ALL));
-                } else if let Some(vector) = vector.as_instruction_value() {
-                    let inserted = inserted(vector).filter(|(lane, _)| taken.contains(lane));
-                    pending.extend(inserted.map(|(_, lane)| (lane, ALL)));
-                }
-                first += lanes;
-            }
-        }
         // If the arms are the same, the condition does not matter.
         (Op::Select, [condition, a, b]) if a != b => pending.push((*condition, ALL)),
         (Op::ICmp, [a, b]) if a != b => match (constant(*a), constant(*b)) {
@@ -169,6 +149,90 @@ fn passed_on<'ctx>(
         },
         _ => {}
     }
+}
+
+/// The same for an instruction whose first operand is a vector, or that makes one from lanes. Constants are not looked
+/// into, since each lane may have another.
+fn lanes_passed_on<'ctx>(
+    instruction: InstructionValue<'ctx>,
+    values: &[BasicValueEnum<'ctx>],
+    bits: u64,
+    pending: &mut Vec<(BasicValueEnum<'ctx>, u64)>,
+) {
+    use InstructionOpcode as Op;
+    let constant_lane = |value| constant(value).filter(|lane| *lane < 64);
+    match (instruction.get_opcode(), values) {
+        (
+            Op::ZExt
+            | Op::SExt
+            | Op::Trunc
+            | Op::SIToFP
+            | Op::UIToFP
+            | Op::FPExt
+            | Op::FPTrunc
+            | Op::FNeg,
+            [value],
+        ) => pending.push((*value, bits)),
+        (Op::BitCast, [value]) => pending.push((*value, cast_back(instruction, *value, bits))),
+        (Op::Call, [first, ..]) if passed_to_call(instruction, values, bits).is_some() => {
+            pending.push((*first, bits));
+        }
+        (Op::FAdd | Op::FSub | Op::FMul | Op::FDiv | Op::FCmp, [a, b])
+            if a != b && !is_nan(*a) && !is_nan(*b) =>
+        {
+            pending.extend([(*a, bits), (*b, bits)]);
+        }
+        (Op::Add | Op::Sub | Op::Xor, [a, b]) if a != b => {
+            pending.extend([(*a, bits), (*b, bits)]);
+        }
+        (Op::Mul | Op::ICmp, [a, b]) if a != b && !is_constant(*a) && !is_constant(*b) => {
+            pending.extend([(*a, bits), (*b, bits)]);
+        }
+        (Op::Select, [condition, a, b]) if a != b => pending.push((*condition, bits)),
+        (Op::InsertElement, [vector, lane, number]) => {
+            let Some(number) = constant_lane(*number) else { return };
+            pending.push((*vector, bits & !(1 << number)));
+            if bits >> number & 1 != 0 {
+                pending.push((*lane, ALL));
+            }
+        }
+        (Op::ExtractElement, [vector, number]) => {
+            let own = BasicValueEnum::try_from(instruction.as_any_value_enum()).map(bits_of);
+            if let (Some(number), true) = (constant_lane(*number), own == Ok(bits)) {
+                pending.push((*vector, 1 << number));
+            }
+        }
+        (Op::ShuffleVector, [a, b]) => {
+            let lanes = u64::from(bits_of(*a).trailing_ones());
+            let (mut of_a, mut of_b) = (0, 0);
+            for (lane, from) in llvm::shuffle_mask(instruction).into_iter().enumerate() {
+                let Ok(from) = u64::try_from(from) else { continue };
+                match from.checked_sub(lanes) {
+                    _ if bits >> lane & 1 == 0 => {}
+                    None => of_a |= 1 << from,
+                    Some(from) => of_b |= 1 << from,
+                }
+            }
+            pending.extend([(*a, of_a), (*b, of_b)]);
+        }
+        _ => {}
+    }
+}
+
+/// Of what a cast of the same bits makes, `bits` matter: what matters of the value before it.
+fn cast_back(cast: InstructionValue<'_>, value: BasicValueEnum<'_>, bits: u64) -> u64 {
+    let Ok(made) = BasicValueEnum::try_from(cast.as_any_value_enum()) else { return 0 };
+    // Both are so many equal parts: bits or lanes.
+    let (from, to) = (bits_of(value).count_ones(), bits_of(made).count_ones());
+    let part = |number: u32, of: u32| {
+        let each = from.max(to) / of;
+        (number * each)..(number + 1) * each
+    };
+    let matters: Vec<bool> =
+        (0..to).flat_map(|number| part(number, to).map(move |_| bits >> number & 1 != 0)).collect();
+    (0..from)
+        .filter(|number| part(*number, from).all(|it| matters[it as usize]))
+        .fold(0, |all, number| all | 1 << number)
 }
 
 /// Of an instruction's result that LLVM knows as a function, what of its first operand matters.
@@ -224,29 +288,6 @@ fn constant(value: BasicValueEnum<'_>) -> Option<u64> {
     match value {
         BasicValueEnum::IntValue(value) => IntValue::get_zero_extended_constant(value),
         _ => None,
-    }
-}
-
-/// Lanes of a vector that were put there one by one, each with its number. What was put there and replaced
-/// does not count.
-fn inserted(vector: InstructionValue<'_>) -> impl Iterator<Item = (u32, BasicValueEnum<'_>)> {
-    let mut next = Some(vector);
-    let mut seen = HashSet::new();
-    let all = std::iter::from_fn(move || {
-        let insertion = next.filter(|it| it.get_opcode() == InstructionOpcode::InsertElement)?;
-        let mut parts = operands(insertion);
-        let (vector, lane, number) = (parts.next()?, parts.next()?, parts.next()?);
-        next = vector.as_instruction_value();
-        Some((constant(number)? as u32, lane))
-    });
-    all.filter(move |(number, _)| seen.insert(*number))
-}
-
-/// Lanes of a vector.
-fn lanes(vector: BasicValueEnum<'_>) -> u32 {
-    match vector {
-        BasicValueEnum::VectorValue(vector) => vector.get_type().get_size(),
-        _ => 0,
     }
 }
 
