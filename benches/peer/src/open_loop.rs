@@ -1,8 +1,8 @@
 //! A client that sends what is due when it is due, whatever the answers do, and takes any answer.
 //!
-//! Unlike the paced client of `http` it has different requests, at drawn times, and refusals are
-//! answers like others. If no connection is free a request waits, and the wait counts: latency runs from
-//! the moment that it was due. The client spins on its own core.
+//! Requests may differ and refusals are answers like others. If no connection is free a request waits, and the
+//! wait counts: latency runs from the moment that it was due. The client spins on its own core; it never sleeps, so
+//! its wake-ups are not measured.
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};

@@ -104,11 +104,12 @@ fn passed_on<'ctx>(
                 pending.push((*first, bits));
             }
         }
-        (Op::FAdd | Op::FSub | Op::FMul | Op::FDiv | Op::FCmp, [a, b])
+        (Op::FAdd | Op::FSub | Op::FMul | Op::FDiv, [a, b])
             if a != b && !is_nan(*a) && !is_nan(*b) =>
         {
             pending.extend([(*a, ALL), (*b, ALL)]);
         }
+        (Op::FCmp, [a, b]) if are_compared(*a, *b) => pending.extend([(*a, ALL), (*b, ALL)]),
         (Op::Add | Op::Sub | Op::Mul, [a, b]) if a != b => match constant(*b) {
             Some(factor) if opcode == Op::Mul => {
                 pending.push((*a, and_below.checked_shr(factor.trailing_zeros()).unwrap_or(0)));
@@ -142,11 +143,12 @@ fn passed_on<'ctx>(
         }
         // If the arms are the same, the condition does not matter.
         (Op::Select, [condition, a, b]) if a != b => pending.push((*condition, ALL)),
-        (Op::ICmp, [a, b]) if a != b => match (constant(*a), constant(*b)) {
-            (None, None) => pending.extend([(*a, ALL), (*b, ALL)]),
-            (None, Some(number)) if may_equal(instruction, *a, number) => pending.push((*a, ALL)),
-            _ => {}
-        },
+        (Op::ICmp, [a, b]) if are_compared(*a, *b) => pending.extend([(*a, ALL), (*b, ALL)]),
+        (Op::ICmp, [a, b]) => {
+            if constant(*b).is_some_and(|number| may_equal(instruction, *a, number)) {
+                pending.push((*a, ALL));
+            }
+        }
         _ => {}
     }
 }
@@ -177,15 +179,18 @@ fn lanes_passed_on<'ctx>(
         (Op::Call, [first, ..]) if passed_to_call(instruction, values, bits).is_some() => {
             pending.push((*first, bits));
         }
-        (Op::FAdd | Op::FSub | Op::FMul | Op::FDiv | Op::FCmp, [a, b])
+        (Op::FAdd | Op::FSub | Op::FMul | Op::FDiv, [a, b])
             if a != b && !is_nan(*a) && !is_nan(*b) =>
         {
+            pending.extend([(*a, bits), (*b, bits)]);
+        }
+        (Op::FCmp | Op::ICmp, [a, b]) if are_compared(*a, *b) => {
             pending.extend([(*a, bits), (*b, bits)]);
         }
         (Op::Add | Op::Sub | Op::Xor, [a, b]) if a != b => {
             pending.extend([(*a, bits), (*b, bits)]);
         }
-        (Op::Mul | Op::ICmp, [a, b]) if a != b && !is_constant(*a) && !is_constant(*b) => {
+        (Op::Mul, [a, b]) if a != b && !is_constant(*a) && !is_constant(*b) => {
             pending.extend([(*a, bits), (*b, bits)]);
         }
         (Op::Select, [condition, a, b]) if a != b => pending.push((*condition, bits)),
@@ -273,6 +278,61 @@ fn is_gathered(value: BasicValueEnum<'_>, depth: u32) -> bool {
         (Op::Or, [a, b]) => is_gathered(*a, depth) && is_gathered(*b, depth),
         _ => false,
     }
+}
+
+/// Does what comes of a comparison depend on both? Not if LLVM sees from how they are made which is larger, or that one
+/// is no number.
+fn are_compared(a: BasicValueEnum<'_>, b: BasicValueEnum<'_>) -> bool {
+    let finite = |value: BasicValueEnum<'_>| {
+        let is_float = match value.get_type() {
+            BasicTypeEnum::FloatType(_) => true,
+            BasicTypeEnum::VectorType(ty) => ty.get_element_type().is_float_type(),
+            _ => false,
+        };
+        let floats = constant_floats(value);
+        is_float && !floats.is_empty() && floats.iter().all(|float| float.is_finite())
+    };
+    a != b
+        && match (is_free(a, DEPTH), is_free(b, DEPTH)) {
+            (true, true) => true,
+            (true, false) => finite(b),
+            (false, true) => finite(a),
+            (false, false) => same_extension(a, b),
+        }
+}
+
+/// May a value be any of its type, as far as LLVM can know?
+fn is_free(value: BasicValueEnum<'_>, depth: u32) -> bool {
+    use InstructionOpcode as Op;
+    let (Some(instruction), Some(depth)) = (value.as_instruction_value(), depth.checked_sub(1))
+    else {
+        return false;
+    };
+    let values: Vec<_> = operands(instruction).collect();
+    match (instruction.get_opcode(), &values[..]) {
+        (Op::Load | Op::Phi, _) => true,
+        (Op::BitCast | Op::FNeg | Op::FPExt | Op::FPTrunc, [a]) => is_free(*a, depth),
+        (Op::Add | Op::Sub | Op::Xor | Op::FAdd | Op::FSub | Op::FMul | Op::FDiv, [a, b]) => {
+            a != b && !is_nan(*a) && !is_nan(*b) && (is_free(*a, depth) || is_free(*b, depth))
+        }
+        _ => false,
+    }
+}
+
+/// Are both extended in the same way from what may be anything?
+fn same_extension(a: BasicValueEnum<'_>, b: BasicValueEnum<'_>) -> bool {
+    let (Some(a), Some(b)) = (a.as_instruction_value(), b.as_instruction_value()) else {
+        return false;
+    };
+    let extends = matches!(a.get_opcode(), InstructionOpcode::ZExt | InstructionOpcode::SExt);
+    let (Some(from_a), Some(from_b)) = (operands(a).next(), operands(b).next()) else {
+        return false;
+    };
+    extends
+        && a.get_opcode() == b.get_opcode()
+        && from_a.get_type() == from_b.get_type()
+        && is_free(from_a, DEPTH)
+        && is_free(from_b, DEPTH)
 }
 
 /// Is this a comparison with a number for equality, which the other operand can have?

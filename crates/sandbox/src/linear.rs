@@ -147,7 +147,8 @@ impl Linear {
         self.residency.begin(faults);
     }
 
-    /// `memory.grow`, paid from `account`: the old size in pages, or `None`.
+    /// `memory.grow`, paid from `account`: the old size in pages, or `None`. What is added by the megabytes may
+    /// be backed by huge pages.
     /// Source: core specification, section 4.4.7.
     pub(crate) fn grow(&mut self, delta_pages: u64, account: &mut Account) -> Option<u64> {
         let old = self.bytes();

@@ -99,7 +99,7 @@ impl Mapping {
         unsafe { libc::madvise(self.start.cast(), self.bytes, libc::MADV_NOHUGEPAGE) };
     }
 
-    /// Lets the system back a range with huge pages, where whole ones lie in it.
+    /// Lets the system back a range with huge pages, where whole ones lie in it. A system without them need not.
     pub(crate) fn with_huge_pages(&self, offset: usize, bytes: usize) {
         let first = self.start as usize + offset;
         let start = first.next_multiple_of(HUGE_PAGE_BYTES);
@@ -259,6 +259,48 @@ mod pagemap {
             touch(0..40 * 256);
             assert_eq!(count(40 << 20), 40 * 256);
             assert_eq!(count((40 << 20) - PAGE_BYTES), 40 * 256 - 1);
+        }
+
+        /// What the system notes of the range that holds an address: `hg` if huge pages are wanted, `nh` if not.
+        fn wants_huge_pages(address: usize) -> Option<bool> {
+            let maps = std::fs::read_to_string("/proc/self/smaps").expect("readable");
+            let mut inside = false;
+            for line in maps.lines() {
+                let range = line.split(' ').next().and_then(|range| range.split_once('-'));
+                let number = |text| usize::from_str_radix(text, 16).ok();
+                if let Some((start, end)) = range.and_then(|(a, b)| number(a).zip(number(b))) {
+                    inside = (start..end).contains(&address);
+                }
+                if let Some(flags) = line.strip_prefix("VmFlags:").filter(|_| inside) {
+                    let mut flags = flags.split_whitespace();
+                    return flags.find_map(|flag| match flag {
+                        "hg" => Some(true),
+                        "nh" => Some(false),
+                        _ => None,
+                    });
+                }
+            }
+            None
+        }
+
+        #[test]
+        fn huge_pages_lie_in_their_range() {
+            if !std::path::Path::new("/sys/kernel/mm/transparent_hugepage").exists() {
+                return;
+            }
+            const HUGE: usize = super::super::HUGE_PAGE_BYTES;
+            let mapping = Mapping::reserve(6 * HUGE).expect("addresses");
+            mapping.without_huge_pages();
+            mapping.protect(0, 6 * HUGE, Access::ReadWrite).expect("a range of it");
+            let start = mapping.start() as usize;
+            let first = start.next_multiple_of(HUGE);
+            let wanted = |address| wants_huge_pages(address);
+            // Neither of two halves is a whole one.
+            mapping.with_huge_pages(first + HUGE / 2 - start, HUGE);
+            assert_eq!([0, 1].map(|page| wanted(first + page * HUGE)), [Some(false); 2]);
+            mapping.with_huge_pages(first + 1 - start, 3 * HUGE);
+            let found = [0, 1, 2, 3].map(|page| wanted(first + page * HUGE + HUGE / 2));
+            assert_eq!(found, [false, true, true, false].map(Some));
         }
 
         #[test]

@@ -7,7 +7,7 @@
 //! faults is cheaper to ask for (0.3 us), and one answer serves any number of slots that are cleaned
 //! together. So the pages found last time stand, unless the thread has faulted since a moment before
 //! the invocation began. Transparent huge pages, which can appear without a fault, are switched off
-//! for slots.
+//! for initial memory, the only one that is cleaned page by page.
 //!
 //! Roads not taken: cleaning all of memory (1.1 us for 128 KiB, and rarely so small); protecting it
 //! and noting each first write in the fault handler (7 us a page, and the system's own writes into a
