@@ -29,4 +29,7 @@
       (if (i32.eq (local.get 0) (i32.const 12345)) (then (local.set 2 (i32.add (local.get 2) (local.get 3)))))
       (local.set 1 (i32.sub (local.get 1) (i32.const -4)))
       (br_if 0 (i32.lt_u (local.get 1) (i32.const 65540))))
-    (local.get 2)))
+    (local.get 2))
+  (func (export "round and round") (local i32)
+    (local.set 0 (i32.const 65536))
+    (loop (local.set 0 (i32.load8_s (local.get 0))) (br 0))))

@@ -10,4 +10,5 @@
   (func (export "br_if")
     (block (br_if 0 (i32.load offset=70000 (i32.const 0)))))
   (func (export "same arms")
-    (if (i32.load offset=70000 (i32.const 0)) (then (global.set $g (i32.const 1))) (else (global.set $g (i32.const 1))))))
+    (if (i32.load offset=70000 (i32.const 0)) (then (global.set $g (i32.const 1))) (else (global.set $g (i32.const 1)))))
+  (func (export "to the end either way") (br_if 0 (i32.load16_u (i32.const 65535))) (br 0)))

@@ -15,6 +15,7 @@ use std::num::NonZeroU32;
 
 use awsm_abi::Isolation;
 use awsm_abi::cpu::Arch;
+use inkwell::basic_block::BasicBlock;
 use inkwell::builder::Builder;
 use inkwell::context::Context;
 use inkwell::llvm_sys::prelude::LLVMValueRef;
@@ -22,11 +23,12 @@ use inkwell::module::Module as LlvmModule;
 use inkwell::types::BasicTypeEnum;
 use inkwell::values::{
     AnyValue, AsValueRef, BasicValue, BasicValueEnum, CallSiteValue, FunctionValue,
-    InstructionOpcode, InstructionValue, MetadataValue,
+    InstructionOpcode, InstructionValue, IntValue, MetadataValue,
 };
 
 use crate::error::CompileError;
 use crate::llvm;
+use crate::loops::come_from;
 use crate::order::keep_order;
 use crate::target::Processor;
 use crate::translate::linear_memory_tag;
@@ -199,14 +201,76 @@ pub(crate) fn consume<'ctx>(
     let b = context.create_builder();
     let next = result.get_next_instruction().expect("it does not end a block");
     b.position_before(&next);
-    let value = fit_register(context, &b, value)?;
+    consume_here(context, &b, value, processor)
+}
+
+/// The end of a block that leads to one of two.
+pub(crate) struct Branch<'ctx> {
+    condition: IntValue<'ctx>,
+    yes: BasicBlock<'ctx>,
+    no: BasicBlock<'ctx>,
+}
+
+impl<'ctx> Branch<'ctx> {
+    pub(crate) fn at_the_end_of(block: BasicBlock<'ctx>) -> Option<Self> {
+        let last = block.get_terminator()?;
+        if last.get_opcode() != InstructionOpcode::Br || last.get_num_operands() != 3 {
+            return None;
+        }
+        let condition = last.get_operand(0)?.value()?.into_int_value();
+        // LLVM lists the false way first.
+        let (no, yes) = (last.get_operand(1)?.block()?, last.get_operand(2)?.block()?);
+        Some(Self { condition, yes, no })
+    }
+
+    /// Does one way lead to a block again, and the other out of it?
+    pub(crate) fn repeats(&self, block: BasicBlock<'ctx>) -> bool {
+        (self.no == block) != (self.yes == block)
+    }
+}
+
+/// Uses values behind a loop that consists of one block.
+pub(crate) fn consume_behind<'ctx>(
+    context: &'ctx Context,
+    block: BasicBlock<'ctx>,
+    values: &[BasicValueEnum<'ctx>],
+    processor: &Processor,
+) -> Result<(), CompileError> {
+    let Some(branch) = Branch::at_the_end_of(block).filter(|branch| branch.repeats(block)) else {
+        return Ok(());
+    };
+    if values.is_empty() {
+        return Ok(());
+    }
+    let after = if branch.yes == block { branch.no } else { branch.yes };
+    let behind = context.insert_basic_block_after(block, "");
+    let b = context.create_builder();
+    b.position_at_end(behind);
+    for value in values {
+        consume_here(context, &b, *value, processor)?;
+    }
+    b.build_unconditional_branch(after)?;
+    block.get_terminator().expect("a finished block").erase_from_basic_block();
+    b.position_at_end(block);
+    let way = |to| if to == block { block } else { behind };
+    b.build_conditional_branch(branch.condition, way(branch.yes), way(branch.no))?;
+    come_from(context, after, block, behind)
+}
+
+fn consume_here<'ctx>(
+    context: &'ctx Context,
+    b: &Builder<'ctx>,
+    value: BasicValueEnum<'ctx>,
+    processor: &Processor,
+) -> Result<(), CompileError> {
+    let value = fit_register(context, b, value)?;
     let constraint = match value {
         BasicValueEnum::FloatValue(_) | BasicValueEnum::VectorValue(_) => {
             vector_register(processor.arch)
         }
         _ => "r",
     };
-    llvm::consume(context, &b, constraint, value)
+    llvm::consume(context, b, constraint, value)
 }
 
 /// A value in a type that assembly takes: what is narrower than a register is widened, and half a vector is

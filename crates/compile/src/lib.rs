@@ -14,6 +14,7 @@ mod llvm;
 mod loops;
 mod module;
 mod nan;
+mod number;
 mod optimize;
 mod options;
 mod order;

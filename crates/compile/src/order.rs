@@ -22,7 +22,8 @@ use inkwell::values::{
 use crate::demand::Demand;
 use crate::doubtful::doubtful_stores;
 use crate::error::CompileError;
-use crate::keep::{Linear, callee, consume, has_effect, is_defined};
+use crate::keep::{Branch, Linear, callee, consume, consume_behind, has_effect, is_defined};
+use crate::number::Numbers;
 use crate::target::Processor;
 
 /// Keeps the loads of one function in order.
@@ -33,11 +34,19 @@ pub(crate) fn keep_order<'ctx>(
     processor: &Processor,
 ) -> Result<(), CompileError> {
     let blocks: Vec<_> = function.get_basic_block_iter().collect();
-    let doubtful = doubtful_stores(&blocks, &in_silent_loop(&blocks));
-    for block in blocks {
-        for load in unsettled(block, &doubtful, linear) {
+    let mut numbers = Numbers::of_function(&blocks);
+    let doubtful = doubtful_stores(&blocks, &in_silent_loop(&blocks), &mut numbers);
+    let mut found = Vec::new();
+    for block in &blocks {
+        let late = unsettled(*block, &doubtful, &numbers, linear);
+        found.push((late, accumulated(*block, &numbers, linear).collect::<Vec<_>>()));
+    }
+    for (block, (late, sums)) in blocks.iter().zip(found) {
+        for load in late {
             consume(context, load, processor)?;
         }
+        // LLVM leaves out a sum that nobody looks at.
+        consume_behind(context, *block, &sums, processor)?;
     }
     Ok(())
 }
@@ -46,9 +55,10 @@ pub(crate) fn keep_order<'ctx>(
 fn unsettled<'ctx>(
     block: BasicBlock<'ctx>,
     doubtful: &HashSet<LLVMValueRef>,
+    numbers: &Numbers,
     linear: Linear<'ctx>,
 ) -> Vec<InstructionValue<'ctx>> {
-    let mut demand = Demand::default();
+    let mut demand = Demand::new(numbers);
     let (mut pending, mut late) = (Vec::new(), Vec::new());
     for instruction in block.get_instructions() {
         if linear.is_read_by(instruction) {
@@ -68,7 +78,7 @@ fn unsettled<'ctx>(
             _ if successors(instruction).any(ends_in_trap) => demand.operands_of(instruction),
             _ if successors(instruction).any(|next| next == block) => {
                 demand.operands_of(instruction);
-                accumulated(block).for_each(|value| demand.value(value));
+                accumulated(block, numbers, linear).for_each(|value| demand.value(value));
             }
             _ => {}
         }
@@ -83,15 +93,23 @@ fn unsettled<'ctx>(
     late
 }
 
-/// What a loop of one block adds to in each iteration: all that was added matters in the end.
-fn accumulated(block: BasicBlock<'_>) -> impl Iterator<Item = BasicValueEnum<'_>> {
+/// What a loop of one block adds loads to in each iteration: all that was added matters in the end.
+fn accumulated<'ctx>(
+    block: BasicBlock<'ctx>,
+    numbers: &Numbers,
+    linear: Linear<'ctx>,
+) -> impl Iterator<Item = BasicValueEnum<'ctx>> {
+    let loops = Branch::at_the_end_of(block).is_some_and(|branch| branch.repeats(block));
     let phis =
         block.get_instructions().map_while(|instruction| PhiValue::try_from(instruction).ok());
-    phis.filter_map(move |phi| {
+    phis.filter(move |_| loops).filter_map(move |phi| {
         let (next, _) = phi.get_incomings().find(|(_, from)| *from == block)?;
-        let mut demand = Demand::default();
+        let mut demand = Demand::new(numbers);
         demand.value(next);
-        demand.settles(phi.as_instruction()).then_some(next)
+        let mut instructions = block.get_instructions();
+        let adds = demand.settles(phi.as_instruction())
+            && instructions.any(|it| linear.is_read_by(it) && demand.settles(it));
+        adds.then_some(next)
     })
 }
 
@@ -102,7 +120,8 @@ pub(crate) fn ends_in_trap(block: BasicBlock<'_>) -> bool {
         last.is_some_and(|last| last.get_opcode() == InstructionOpcode::Unreachable)
     };
     let first = block.get_first_instruction();
-    traps(block) || first.is_some_and(|first| first.is_terminator() && successors(first).all(traps))
+    let leads_on = |first| successors(first).next().is_some() && successors(first).all(traps);
+    traps(block) || first.is_some_and(|first| first.is_terminator() && leads_on(first))
 }
 
 /// Where a terminator leads to.

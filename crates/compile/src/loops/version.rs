@@ -182,14 +182,7 @@ impl<'ctx> Loop<'ctx> {
             merged.add_incoming(&[(&value, self.block), (&copied(copies, value), copy)]);
         }
         b.build_unconditional_branch(after)?;
-        let phis: Vec<_> = after
-            .get_instructions()
-            .filter_map(|instruction| PhiValue::try_from(instruction).ok())
-            .collect();
-        for phi in phis {
-            come_from(context, phi, self.block, joined)?;
-        }
-        Ok(())
+        come_from(context, after, self.block, joined)
     }
 }
 
@@ -205,23 +198,27 @@ fn phi_of(value: BasicValueEnum<'_>) -> PhiValue<'_> {
     PhiValue::try_from(instruction).expect("a phi")
 }
 
-/// Replaces a phi by one that has the same values, that of block `old` from block `new`.
-fn come_from<'ctx>(
+/// Tells the phis of a block that what came from block `old` comes from block `new`.
+pub(crate) fn come_from<'ctx>(
     context: &'ctx Context,
-    phi: PhiValue<'ctx>,
+    block: BasicBlock<'ctx>,
     old: BasicBlock<'ctx>,
     new: BasicBlock<'ctx>,
 ) -> Result<(), CompileError> {
-    if !phi.get_incomings().any(|(_, from)| from == old) {
-        return Ok(());
-    }
+    let phis: Vec<_> = block
+        .get_instructions()
+        .map_while(|instruction| PhiValue::try_from(instruction).ok())
+        .filter(|phi| phi.get_incomings().any(|(_, from)| from == old))
+        .collect();
     let b = context.create_builder();
-    b.position_before(&phi.as_instruction());
-    let other = b.build_phi(phi.as_basic_value().get_type(), "")?;
-    for (value, from) in phi.get_incomings() {
-        other.add_incoming(&[(&value, if from == old { new } else { from })]);
+    for phi in phis {
+        b.position_before(&phi.as_instruction());
+        let other = b.build_phi(phi.as_basic_value().get_type(), "")?;
+        for (value, from) in phi.get_incomings() {
+            other.add_incoming(&[(&value, if from == old { new } else { from })]);
+        }
+        phi.replace_all_uses_with(&other);
+        phi.as_instruction().erase_from_basic_block();
     }
-    phi.replace_all_uses_with(&other);
-    phi.as_instruction().erase_from_basic_block();
     Ok(())
 }

@@ -1,9 +1,12 @@
 //! What surely has to be loaded for something to be done.
 //!
 //! Followed backwards from an effect, by way of what LLVM cannot fold: which bits of each value matter. A
-//! load of which the first and the last byte matter has to happen, and to happen whole.
+//! load of which the first and the last byte matter has to happen, and to happen whole. A value that comes in twice may
+//! cancel out, so it does not count there.
 
-use std::collections::HashMap;
+mod lesser;
+
+use std::collections::{HashMap, HashSet};
 
 use inkwell::IntPredicate;
 use inkwell::llvm_sys::prelude::LLVMValueRef;
@@ -15,34 +18,91 @@ use inkwell::values::{
 use crate::keep::{callee, operands};
 use crate::llvm;
 use crate::nan::constant_floats;
+use crate::number::Numbers;
+use lesser::lesser_or_greater;
 
-/// Of each value what matters: a bit for each of its bits, or for each of its lanes, which matter whole or not.
-#[derive(Default)]
-pub(crate) struct Demand {
-    bits: HashMap<LLVMValueRef, u64>,
-}
+/// Values in a sum or the like. Beyond that nothing of it is known to matter.
+const TREE_MAX: usize = 400;
 
 const ALL: u64 = u64::MAX;
 
-impl Demand {
-    /// All operands of `user` matter.
+/// What of each value matters: a bit for each of its bits, or for each of its lanes, which matter whole or not.
+///
+/// What LLVM folds are trees of operations on integers: by constants, and because a leaf that is there twice may cancel
+/// out. Operations on floats it does not fold, so they are leaves like loads, and what they are made of are trees of their own.
+pub(crate) struct Demand<'n> {
+    numbers: &'n Numbers,
+    bits: HashMap<LLVMValueRef, u64>,
+    roots: HashSet<LLVMValueRef>,
+}
+
+impl<'n> Demand<'n> {
+    pub(crate) fn new(numbers: &'n Numbers) -> Self {
+        Self { numbers, bits: HashMap::new(), roots: HashSet::new() }
+    }
+
+    /// All operands of `user` matter, each for itself.
     pub(crate) fn operands_of(&mut self, user: InstructionValue<'_>) {
         operands(user).for_each(|operand| self.value(operand));
     }
 
     /// A value matters.
     pub(crate) fn value(&mut self, value: BasicValueEnum<'_>) {
-        let mut pending = vec![(value, ALL)];
+        let mut roots = vec![value];
+        while let Some(root) = roots.pop() {
+            if self.roots.insert(root.as_value_ref())
+                && let Some(leaves) = self.leaves(root)
+            {
+                self.tree(root, &leaves, &mut roots);
+            }
+        }
+    }
+
+    /// What matters of the leaves of one tree, of those that are there once; the values that these need are added to `roots`.
+    fn tree<'ctx>(
+        &mut self,
+        root: BasicValueEnum<'ctx>,
+        leaves: &HashMap<u32, u32>,
+        roots: &mut Vec<BasicValueEnum<'ctx>>,
+    ) {
+        let mut reached: HashMap<LLVMValueRef, u64> = HashMap::new();
+        let mut pending = vec![(root, ALL)];
         while let Some((value, bits)) = pending.pop() {
             let Some(instruction) = value.as_instruction_value() else { continue };
             let bits = bits & bits_of(value);
-            let known = self.bits.entry(value.as_value_ref()).or_default();
+            let name = value.as_value_ref();
+            if !is_folded(instruction) {
+                if bits != 0 && leaves.get(&self.numbers.get(instruction)) == Some(&1) {
+                    *self.bits.entry(name).or_default() |= bits;
+                    if instruction.get_opcode() == InstructionOpcode::Load || bits == bits_of(value)
+                    {
+                        roots.extend(needed(instruction));
+                    }
+                }
+                continue;
+            }
+            let known = reached.entry(name).or_default();
             if *known | bits != *known {
                 *known |= bits;
-                let bits = *known;
-                passed_on(instruction, bits, &mut pending);
+                passed_on(self.numbers, instruction, *known, &mut pending);
             }
         }
+    }
+
+    /// How often each leaf is there, by number; nothing for a tree that is too large.
+    fn leaves(&self, root: BasicValueEnum<'_>) -> Option<HashMap<u32, u32>> {
+        let mut leaves = HashMap::new();
+        let mut pending: Vec<_> = root.as_instruction_value().into_iter().collect();
+        let mut left = TREE_MAX;
+        while let Some(instruction) = pending.pop() {
+            left = left.checked_sub(1)?;
+            if is_folded(instruction) {
+                pending.extend(operands(instruction).filter_map(|it| it.as_instruction_value()));
+            } else {
+                *leaves.entry(self.numbers.get(instruction)).or_default() += 1;
+            }
+        }
+        Some(leaves)
     }
 
     /// Does a load have to happen, and whole?
@@ -71,6 +131,7 @@ fn bits_of(value: BasicValueEnum<'_>) -> u64 {
 
 /// Adds those operands on which a value depends whatever the others are, and their bits on which these bits of it do.
 fn passed_on<'ctx>(
+    numbers: &Numbers,
     instruction: InstructionValue<'ctx>,
     bits: u64,
     pending: &mut Vec<(BasicValueEnum<'ctx>, u64)>,
@@ -81,13 +142,13 @@ fn passed_on<'ctx>(
     if values.first().is_some_and(|first| first.is_vector_value())
         || matches!(opcode, Op::InsertElement)
     {
-        lanes_passed_on(instruction, &values, bits, pending);
+        lanes_passed_on(numbers, instruction, &values, bits, pending);
         return;
     }
     // A carry comes from all bits below.
     let and_below = ALL >> bits.leading_zeros();
     match (opcode, &values[..]) {
-        (Op::Load | Op::GetElementPtr, all) => pending.extend(all.iter().map(|it| (*it, ALL))),
+        (Op::GetElementPtr, all) => pending.extend(all.iter().map(|it| (*it, ALL))),
         (Op::ZExt | Op::SExt, [value]) => {
             // What is above the value repeats its last bit.
             let own = bits_of(*value);
@@ -96,18 +157,10 @@ fn passed_on<'ctx>(
         }
         (Op::Trunc, [value]) => pending.push((*value, bits)),
         (Op::BitCast, [value]) => pending.push((*value, cast_back(instruction, *value, bits))),
-        (Op::SIToFP | Op::UIToFP | Op::FPExt | Op::FPTrunc | Op::FNeg, [value]) => {
-            pending.push((*value, ALL));
-        }
         (Op::Call, [first, ..]) => {
             if let Some(bits) = passed_to_call(instruction, &values, bits) {
                 pending.push((*first, bits));
             }
-        }
-        (Op::FAdd | Op::FSub | Op::FMul | Op::FDiv, [a, b])
-            if a != b && !is_nan(*a) && !is_nan(*b) =>
-        {
-            pending.extend([(*a, ALL), (*b, ALL)]);
         }
         (Op::FCmp, [a, b]) if are_compared(*a, *b) => pending.extend([(*a, ALL), (*b, ALL)]),
         (Op::Add | Op::Sub | Op::Mul, [a, b]) if a != b => match constant(*b) {
@@ -142,12 +195,14 @@ fn passed_on<'ctx>(
             }
         }
         // If the arms are the same, the condition does not matter.
-        (Op::Select, [condition, a, b]) if a != b => pending.push((*condition, ALL)),
+        (Op::Select, [condition, a, b]) if numbers.differ(*a, *b) => {
+            pending.push((*condition, ALL));
+        }
         (Op::ICmp, [a, b]) if are_compared(*a, *b) => pending.extend([(*a, ALL), (*b, ALL)]),
-        (Op::ICmp, [a, b]) => {
-            if constant(*b).is_some_and(|number| may_equal(instruction, *a, number)) {
-                pending.push((*a, ALL));
-            }
+        (Op::ICmp, [a, b])
+            if constant(*b).is_some_and(|number| may_equal(instruction, *a, number)) =>
+        {
+            pending.push((*a, ALL));
         }
         _ => {}
     }
@@ -156,6 +211,7 @@ fn passed_on<'ctx>(
 /// The same for an instruction whose first operand is a vector, or that makes one from lanes. Constants are not looked
 /// into, since each lane may have another.
 fn lanes_passed_on<'ctx>(
+    numbers: &Numbers,
     instruction: InstructionValue<'ctx>,
     values: &[BasicValueEnum<'ctx>],
     bits: u64,
@@ -164,25 +220,10 @@ fn lanes_passed_on<'ctx>(
     use InstructionOpcode as Op;
     let constant_lane = |value| constant(value).filter(|lane| *lane < 64);
     match (instruction.get_opcode(), values) {
-        (
-            Op::ZExt
-            | Op::SExt
-            | Op::Trunc
-            | Op::SIToFP
-            | Op::UIToFP
-            | Op::FPExt
-            | Op::FPTrunc
-            | Op::FNeg,
-            [value],
-        ) => pending.push((*value, bits)),
+        (Op::ZExt | Op::SExt | Op::Trunc, [value]) => pending.push((*value, bits)),
         (Op::BitCast, [value]) => pending.push((*value, cast_back(instruction, *value, bits))),
         (Op::Call, [first, ..]) if passed_to_call(instruction, values, bits).is_some() => {
             pending.push((*first, bits));
-        }
-        (Op::FAdd | Op::FSub | Op::FMul | Op::FDiv, [a, b])
-            if a != b && !is_nan(*a) && !is_nan(*b) =>
-        {
-            pending.extend([(*a, bits), (*b, bits)]);
         }
         (Op::FCmp | Op::ICmp, [a, b]) if are_compared(*a, *b) => {
             pending.extend([(*a, bits), (*b, bits)]);
@@ -193,7 +234,9 @@ fn lanes_passed_on<'ctx>(
         (Op::Mul, [a, b]) if a != b && !is_constant(*a) && !is_constant(*b) => {
             pending.extend([(*a, bits), (*b, bits)]);
         }
-        (Op::Select, [condition, a, b]) if a != b => pending.push((*condition, bits)),
+        (Op::Select, [condition, a, b]) if numbers.differ(*a, *b) => {
+            pending.push((*condition, bits));
+        }
         (Op::InsertElement, [vector, lane, number]) => {
             let Some(number) = constant_lane(*number) else { return };
             pending.push((*vector, bits & !(1 << number)));
@@ -240,22 +283,55 @@ fn cast_back(cast: InstructionValue<'_>, value: BasicValueEnum<'_>, bits: u64) -
         .fold(0, |all, number| all | 1 << number)
 }
 
-/// Of an instruction's result that LLVM knows as a function, what of its first operand matters.
+/// Of an intrinsic's result, what of its first operand matters.
 fn passed_to_call(
     call: InstructionValue<'_>,
     values: &[BasicValueEnum<'_>],
     bits: u64,
 ) -> Option<u64> {
-    let callee = callee(call)?;
-    let name = callee.get_name().to_str().ok()?.strip_prefix("llvm.")?;
-    match (name.split('.').next()?, values) {
-        ("ctpop" | "sqrt" | "ceil" | "floor" | "trunc" | "roundeven", _) => Some(ALL),
+    match (intrinsic(call)?.as_str(), values) {
+        ("ctpop", _) => Some(ALL),
         // A rotation. By how far may be unknown.
         ("fshl" | "fshr", [a, b, ..]) if a == b => {
             let all = bits_of(*a);
             (bits & all == all).then_some(ALL)
         }
         _ => None,
+    }
+}
+
+/// The name of the intrinsic that an instruction calls, without its types.
+fn intrinsic(call: InstructionValue<'_>) -> Option<String> {
+    let callee = callee(call).filter(|callee| callee.get_intrinsic_id() != 0)?;
+    let name = callee.get_name().to_str().ok()?.strip_prefix("llvm.")?;
+    name.split('.').next().map(str::to_owned)
+}
+
+/// May LLVM compute with what this instruction is made of instead of with its value?
+fn is_folded(instruction: InstructionValue<'_>) -> bool {
+    use InstructionOpcode as Op;
+    match instruction.get_opcode() {
+        Op::Load | Op::Phi | Op::FAdd | Op::FSub | Op::FMul | Op::FDiv | Op::FNeg => false,
+        Op::FPExt | Op::FPTrunc | Op::SIToFP | Op::UIToFP | Op::ExtractValue => false,
+        Op::Call => intrinsic(instruction).is_some_and(|name| !ROUNDINGS.contains(&name.as_str())),
+        Op::Select => lesser_or_greater(instruction, DEPTH).is_none(),
+        _ => true,
+    }
+}
+
+/// Intrinsics on floats whose results depend on all of their operand.
+const ROUNDINGS: [&str; 5] = ["sqrt", "ceil", "floor", "trunc", "roundeven"];
+
+/// What a leaf is made of and cannot be without.
+fn needed(leaf: InstructionValue<'_>) -> Vec<BasicValueEnum<'_>> {
+    use InstructionOpcode as Op;
+    let values: Vec<_> = operands(leaf).collect();
+    match leaf.get_opcode() {
+        Op::Load | Op::FNeg | Op::FPExt | Op::FPTrunc | Op::SIToFP | Op::UIToFP => values,
+        Op::FAdd | Op::FSub | Op::FMul | Op::FDiv if !values.iter().any(|it| is_nan(*it)) => values,
+        Op::Call if intrinsic(leaf).is_some() => values.into_iter().take(1).collect(),
+        Op::Select => lesser_or_greater(leaf, DEPTH).into_iter().flatten().collect(),
+        _ => Vec::new(),
     }
 }
 
@@ -311,6 +387,7 @@ fn is_free(value: BasicValueEnum<'_>, depth: u32) -> bool {
     let values: Vec<_> = operands(instruction).collect();
     match (instruction.get_opcode(), &values[..]) {
         (Op::Load | Op::Phi, _) => true,
+        (Op::Select, _) => lesser_or_greater(instruction, depth).is_some(),
         (Op::BitCast | Op::FNeg | Op::FPExt | Op::FPTrunc, [a]) => is_free(*a, depth),
         (Op::Add | Op::Sub | Op::Xor | Op::FAdd | Op::FSub | Op::FMul | Op::FDiv, [a, b]) => {
             a != b && !is_nan(*a) && !is_nan(*b) && (is_free(*a, depth) || is_free(*b, depth))
