@@ -303,7 +303,8 @@ fn table(rows: &[Row], cpu: &str) -> Table {
         table.line(head.into_iter().chain(ratios).collect());
         for (guest, figures) in [("scalar", &row.scalar), ("simd", &row.simd)] {
             if let Some(ratio) = figures.ratio("guard").filter(|ratio| *ratio > REMARKABLE) {
-                let why = programs::why_slow(&row.program).unwrap_or("not explained yet");
+                let why = programs::why_slow(&row.program, guest, cpu);
+                let why = why.unwrap_or("not explained yet");
                 slow.push(format!("{} ({guest}), {}: {why}", row.program, figure(ratio)));
             }
         }

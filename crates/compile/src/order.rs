@@ -7,8 +7,8 @@
 //! part of an address, by way of nothing that LLVM could fold ([`demand`](crate::demand)). Stores that LLVM may leave
 //! out do not count ([`doubtful`](crate::doubtful)), nor do branches, whose ways may turn out to be the same.
 //!
-//! In a loop of one block, what one iteration adds to for the next one counts as used. So loops that LLVM
-//! could vectorise stay as they are, unless they load what they do not need.
+//! In a loop of one block, what one iteration adds to for the next one counts as used, and is fed to such a piece of
+//! assembly behind the loop. So loops that LLVM could vectorise stay as they are, unless they load what they do not need.
 
 use std::collections::{HashMap, HashSet};
 

@@ -60,9 +60,22 @@ pub(super) fn all() -> Vec<Program> {
     SEVEN.into_iter().chain(kernels).collect()
 }
 
-/// Why a program is far from native speed, as far as that is known.
-pub(super) fn why_slow(_program: &str) -> Option<&'static str> {
-    None
+/// Why a program is far from native speed on a processor, as far as that is known.
+pub(super) fn why_slow(program: &str, guest: &str, cpu: &str) -> Option<&'static str> {
+    match (program, guest, cpu) {
+        ("parentheses", "simd", "x86-64") => Some(
+            "the guest's vectors multiply and compare numbers of 64 bits, for which this processor has no vector \
+             instructions; native code, and the guest without vectors, compute them one by one",
+        ),
+        ("folding", _, "x86-64-v3" | "x86-64-v4") => Some(
+            "the guest chooses the greater number by a move that waits for both; native code branches, which the \
+             processor foresees",
+        ),
+        (_, "simd", "x86-64-v3" | "x86-64-v4") => {
+            Some("the guest's vectors have 128 bits, those of native code 256 or more")
+        }
+        _ => None,
+    }
 }
 
 fn megabytes(quick: bool, full: usize) -> usize {
