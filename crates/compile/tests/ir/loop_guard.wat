@@ -22,5 +22,6 @@
 ;; |   br i1 %10, label %4, label %11
 ;; |
 ;; | 11:
+;; |   call void asm sideeffect "", "r"(i32 %8)
 ;; |   ret i32 %8
 ;; | }
