@@ -61,6 +61,7 @@ pub const FUNCTION_KEYS: &[&str] = &[
     "env",
     "content_type",
     "memory",
+    "huge_pages",
     "body",
     "output",
     "timeout",
@@ -156,6 +157,8 @@ pub struct FunctionConfig {
     pub content_type: String,
     /// [`limits::MEMORY`].
     pub memory_bytes: u64,
+    /// May memory that grows by megabytes be backed by huge pages? See [`awsm_sandbox::Limits::huge_pages`].
+    pub huge_pages: bool,
     /// [`limits::BODY`].
     pub body_bytes: u64,
     /// [`limits::OUTPUT`].
@@ -417,6 +420,7 @@ impl FunctionConfig {
                 None => "application/octet-stream".to_owned(),
             },
             memory_bytes: table.bytes("memory", limits::MEMORY)?,
+            huge_pages: table.flag("huge_pages")?,
             body_bytes: table.bytes("body", limits::BODY)?,
             output_bytes: table.bytes("output", limits::OUTPUT)?,
             timeout,

@@ -147,7 +147,11 @@ fn link(
         }
     }
     let entry = entry(&module).ok_or_else(|| DeployError::NoEntry(file()))?;
-    let limits = Limits { memory_bytes: config.memory_bytes, ..Limits::default() };
+    let limits = Limits {
+        memory_bytes: config.memory_bytes,
+        huge_pages: config.huge_pages,
+        ..Limits::default()
+    };
     let program = Program::link(module, linker, limits)
         .map_err(|error| DeployError::Link(file(), error.to_string()))?;
     let environment = Environment::new(&config.args, &config.env, config.output_bytes)

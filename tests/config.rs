@@ -118,6 +118,10 @@ fn mistakes_are_one_line_with_file_and_line() {
             "awsm.toml:5: `abi = \"cgi\"`: choose one of \"stdio\", \"wagi\"",
         ),
         (
+            function("huge_pages = \"yes\""),
+            "awsm.toml:5: `huge_pages` must be true or false, not a string",
+        ),
+        (
             function("isolation = \"none\""),
             "awsm.toml:5: `isolation = \"none\"`: choose one of \"guard\", \"checked\"",
         ),
@@ -246,6 +250,7 @@ fn everything_can_be_said() {
         env = { LANG = "C" }
         content_type = "text/plain"
         memory = "1MiB"
+        huge_pages = true
         body = "0B"
         output = "64KiB"
         timeout = "500us"
@@ -282,6 +287,7 @@ fn everything_can_be_said() {
     assert_eq!(function.args, ["hello", "-v"]);
     assert_eq!(function.timeout, Duration::from_micros(500));
     assert_eq!((function.body_bytes, function.memory_bytes), (0, 1 << 20));
+    assert!(function.huge_pages);
 }
 
 #[test]

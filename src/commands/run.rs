@@ -225,7 +225,7 @@ fn load(options: &Options, file: &Path) -> Result<Arc<Program<WasiCtx>>, Failure
         Module::load(&object).map_err(|error| DeployError::Load(file.to_path_buf(), error))?;
     let mut linker = Linker::new();
     awsm_wasi::add_to_linker(&mut linker);
-    let limits = Limits { memory_bytes: options.max_memory, ..Limits::default() };
+    let limits = Limits { memory_bytes: options.max_memory, huge_pages: true, ..Limits::default() };
     let program = Program::link(module, &linker, limits)
         .map_err(|error| DeployError::Link(file.to_path_buf(), error.to_string()))?;
     Ok(program)

@@ -119,6 +119,17 @@ impl<'a> Table<'a> {
         }
     }
 
+    /// False when nothing is said.
+    pub(super) fn flag(&mut self, key: &str) -> Result<bool, ConfigError> {
+        match self.take(key) {
+            None => Ok(false),
+            Some(item) => match &item.value {
+                DeValue::Boolean(flag) => Ok(*flag),
+                other => Err(item.wrong_type("true or false", other.type_str())),
+            },
+        }
+    }
+
     /// In millionths, as the range is.
     pub(super) fn percent(&mut self, key: &str, range: Range) -> Result<u32, ConfigError> {
         let Some(item) = self.take(key) else { return Ok(range.default as u32) };

@@ -14,7 +14,7 @@ use std::collections::{HashMap, HashSet};
 
 use inkwell::basic_block::BasicBlock;
 use inkwell::context::Context;
-use inkwell::llvm_sys::prelude::LLVMValueRef;
+use inkwell::llvm_sys::prelude::{LLVMBasicBlockRef, LLVMValueRef};
 use inkwell::values::{
     AsValueRef, BasicValueEnum, FunctionValue, InstructionOpcode, InstructionValue, PhiValue,
 };
@@ -36,9 +36,10 @@ pub(crate) fn keep_order<'ctx>(
     let blocks: Vec<_> = function.get_basic_block_iter().collect();
     let mut numbers = Numbers::of_function(&blocks);
     let doubtful = doubtful_stores(&blocks, &in_silent_loop(&blocks), &mut numbers);
+    let returning = returning(&blocks);
     let mut found = Vec::new();
     for block in &blocks {
-        let late = unsettled(*block, &doubtful, &numbers, linear);
+        let late = unsettled(*block, &doubtful, &numbers, &returning, linear);
         found.push((late, accumulated(*block, &numbers, linear).collect::<Vec<_>>()));
     }
     for (block, (late, sums)) in blocks.iter().zip(found) {
@@ -56,8 +57,14 @@ fn unsettled<'ctx>(
     block: BasicBlock<'ctx>,
     doubtful: &HashSet<LLVMValueRef>,
     numbers: &Numbers,
+    returning: &HashSet<LLVMBasicBlockRef>,
     linear: Linear<'ctx>,
 ) -> Vec<InstructionValue<'ctx>> {
+    // If the other way traps, too, LLVM may find that both are the same.
+    let decides_on_trap = |instruction| {
+        successors(instruction).any(ends_in_trap)
+            && successors(instruction).any(|next| returning.contains(&next.as_mut_ptr()))
+    };
     let mut demand = Demand::new(numbers);
     let (mut pending, mut late) = (Vec::new(), Vec::new());
     for instruction in block.get_instructions() {
@@ -75,7 +82,7 @@ fn unsettled<'ctx>(
             // A function of the module may ignore what it is given, and LLVM finds out.
             InstructionOpcode::Call if callee(instruction).is_some_and(is_defined) => {}
             InstructionOpcode::Return | InstructionOpcode::Call => demand.operands_of(instruction),
-            _ if successors(instruction).any(ends_in_trap) => demand.operands_of(instruction),
+            _ if decides_on_trap(instruction) => demand.operands_of(instruction),
             _ if successors(instruction).any(|next| next == block) => {
                 demand.operands_of(instruction);
                 accumulated(block, numbers, linear).for_each(|value| demand.value(value));
@@ -128,6 +135,30 @@ pub(crate) fn ends_in_trap(block: BasicBlock<'_>) -> bool {
 pub(crate) fn successors(terminator: InstructionValue<'_>) -> impl Iterator<Item = BasicBlock<'_>> {
     (0..terminator.get_num_operands())
         .filter_map(move |index| terminator.get_operand(index)?.block())
+}
+
+/// The blocks from which the function may come to its end.
+fn returning(blocks: &[BasicBlock<'_>]) -> HashSet<LLVMBasicBlockRef> {
+    let mut before: HashMap<LLVMBasicBlockRef, Vec<LLVMBasicBlockRef>> = HashMap::new();
+    let mut pending = Vec::new();
+    for block in blocks {
+        let Some(last) = block.get_terminator() else { continue };
+        if last.get_opcode() == InstructionOpcode::Return {
+            pending.push(block.as_mut_ptr());
+        }
+        for next in successors(last) {
+            before.entry(next.as_mut_ptr()).or_default().push(block.as_mut_ptr());
+        }
+    }
+    let mut returning: HashSet<_> = pending.iter().copied().collect();
+    while let Some(block) = pending.pop() {
+        for earlier in before.get(&block).into_iter().flatten() {
+            if returning.insert(*earlier) {
+                pending.push(*earlier);
+            }
+        }
+    }
+    returning
 }
 
 /// For each block: is it in a loop, and does the innermost one around it neither call nor trap?

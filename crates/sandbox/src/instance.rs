@@ -741,7 +741,8 @@ fn make_memories(module: &Module, limits: &Limits) -> Result<(Linear, Box<[Linea
     let make = |index: usize, origin: usize| {
         let Size { initial, max } = sizes[index];
         let size = Size { initial, max: max.min(limits.memory_bytes).max(initial) };
-        Linear::new(origin, &module.memories()[index], size, module.isolation())
+        let memory = Linear::new(origin, &module.memories()[index], size, module.isolation())?;
+        io::Result::Ok(memory.with_huge_pages(limits.huge_pages))
     };
     let context_bytes = module.layout().bytes as usize;
     if sizes.is_empty() {

@@ -33,6 +33,8 @@ pub(crate) struct Linear {
     max_bytes: u64,
     page_bytes: u64,
     guarded: bool,
+    /// For what one growth adds.
+    huge_pages: bool,
     residency: Residency,
     /// What compiled code sees; null until it is written, and if there is no memory.
     record: *mut Memory,
@@ -103,9 +105,15 @@ impl Linear {
             max_bytes: size.max,
             page_bytes,
             guarded,
+            huge_pages: false,
             residency: Residency::default(),
             record: ptr::null_mut(),
         })
+    }
+
+    /// Lets what one growth adds be backed by huge pages.
+    pub(crate) fn with_huge_pages(self, huge_pages: bool) -> Self {
+        Self { huge_pages, ..self }
     }
 
     /// First byte of the memory: also the context pointer, of the first one.
@@ -147,8 +155,7 @@ impl Linear {
         self.residency.begin(faults);
     }
 
-    /// `memory.grow`, paid from `account`: the old size in pages, or `None`. What is added by the megabytes may
-    /// be backed by huge pages.
+    /// `memory.grow`, paid from `account`: the old size in pages, or `None`.
     /// Source: core specification, section 4.4.7.
     pub(crate) fn grow(&mut self, delta_pages: u64, account: &mut Account) -> Option<u64> {
         let old = self.bytes();
@@ -164,7 +171,9 @@ impl Linear {
                 return None;
             }
         }
-        self.slot.with_huge_pages(self.origin + old as usize, more as usize);
+        if self.huge_pages {
+            self.slot.with_huge_pages(self.origin + old as usize, more as usize);
+        }
         // SAFETY: a record in the instance's context; the guest waits for this call.
         unsafe { (*self.record).bytes = new };
         Some(old / self.page_bytes)

@@ -80,7 +80,12 @@ impl Ours {
         awsm_wasi::add_to_linker(&mut linker);
         let module = Module::load(&object).map_err(|error| anyhow::anyhow!("{error}"))?;
         let entry = module.exported_func("_start").context("no `_start`")?;
-        let limits = Limits { memory_bytes: 1 << 30, stack_bytes: 8 << 20, ..Limits::default() };
+        let limits = Limits {
+            memory_bytes: 1 << 30,
+            stack_bytes: 8 << 20,
+            huge_pages: true,
+            ..Limits::default()
+        };
         let program = Program::link(module, &linker, limits)?;
         Ok(Self { program, entry, input: Bytes::copy_from_slice(input) })
     }
