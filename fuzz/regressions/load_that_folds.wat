@@ -19,4 +19,18 @@
       i32x4.trunc_sat_f64x2_s_zero
       i32x4.extend_high_i16x8_u
       global.set 0
-      br 0)))
+      br 0))
+  (func (export "nothing times") (result i32)
+    (i32.mul (i32.const 0) (i32.load (i32.const 65535))))
+  (func (export "sixteen bits times") (result i32)
+    (i32.and (i32.mul (i32.const 65536) (i32.load (i32.const 65533))) (i32.const 65535)))
+  (func (export "what is nothing times") (result i32) (local f32)
+    (i32.mul (i32.trunc_f32_s (local.get 0)) (i32.load (i32.const 65535))))
+  (func (export "an address that is nothing times") (local f32)
+    (drop (i32.load8_u (i32.mul (i32.trunc_f32_s (local.get 0)) (i32.load8_s (i32.const 65535)))))
+    (unreachable))
+  (func (export "what cancels out, times") (local i32)
+    (local.set 0 (i32.load (i32.const 0)))
+    (global.set $meter (i32.mul (i32.sub (local.get 0) (local.get 0)) (i32.load (i32.const 65535)))))
+  (func (export "one of two that are the same") (local f32)
+    (global.set $meter (select (i32.const 0) (i32.trunc_f32_s (local.get 0)) (i32.load (i32.const 65535))))))

@@ -12,7 +12,8 @@ use inkwell::IntPredicate;
 use inkwell::llvm_sys::prelude::LLVMValueRef;
 use inkwell::types::BasicTypeEnum;
 use inkwell::values::{
-    AnyValue, AsValueRef, BasicValue, BasicValueEnum, InstructionOpcode, InstructionValue, IntValue,
+    AnyValue, AsValueRef, BasicValue, BasicValueEnum, InstructionOpcode, InstructionValue,
+    IntValue, PhiValue,
 };
 
 use crate::keep::{callee, operands};
@@ -163,14 +164,21 @@ fn passed_on<'ctx>(
             }
         }
         (Op::FCmp, [a, b]) if are_compared(*a, *b) => pending.extend([(*a, ALL), (*b, ALL)]),
-        (Op::Add | Op::Sub | Op::Mul, [a, b]) if a != b => match constant(*b) {
-            Some(factor) if opcode == Op::Mul => {
-                pending.push((*a, and_below.checked_shr(factor.trailing_zeros()).unwrap_or(0)));
+        (Op::Mul, [a, b]) if a != b => match (constant(*a), constant(*b)) {
+            (None, None) => {
+                let factors = [(*a, *b), (*b, *a)].into_iter();
+                let passed = factors.filter(|(_, other)| is_factor(*other, DEPTH));
+                pending.extend(passed.map(|(value, _)| (value, and_below)));
             }
-            Some(_) => pending.push((*a, and_below)),
-            None if constant(*a).is_none() => pending.extend([(*a, and_below), (*b, and_below)]),
-            None => pending.push((*b, and_below)),
+            (factor, other) => {
+                let zeros = factor.or(other).unwrap_or_default().trailing_zeros();
+                let bits = and_below.checked_shr(zeros).unwrap_or(0);
+                pending.extend([(*a, bits), (*b, bits)]);
+            }
         },
+        (Op::Add | Op::Sub, [a, b]) if a != b => {
+            pending.extend([(*a, and_below), (*b, and_below)]);
+        }
         (Op::Xor, [a, b]) if a != b => pending.extend([(*a, bits), (*b, bits)]),
         (Op::And, [a, b]) => {
             if let Some(mask) = constant(*b) {
@@ -195,7 +203,7 @@ fn passed_on<'ctx>(
             }
         }
         // If the arms are the same, the condition does not matter.
-        (Op::Select, [condition, a, b]) if numbers.differ(*a, *b) => {
+        (Op::Select, [condition, a, b]) if are_arms(numbers, *a, *b) => {
             pending.push((*condition, ALL));
         }
         (Op::ICmp, [a, b]) if are_compared(*a, *b) => pending.extend([(*a, ALL), (*b, ALL)]),
@@ -231,10 +239,10 @@ fn lanes_passed_on<'ctx>(
         (Op::Add | Op::Sub | Op::Xor, [a, b]) if a != b => {
             pending.extend([(*a, bits), (*b, bits)]);
         }
-        (Op::Mul, [a, b]) if a != b && !is_constant(*a) && !is_constant(*b) => {
+        (Op::Mul, [a, b]) if a != b && is_factor(*a, DEPTH) && is_factor(*b, DEPTH) => {
             pending.extend([(*a, bits), (*b, bits)]);
         }
-        (Op::Select, [condition, a, b]) if numbers.differ(*a, *b) => {
+        (Op::Select, [condition, a, b]) if are_arms(numbers, *a, *b) => {
             pending.push((*condition, bits));
         }
         (Op::InsertElement, [vector, lane, number]) => {
@@ -377,6 +385,55 @@ fn are_compared(a: BasicValueEnum<'_>, b: BasicValueEnum<'_>) -> bool {
         }
 }
 
+/// May a value, and each lane of it, be odd, as far as LLVM can know? Then what is multiplied by it matters.
+fn is_factor(value: BasicValueEnum<'_>, depth: u32) -> bool {
+    use InstructionOpcode as Op;
+    let (Some(instruction), Some(depth)) = (value.as_instruction_value(), depth.checked_sub(1))
+    else {
+        return false;
+    };
+    let values: Vec<_> = operands(instruction).collect();
+    let is_poison = |value: BasicValueEnum<'_>| match value {
+        BasicValueEnum::VectorValue(vector) => vector.is_undef() || vector.is_poison(),
+        _ => false,
+    };
+    match (instruction.get_opcode(), &values[..]) {
+        (Op::Load, _) => true,
+        (Op::Phi, _) => PhiValue::try_from(instruction).is_ok_and(|phi| {
+            phi.get_incomings().any(|(value, _)| value.as_instruction_value().is_some())
+        }),
+        (Op::ZExt | Op::SExt | Op::Trunc | Op::BitCast, [a]) => is_factor(*a, depth),
+        (Op::Add | Op::Sub | Op::Xor, [a, b]) => {
+            a != b && (is_factor(*a, depth) != is_factor(*b, depth))
+        }
+        (Op::Mul, [a, b]) => is_factor(*a, depth) && is_factor(*b, depth),
+        (Op::InsertElement, [vector, lane, _]) => {
+            is_factor(*lane, depth) && (is_poison(*vector) || is_factor(*vector, depth))
+        }
+        (Op::ShuffleVector, [a, b]) => {
+            is_factor(*a, depth) && (is_poison(*b) || is_factor(*b, depth))
+        }
+        _ => false,
+    }
+}
+
+/// Does a value depend on something that LLVM cannot compute?
+fn varies(value: BasicValueEnum<'_>, depth: u32) -> bool {
+    let (Some(instruction), Some(depth)) = (value.as_instruction_value(), depth.checked_sub(1))
+    else {
+        return false;
+    };
+    use InstructionOpcode as Op;
+    matches!(instruction.get_opcode(), Op::Load | Op::Phi)
+        || operands(instruction).any(|operand| varies(operand, depth))
+}
+
+/// Are the two arms of a choice surely different ones, at least now and then?
+fn are_arms(numbers: &Numbers, a: BasicValueEnum<'_>, b: BasicValueEnum<'_>) -> bool {
+    let plain = |value: BasicValueEnum<'_>| value.as_instruction_value().is_none();
+    numbers.differ(a, b) && [a, b].into_iter().all(|arm| plain(arm) || varies(arm, DEPTH))
+}
+
 /// May a value be any of its type, as far as LLVM can know?
 fn is_free(value: BasicValueEnum<'_>, depth: u32) -> bool {
     use InstructionOpcode as Op;
@@ -426,10 +483,6 @@ fn constant(value: BasicValueEnum<'_>) -> Option<u64> {
         BasicValueEnum::IntValue(value) => IntValue::get_zero_extended_constant(value),
         _ => None,
     }
-}
-
-fn is_constant(value: BasicValueEnum<'_>) -> bool {
-    value.as_instruction_value().is_none()
 }
 
 /// Can a value be known not to be a number, or a lane of it?
