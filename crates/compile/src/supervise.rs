@@ -88,7 +88,7 @@ fn work(limits: &Limits, file: &Path, out: &Path) -> io::Result<u8> {
         .spawn()?;
     let stderr = worker.stderr.take().expect("it is a pipe");
     let stderr = thread::spawn(move || said(stderr));
-    let status = wait(&mut worker, limits)?;
+    let (status, peak_bytes) = wait(&mut worker, limits)?;
     let said = stderr.join().unwrap_or_default();
     if let Some(0..=2) = status.and_then(|status| status.code()) {
         eprint!("{said}");
@@ -98,7 +98,7 @@ fn work(limits: &Limits, file: &Path, out: &Path) -> io::Result<u8> {
         }
         return Ok(status.and_then(|status| status.code()).map_or(1, |code| code as u8));
     }
-    let (message, code) = explain(limits, status, &said);
+    let (message, code) = explain(limits, status, peak_bytes, &said);
     eprintln!("awsmc: {}: {message}", file.display());
     Ok(code)
 }
@@ -111,13 +111,16 @@ fn said(mut stream: impl Read) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// How the worker ended; `None` if it took too long and was ended, with whatever it had started.
-fn wait(worker: &mut Child, limits: &Limits) -> io::Result<Option<ExitStatus>> {
+/// How the worker ended (`None` if it took too long and was ended, with whatever it had started), and the most address
+/// space that it was seen to have, bytes.
+fn wait(worker: &mut Child, limits: &Limits) -> io::Result<(Option<ExitStatus>, u64)> {
     let end = Instant::now() + Duration::from_secs(limits.max_wall);
     let mut pause = Duration::from_micros(200);
+    let mut peak_bytes = 0;
     loop {
+        peak_bytes = address_space_peak(worker.id()).unwrap_or(peak_bytes);
         if let Some(status) = worker.try_wait()? {
-            return Ok(Some(status));
+            return Ok((Some(status), peak_bytes));
         }
         if Instant::now() >= end {
             if let Some(group) = i32::try_from(worker.id()).ok().and_then(Pid::from_raw) {
@@ -125,15 +128,27 @@ fn wait(worker: &mut Child, limits: &Limits) -> io::Result<Option<ExitStatus>> {
                 let _ = rustix::process::kill_process_group(group, Signal::KILL);
             }
             worker.wait()?;
-            return Ok(None);
+            return Ok((None, peak_bytes));
         }
         thread::sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(5));
     }
 }
 
+/// The most address space that a process has had, bytes. Source: proc(5), `VmPeak`.
+fn address_space_peak(process: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmPeak:"))?;
+    Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? << 10)
+}
+
 /// One line for a worker that did not end by itself, and the exit code.
-fn explain(limits: &Limits, status: Option<ExitStatus>, said: &str) -> (String, u8) {
+fn explain(
+    limits: &Limits,
+    status: Option<ExitStatus>,
+    peak_bytes: u64,
+    said: &str,
+) -> (String, u8) {
     // LLVM throws one exception only, C++'s for failed allocations; Rust calls it foreign.
     let has = |words: &[&str]| words.iter().any(|word| said.contains(word));
     let limit = |what: &str, flag: &str| {
@@ -143,18 +158,24 @@ fn explain(limits: &Limits, status: Option<ExitStatus>, said: &str) -> (String, 
         return limit(&format!("{} s of time", limits.max_wall), "--max-wall");
     };
     let signal = status.signal().and_then(Signal::from_named_raw);
+    // A stack that cannot grow for want of memory ends without a word.
+    let starved = signal == Some(Signal::SEGV)
+        && said.trim().is_empty()
+        && peak_bytes >= (limits.max_memory << 20) / 4 * 3;
     if signal == Some(Signal::XCPU) {
         let what = format!("{} s of processor time", limits.max_cpu);
         limit(&what, "--max-cpu")
     } else if signal == Some(Signal::XFSZ) || has(&["SIGXFSZ", "File too large"]) {
         limit(&format!("{} MiB of output", limits.max_output), "--max-output")
-    } else if has(&[
-        "memory allocation of",
-        "foreign exceptions",
-        "out of memory",
-        "bad_alloc",
-        "Cannot allocate memory",
-    ]) {
+    } else if starved
+        || has(&[
+            "memory allocation of",
+            "foreign exceptions",
+            "out of memory",
+            "bad_alloc",
+            "Cannot allocate memory",
+        ])
+    {
         limit(&format!("{} MiB of memory", limits.max_memory), "--max-memory")
     } else {
         let first = said.lines().find(|line| !line.trim().is_empty()).unwrap_or("without a word");
