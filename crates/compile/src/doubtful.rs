@@ -21,7 +21,7 @@ use crate::order::{ends_in_trap, successors};
 pub(crate) fn doubtful_stores(
     blocks: &[BasicBlock<'_>],
     in_silent_loop: &[bool],
-    places: &mut Numbers,
+    places: &Numbers,
 ) -> HashSet<LLVMValueRef> {
     let mut doubtful = HashSet::new();
     let mut events = Vec::new();
@@ -142,7 +142,7 @@ struct Store<'ctx> {
 }
 
 impl<'ctx> Store<'ctx> {
-    fn of(store: InstructionValue<'ctx>, places: &mut Numbers) -> Self {
+    fn of(store: InstructionValue<'ctx>, places: &Numbers) -> Self {
         let mut operands = operands(store);
         let (value, pointer) = operands.next().zip(operands.next()).expect("a store has two");
         let (root, distance) = places.find(pointer);

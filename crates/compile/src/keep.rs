@@ -23,12 +23,12 @@ use inkwell::module::Module as LlvmModule;
 use inkwell::types::BasicTypeEnum;
 use inkwell::values::{
     AnyValue, AsValueRef, BasicValue, BasicValueEnum, CallSiteValue, FunctionValue,
-    InstructionOpcode, InstructionValue, IntValue, MetadataValue,
+    InstructionOpcode, InstructionValue, MetadataValue,
 };
 
 use crate::error::CompileError;
+use crate::flow::{Branch, come_from};
 use crate::llvm;
-use crate::loops::come_from;
 use crate::order::keep_order;
 use crate::target::Processor;
 use crate::translate::linear_memory_tag;
@@ -204,31 +204,6 @@ pub(crate) fn consume<'ctx>(
     consume_here(context, &b, value, processor)
 }
 
-/// The end of a block that leads to one of two.
-pub(crate) struct Branch<'ctx> {
-    condition: IntValue<'ctx>,
-    yes: BasicBlock<'ctx>,
-    no: BasicBlock<'ctx>,
-}
-
-impl<'ctx> Branch<'ctx> {
-    pub(crate) fn at_the_end_of(block: BasicBlock<'ctx>) -> Option<Self> {
-        let last = block.get_terminator()?;
-        if last.get_opcode() != InstructionOpcode::Br || last.get_num_operands() != 3 {
-            return None;
-        }
-        let condition = last.get_operand(0)?.value()?.into_int_value();
-        // LLVM lists the false way first.
-        let (no, yes) = (last.get_operand(1)?.block()?, last.get_operand(2)?.block()?);
-        Some(Self { condition, yes, no })
-    }
-
-    /// Does one way lead to a block again, and the other out of it?
-    pub(crate) fn repeats(&self, block: BasicBlock<'ctx>) -> bool {
-        (self.no == block) != (self.yes == block)
-    }
-}
-
 /// Uses values behind a loop that consists of one block.
 pub(crate) fn consume_behind<'ctx>(
     context: &'ctx Context,
@@ -242,7 +217,7 @@ pub(crate) fn consume_behind<'ctx>(
     if values.is_empty() {
         return Ok(());
     }
-    let after = if branch.yes == block { branch.no } else { branch.yes };
+    let after = branch.out(block);
     let behind = context.insert_basic_block_after(block, "");
     let b = context.create_builder();
     b.position_at_end(behind);
@@ -252,8 +227,7 @@ pub(crate) fn consume_behind<'ctx>(
     b.build_unconditional_branch(after)?;
     block.get_terminator().expect("a finished block").erase_from_basic_block();
     b.position_at_end(block);
-    let way = |to| if to == block { block } else { behind };
-    b.build_conditional_branch(branch.condition, way(branch.yes), way(branch.no))?;
+    branch.build(&b, branch.condition, block, block, behind)?;
     come_from(context, after, block, behind)
 }
 

@@ -7,6 +7,7 @@ mod descriptor;
 mod doubtful;
 mod dwarf;
 mod error;
+mod flow;
 mod keep;
 mod limits;
 mod link;

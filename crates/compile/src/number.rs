@@ -69,18 +69,19 @@ impl Numbers {
             return;
         }
         let values: Vec<_> = operands(instruction).collect();
-        let mut parts: Vec<u32> =
-            values.iter().map(|value| self.of(value.as_value_ref())).collect();
+        let made: Vec<u32> = values.iter().map(|value| self.of(value.as_value_ref())).collect();
+        let mut parts = made.clone();
         let constant = |value: &BasicValueEnum<'_>| match value {
             BasicValueEnum::IntValue(value) => value.get_sign_extended_constant(),
             _ => None,
         };
         let sum = match (opcode, &values[..]) {
-            (Op::Add, [_, by]) if let Some(by) = constant(by) => Some(self.beyond(parts[0], by)),
-            (Op::Add, [by, _]) if let Some(by) = constant(by) => Some(self.beyond(parts[1], by)),
-            (Op::Sub, [_, by]) if let Some(by) = constant(by) => {
-                Some(self.beyond(parts[0], by.wrapping_neg()))
-            }
+            (Op::Add, [a, b]) => match (constant(a), constant(b)) {
+                (_, Some(by)) => Some(self.beyond(parts[0], by)),
+                (Some(by), _) => Some(self.beyond(parts[1], by)),
+                _ => None,
+            },
+            (Op::Sub, [_, by]) => constant(by).map(|by| self.beyond(parts[0], by.wrapping_neg())),
             (Op::GetElementPtr, [_, by]) => {
                 let (base, distance) = self.beyond(parts[0], 0);
                 Some(match constant(by) {
@@ -97,21 +98,16 @@ impl Numbers {
                 let (root, by) = self.beyond(parts[0], 0);
                 Some((self.number_alike(opcode, vec![root]), by))
             }
-            (Op::Load, [_]) => {
-                let place = self.beyond(parts[0], 0);
-                parts = key(place);
-                None
-            }
-            (Op::Add | Op::Mul | Op::And | Op::Or | Op::Xor, _) => {
-                parts.sort_unstable();
-                None
-            }
             _ => None,
         };
+        match opcode {
+            Op::Load => parts = key(self.beyond(parts[0], 0)),
+            Op::Add | Op::Mul | Op::And | Op::Or | Op::Xor => parts.sort_unstable(),
+            _ => {}
+        }
         if let Some(sum) = sum {
             parts = key(sum);
         }
-        let made = values.iter().map(|value| self.of(value.as_value_ref())).collect();
         let number = if is_function_of_operands(opcode) {
             let number = self.number_alike(opcode, parts);
             // A use that came first has numbered it already.
@@ -144,18 +140,9 @@ impl Numbers {
         (root, distance.wrapping_add(by))
     }
 
-    /// An instruction's number.
-    pub(crate) fn get(&self, instruction: InstructionValue<'_>) -> u32 {
-        self.numbers[&instruction.as_value_ref()]
-    }
-
-    /// Are two values not computed alike?
-    pub(crate) fn differ(&self, a: BasicValueEnum<'_>, b: BasicValueEnum<'_>) -> bool {
-        a != b
-            && match (a.as_instruction_value(), b.as_instruction_value()) {
-                (Some(a), Some(b)) => self.get(a) != self.get(b),
-                _ => true,
-            }
+    /// The number of an instruction, or of what one other than a phi computes with.
+    pub(crate) fn get(&self, value: impl AsValueRef) -> u32 {
+        self.numbers[&value.as_value_ref()]
     }
 
     fn of(&mut self, value: LLVMValueRef) -> u32 {
@@ -168,16 +155,15 @@ impl Numbers {
     }
 
     /// What a pointer points to: something, and a distance from there.
-    pub(crate) fn find(&mut self, pointer: BasicValueEnum<'_>) -> (u32, i64) {
-        let number = self.of(pointer.as_value_ref());
-        self.beyond(number, 0)
+    pub(crate) fn find(&self, pointer: BasicValueEnum<'_>) -> (u32, i64) {
+        self.beyond(self.get(pointer), 0)
     }
 
     /// Is a value nothing but what lies at a place, perhaps narrowed or widened?
-    pub(crate) fn is_copy_of(&mut self, value: BasicValueEnum<'_>, place: Place) -> bool {
+    pub(crate) fn is_copy_of(&self, value: BasicValueEnum<'_>, place: Place) -> bool {
         let mut value = value;
         loop {
-            let number = self.of(value.as_value_ref());
+            let number = self.get(value);
             if self.loaded.get(&number) == Some(&(place.root, place.distance)) {
                 return true;
             }
@@ -190,15 +176,14 @@ impl Numbers {
     }
 
     /// Is what lies at a place part of a value?
-    fn is_made_of(&mut self, value: BasicValueEnum<'_>, place: Place) -> bool {
-        let number = self.of(value.as_value_ref());
-        self.any_part(number, |places, part| {
+    fn is_made_of(&self, value: BasicValueEnum<'_>, place: Place) -> bool {
+        self.any_part(self.get(value), |places, part| {
             places.loaded.get(&part) == Some(&(place.root, place.distance))
         })
     }
 
     /// Does a store in a loop go to the same place each time? Not if it adds to what lies there.
-    pub(crate) fn is_repeated(&mut self, value: BasicValueEnum<'_>, place: Place) -> bool {
+    pub(crate) fn is_repeated(&self, value: BasicValueEnum<'_>, place: Place) -> bool {
         let varies =
             |places: &Self, part| places.joins.contains(&part) || places.loaded.contains_key(&part);
         !self.any_part(place.root, varies) && !self.is_made_of(value, place)

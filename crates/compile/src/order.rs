@@ -22,7 +22,8 @@ use inkwell::values::{
 use crate::demand::Demand;
 use crate::doubtful::doubtful_stores;
 use crate::error::CompileError;
-use crate::keep::{Branch, Linear, callee, consume, consume_behind, has_effect, is_defined};
+use crate::flow::Branch;
+use crate::keep::{Linear, callee, consume, consume_behind, has_effect, is_defined};
 use crate::number::Numbers;
 use crate::target::Processor;
 
@@ -34,8 +35,8 @@ pub(crate) fn keep_order<'ctx>(
     processor: &Processor,
 ) -> Result<(), CompileError> {
     let blocks: Vec<_> = function.get_basic_block_iter().collect();
-    let mut numbers = Numbers::of_function(&blocks);
-    let doubtful = doubtful_stores(&blocks, &in_silent_loop(&blocks), &mut numbers);
+    let numbers = Numbers::of_function(&blocks);
+    let doubtful = doubtful_stores(&blocks, &in_silent_loop(&blocks), &numbers);
     let returning = returning(&blocks);
     let mut found = Vec::new();
     for block in &blocks {

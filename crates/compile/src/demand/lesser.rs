@@ -7,8 +7,9 @@ use inkwell::values::{
 };
 use inkwell::{FloatPredicate, IntPredicate};
 
-use super::{bits_of, constant, is_free};
+use super::{DEPTH, bits_of, is_free};
 use crate::keep::operands;
+use crate::loops::extended_truth;
 use crate::nan::constant_floats;
 
 /// Phis that hand one value to the next, as far as is looked.
@@ -16,26 +17,17 @@ const PHIS_MAX: usize = 32;
 
 /// The comparison behind a truth value that became a number and a truth value again, and whether that is its opposite.
 fn truth(comparison: InstructionValue<'_>) -> (InstructionValue<'_>, bool) {
-    let behind = || {
-        let mut values = operands(comparison);
-        let extension = values.next()?.as_instruction_value()?;
-        let zero = values.next().and_then(constant) == Some(0);
-        let inside = operands(extension).next()?;
-        let opposite = match comparison.get_icmp_predicate()? {
-            IntPredicate::EQ => true,
-            IntPredicate::NE => false,
-            _ => return None,
-        };
-        let extends = extension.get_opcode() == InstructionOpcode::ZExt && bits_of(inside) == 1;
-        (zero && extends).then_some((inside.as_instruction_value()?, opposite))
-    };
-    match behind() {
-        Some((inside, opposite)) => {
-            let (comparison, again) = truth(inside);
-            (comparison, opposite != again)
+    let (mut comparison, mut opposite) = (comparison, false);
+    for _ in 0..DEPTH {
+        let Some((_, inside)) = extended_truth(comparison) else { break };
+        match comparison.get_icmp_predicate() {
+            Some(IntPredicate::EQ) => opposite = !opposite,
+            Some(IntPredicate::NE) => {}
+            _ => break,
         }
-        None => (comparison, false),
+        comparison = inside;
     }
+    (comparison, opposite)
 }
 
 /// Of a choice of the lesser or the greater of two, both, if it depends on both.

@@ -346,15 +346,21 @@ fn needed(leaf: InstructionValue<'_>) -> Vec<BasicValueEnum<'_>> {
 /// How far values are looked into.
 const DEPTH: u32 = 8;
 
+/// The instruction that a value comes from and its operands, and how far these may be looked into.
+fn inside(
+    value: BasicValueEnum<'_>,
+    depth: u32,
+) -> Option<(InstructionValue<'_>, Vec<BasicValueEnum<'_>>, u32)> {
+    let depth = depth.checked_sub(1)?;
+    let instruction = value.as_instruction_value()?;
+    Some((instruction, operands(instruction).collect(), depth))
+}
+
 /// Is each bit of a value one that was loaded, several of such together, or zero? Then each of these may
 /// make the difference.
 fn is_gathered(value: BasicValueEnum<'_>, depth: u32) -> bool {
     use InstructionOpcode as Op;
-    let (Some(instruction), Some(depth)) = (value.as_instruction_value(), depth.checked_sub(1))
-    else {
-        return false;
-    };
-    let values: Vec<_> = operands(instruction).collect();
+    let Some((instruction, values, depth)) = inside(value, depth) else { return false };
     match (instruction.get_opcode(), &values[..]) {
         (Op::Load, _) => true,
         (Op::ZExt | Op::Trunc, [a]) => is_gathered(*a, depth),
@@ -388,11 +394,7 @@ fn are_compared(a: BasicValueEnum<'_>, b: BasicValueEnum<'_>) -> bool {
 /// May a value, and each lane of it, be odd, as far as LLVM can know? Then what is multiplied by it matters.
 fn is_factor(value: BasicValueEnum<'_>, depth: u32) -> bool {
     use InstructionOpcode as Op;
-    let (Some(instruction), Some(depth)) = (value.as_instruction_value(), depth.checked_sub(1))
-    else {
-        return false;
-    };
-    let values: Vec<_> = operands(instruction).collect();
+    let Some((instruction, values, depth)) = inside(value, depth) else { return false };
     let is_poison = |value: BasicValueEnum<'_>| match value {
         BasicValueEnum::VectorValue(vector) => vector.is_undef() || vector.is_poison(),
         _ => false,
@@ -417,31 +419,28 @@ fn is_factor(value: BasicValueEnum<'_>, depth: u32) -> bool {
     }
 }
 
-/// Does a value depend on something that LLVM cannot compute?
+/// Does a value depend on something that LLVM cannot compute? What functions answer it may.
 fn varies(value: BasicValueEnum<'_>, depth: u32) -> bool {
-    let (Some(instruction), Some(depth)) = (value.as_instruction_value(), depth.checked_sub(1))
-    else {
-        return false;
-    };
     use InstructionOpcode as Op;
-    matches!(instruction.get_opcode(), Op::Load | Op::Phi)
-        || operands(instruction).any(|operand| varies(operand, depth))
+    let Some((instruction, values, depth)) = inside(value, depth) else { return false };
+    match instruction.get_opcode() {
+        Op::Load | Op::Phi => true,
+        Op::Call => false,
+        _ => values.into_iter().any(|operand| varies(operand, depth)),
+    }
 }
 
 /// Are the two arms of a choice surely different ones, at least now and then?
 fn are_arms(numbers: &Numbers, a: BasicValueEnum<'_>, b: BasicValueEnum<'_>) -> bool {
     let plain = |value: BasicValueEnum<'_>| value.as_instruction_value().is_none();
-    numbers.differ(a, b) && [a, b].into_iter().all(|arm| plain(arm) || varies(arm, DEPTH))
+    numbers.get(a) != numbers.get(b)
+        && [a, b].into_iter().all(|arm| plain(arm) || varies(arm, DEPTH))
 }
 
 /// May a value be any of its type, as far as LLVM can know?
 fn is_free(value: BasicValueEnum<'_>, depth: u32) -> bool {
     use InstructionOpcode as Op;
-    let (Some(instruction), Some(depth)) = (value.as_instruction_value(), depth.checked_sub(1))
-    else {
-        return false;
-    };
-    let values: Vec<_> = operands(instruction).collect();
+    let Some((instruction, values, depth)) = inside(value, depth) else { return false };
     match (instruction.get_opcode(), &values[..]) {
         (Op::Load | Op::Phi, _) => true,
         (Op::Select, _) => lesser_or_greater(instruction, depth).is_some(),
@@ -492,6 +491,6 @@ fn is_nan(value: BasicValueEnum<'_>) -> bool {
         BasicValueEnum::VectorValue(value) => value.is_const(),
         _ => false,
     };
-    let floats = if constant { constant_floats(value) } else { return false };
-    floats.is_empty() || floats.iter().any(|float| float.is_nan())
+    let floats = constant_floats(value);
+    constant && (floats.is_empty() || floats.iter().any(|float| float.is_nan()))
 }

@@ -143,7 +143,7 @@ impl<'ctx> Way<'ctx> {
 }
 
 /// Of `zext(truth) compared with 0`, the extension and the comparison behind it.
-fn extended_truth(
+pub(crate) fn extended_truth(
     comparison: InstructionValue<'_>,
 ) -> Option<(InstructionValue<'_>, InstructionValue<'_>)> {
     let (value, constant) = constant_operand(comparison)?;

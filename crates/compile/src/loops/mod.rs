@@ -29,8 +29,8 @@ use inkwell::values::{
 
 use crate::error::CompileError;
 use exit::Exit;
+pub(crate) use exit::extended_truth;
 use linear::Linear;
-pub(crate) use version::come_from;
 
 /// Loops with more instructions are left alone.
 const LOOP_INSTRUCTIONS_MAX: usize = 1500;

@@ -26,6 +26,7 @@ use inkwell::values::{
 
 use super::{Loop, outside_uses, value_of};
 use crate::error::CompileError;
+use crate::flow::{Branch, come_from};
 use crate::llvm;
 
 impl<'ctx> Loop<'ctx> {
@@ -137,22 +138,14 @@ impl<'ctx> Loop<'ctx> {
         joined: BasicBlock<'ctx>,
         copies: &Copies<'ctx>,
     ) -> Result<BasicBlock<'ctx>, CompileError> {
-        let terminator = self.block.get_terminator().expect("a finished block");
-        let operand = |index| terminator.get_operand(index).expect("a conditional branch");
-        let condition = operand(0).unwrap_value();
-        let (no, yes) = (operand(1).unwrap_block(), operand(2).unwrap_block());
-        let after = if yes == self.block { no } else { yes };
-        let way = |again: BasicBlock<'ctx>, to: BasicBlock<'ctx>| {
-            if to == self.block { again } else { joined }
-        };
+        let branch = Branch::at_the_end_of(self.block).expect("a conditional branch");
         b.position_at_end(copy);
-        let copied = copied(copies, condition).into_int_value();
-        b.build_conditional_branch(copied, way(copy, yes), way(copy, no))?;
-        terminator.erase_from_basic_block();
+        let condition = copied(copies, branch.condition.into()).into_int_value();
+        branch.build(b, condition, self.block, copy, joined)?;
+        self.block.get_terminator().expect("a finished block").erase_from_basic_block();
         b.position_at_end(self.block);
-        let (yes, no) = (way(self.block, yes), way(self.block, no));
-        b.build_conditional_branch(condition.into_int_value(), yes, no)?;
-        Ok(after)
+        branch.build(b, branch.condition, self.block, self.block, joined)?;
+        Ok(branch.out(self.block))
     }
 
     /// Merges what both versions computed, for those who use it.
@@ -196,29 +189,4 @@ fn copied<'ctx>(copies: &Copies<'ctx>, value: BasicValueEnum<'ctx>) -> BasicValu
 fn phi_of(value: BasicValueEnum<'_>) -> PhiValue<'_> {
     let instruction = value.as_instruction_value().expect("a phi");
     PhiValue::try_from(instruction).expect("a phi")
-}
-
-/// Tells the phis of a block that what came from block `old` comes from block `new`.
-pub(crate) fn come_from<'ctx>(
-    context: &'ctx Context,
-    block: BasicBlock<'ctx>,
-    old: BasicBlock<'ctx>,
-    new: BasicBlock<'ctx>,
-) -> Result<(), CompileError> {
-    let phis: Vec<_> = block
-        .get_instructions()
-        .map_while(|instruction| PhiValue::try_from(instruction).ok())
-        .filter(|phi| phi.get_incomings().any(|(_, from)| from == old))
-        .collect();
-    let b = context.create_builder();
-    for phi in phis {
-        b.position_before(&phi.as_instruction());
-        let other = b.build_phi(phi.as_basic_value().get_type(), "")?;
-        for (value, from) in phi.get_incomings() {
-            other.add_incoming(&[(&value, if from == old { new } else { from })]);
-        }
-        phi.replace_all_uses_with(&other);
-        phi.as_instruction().erase_from_basic_block();
-    }
-    Ok(())
 }
