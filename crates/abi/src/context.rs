@@ -17,7 +17,8 @@
 //!                         imported_globals  [*mut GlobalCell; n]
 //!                         type_ids          [u32; types]
 //!                         globals           [GlobalCell; own globals], the first one highest
-//!   ctx - 64              Header
+//!   ctx - GUARD - 64      Header
+//!   ctx - GUARD           CONTEXT_GUARD_BYTES that nobody may touch
 //!   ctx                   own linear memory 0 (if the module defines a memory and imports none)
 //! ```
 //!
@@ -215,12 +216,18 @@ pub struct Layout {
     pub imported_memories: u32,
     /// Distance to `func_refs[0]`.
     pub func_refs: u32,
-    /// All of it, rounded up to [`CONTEXT_ALIGN`].
+    /// All of it, the guard included, rounded up to [`CONTEXT_ALIGN`].
     pub bytes: u32,
 }
 
 /// The context area is a multiple of this: the smallest page of the supported systems.
 pub const CONTEXT_ALIGN: u32 = 4096;
+
+/// Bytes between the context and the memory above it that fault at any touch. Code that would reach
+/// below the base of its memory by a small negative index, which no correct code does, faults there
+/// instead of reading or writing the context. A multiple of the largest page of the supported
+/// systems, 64 KiB.
+pub const CONTEXT_GUARD_BYTES: u32 = 64 << 10;
 
 /// The context area may not be larger than this; the compiler refuses such a module.
 pub const CONTEXT_MAX_BYTES: u64 = 64 << 20;
@@ -228,27 +235,31 @@ pub const CONTEXT_MAX_BYTES: u64 = 64 << 20;
 /// Bytes of [`Header`].
 pub const HEADER_BYTES: u32 = size_of::<Header>() as u32;
 
+/// Distance below the context pointer of the header.
+pub const HEADER_BELOW: u32 = CONTEXT_GUARD_BYTES + HEADER_BYTES;
+
 /// Distances below the context pointer of the header's fields.
 pub mod below {
-    use super::{HEADER_BYTES, Header, offset_of};
+    use super::{HEADER_BELOW, Header, offset_of};
 
     /// [`Header::memory`].
-    pub const MEMORY: u32 = HEADER_BYTES - offset_of!(Header, memory) as u32;
+    pub const MEMORY: u32 = HEADER_BELOW - offset_of!(Header, memory) as u32;
     /// [`Header::stack_limit`].
-    pub const STACK_LIMIT: u32 = HEADER_BYTES - offset_of!(Header, stack_limit) as u32;
+    pub const STACK_LIMIT: u32 = HEADER_BELOW - offset_of!(Header, stack_limit) as u32;
     /// [`Header::instance`].
-    pub const INSTANCE: u32 = HEADER_BYTES - offset_of!(Header, instance) as u32;
+    pub const INSTANCE: u32 = HEADER_BELOW - offset_of!(Header, instance) as u32;
     /// [`Header::builtins`].
-    pub const BUILTINS: u32 = HEADER_BYTES - offset_of!(Header, builtins) as u32;
+    pub const BUILTINS: u32 = HEADER_BELOW - offset_of!(Header, builtins) as u32;
     /// [`Header::exceptions`].
-    pub const EXCEPTIONS: u32 = HEADER_BYTES - offset_of!(Header, exceptions) as u32;
+    pub const EXCEPTIONS: u32 = HEADER_BELOW - offset_of!(Header, exceptions) as u32;
 }
 
 // The picture above, checked.
 const _: () = {
     assert!(HEADER_BYTES == 64);
-    assert!(below::MEMORY == 64 && below::STACK_LIMIT == 32);
-    assert!(below::INSTANCE == 24 && below::BUILTINS == 16);
+    assert!(below::MEMORY == HEADER_BELOW && below::STACK_LIMIT == HEADER_BELOW - 32);
+    assert!(below::INSTANCE == HEADER_BELOW - 40 && below::BUILTINS == HEADER_BELOW - 48);
+    assert!(CONTEXT_GUARD_BYTES.is_multiple_of(CONTEXT_ALIGN));
     assert!(size_of::<Memory>() == 32 && size_of::<Table>() == 32 && size_of::<FuncRef>() == 32);
     assert!(offset_of!(Memory, bytes) == 8 && offset_of!(Table, len) == 8);
     assert!(offset_of!(FuncRef, ctx) == 8 && offset_of!(FuncRef, type_id) == 16);
@@ -260,13 +271,13 @@ impl Layout {
     /// [`CONTEXT_MAX_BYTES`].
     #[must_use]
     pub fn of(counts: &Counts) -> Option<Self> {
-        let mut distance = u64::from(HEADER_BYTES);
+        let mut distance = u64::from(HEADER_BELOW);
         let mut take = |elements: u32, bytes: usize, align: u64| -> u64 {
             distance = (distance + u64::from(elements) * bytes as u64).next_multiple_of(align);
             distance
         };
         // The globals grow downwards, so that the first, usually the stack pointer, stays nearest.
-        let first_global = u64::from(HEADER_BYTES) + size_of::<GlobalCell>() as u64;
+        let first_global = u64::from(HEADER_BELOW) + size_of::<GlobalCell>() as u64;
         take(counts.own_globals, size_of::<GlobalCell>(), 16);
         let type_ids = take(counts.types, size_of::<u32>(), 8);
         let imported_globals = take(counts.imported_globals, size_of::<usize>(), 8);
@@ -350,8 +361,8 @@ mod tests {
             own_tags: 2,
         };
         let layout = Layout::of(&counts).expect("a small module");
-        assert_eq!(layout.globals, 80);
-        assert_eq!(layout.global(4), 144);
+        assert_eq!(layout.globals, HEADER_BELOW + 16);
+        assert_eq!(layout.global(4), HEADER_BELOW + 80);
         let bounds = [
             (layout.global(4), 16 * 5),
             (layout.type_ids, 12),
@@ -364,7 +375,7 @@ mod tests {
             (layout.imported_memories, 0),
             (layout.func_refs, 7 * 32),
         ];
-        let mut floor = HEADER_BYTES;
+        let mut floor = HEADER_BELOW;
         for (distance, bytes) in bounds {
             assert!(distance - bytes >= floor, "{distance} {bytes} {floor}");
             floor = distance;

@@ -15,7 +15,7 @@ pub mod desc;
 pub mod trap;
 
 /// Version of everything in this crate that a compiled module depends on.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 /// First bytes of every [`desc::ModuleDesc`].
 pub const MAGIC: [u8; 8] = *b"aWsm\0so\x01";

@@ -112,6 +112,11 @@ impl Account {
         }
     }
 
+    /// Has it what it had at the start?
+    pub(crate) fn is_at_start(&self) -> bool {
+        self.bytes == self.at_start_bytes
+    }
+
     /// It has what it had at the start.
     pub(crate) fn reset(&mut self) {
         let grown = self.bytes - self.at_start_bytes;

@@ -3,7 +3,7 @@
 //! Isolation rests on this file: every number that arrives here was computed by a guest. Indices of
 //! memories, tables and segments are constants of the module that validation has checked.
 
-use awsm_abi::context::{Builtins, Exception, Header};
+use awsm_abi::context::{Builtins, Exception, HEADER_BELOW, Header};
 use awsm_abi::trap::TrapKind;
 
 use crate::arch::{self, stack_checked};
@@ -55,6 +55,12 @@ mod entry {
     stack_checked! { pub(super) fn exception_done [()] => super::exception_done }
 }
 
+/// The header below a context pointer.
+#[inline]
+fn header_of(ctx: *mut u8) -> *mut Header {
+    ctx.wrapping_sub(HEADER_BELOW as usize).cast()
+}
+
 /// The instance that a context pointer belongs to.
 ///
 /// # Safety
@@ -63,7 +69,7 @@ mod entry {
 #[inline]
 pub(crate) unsafe fn instance_of<'a>(ctx: *mut u8) -> &'a mut Core {
     // SAFETY: the header below the context pointer names the record.
-    unsafe { &mut *(*ctx.cast::<Header>().sub(1)).instance.cast::<Core>() }
+    unsafe { &mut *(*header_of(ctx)).instance.cast::<Core>() }
 }
 
 /// What compiled code tests for: 0, or the trap's number.
@@ -239,5 +245,5 @@ unsafe extern "C" fn exception_done(ctx: *mut u8, exception: *mut Exception) {
 #[inline]
 pub(crate) unsafe fn exceptions_of(ctx: *mut u8) -> *mut Exceptions {
     // SAFETY: the header below the context pointer names the record.
-    unsafe { (*ctx.cast::<Header>().sub(1)).exceptions.cast() }
+    unsafe { (*header_of(ctx)).exceptions.cast() }
 }

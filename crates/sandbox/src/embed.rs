@@ -19,6 +19,7 @@ use crate::instance::{Binding, Core, StartError, memory_ranges_of};
 use crate::limits::Limits;
 use crate::linear;
 use crate::module::{FuncIdx, Module, val_type_name};
+use crate::probe::Cleaning;
 use crate::stack::GuestStack;
 use crate::trap::{Trap, TrapKind};
 
@@ -322,7 +323,8 @@ impl Store {
     fn run(&mut self, entry: Entry, values: &mut [[u8; 16]]) -> Result<(), Trap> {
         let stack = match self.stack.take() {
             Some(stack) => stack,
-            None => GuestStack::new(self.limits.stack_bytes).expect("memory for a stack"),
+            None => GuestStack::new(self.limits.stack_bytes, Cleaning::Discarded)
+                .expect("memory for a stack"),
         };
         let limit = stack.host_call_limit();
         for instance in &self.instances {

@@ -136,6 +136,11 @@ impl Exceptions {
         self.bytes = 0;
     }
 
+    /// Is nothing thrown, and nothing kept?
+    pub(crate) fn is_empty(&self) -> bool {
+        !self.is_pending() && self.objects.is_empty() && self.bytes == 0
+    }
+
     /// Nothing is thrown.
     pub(crate) fn clear_pending(&mut self) {
         self.shared.pending = ptr::null_mut();

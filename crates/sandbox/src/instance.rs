@@ -10,7 +10,7 @@ use std::ptr;
 use std::sync::Arc;
 
 use awsm_abi::context::{
-    Exception, FuncRef, GlobalCell, HEADER_BYTES, Header, Memory, Table, below,
+    CONTEXT_GUARD_BYTES, Exception, FuncRef, GlobalCell, HEADER_BELOW, Header, Memory, Table, below,
 };
 use awsm_abi::desc::{
     ElemItem, RelSlice, const_op, extern_flag, extern_kind, segment_mode, val_type,
@@ -23,10 +23,11 @@ use crate::constant;
 use crate::embed::Ranges;
 use crate::exceptions::Exceptions;
 use crate::fiber::{self, Entry, Thunk};
-use crate::limits::{Limits, TRACE_NAME_CHARS};
+use crate::limits::{Limits, PoolConfig, TRACE_NAME_CHARS};
 use crate::linear::{Linear, Size};
 use crate::mapping::PAGE_BYTES;
 use crate::module::{FuncIdx, Module};
+use crate::probe::Cleaning;
 use crate::residency::Faults;
 use crate::table::{self, TableStore};
 use crate::trap::Trap;
@@ -57,6 +58,8 @@ pub(crate) struct Core {
     exceptions: Option<Box<Exceptions>>,
     /// Memories of all instances that are linked to this one, or null.
     group: *const Ranges,
+    /// The context as it was before the first instruction, where it is to be compared.
+    pub(crate) context_at_start: Box<[u8]>,
 }
 
 /// Why an instance could not be made.
@@ -132,13 +135,30 @@ impl Core {
         module: &Arc<Module>,
         bindings: &[Binding],
         limits: &Limits,
+        config: &PoolConfig,
         budget: Option<&Arc<MemoryBudget>>,
     ) -> Result<Box<Self>, StartError> {
-        let group = (ptr::null(), ptr::null_mut());
         // SAFETY: the caller's duty.
-        let (core, applied) =
-            unsafe { Self::new_in_group(module, bindings, limits, budget, group)? };
+        let mut core = unsafe {
+            let group = (ptr::null(), ptr::null_mut());
+            Self::make(module, bindings, limits, config.cleaning, budget, group)?
+        };
+        let images = module.images();
+        for (memory, image) in core.memories_mut().zip(images.unwrap_or_default()) {
+            memory.fill(image)?;
+        }
+        let applied = core.apply_elements().and_then(|()| match images {
+            Some(_) => {
+                core.drop_active_data();
+                Ok(())
+            }
+            None => core.apply_data(),
+        });
         applied.map_err(|kind| StartError::Trap(kind.into()))?;
+        core.tables.iter_mut().for_each(TableStore::keep);
+        if config.compare {
+            core.context_at_start = core.context_bytes().into();
+        }
         Ok(core)
     }
 
@@ -155,9 +175,30 @@ impl Core {
         budget: Option<&Arc<MemoryBudget>>,
         (group, exceptions): (*const Ranges, *mut Exceptions),
     ) -> Result<(Box<Self>, Result<(), TrapKind>), StartError> {
+        // SAFETY: the caller's duty.
+        let mut core = unsafe {
+            let cleaning = Cleaning::Discarded;
+            Self::make(module, bindings, limits, cleaning, budget, (group, exceptions))?
+        };
+        let applied = core.apply_elements().and_then(|()| core.apply_data());
+        Ok((core, applied))
+    }
+
+    /// An instance whose memories are zero and whose tables hold their first value.
+    ///
+    /// # Safety
+    /// As for [`Self::new_in_group`].
+    unsafe fn make(
+        module: &Arc<Module>,
+        bindings: &[Binding],
+        limits: &Limits,
+        cleaning: Cleaning,
+        budget: Option<&Arc<MemoryBudget>>,
+        (group, exceptions): (*const Ranges, *mut Exceptions),
+    ) -> Result<Box<Self>, StartError> {
         let bytes = bytes_at_start(module, limits)?;
         let account = Account::open(bytes, limits.memory_bytes, budget)?;
-        let (first, more) = make_memories(module, limits)?;
+        let (first, more) = make_memories(module, limits, cleaning)?;
         let tables = module.tables().iter().map(|table| TableStore::new(table.ty.min)).collect();
         let mut core = Box::new(Self {
             module: Arc::clone(module),
@@ -174,6 +215,7 @@ impl Core {
             data: ptr::null_mut(),
             exceptions: None,
             group,
+            context_at_start: Box::default(),
         });
         let exceptions = match exceptions.is_null() && module.has_exceptions() {
             true => ptr::from_mut(&mut **core.exceptions.insert(Exceptions::new())),
@@ -182,15 +224,22 @@ impl Core {
         // SAFETY: the caller vouches for the bindings; the context was just mapped.
         unsafe { core.write_context(bindings, limits, exceptions) };
         core.fill_tables();
-        let applied = core.apply_segments();
-        core.tables.iter_mut().for_each(TableStore::keep);
-        Ok((core, applied))
+        Ok(core)
     }
 
     /// A place `distance` bytes below the context pointer, inside the context.
     fn place<T>(&self, distance: u32) -> *mut T {
         assert!(distance <= self.module.layout().bytes, "a place in the context");
         self.ctx.wrapping_sub(distance as usize).cast()
+    }
+
+    /// Every byte of the context.
+    pub(crate) fn context_bytes(&self) -> &[u8] {
+        let bytes = self.module.layout().bytes - CONTEXT_GUARD_BYTES;
+        // SAFETY: the context is mapped, and no guest runs in this instance meanwhile.
+        unsafe {
+            std::slice::from_raw_parts(self.place(self.module.layout().bytes), bytes as usize)
+        }
     }
 
     /// The context pointer.
@@ -200,7 +249,7 @@ impl Core {
     }
 
     fn header(&self) -> *mut Header {
-        self.place(HEADER_BYTES)
+        self.place(HEADER_BELOW)
     }
 
     /// Fills everything below the context pointer.
@@ -318,8 +367,8 @@ impl Core {
         assert_eq!(bindings.len(), module.import_descs().len(), "a binding for each import");
     }
 
-    /// Applies the active segments, in order, elements first.
-    fn apply_segments(&mut self) -> Result<(), TrapKind> {
+    /// Applies the active element segments, in order.
+    fn apply_elements(&mut self) -> Result<(), TrapKind> {
         let module = Arc::clone(&self.module);
         for (index, segment) in module.elements().iter().enumerate() {
             if segment.mode == segment_mode::ACTIVE {
@@ -332,6 +381,12 @@ impl Core {
                 self.dropped_elements[index] = true;
             }
         }
+        Ok(())
+    }
+
+    /// Applies the active data segments, in order.
+    fn apply_data(&mut self) -> Result<(), TrapKind> {
+        let module = Arc::clone(&self.module);
         for (index, segment) in module.data().iter().enumerate() {
             if segment.mode == segment_mode::ACTIVE {
                 let wide = self.memory_is_wide(segment.memory);
@@ -342,6 +397,14 @@ impl Core {
             }
         }
         Ok(())
+    }
+
+    /// What has been applied is used up.
+    fn drop_active_data(&mut self) {
+        let module = Arc::clone(&self.module);
+        for (dropped, segment) in self.dropped_data.iter_mut().zip(module.data()) {
+            *dropped = segment.mode == segment_mode::ACTIVE;
+        }
     }
 
     /// The value of a constant expression that validation has accepted.
@@ -507,18 +570,49 @@ impl Core {
         unsafe { (*self.header()).stack_limit = limit };
     }
 
+    fn memories_mut(&mut self) -> impl Iterator<Item = &mut Linear> {
+        std::iter::once(&mut self.first).chain(&mut self.more)
+    }
+
+    /// Own tables.
+    pub(crate) fn tables(&self) -> &[TableStore] {
+        &self.tables
+    }
+
+    /// What of the runtime's own record is not as it was before the first instruction, if anything is not.
+    pub(crate) fn unsettled(&self) -> Option<&'static str> {
+        let data = self.dropped_data.iter().zip(self.module.data());
+        let elements = self.dropped_elements.iter().zip(self.module.elements());
+        let is_pending = self.exceptions.as_ref().is_some_and(|exceptions| !exceptions.is_empty());
+        let wrong = [
+            (self.memories().any(|memory| !memory.is_at_start()), "size of memory"),
+            (!self.account.is_at_start(), "account"),
+            (!self.data.is_null(), "data"),
+            (is_pending, "exceptions"),
+            (
+                data.into_iter()
+                    .any(|(dropped, segment)| *dropped != (segment.mode == segment_mode::ACTIVE)),
+                "data segment",
+            ),
+            (
+                elements
+                    .into_iter()
+                    .any(|(dropped, segment)| *dropped != (segment.mode != segment_mode::PASSIVE)),
+                "element segment",
+            ),
+        ];
+        wrong.into_iter().find_map(|(wrong, what)| wrong.then_some(what))
+    }
+
     /// Own memories.
-    fn memories(&self) -> impl Iterator<Item = &Linear> {
+    pub(crate) fn memories(&self) -> impl Iterator<Item = &Linear> {
         std::iter::once(&self.first).chain(&self.more)
     }
 
     /// Tells what the invocation that begins has to be compared with when it has ended.
     #[inline]
     pub(crate) fn begin(&mut self, faults: Faults) {
-        self.first.begin(faults);
-        for memory in &mut self.more {
-            memory.begin(faults);
-        }
+        self.memories_mut().for_each(|memory| memory.begin(faults));
     }
 
     /// A fault that the hardware caught, in the guest's own terms.
@@ -544,17 +638,17 @@ impl Core {
         Trap { kind, address: offset, running }
     }
 
-    /// Pages of own linear memories that have contents. In a slot that was new when the invocation began,
-    /// these are the images' and those that the invocation has touched.
-    pub(crate) fn pages_with_contents(&self) -> usize {
-        self.memories().map(Linear::pages_with_contents).sum()
+    /// Pages of own linear memories that are the instance's own. In a slot that was new when the invocation
+    /// began, these are the images' short runs and those that the invocation has written.
+    pub(crate) fn own_pages(&self) -> usize {
+        self.memories().map(Linear::own_pages).sum()
     }
 
     /// `memory.grow` of an own memory: the old size in pages, or `None`. What the instance may have in all
     /// is a limit, too.
     pub(crate) fn grow_memory(&mut self, memory: *const Memory, delta_pages: u64) -> Option<u64> {
-        let own = std::iter::once(&mut self.first).chain(&mut self.more);
-        let grown = own.into_iter().find(|own| own.is(memory));
+        let mut own = std::iter::once(&mut self.first).chain(&mut self.more);
+        let grown = own.find(|own| own.is(memory));
         grown.expect("a memory of this instance").grow(delta_pages, &mut self.account)
     }
 
@@ -675,10 +769,8 @@ impl Core {
         }
         self.account.reset();
         if self.any_dropped {
+            self.drop_active_data();
             let module = Arc::clone(&self.module);
-            for (dropped, segment) in self.dropped_data.iter_mut().zip(module.data()) {
-                *dropped = segment.mode == segment_mode::ACTIVE;
-            }
             for (dropped, segment) in self.dropped_elements.iter_mut().zip(module.elements()) {
                 *dropped = segment.mode != segment_mode::PASSIVE;
             }
@@ -693,10 +785,12 @@ impl Core {
 
     fn reset_memory(&mut self, faults: Faults) -> io::Result<u64> {
         let module = Arc::clone(&self.module);
-        let own = std::iter::once(&mut self.first).chain(&mut self.more);
+        let keep_resident_pages = self.keep_resident_pages;
         let mut touched = 0;
-        for (memory, image) in own.zip(module.images()) {
-            touched += memory.reset(image, faults, self.keep_resident_pages)?;
+        // What depends on other instances cannot be made anew.
+        let images = module.images().ok_or(io::ErrorKind::Unsupported)?;
+        for (memory, image) in self.memories_mut().zip(images) {
+            touched += memory.reset(image, faults, keep_resident_pages)?;
         }
         Ok(touched)
     }
@@ -736,12 +830,17 @@ fn bytes_at_start(module: &Module, limits: &Limits) -> Result<u64, StartError> {
 }
 
 /// The slot with the first memory, and the others.
-fn make_memories(module: &Module, limits: &Limits) -> Result<(Linear, Box<[Linear]>), StartError> {
+fn make_memories(
+    module: &Module,
+    limits: &Limits,
+    cleaning: Cleaning,
+) -> Result<(Linear, Box<[Linear]>), StartError> {
     let sizes: Vec<_> = module.memories().iter().map(Size::declared).collect();
     let make = |index: usize, origin: usize| {
         let Size { initial, max } = sizes[index];
         let size = Size { initial, max: max.min(limits.memory_bytes).max(initial) };
-        let memory = Linear::new(origin, &module.memories()[index], size, module.isolation())?;
+        let memory =
+            Linear::new(origin, &module.memories()[index], size, module.isolation(), cleaning)?;
         io::Result::Ok(memory.with_huge_pages(limits.huge_pages))
     };
     let context_bytes = module.layout().bytes as usize;

@@ -2,6 +2,8 @@
 
 use awsm_abi::WASM_PAGE_BYTES;
 
+use crate::probe::Cleaning;
+
 /// The largest shared object that is loaded.
 pub const MODULE_FILE_MAX_BYTES: u64 = 1 << 30;
 
@@ -13,6 +15,9 @@ pub const HOST_CALL_STACK_BYTES: usize = 64 << 10;
 
 /// Inaccessible bytes below each guest stack.
 pub const STACK_GUARD_BYTES: usize = 64 << 10;
+
+/// Pages of a stack that are kept, cleaned, from one invocation to the next; deeper ones are given back.
+pub const STACK_KEPT_PAGES: usize = 16;
 
 /// The stack on which a worker thread's signals are handled.
 pub const SIGNAL_STACK_BYTES: usize = 64 << 10;
@@ -78,11 +83,21 @@ pub struct PoolConfig {
     pub max_slots: usize,
     /// Idle stacks that are kept.
     pub max_idle_stacks: usize,
+    /// How memory that an invocation has written is found.
+    pub cleaning: Cleaning,
+    /// Compare every byte of a slot and a stack that have been cleaned with what it must be, and panic
+    /// if one differs. Takes as long as reading all of it.
+    pub compare: bool,
 }
 
 impl Default for PoolConfig {
     fn default() -> Self {
-        Self { max_slots: 4096, max_idle_stacks: 256 }
+        Self {
+            max_slots: 4096,
+            max_idle_stacks: 256,
+            cleaning: Cleaning::probed(),
+            compare: cfg!(debug_assertions),
+        }
     }
 }
 

@@ -3,10 +3,10 @@
 //! Isolation rests on this file: what `reset` leaves behind, the next invocation can read.
 //!
 //! ```text
-//!   slot.start      base                                                         slot end
-//!   | context ...   | bytes: read and write | no access, or open but never reached ... |
+//!   slot.start             base                                                         slot end
+//!   | context ... | guard  | bytes: read and write | no access, or open but never reached ... |
 //! ```
-//! The context is only below the first memory. A memory whose accesses the code does not compare is
+//! The context and the guard are only below the first memory. A memory whose accesses the code does not compare is
 //! *guarded*: its slot goes on for more than 8 GiB, so that whatever a 32-bit address and a 32-bit
 //! offset can reach faults. Else the slot ends soon after the largest size allowed and all of it is
 //! open, since the code compares before each access.
@@ -15,13 +15,14 @@ use std::io;
 use std::ops::Range;
 use std::ptr;
 
-use awsm_abi::context::Memory;
+use awsm_abi::context::{CONTEXT_GUARD_BYTES, Memory};
 use awsm_abi::desc::{ExternType, extern_flag};
 use awsm_abi::{GUARD_RESERVE_BYTES, Isolation, WASM_PAGE_BYTES};
 
 use crate::budget::Account;
 use crate::image::{Image, Page};
 use crate::mapping::{Access, Mapping, PAGE_BYTES};
+use crate::probe::Cleaning;
 use crate::residency::{Faults, Residency};
 
 /// The runtime's side of a [`Memory`].
@@ -33,6 +34,8 @@ pub(crate) struct Linear {
     max_bytes: u64,
     page_bytes: u64,
     guarded: bool,
+    /// Bytes of the pages that it has had at most.
+    most_bytes: usize,
     /// For what one growth adds.
     huge_pages: bool,
     residency: Residency,
@@ -65,7 +68,8 @@ pub(crate) fn page_bytes(ty: &ExternType) -> u64 {
 impl Linear {
     /// No memory, but `origin` bytes of context.
     pub(crate) fn none(origin: usize) -> io::Result<Self> {
-        Self::reserve(origin, 0, 0, Size { initial: 0, max: 0 }, WASM_PAGE_BYTES, false)
+        let size = Size { initial: 0, max: 0 };
+        Self::reserve(origin, 0, 0, size, WASM_PAGE_BYTES, false, Cleaning::Counted)
     }
 
     /// A memory with `origin` bytes of context below it.
@@ -74,6 +78,7 @@ impl Linear {
         ty: &ExternType,
         size: Size,
         isolation: Isolation,
+        cleaning: Cleaning,
     ) -> io::Result<Self> {
         let page_bytes = page_bytes(ty);
         let compared = ty.has(extern_flag::WIDE) || page_bytes != WASM_PAGE_BYTES;
@@ -82,7 +87,7 @@ impl Linear {
             true => (GUARD_RESERVE_BYTES, size.initial),
             false => (size.max.saturating_add(WASM_PAGE_BYTES), size.max),
         };
-        Self::reserve(origin, reserved, open, size, page_bytes, guarded)
+        Self::reserve(origin, reserved, open, size, page_bytes, guarded, cleaning)
     }
 
     fn reserve(
@@ -92,12 +97,15 @@ impl Linear {
         size: Size,
         page_bytes: u64,
         guarded: bool,
+        cleaning: Cleaning,
     ) -> io::Result<Self> {
         let too_large = || io::Error::from(io::ErrorKind::OutOfMemory);
         let reserved = usize::try_from(reserved).map_err(|_| too_large())?;
         let slot = Mapping::reserve(origin.checked_add(reserved).ok_or_else(too_large)?)?;
         slot.without_huge_pages();
-        slot.protect(0, (origin + open as usize).next_multiple_of(PAGE_BYTES), Access::ReadWrite)?;
+        let context_bytes = origin.saturating_sub(CONTEXT_GUARD_BYTES as usize);
+        slot.protect(0, context_bytes, Access::ReadWrite)?;
+        slot.protect(origin, (open as usize).next_multiple_of(PAGE_BYTES), Access::ReadWrite)?;
         Ok(Self {
             slot,
             origin,
@@ -105,8 +113,9 @@ impl Linear {
             max_bytes: size.max,
             page_bytes,
             guarded,
+            most_bytes: 0,
             huge_pages: false,
-            residency: Residency::default(),
+            residency: Residency::new(cleaning),
             record: ptr::null_mut(),
         })
     }
@@ -149,6 +158,11 @@ impl Linear {
         unsafe { self.record.as_ref().map_or(0, |record| record.bytes) }
     }
 
+    /// Has it the size that it begins with?
+    pub(crate) fn is_at_start(&self) -> bool {
+        self.bytes() == self.initial_bytes
+    }
+
     /// Invocations begin when the thread had `faults` page faults.
     #[inline]
     pub(crate) fn begin(&mut self, faults: Faults) {
@@ -179,16 +193,37 @@ impl Linear {
         Some(old / self.page_bytes)
     }
 
-    /// Pages that have contents.
-    pub(crate) fn pages_with_contents(&self) -> usize {
+    /// Pages that are its own.
+    pub(crate) fn own_pages(&self) -> usize {
         let mut pages = 0;
-        self.slot.pages_with_contents(self.origin, self.bytes() as usize, |_| pages += 1);
+        self.slot.own_pages(self.origin, self.bytes() as usize, |_| pages += 1);
         pages
+    }
+
+    /// The slot, where the memory begins in it, bytes of the pages that it begins with, and bytes of those
+    /// that it has had at most.
+    pub(crate) fn parts(&self) -> (&Mapping, usize, usize, usize) {
+        let initial = self.initial_mapped_bytes();
+        (&self.slot, self.origin, initial, self.most_bytes.max(initial))
+    }
+
+    /// Makes a new memory what `image` says.
+    pub(crate) fn fill(&mut self, image: &Image) -> io::Result<()> {
+        image.map(&self.slot, self.origin)?;
+        // The advice is about mappings, and these are new.
+        self.slot.without_huge_pages();
+        self.copy(image, 0);
+        Ok(())
+    }
+
+    /// Bytes of the initial memory's pages.
+    fn initial_mapped_bytes(&self) -> usize {
+        (self.initial_bytes as usize).next_multiple_of(PAGE_BYTES)
     }
 
     /// Makes the memory what `image` says. Only pages that may have been written are touched, see
     /// [`Residency`]; `faults` was counted after the guest's last instruction. Of those, `keep_pages`
-    /// stay with the memory. Answers how many pages had contents: what this invocation has touched, and
+    /// stay with the memory. Answers how many pages were its own: what this invocation has written, and
     /// of the initial memory what those before it in this slot have.
     pub(crate) fn reset(
         &mut self,
@@ -196,11 +231,12 @@ impl Linear {
         faults: Faults,
         keep_pages: usize,
     ) -> io::Result<u64> {
-        let initial = (self.initial_bytes as usize).next_multiple_of(PAGE_BYTES);
+        let initial = self.initial_mapped_bytes();
         let used = (self.bytes() as usize).next_multiple_of(PAGE_BYTES);
         let mut touched = 0;
         if self.bytes() > self.initial_bytes {
-            touched = self.slot.count_pages_with_contents(self.origin + initial, used - initial);
+            self.most_bytes = self.most_bytes.max(used);
+            touched = self.slot.count_own_pages(self.origin + initial, used - initial);
             self.slot.discard(self.origin + initial, used - initial)?;
             if self.guarded {
                 self.slot.protect(self.origin + initial, used - initial, Access::None)?;
@@ -209,6 +245,7 @@ impl Linear {
             unsafe { (*self.record).bytes = self.initial_bytes };
         }
         let memory = self.base().cast::<Page>();
+        let keep_pages = if self.residency.keeps() { keep_pages } else { 0 };
         let pages = self.residency.pages(faults, &self.slot, self.origin, initial);
         touched += pages.len() as u64;
         let kept = pages.len().min(keep_pages);
@@ -222,15 +259,22 @@ impl Linear {
                 }
             }
         }
-        if let Some(first) = pages.get(kept).map(|page| *page as usize) {
-            let from = self.origin + first * PAGE_BYTES;
-            self.slot.discard(from, initial - first * PAGE_BYTES)?;
-            for (page, contents) in image.pages().filter(|(page, _)| *page as usize >= first) {
-                // SAFETY: image pages lie in the initial memory: the segments were applied to it.
-                unsafe { ptr::copy_nonoverlapping(contents, memory.add(page as usize), 1) };
-            }
-            self.residency.truncate(kept);
+        if let Some(first) = pages.get(kept).copied() {
+            let from = self.origin + first as usize * PAGE_BYTES;
+            self.slot.discard(from, self.origin + initial - from)?;
+            self.copy(image, first);
+            let copied = image.copied_from(first).map(|(page, _)| page);
+            self.residency.replace(kept.., copied);
         }
         Ok(touched)
+    }
+
+    /// Copies the pages of the image that are not mapped, from number `first` on.
+    fn copy(&self, image: &Image, first: u32) {
+        let memory = self.base().cast::<Page>();
+        for (page, contents) in image.copied_from(first) {
+            // SAFETY: image pages lie in the initial memory, see `images_of`, and no guest runs in it.
+            unsafe { ptr::copy_nonoverlapping(contents, memory.add(page as usize), 1) };
+        }
     }
 }

@@ -1,7 +1,8 @@
 //! Address space: reserve, open, close, give back. The one file that maps memory.
 
+use std::fs::File;
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{AsRawFd, RawFd};
 
 /// Bytes of a page of this system, as far as alignment is concerned.
 pub(crate) const PAGE_BYTES: usize = 4096;
@@ -131,15 +132,22 @@ impl Mapping {
         if mapped == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
-    /// Which pages of a range have contents, in memory or in swap: calls `found` with each such page's
-    /// number, counted from `offset`, in ascending order. Where the system will not say, that is
-    /// every page.
-    pub(crate) fn pages_with_contents(
+    /// Maps a part of a sealed file over a range, privately, to be read and written. The file may be
+    /// closed afterwards.
+    pub(crate) fn map_sealed(
         &self,
         offset: usize,
         bytes: usize,
-        mut found: impl FnMut(usize),
-    ) {
+        file: &File,
+        file_offset: u64,
+    ) -> io::Result<()> {
+        self.map_file(offset, bytes, file.as_raw_fd(), file_offset, Access::ReadWrite)
+    }
+
+    /// Which pages of a range are its own: private memory, in use or in swap, as opposed to pages that
+    /// read as zeroes or as those of a file. Calls `found` with each such page's number, counted from
+    /// `offset`, in ascending order. Where the system will not say, that is every page.
+    pub(crate) fn own_pages(&self, offset: usize, bytes: usize, mut found: impl FnMut(usize)) {
         self.check(offset, bytes);
         let mut entries = [0_u64; 512];
         let (first, pages) = ((self.start as usize + offset) / PAGE_BYTES, bytes / PAGE_BYTES);
@@ -147,7 +155,7 @@ impl Mapping {
             let now = (pages - done).min(entries.len());
             pagemap::read(first + done, &mut entries[..now]);
             for (page, entry) in entries[..now].iter().enumerate() {
-                if pagemap::has_contents(*entry) {
+                if pagemap::is_own(*entry) {
                     found(done + page);
                 }
             }
@@ -156,9 +164,9 @@ impl Mapping {
 }
 
 impl Mapping {
-    /// About how many pages of a range have contents. Exact for ranges of up to 16 MiB; of larger ones, eight
+    /// About how many pages of a range are its own. Exact for ranges of up to 16 MiB; of larger ones, eight
     /// parts of 2 MiB stand for all, so that to count takes no longer than some 50 us.
-    pub(crate) fn count_pages_with_contents(&self, offset: usize, bytes: usize) -> u64 {
+    pub(crate) fn count_own_pages(&self, offset: usize, bytes: usize) -> u64 {
         const PART_BYTES: usize = 2 << 20;
         let parts = bytes.div_ceil(PART_BYTES);
         let step = parts.div_ceil(8).max(1);
@@ -166,7 +174,7 @@ impl Mapping {
         for part in (0..parts).step_by(step) {
             let at = part * PART_BYTES;
             let len = PART_BYTES.min(bytes - at);
-            self.pages_with_contents(offset + at, len, |_| found += 1);
+            self.own_pages(offset + at, len, |_| found += 1);
             looked += len;
         }
         match looked {
@@ -185,12 +193,13 @@ mod pagemap {
     static PAGEMAP: LazyLock<Option<File>> =
         LazyLock::new(|| File::open("/proc/self/pagemap").ok());
 
-    /// An entry's bits: the page is in memory; it is in swap.
+    /// An entry's bits: the page is in memory; it is in swap; it is a file's, or memory that is shared.
     const PRESENT: u64 = 1 << 63;
     const SWAPPED: u64 = 1 << 62;
+    const FILED: u64 = 1 << 61;
 
     /// `entries.len()` entries from page number `first` of the address space on. Those that cannot be
-    /// read say that there are contents.
+    /// read say that the page is own.
     pub(super) fn read(first: usize, entries: &mut [u64]) {
         let mut bytes = [0; 512 * 8];
         let bytes = &mut bytes[..entries.len() * 8];
@@ -205,8 +214,9 @@ mod pagemap {
         }
     }
 
-    pub(super) fn has_contents(entry: u64) -> bool {
-        entry & (PRESENT | SWAPPED) != 0
+    /// A page in swap counts as own even if it is marked as a file's: it is on its way somewhere.
+    pub(super) fn is_own(entry: u64) -> bool {
+        entry & SWAPPED != 0 || entry & (PRESENT | FILED) == PRESENT
     }
 
     #[cfg(test)]
@@ -215,7 +225,7 @@ mod pagemap {
 
         fn found(mapping: &Mapping) -> Vec<usize> {
             let mut pages = Vec::new();
-            mapping.pages_with_contents(PAGE_BYTES, 999 * PAGE_BYTES, |page| pages.push(page));
+            mapping.own_pages(PAGE_BYTES, 999 * PAGE_BYTES, |page| pages.push(page));
             pages
         }
 
@@ -252,7 +262,7 @@ mod pagemap {
                     unsafe { mapping.start().add(page * PAGE_BYTES).write_volatile(1) };
                 }
             };
-            let count = |bytes| mapping.count_pages_with_contents(0, bytes);
+            let count = |bytes| mapping.count_own_pages(0, bytes);
             touch(3..10);
             assert_eq!((count(0), count(4 * PAGE_BYTES), count(16 << 20)), (0, 1, 7));
             // One in three parts is looked at: all are full.
@@ -304,10 +314,10 @@ mod pagemap {
         }
 
         #[test]
-        fn what_cannot_be_read_has_contents() {
+        fn what_cannot_be_read_is_own() {
             let mut entries = [0];
             super::read(usize::MAX >> 12, &mut entries);
-            assert!(super::has_contents(entries[0]));
+            assert!(super::is_own(entries[0]));
         }
     }
 }

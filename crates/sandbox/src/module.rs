@@ -26,7 +26,7 @@ use awsm_abi::desc::{
 use awsm_abi::{ABI_VERSION, DESC_SYMBOL, Isolation, MAGIC};
 
 use crate::elf;
-use crate::image::Image;
+use crate::image::{self, Image};
 use crate::limits::{MODULE_FILE_MAX_BYTES, MODULES_MAX};
 use crate::mapping::{Access, Mapping};
 use crate::registry;
@@ -41,7 +41,7 @@ pub struct Module {
     /// Process-wide numbers of `types`, in their order.
     type_ids: Box<[u32]>,
     /// What the memories that it defines hold at the start; made when first needed.
-    images: OnceLock<Box<[Image]>>,
+    images: OnceLock<Option<Box<[Image]>>>,
     /// What of the mapping is readable from its first byte on without a gap: all of a module of ours.
     image: &'static [u8],
     /// Where in it the index of the frame rules begins.
@@ -516,10 +516,10 @@ impl Module {
         (self.desc.start != u32::MAX).then_some(FuncIdx(self.desc.start))
     }
 
-    /// What the memories that it defines hold at the start.
-    pub(crate) fn images(&self) -> &[Image] {
-        let of = |own| Image::of(self, own);
-        self.images.get_or_init(|| (0..self.memories().len()).map(of).collect())
+    /// What the memories that it defines hold at the start, if the module alone says so: see
+    /// [`image::images_of`].
+    pub(crate) fn images(&self) -> Option<&[Image]> {
+        self.images.get_or_init(|| image::images_of(self)).as_deref()
     }
 }
 

@@ -5,17 +5,19 @@
 //! fault, no allocation. What an invocation leaves behind is cleaned when the slot is given back,
 //! after its answer has left.
 
+use std::io;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
 use crate::budget::MemoryBudget;
 use crate::clock;
+use crate::compare::{self, Extent};
 use crate::instance::{Core, StartError};
 use crate::limits::PoolConfig;
 use crate::link::Program;
 use crate::module::FuncIdx;
 use crate::residency::Faults;
-use crate::sandbox::{Call, Inner, Sandbox, State};
+use crate::sandbox::{Call, Inner, Sandbox};
 use crate::stack::GuestStack;
 
 /// The slots and stacks of one thread.
@@ -108,7 +110,7 @@ impl<T: 'static> Pool<T> {
         }
         let stacks = slots.min(self.config.max_idle_stacks);
         while self.stacks.len() < stacks {
-            self.stacks.push(GuestStack::new(program.limits().stack_bytes)?);
+            self.stacks.push(self.new_stack(program)?);
         }
         Ok(())
     }
@@ -159,9 +161,8 @@ impl<T: 'static> Pool<T> {
             assert!(ty.params.is_empty() && ty.results.is_empty(), "a function of type [] -> []");
         }
         let warm = self.idle_slots(program).pop().map_or_else(|| self.new_slot(program), Ok);
-        let stack_bytes = program.limits().stack_bytes;
-        let stack = self.stacks.pop().map_or_else(|| GuestStack::new(stack_bytes), Ok);
-        let (mut inner, stack) = match (warm, stack) {
+        let stack = self.stacks.pop().map_or_else(|| self.new_stack(program), Ok);
+        let (mut inner, mut stack) = match (warm, stack) {
             (Ok(inner), Ok(stack)) => (inner, stack),
             (Err(error), stack) => {
                 self.keep_stack(stack.ok());
@@ -173,6 +174,7 @@ impl<T: 'static> Pool<T> {
             }
         };
         inner.core().begin(self.faults);
+        stack.begin(self.faults);
         inner.begin(call, stack, data, now);
         self.live += 1;
         Ok(Sandbox { inner })
@@ -196,13 +198,24 @@ impl<T: 'static> Pool<T> {
     }
 
     fn take_back(&mut self, mut inner: Box<Inner<T>>) -> u64 {
-        let trapped = inner.state_is(State::Trapped);
         self.live -= 1;
-        // A guest that overflowed its stack has touched all of it.
-        let stack = inner.end().filter(|stack| !trapped || stack.discard().is_ok());
-        self.keep_stack(stack);
+        let faults = self.faults;
+        if let Some(mut stack) = inner.end()
+            && self.stacks.len() < self.config.max_idle_stacks
+            && stack.clean(faults).is_ok()
+        {
+            if self.config.compare {
+                compare::stack(&stack, Extent::Own)
+                    .unwrap_or_else(|difference| difference.report());
+            }
+            self.stacks.push(stack);
+        }
         let tight = self.budget.as_ref().is_some_and(|budget| budget.is_tight());
-        let reset = inner.core().reset(self.faults);
+        let reset = inner.core().reset(faults);
+        if reset.is_ok() && self.config.compare {
+            let slot = compare::instance(inner.core(), Extent::Own);
+            slot.unwrap_or_else(|difference| difference.report());
+        }
         if reset.is_ok() && !tight {
             let program = inner.program().id();
             self.idle[program].push(inner);
@@ -217,6 +230,24 @@ impl<T: 'static> Pool<T> {
         if self.stacks.len() < self.config.max_idle_stacks {
             self.stacks.extend(stack);
         }
+    }
+
+    #[cold]
+    fn new_stack(&self, program: &Program<T>) -> io::Result<GuestStack> {
+        GuestStack::new(program.limits().stack_bytes, self.config.cleaning)
+    }
+
+    /// Compares every byte of all idle slots and stacks with what it must be before the next
+    /// invocation, by reading each; the slots must have been made with [`PoolConfig::compare`]. Answers how
+    /// many bytes it has read.
+    ///
+    /// # Errors
+    /// The first difference, in words.
+    pub fn compare_idle(&mut self) -> Result<u64, String> {
+        let stacks = self.stacks.iter().map(|stack| compare::stack(stack, Extent::Whole));
+        let slots = self.idle.iter_mut().flatten();
+        let slots = slots.map(|slot| compare::instance(slot.core(), Extent::Whole));
+        stacks.chain(slots).sum::<Result<u64, _>>().map_err(|difference| difference.to_string())
     }
 
     /// What the pool holds.
@@ -255,7 +286,10 @@ impl<T: 'static> Pool<T> {
         let (module, bindings) = (program.module(), program.bindings());
         // SAFETY: the program's bindings are functions of the types that its imports name, and live
         // as long as the process.
-        let core = unsafe { Core::new(module, bindings, program.limits(), self.budget.as_ref())? };
+        let core = unsafe {
+            let budget = self.budget.as_ref();
+            Core::new(module, bindings, program.limits(), &self.config, budget)?
+        };
         self.slots += 1;
         Ok(Inner::new(core, Arc::clone(program)))
     }

@@ -169,10 +169,6 @@ impl<T> Inner<T> {
         unsafe { &mut *self.core }
     }
 
-    pub(crate) fn state_is(&self, state: State) -> bool {
-        self.state == state
-    }
-
     /// Begins an invocation. `self` is boxed and stays where it is until `end`.
     #[inline]
     pub(crate) fn begin(
@@ -323,7 +319,7 @@ impl<T> Sandbox<T> {
     /// module's own and those that this invocation has touched.
     #[must_use]
     pub fn pages(&mut self) -> usize {
-        self.inner.core().pages_with_contents()
+        self.inner.core().own_pages()
     }
 
     /// When it started, how long it ran, how long it waited.

@@ -1,4 +1,7 @@
-//! Guest stacks: mapped once, pooled, with inaccessible pages below.
+//! Guest stacks: mapped once, pooled, with inaccessible pages below, cleaned after each invocation.
+//!
+//! Isolation rests on this file: a stack holds what guests and the host's work for them have left, and
+//! what `clean` leaves behind, the next invocation's code could come across.
 //!
 //! ```text
 //!   base      highest address, 16-byte aligned
@@ -15,13 +18,16 @@ use std::ops::Range;
 
 use corosensei::stack::{Stack, StackPointer};
 
-use crate::limits::{HOST_CALL_STACK_BYTES, STACK_GUARD_BYTES};
+use crate::limits::{HOST_CALL_STACK_BYTES, STACK_GUARD_BYTES, STACK_KEPT_PAGES};
 use crate::mapping::{Access, Mapping, PAGE_BYTES};
+use crate::probe::Cleaning;
+use crate::residency::{Faults, Residency};
 
 /// One stack.
 #[derive(Debug)]
 pub(crate) struct GuestStack {
     mapping: Mapping,
+    residency: Residency,
 }
 
 // SAFETY: the mapping is at least four pages of readable, writable memory above an inaccessible
@@ -41,18 +47,19 @@ unsafe impl Stack for GuestStack {
 
 impl GuestStack {
     /// A stack with `bytes` usable bytes, its first pages already there.
-    pub(crate) fn new(bytes: usize) -> io::Result<Self> {
+    pub(crate) fn new(bytes: usize, cleaning: Cleaning) -> io::Result<Self> {
         let bytes = bytes.max(2 * HOST_CALL_STACK_BYTES).next_multiple_of(PAGE_BYTES);
         let mapping = Mapping::reserve(STACK_GUARD_BYTES + bytes)?;
+        mapping.without_huge_pages();
         mapping.protect(STACK_GUARD_BYTES, bytes, Access::ReadWrite)?;
-        let stack = Self { mapping };
-        stack.touch(2);
+        let stack = Self { mapping, residency: Residency::new(cleaning) };
+        stack.touch();
         Ok(stack)
     }
 
     /// Makes the uppermost pages resident, so that starting a guest takes no page fault.
-    fn touch(&self, pages: usize) {
-        for page in 1..=pages {
+    fn touch(&self) {
+        for page in 1..=STACK_READY_PAGES {
             // SAFETY: the uppermost pages are readable and writable, and nothing runs on the stack.
             unsafe {
                 let top = self.mapping.start().add(self.mapping.bytes());
@@ -74,10 +81,46 @@ impl GuestStack {
         start..start + STACK_GUARD_BYTES
     }
 
-    /// Gives back the memory of a stack that has been used deeply.
-    pub(crate) fn discard(&self) -> io::Result<()> {
-        self.mapping.discard(STACK_GUARD_BYTES, self.mapping.bytes() - STACK_GUARD_BYTES)?;
-        self.touch(2);
+    /// What guests use: an offset in the mapping, and bytes.
+    pub(crate) fn open_part(&self) -> (&Mapping, usize, usize) {
+        let bytes = self.mapping.bytes() - STACK_GUARD_BYTES;
+        (&self.mapping, STACK_GUARD_BYTES, bytes)
+    }
+
+    /// An invocation begins on it when the thread had `faults` page faults.
+    #[inline]
+    pub(crate) fn begin(&mut self, faults: Faults) {
+        self.residency.begin(faults);
+    }
+
+    /// Makes every byte of it zero: see `residency` for which those are that are not. `faults` was
+    /// counted after the last instruction that used it. The uppermost [`STACK_KEPT_PAGES`] of those that
+    /// have been written stay, what lies deeper is given back.
+    pub(crate) fn clean(&mut self, faults: Faults) -> io::Result<()> {
+        let bytes = self.mapping.bytes() - STACK_GUARD_BYTES;
+        let keep_pages = if self.residency.keeps() { STACK_KEPT_PAGES } else { 0 };
+        let pages = self.residency.pages(faults, &self.mapping, STACK_GUARD_BYTES, bytes);
+        let (deep, kept) = pages.split_at(pages.len().saturating_sub(keep_pages));
+        for page in kept {
+            let at = STACK_GUARD_BYTES + *page as usize * PAGE_BYTES;
+            // SAFETY: a page of the open part of the mapping, on which nothing runs.
+            unsafe { self.mapping.start().add(at).write_bytes(0, PAGE_BYTES) };
+        }
+        if let Some(first) = deep.first().copied() {
+            let end = kept.first().map_or(bytes / PAGE_BYTES, |page| *page as usize);
+            let from = first as usize * PAGE_BYTES;
+            self.mapping.discard(STACK_GUARD_BYTES + from, end * PAGE_BYTES - from)?;
+            let given_back = deep.len();
+            self.residency.drop_first(given_back);
+            if keep_pages < STACK_READY_PAGES {
+                self.touch();
+            }
+        }
         Ok(())
     }
 }
+
+/// Pages of a new stack that are there before its first use.
+const STACK_READY_PAGES: usize = 2;
+
+const _: () = assert!(STACK_KEPT_PAGES >= STACK_READY_PAGES);

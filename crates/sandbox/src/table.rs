@@ -40,6 +40,11 @@ impl TableStore {
         &self.elements
     }
 
+    /// The elements after each reset.
+    pub(crate) fn at_start(&self) -> &[usize] {
+        &self.at_start
+    }
+
     /// What it is now is what it will be after each reset.
     pub(crate) fn keep(&mut self) {
         self.at_start = self.elements.clone().into();

@@ -10,7 +10,7 @@
 ;; |   br i1 %4, label %5, label %9
 ;; |
 ;; | 5:
-;; |   %6 = getelementptr i8, ptr %0, i64 -16
+;; |   %6 = getelementptr i8, ptr %0, i64 -65552
 ;; |   %7 = load ptr, ptr %6, align 8
 ;; |   %8 = load ptr, ptr %7, align 8
 ;; |   call void %8(ptr %0, i32 2)
@@ -23,7 +23,7 @@
 ;; |   br i1 %12, label %13, label %17
 ;; |
 ;; | 13:
-;; |   %14 = getelementptr i8, ptr %0, i64 -16
+;; |   %14 = getelementptr i8, ptr %0, i64 -65552
 ;; |   %15 = load ptr, ptr %14, align 8
 ;; |   %16 = load ptr, ptr %15, align 8
 ;; |   call void %16(ptr %0, i32 3)

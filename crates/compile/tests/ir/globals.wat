@@ -10,7 +10,7 @@
 ;; |   %3 = zext i32 %1 to i64
 ;; |   %4 = getelementptr i8, ptr %0, i64 %3
 ;; |   store i32 1, ptr %4, align 1
-;; |   %5 = getelementptr i8, ptr %0, i64 -80
+;; |   %5 = getelementptr i8, ptr %0, i64 -65616
 ;; |   %6 = load i32, ptr %5, align 4
 ;; |   %7 = add i32 %6, 1
 ;; |   store i32 %7, ptr %5, align 4

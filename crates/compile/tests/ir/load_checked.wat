@@ -7,13 +7,13 @@
 ;; | define hidden i64 @"wasm[0]:load"(ptr %0, i32 %1) section "awsm_text" {
 ;; |   %3 = zext i32 %1 to i64
 ;; |   %4 = add nuw nsw i64 %3, 24
-;; |   %5 = getelementptr i8, ptr %0, i64 -56
+;; |   %5 = getelementptr i8, ptr %0, i64 -65592
 ;; |   %6 = load i64, ptr %5, align 8
 ;; |   %7 = icmp ult i64 %6, %4
 ;; |   br i1 %7, label %8, label %awsm.check.exit
 ;; |
 ;; | 8:
-;; |   %9 = getelementptr i8, ptr %0, i64 -16
+;; |   %9 = getelementptr i8, ptr %0, i64 -65552
 ;; |   %10 = load ptr, ptr %9, align 8
 ;; |   %11 = load ptr, ptr %10, align 8
 ;; |   call void %11(ptr nonnull %0, i32 5)

@@ -177,13 +177,16 @@ macro_rules! stack_checked {
         #[unsafe(naked)]
         $vis unsafe extern "C" fn $name $($generics)* {
             core::arch::naked_asm!(
-                "ldur x16, [x0, #-{limit}]",
+                // The distance is more than one instruction holds.
+                "sub x16, x0, #{pages}, lsl #12",
+                "ldur x16, [x16, #-{rest}]",
                 "cmp sp, x16",
                 "b.hs 2f",
                 // A conditional branch reaches a mebibyte only.
                 "b {exhausted}",
                 "2: b {target}",
-                limit = const $crate::arch::STACK_LIMIT_BELOW,
+                pages = const $crate::arch::STACK_LIMIT_BELOW >> 12,
+                rest = const $crate::arch::STACK_LIMIT_BELOW & 0xfff,
                 exhausted = sym $crate::arch::stack_exhausted,
                 target = sym $target,
             )

@@ -14,7 +14,7 @@ use crate::clock::monotonic_ns;
 use crate::fiber::{Entry, Fiber, Finish, Pause, Thunk};
 use crate::instance::Core;
 use crate::stack::GuestStack;
-use crate::{Limits, Module, preempt, registry, signal};
+use crate::{Cleaning, Limits, Module, PoolConfig, preempt, registry, signal};
 
 /// Where `base_guest` reads, and the same distance further up writes, 8 bytes each unless said.
 const OUT: usize = 2048;
@@ -183,7 +183,9 @@ fn core() -> Box<Core> {
     std::fs::write(file.path(), object).expect("it is writable");
     let module = Module::load(file.path()).expect("it loads");
     // SAFETY: the module has no imports.
-    unsafe { Core::new(&module, &[], &Limits::default(), None).expect("memory for it") }
+    unsafe {
+        Core::new(&module, &[], &Limits::default(), &PoolConfig::default(), None).expect("memory")
+    }
 }
 
 #[test]
@@ -194,7 +196,7 @@ fn no_register_changes() {
     let wide = is_x86_feature_detected!("avx512bw");
     let found = SAVED_BY.load(Ordering::Relaxed);
     let mut core = core();
-    let mut stack = GuestStack::new(256 << 10).expect("memory for a stack");
+    let mut stack = GuestStack::new(256 << 10, Cleaning::Discarded).expect("memory for a stack");
     let mut buffer = Box::new(Buffer([0; BUFFER_BYTES]));
     let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
     let mut random = move || {
