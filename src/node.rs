@@ -11,6 +11,7 @@ use std::sync::mpsc as sync_mpsc;
 use std::thread;
 use std::time::Duration;
 
+use awsm_sandbox::probe::{Unfit, probe};
 use awsm_sandbox::{MemoryBudget, Pool, PoolConfig, StartError};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use tokio::net::TcpSocket;
@@ -42,6 +43,8 @@ pub struct Node {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum NodeError {
+    /// This system cannot isolate sandboxes.
+    System(Unfit),
     /// The cache cannot be found.
     Cache(CompileError),
     /// A function cannot be deployed.
@@ -57,6 +60,7 @@ pub enum NodeError {
 impl fmt::Display for NodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::System(unfit) => unfit.fmt(f),
             Self::Cache(error) => error.fmt(f),
             Self::Deploy(error) => error.fmt(f),
             Self::Listen(address, error) if error.kind() == io::ErrorKind::AddrInUse => {
@@ -98,6 +102,10 @@ struct Shared {
 impl Node {
     /// Deploys the functions, binds the address, starts the workers. Serves when it returns.
     pub fn start(config: Config, compiler: Option<PathBuf>) -> Result<Self, NodeError> {
+        let findings = probe().map_err(NodeError::System)?;
+        if let Some(reason) = findings.reason {
+            tracing::warn!("{reason}");
+        }
         let cache = Cache::open(config.node.cache_dir.as_deref()).map_err(NodeError::Cache)?;
         let functions =
             deploy(&config.functions, &cache, compiler.as_deref()).map_err(NodeError::Deploy)?;

@@ -106,6 +106,7 @@ fn measure(
     function: &Function,
     inputs: &[Bytes],
 ) -> Result<Profile, Failure> {
+    awsm_sandbox::probe()?;
     let mut profile = Profile::default();
     for body in inputs {
         // A pool of its own, so that the slot is new and its pages are this invocation's.

@@ -108,6 +108,7 @@ fn bytes(text: &str) -> Result<u64, String> {
 }
 
 pub(super) fn run(options: &Options) -> Result<ExitCode, Failure> {
+    awsm_sandbox::probe()?;
     let (file, args) = options.command.split_first().expect("clap requires one");
     let file = Path::new(file);
     let named = |error: &dyn std::fmt::Display| format!("{}: {error}", file.display());

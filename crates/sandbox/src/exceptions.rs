@@ -17,6 +17,7 @@ use awsm_abi::context::{self, Exception, GlobalCell};
 
 use crate::arch;
 use crate::limits::EXCEPTIONS_BYTES;
+use crate::planted::{self, Planted};
 
 /// The runtime's side of [`context::Exceptions`], which comes first.
 #[repr(C)]
@@ -131,6 +132,9 @@ impl Exceptions {
     /// Nothing is thrown, nothing is kept.
     #[inline]
     pub(crate) fn reset(&mut self) {
+        if planted::has(Planted::Exception) {
+            return;
+        }
         self.shared.pending = ptr::null_mut();
         self.objects.clear();
         self.bytes = 0;

@@ -22,7 +22,7 @@ use crate::module::{FuncIdx, Module};
 use crate::sandbox::Wait;
 use crate::stack::GuestStack;
 use crate::trace::{self, GuestWords, Registers};
-use crate::{preempt, registry};
+use crate::{arch, preempt, registry};
 
 /// Entry thunk of a function type, see [`awsm_abi::desc::TypeDesc::entry`].
 pub(crate) type Thunk = unsafe extern "C" fn(code: *const (), ctx: *mut u8, values: *mut [u8; 16]);
@@ -113,7 +113,7 @@ impl Fiber {
             // SAFETY: thunks of loaded modules, called as their contract says; see the caller's duty.
             unsafe {
                 for entry in before.into_iter().flatten().chain([entry]) {
-                    (entry.thunk)(entry.code, entry.ctx, values);
+                    arch::enter(entry.code, entry.ctx, values, entry.thunk);
                     let exceptions = crate::builtins::exceptions_of(entry.ctx);
                     if exceptions.as_ref().is_some_and(Exceptions::is_pending) {
                         return Finish::Threw;

@@ -27,6 +27,7 @@ use crate::limits::{Limits, PoolConfig, TRACE_NAME_CHARS};
 use crate::linear::{Linear, Size};
 use crate::mapping::PAGE_BYTES;
 use crate::module::{FuncIdx, Module};
+use crate::planted::{self, Planted};
 use crate::probe::Cleaning;
 use crate::residency::Faults;
 use crate::table::{self, TableStore};
@@ -756,7 +757,9 @@ impl Core {
     pub(crate) fn reset(&mut self, faults: Faults) -> io::Result<u64> {
         let touched = self.reset_memory(faults)?;
         let layout_globals = self.module.layout();
-        for (index, value) in self.globals_at_start.iter().enumerate() {
+        let forgotten = usize::from(planted::has(Planted::Global));
+        let globals = self.globals_at_start.len().saturating_sub(forgotten);
+        for (index, value) in self.globals_at_start[..globals].iter().enumerate() {
             // SAFETY: the cells lie in the context and no guest runs in this instance.
             unsafe {
                 self.place::<GlobalCell>(layout_globals.global(index as u32)).write(*value);
@@ -768,7 +771,7 @@ impl Core {
             unsafe { self.tables[index].reset(place) };
         }
         self.account.reset();
-        if self.any_dropped {
+        if self.any_dropped && !planted::has(Planted::Segment) {
             self.drop_active_data();
             let module = Arc::clone(&self.module);
             for (dropped, segment) in self.dropped_elements.iter_mut().zip(module.elements()) {

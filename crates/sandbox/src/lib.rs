@@ -17,6 +17,8 @@ pub mod guest;
 pub mod limits;
 pub mod link;
 pub mod module;
+#[doc(hidden)]
+pub mod planted;
 pub mod pool;
 pub mod preempt;
 pub mod probe;

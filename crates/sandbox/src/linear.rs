@@ -22,6 +22,7 @@ use awsm_abi::{GUARD_RESERVE_BYTES, Isolation, WASM_PAGE_BYTES};
 use crate::budget::Account;
 use crate::image::{Image, Page};
 use crate::mapping::{Access, Mapping, PAGE_BYTES};
+use crate::planted::{self, Planted};
 use crate::probe::Cleaning;
 use crate::residency::{Faults, Residency};
 
@@ -237,7 +238,9 @@ impl Linear {
         if self.bytes() > self.initial_bytes {
             self.most_bytes = self.most_bytes.max(used);
             touched = self.slot.count_own_pages(self.origin + initial, used - initial);
-            self.slot.discard(self.origin + initial, used - initial)?;
+            if !planted::has(Planted::Growth) {
+                self.slot.discard(self.origin + initial, used - initial)?;
+            }
             if self.guarded {
                 self.slot.protect(self.origin + initial, used - initial, Access::None)?;
             }
@@ -249,7 +252,8 @@ impl Linear {
         let pages = self.residency.pages(faults, &self.slot, self.origin, initial);
         touched += pages.len() as u64;
         let kept = pages.len().min(keep_pages);
-        for page in &pages[..kept] {
+        let forgotten = usize::from(planted::has(Planted::Page) && kept > 0);
+        for page in &pages[..kept - forgotten] {
             // SAFETY: the page lies in the open part of the slot, and no guest runs in it.
             unsafe {
                 let place = memory.add(*page as usize);
@@ -264,6 +268,7 @@ impl Linear {
             self.slot.discard(from, self.origin + initial - from)?;
             self.copy(image, first);
             let copied = image.copied_from(first).map(|(page, _)| page);
+            let copied = copied.filter(|_| !planted::has(Planted::List));
             self.residency.replace(kept.., copied);
         }
         Ok(touched)

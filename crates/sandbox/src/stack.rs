@@ -20,6 +20,7 @@ use corosensei::stack::{Stack, StackPointer};
 
 use crate::limits::{HOST_CALL_STACK_BYTES, STACK_GUARD_BYTES, STACK_KEPT_PAGES};
 use crate::mapping::{Access, Mapping, PAGE_BYTES};
+use crate::planted::{self, Planted};
 use crate::probe::Cleaning;
 use crate::residency::{Faults, Residency};
 
@@ -101,7 +102,8 @@ impl GuestStack {
         let keep_pages = if self.residency.keeps() { STACK_KEPT_PAGES } else { 0 };
         let pages = self.residency.pages(faults, &self.mapping, STACK_GUARD_BYTES, bytes);
         let (deep, kept) = pages.split_at(pages.len().saturating_sub(keep_pages));
-        for page in kept {
+        let forgotten = usize::from(planted::has(Planted::Stack) && !kept.is_empty());
+        for page in &kept[..kept.len() - forgotten] {
             let at = STACK_GUARD_BYTES + *page as usize * PAGE_BYTES;
             // SAFETY: a page of the open part of the mapping, on which nothing runs.
             unsafe { self.mapping.start().add(at).write_bytes(0, PAGE_BYTES) };

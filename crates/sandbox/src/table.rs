@@ -11,6 +11,7 @@ use std::ptr;
 use awsm_abi::context::Table;
 
 use crate::budget::Account;
+use crate::planted::{self, Planted};
 
 /// Bytes of an element.
 pub(crate) const ELEMENT_BYTES: u64 = size_of::<usize>() as u64;
@@ -75,7 +76,7 @@ impl TableStore {
     /// # Safety
     /// `place` is the table's in the context, and no guest runs.
     pub(crate) unsafe fn reset(&mut self, place: *mut Table) {
-        if !self.changed {
+        if !self.changed || planted::has(Planted::Table) {
             return;
         }
         if self.elements.capacity() > self.at_start.len() {

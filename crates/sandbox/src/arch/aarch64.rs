@@ -19,6 +19,7 @@ use awsm_abi::context::below;
 use awsm_abi::cpu::{Arch, CpuFeatures};
 use corosensei::trap::TrapHandlerRegs;
 
+use crate::fiber::Thunk;
 use crate::trace::Registers;
 
 /// The virtual counter.
@@ -160,6 +161,30 @@ extern "C" fn preempt() {
 #[unsafe(naked)]
 pub(crate) extern "C" fn stack_exhausted() {
     core::arch::naked_asm!("udf #0")
+}
+
+/// Calls an entry thunk, given as the last argument, with all vectors empty: the guest before may have
+/// left something there. (The lower halves of eight are the caller's. Like the general registers they hold
+/// what is the host's, which compiled code only keeps for its caller.)
+///
+/// # Safety
+/// The thunk's contract, see [`Thunk`].
+#[unsafe(naked)]
+pub(crate) unsafe extern "C" fn enter(
+    code: *const (),
+    ctx: *mut u8,
+    values: *mut [u8; 16],
+    thunk: Thunk,
+) {
+    core::arch::naked_asm!(
+        ".irp n, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31",
+        "movi v\\n\\().2d, #0",
+        ".endr",
+        ".irp n, 8, 9, 10, 11, 12, 13, 14, 15",
+        "mov v\\n\\().d[1], xzr",
+        ".endr",
+        "br x3",
+    )
 }
 
 /// Where a guest ends that traps: the same, with the trap's number as second argument. (Not taken: suspending

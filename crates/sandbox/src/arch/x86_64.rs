@@ -23,6 +23,7 @@ use awsm_abi::context::below;
 use awsm_abi::cpu::{Arch, CpuFeatures};
 use corosensei::trap::TrapHandlerRegs;
 
+use crate::fiber::Thunk;
 use crate::trace::Registers;
 
 /// The time-stamp counter.
@@ -248,6 +249,42 @@ extern "C" fn preempt() {
         parts = sym SAVED_PARTS,
         by = sym SAVED_BY,
         preempted = sym crate::preempt::preempted,
+    )
+}
+
+/// Calls an entry thunk, given as the last argument, with all vectors and masks empty: the guest before
+/// may have left something there. (The general registers hold addresses and numbers of the host, which
+/// compiled code only keeps for its caller.)
+///
+/// # Safety
+/// The thunk's contract, see [`Thunk`].
+#[unsafe(naked)]
+pub(crate) unsafe extern "C" fn enter(
+    code: *const (),
+    ctx: *mut u8,
+    values: *mut [u8; 16],
+    thunk: Thunk,
+) {
+    core::arch::naked_asm!(
+        "mov eax, dword ptr [rip + {parts}]",
+        "test al, 4",
+        "jz 2f",
+        "vzeroall",
+        "test al, 0xe0",
+        "jz 3f",
+        ".irp n, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31",
+        "vpxord zmm\\n, zmm\\n, zmm\\n",
+        ".endr",
+        ".irp n, 0, 1, 2, 3, 4, 5, 6, 7",
+        "kxorw k\\n, k\\n, k\\n",
+        ".endr",
+        "3: jmp rcx",
+        "2:",
+        ".irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15",
+        "xorps xmm\\n, xmm\\n",
+        ".endr",
+        "jmp rcx",
+        parts = sym SAVED_PARTS,
     )
 }
 

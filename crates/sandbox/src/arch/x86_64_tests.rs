@@ -140,6 +140,15 @@ global_asm!(
     ".endr",
     "vzeroupper",
     "ret",
+    "look_guest:",
+    ".irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, \
+        25, 26, 27, 28, 29, 30, 31",
+    "vmovups [rdx + 4096 + 64 * \\n], zmm\\n",
+    ".endr",
+    ".irp n, 0, 1, 2, 3, 4, 5, 6, 7",
+    "kmovq [rdx + 6144 + 8 * \\n], k\\n",
+    ".endr",
+    "ret",
     "guests_end:",
     ".popsection",
 );
@@ -147,6 +156,7 @@ global_asm!(
 unsafe extern "C" {
     fn base_guest(code: *const (), ctx: *mut u8, values: *mut [u8; 16]);
     fn wide_guest(code: *const (), ctx: *mut u8, values: *mut [u8; 16]);
+    fn look_guest(code: *const (), ctx: *mut u8, values: *mut [u8; 16]);
     static guests_end: u8;
 }
 
@@ -243,4 +253,27 @@ fn no_register_changes() {
     }
     SAVED_BY.store(found, Ordering::Relaxed);
     assert!(preempt::Ticks::of_this_thread().guest > 500);
+}
+
+/// Nothing of what one guest had in its vectors and masks is there when the next one begins.
+#[test]
+fn vectors_are_empty_at_the_beginning() {
+    if !is_x86_feature_detected!("avx512bw") {
+        return;
+    }
+    signal::prepare_thread().expect("a timer");
+    let guests = base_guest as *const () as usize..(&raw const guests_end) as usize;
+    let _text = registry::register_text(guests).expect("a free place");
+    let mut core = core();
+    let mut stack = GuestStack::new(256 << 10, Cleaning::Discarded).expect("memory for a stack");
+    let mut buffer = Box::new(Buffer([0xa5; BUFFER_BYTES]));
+    buffer.0[ROUNDS..ROUNDS + 8].copy_from_slice(&1000_u64.to_le_bytes());
+    for _ in 0..10 {
+        buffer.0[ZMM.start..MASKS.end].fill(0xa5);
+        for guest in [wide_guest as Thunk, look_guest] {
+            stack = spin(guest, &mut buffer, &mut core, stack).1;
+        }
+        let left = buffer.0[ZMM.start..MASKS.end].iter().position(|byte| *byte != 0);
+        assert_eq!(left, None, "the place in the list of vectors and masks");
+    }
 }
