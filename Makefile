@@ -6,7 +6,7 @@ export CARGO_TERM_COLOR ?= auto
 # All packages but the benchmarks, which link the peers.
 TESTED := --workspace --exclude awsm-bench
 
-.PHONY: help setup build demo guests examples test fuzz lint yosys clean bench-startup bench-http bench-wasi
+.PHONY: help setup build demo guests examples test fuzz lint yosys clean bench-startup bench-reset bench-http bench-wasi
 .PHONY: bench-code bench-compile bench-overload bench-budgets bench-preempt bench-neighbours bench-balance
 
 help:
@@ -18,6 +18,7 @@ help:
 	@echo 'make examples       the example of each language, target/examples/*.wasm'
 	@echo 'make lint           formatting and clippy'
 	@echo 'make bench-startup  startup, cycle and cold start beside wasmtime'
+	@echo 'make bench-reset    making a sandbox ready again, by image and pages written, beside wasmtime'
 	@echo 'make bench-code     speed of compiled code beside native code and wasmtime'
 	@echo 'make bench-compile  time and memory of compilation beside wasmtime'
 	@echo 'make bench-http     requests per second beside a bare hyper server'
@@ -66,7 +67,7 @@ lint: setup
 yosys: build
 	@tools/yosys
 
-bench-startup bench-http bench-wasi bench-overload bench-budgets bench-preempt bench-neighbours bench-balance: bench-%: build guests
+bench-startup bench-reset bench-http bench-wasi bench-overload bench-budgets bench-preempt bench-neighbours bench-balance: bench-%: build guests
 	$(CARGO) build --release -p awsm-bench
 	target/release/awsm bench $* --out target/bench/$*.json
 

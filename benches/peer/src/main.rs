@@ -20,6 +20,7 @@ mod http;
 mod neighbours;
 mod overload;
 mod preempt;
+mod reset;
 mod startup;
 mod wasi;
 
@@ -46,6 +47,8 @@ struct Cli {
 enum Benchmark {
     /// Start-up, full cycle, cold start and memory of a sandbox, beside Wasmtime's
     Startup(startup::Options),
+    /// Making a sandbox ready again, by what it begins with and what is written, beside Wasmtime's
+    Reset(reset::Options),
     /// Speed of compiled code, beside native code and Wasmtime's
     Code(code::Options),
     /// Time and memory of compilation, beside Wasmtime's
@@ -81,6 +84,7 @@ enum Benchmark {
 fn main() -> ExitCode {
     let result = match Cli::parse().benchmark {
         Benchmark::Startup(options) => startup::run(&options),
+        Benchmark::Reset(options) => reset::run(&options),
         Benchmark::Code(options) => code::run(&options),
         Benchmark::Compile(options) => compile::run(&options),
         Benchmark::Http(options) => http::run(&options),

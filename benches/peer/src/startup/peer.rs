@@ -23,8 +23,8 @@ use crate::guests::{self, MARK, Prepared};
 
 /// A way to configure how instances are allocated.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Variant {
-    pub(super) name: &'static str,
+pub(crate) struct Variant {
+    pub(crate) name: &'static str,
     /// `None`: on demand, without a pool.
     pooling: Option<Pooling>,
 }
@@ -47,7 +47,7 @@ const fn pooled(
 }
 
 /// What competes for being Wasmtime's best.
-pub(super) const VARIANTS: [Variant; 5] = [
+pub(crate) const VARIANTS: [Variant; 5] = [
     pooled("pooled", 0, false, 1),
     pooled("pooled_batched", 0, false, 32),
     pooled("pooled_resident", 128 << 10, false, 1),
@@ -59,7 +59,7 @@ pub(super) const VARIANTS: [Variant; 5] = [
 pub(super) const ON_DEMAND: Variant = Variant { name: "on_demand", pooling: None };
 
 /// Instances that may live at once while laps are timed: more than the batched variants hold back.
-pub(super) const LAP_SLOTS: u32 = 128;
+pub(crate) const LAP_SLOTS: u32 = 128;
 
 /// One guest on one engine, ready to be started.
 pub(super) struct Peer {
@@ -154,7 +154,7 @@ impl Peer {
     }
 }
 
-fn config(variant: Variant, slots: u32) -> Config {
+pub(crate) fn config(variant: Variant, slots: u32) -> Config {
     let mut config = Config::new();
     config
         .cranelift_opt_level(OptLevel::Speed)
@@ -177,7 +177,7 @@ fn config(variant: Variant, slots: u32) -> Config {
     config
 }
 
-pub(super) fn told(error: wasmtime::Error) -> anyhow::Error {
+pub(crate) fn told(error: wasmtime::Error) -> anyhow::Error {
     anyhow::anyhow!("wasmtime: {error:#}")
 }
 
