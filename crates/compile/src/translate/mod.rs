@@ -205,7 +205,8 @@ impl<'ctx> Env<'ctx, '_> {
             let name = self.code.functions[own as usize].body();
             let body = self.llvm.add_function(name, native, None);
             let outside = is_called_from_outside(self.module, index);
-            self.adorn(body, outside || self.units.is_called_across(own));
+            let fixed = tail && tail::keeps_signature(&self.module.types[ty as usize]);
+            self.adorn(body, outside || fixed || self.units.is_called_across(own));
             if tail {
                 body.set_call_conventions(tail::TAILCC);
             }
