@@ -17,6 +17,7 @@
 //!                         imported_globals  [*mut GlobalCell; n]
 //!                         type_ids          [u32; types]
 //!                         globals           [GlobalCell; own globals], the first one highest
+//!                         arguments         [GlobalCell; argument cells], the first one highest
 //!   ctx - GUARD - 64      Header
 //!   ctx - GUARD           CONTEXT_GUARD_BYTES that nobody may touch
 //!   ctx                   own linear memory 0 (if the module defines a memory and imports none)
@@ -31,7 +32,8 @@
 //! word; null is zero in both). One result is returned as itself, several as an LLVM first-class
 //! struct. `v128` is a vector of 16 bytes. Functions that the runtime provides as imports use the same
 //! convention and return at most one value. The runtime enters compiled code only through the entry thunks of
-//! [`crate::desc::TypeDesc::entry`].
+//! [`crate::desc::TypeDesc::entry`]. Functions with calls in tail position have another convention,
+//! [`crate::tail`].
 
 use core::mem::{offset_of, size_of};
 
@@ -94,9 +96,8 @@ pub struct FuncRef {
     pub type_id: u32,
     /// Zero.
     pub reserved: u32,
-    /// The same function for calls in tail position, or null for one that has no such calls itself
-    /// and is called in the ordinary way: LLVM's convention `tailcc`, with the context first, then, of
-    /// a function with several results, a pointer to a [`GlobalCell`] for each of them.
+    /// The same function in the convention for calls in tail position, [`crate::tail`], or null for
+    /// one that has no such calls itself and is called in the ordinary way.
     pub tail: *const (),
 }
 
@@ -189,6 +190,11 @@ pub struct Counts {
     pub imported_tags: u32,
     /// Exception tags that the module defines.
     pub own_tags: u32,
+    /// Argument cells: as many as the own function in the tail convention with the most needs, see
+    /// [`crate::tail`].
+    pub argument_cells: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
 /// Where things lie: each field is a distance in bytes *below* the context pointer of the first
@@ -240,7 +246,7 @@ pub const HEADER_BELOW: u32 = CONTEXT_GUARD_BYTES + HEADER_BYTES;
 
 /// Distances below the context pointer of the header's fields.
 pub mod below {
-    use super::{HEADER_BELOW, Header, offset_of};
+    use super::{GlobalCell, HEADER_BELOW, Header, offset_of, size_of};
 
     /// [`Header::memory`].
     pub const MEMORY: u32 = HEADER_BELOW - offset_of!(Header, memory) as u32;
@@ -252,6 +258,9 @@ pub mod below {
     pub const BUILTINS: u32 = HEADER_BELOW - offset_of!(Header, builtins) as u32;
     /// [`Header::exceptions`].
     pub const EXCEPTIONS: u32 = HEADER_BELOW - offset_of!(Header, exceptions) as u32;
+    /// The first argument cell, directly below the header; number `i` is 16 bytes further down each,
+    /// see [`crate::tail::cell_below`].
+    pub const ARGUMENTS: u32 = MEMORY + size_of::<GlobalCell>() as u32;
 }
 
 // The picture above, checked.
@@ -276,8 +285,10 @@ impl Layout {
             distance = (distance + u64::from(elements) * bytes as u64).next_multiple_of(align);
             distance
         };
-        // The globals grow downwards, so that the first, usually the stack pointer, stays nearest.
-        let first_global = u64::from(HEADER_BELOW) + size_of::<GlobalCell>() as u64;
+        // Both grow downwards: a caller in another module knows where the first argument is, and the
+        // first global is usually the stack pointer.
+        let arguments = take(counts.argument_cells, size_of::<GlobalCell>(), 16);
+        let first_global = arguments + size_of::<GlobalCell>() as u64;
         take(counts.own_globals, size_of::<GlobalCell>(), 16);
         let type_ids = take(counts.types, size_of::<u32>(), 8);
         let imported_globals = take(counts.imported_globals, size_of::<usize>(), 8);
@@ -359,11 +370,15 @@ mod tests {
             func_refs: 7,
             imported_tags: 3,
             own_tags: 2,
+            argument_cells: 2,
+            reserved: 0,
         };
         let layout = Layout::of(&counts).expect("a small module");
-        assert_eq!(layout.globals, HEADER_BELOW + 16);
-        assert_eq!(layout.global(4), HEADER_BELOW + 80);
+        assert_eq!(crate::tail::cell_below(1), HEADER_BELOW + 32);
+        assert_eq!(layout.globals, HEADER_BELOW + 48);
+        assert_eq!(layout.global(4), HEADER_BELOW + 112);
         let bounds = [
+            (crate::tail::cell_below(1), 16 * 2),
             (layout.global(4), 16 * 5),
             (layout.type_ids, 12),
             (layout.imported_globals, 8),

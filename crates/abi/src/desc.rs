@@ -224,10 +224,11 @@ pub struct ImportDesc {
 #[derive(Debug)]
 #[repr(C)]
 pub struct FuncDesc {
-    /// Its native code, for callers that use the ordinary convention.
+    /// Its native code in the ordinary convention. Of a function that has code in the tail convention
+    /// this is no more than a wrapper, and zero if only the module's own code calls the function.
     pub code: Rel,
-    /// The same for calls in tail position, see [`crate::context::FuncRef::tail`]; zero if there is
-    /// none.
+    /// Its native code in the tail convention, [`crate::tail`], if it has calls in tail position; else
+    /// zero.
     pub tail: Rel,
     /// Name for people: from the name section, else its first export name, else empty. `[u8]`.
     pub name: RelSlice,
@@ -350,8 +351,8 @@ pub mod const_op {
 // Sizes that the compiler writes field by field.
 const _: () = {
     use core::mem::size_of;
-    assert!(size_of::<RelSlice>() == 16 && size_of::<Counts>() == 40);
-    assert!(size_of::<ModuleDesc>() == 96 + 12 * 16);
+    assert!(size_of::<RelSlice>() == 16 && size_of::<Counts>() == 48);
+    assert!(size_of::<ModuleDesc>() == 104 + 12 * 16);
     assert!(size_of::<TypeDesc>() == 40 && size_of::<ExternType>() == 24);
     assert!(size_of::<ImportDesc>() == 56 && size_of::<FuncDesc>() == 40);
     assert!(size_of::<TableDesc>() == 40);

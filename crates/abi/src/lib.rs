@@ -2,7 +2,8 @@
 //!
 //! `awsmc` writes shared objects; the node loads them. Whatever the two must agree on is written
 //! here once: how a module describes itself ([`desc`]), how an instance looks to compiled code
-//! ([`context`]), how guests fault ([`trap`]), which processor features the code needs ([`cpu`]).
+//! ([`context`]), where arguments of calls in tail position travel ([`tail`]), how guests fault
+//! ([`trap`]), which processor features the code needs ([`cpu`]).
 //! No code runs here: plain data, constants, and one layout computation that both sides call.
 //!
 //! Changing anything that compiled code can see means raising [`ABI_VERSION`]; the loader refuses
@@ -12,10 +13,11 @@
 pub mod context;
 pub mod cpu;
 pub mod desc;
+pub mod tail;
 pub mod trap;
 
 /// Version of everything in this crate that a compiled module depends on.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 
 /// First bytes of every [`desc::ModuleDesc`].
 pub const MAGIC: [u8; 8] = *b"aWsm\0so\x01";

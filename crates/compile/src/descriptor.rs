@@ -124,7 +124,7 @@ impl Table {
         compiler: RelSlice,
         lists: &[RelSlice; 11],
     ) {
-        let counts = module.counts();
+        let counts = module.counts(processor.arch);
         let mut root = Record::new()
             .u64(u64::from_le_bytes(MAGIC))
             .u32(ABI_VERSION)
@@ -143,6 +143,8 @@ impl Table {
             .u32(counts.func_refs)
             .u32(counts.imported_tags)
             .u32(counts.own_tags)
+            .u32(counts.argument_cells)
+            .u32(counts.reserved)
             .u32(module.start.unwrap_or(u32::MAX))
             .u32(if module.behaviour.exceptions { module_flag::EXCEPTIONS } else { 0 });
         for list in lists {
@@ -183,7 +185,9 @@ impl Table {
         });
         for (index, symbols) in code.functions.iter().enumerate() {
             let desc = functions.start.0 as usize + index * size_of::<FuncDesc>();
-            self.link(desc + offset_of!(FuncDesc, code), &symbols.code);
+            if let Some(code) = &symbols.code {
+                self.link(desc + offset_of!(FuncDesc, code), code);
+            }
             if let Some(tail) = &symbols.tail {
                 self.link(desc + offset_of!(FuncDesc, tail), tail);
             }

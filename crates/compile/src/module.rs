@@ -7,7 +7,9 @@ use std::collections::HashMap;
 
 use awsm_abi::WASM_PAGE_BYTES;
 use awsm_abi::context::{Counts, Layout};
+use awsm_abi::cpu::Arch;
 use awsm_abi::desc::val_type;
+use awsm_abi::tail;
 use wasmparser::{
     AbstractHeapType, ConstExpr, DataKind, ElementItems, ElementKind, ExternalKind, FuncToValidate,
     FuncValidatorAllocations, FunctionBody, HeapType, KnownCustom, Name, Operator, Parser, Payload,
@@ -515,7 +517,7 @@ impl<'a> Module<'a> {
     }
 
     /// Sizes of the context.
-    pub(crate) fn counts(&self) -> Counts {
+    pub(crate) fn counts(&self, arch: Arch) -> Counts {
         let own = |all: usize, imported: u32| all as u32 - imported;
         Counts {
             types: self.types.len() as u32,
@@ -528,15 +530,27 @@ impl<'a> Module<'a> {
             func_refs: self.imported.functions + self.escaping.len() as u32,
             imported_tags: self.imported.tags,
             own_tags: own(self.tags.len(), self.imported.tags),
+            argument_cells: self.argument_cells(arch),
+            reserved: 0,
         }
     }
 
+    /// The most argument cells that any of the functions in the tail convention needs.
+    fn argument_cells(&self, arch: Arch) -> u32 {
+        let own = (0..self.bodies.len() as u32).filter(|own| self.behaviour.has_tail_calls(*own));
+        let cells = own.map(|own| {
+            let ty = self.func_type(self.imported.functions + own);
+            tail::cells(arch, ty.params.iter().map(|param| param.code()), ty.results.len())
+        });
+        cells.max().unwrap_or(0)
+    }
+
     /// Where things lie in the context.
-    pub(crate) fn layout(&self) -> Result<Layout, CompileError> {
-        let counts = self.counts();
+    pub(crate) fn layout(&self, arch: Arch) -> Result<Layout, CompileError> {
+        let counts = self.counts(arch);
         Layout::of(&counts).ok_or_else(|| CompileError::Limit {
             what: "bytes of globals, tables, types and references",
-            found: 16 * u64::from(counts.own_globals)
+            found: 16 * (u64::from(counts.argument_cells) + u64::from(counts.own_globals))
                 + 4 * u64::from(counts.types)
                 + 32 * u64::from(counts.func_refs)
                 + 32 * (u64::from(counts.own_tables) + u64::from(counts.own_memories)),

@@ -197,7 +197,7 @@ fn write(
 /// Which of the symbols that the descriptor names are left.
 fn symbols(job: &Job<'_>, unit: &Unit, llvm: &LlvmModule<'_>) -> Vec<String> {
     let own = unit.functions.iter().map(|own| &job.code.functions[*own as usize]);
-    let own = own.flat_map(|symbols| [Some(&symbols.code), symbols.tail.as_ref()]).flatten();
+    let own = own.flat_map(|symbols| [&symbols.code, &symbols.tail]).flatten();
     let entries = job.code.entries.iter().flatten();
     let mut left: Vec<String> = own.chain(entries).cloned().collect();
     left.retain(|symbol| {

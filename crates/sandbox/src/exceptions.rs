@@ -6,7 +6,7 @@
 //!
 //! What an invocation keeps is bounded by [`EXCEPTIONS_BYTES`]. Most exceptions are caught without a
 //! reference and given back at once. The others are looked for when the bound is reached: every word
-//! of the guest's stack and registers, of globals and tables, and of other exceptions that is the
+//! of the guest's stack and registers, of globals, tables and argument cells, and of other exceptions that is the
 //! address of one keeps it, and the rest is given back. Words that only look like references keep
 //! some for longer; none is given back too early, as compiled code holds them as they are.
 

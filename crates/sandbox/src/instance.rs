@@ -15,6 +15,7 @@ use awsm_abi::context::{
 use awsm_abi::desc::{
     ElemItem, RelSlice, const_op, extern_flag, extern_kind, segment_mode, val_type,
 };
+use awsm_abi::tail;
 use awsm_abi::trap::TrapKind;
 
 use crate::budget::{Account, MemoryBudget};
@@ -448,6 +449,11 @@ impl Core {
             .map(move |index| unsafe { self.place::<GlobalCell>(layout.global(index)).read() })
     }
 
+    /// The argument cells; nothing is in them but while an argument is on its way.
+    fn argument_cells(&self) -> impl Iterator<Item = *mut GlobalCell> + '_ {
+        (0..self.module.desc().counts.argument_cells).map(|cell| self.place(tail::cell_below(cell)))
+    }
+
     /// A table by its index, imported or own.
     pub(crate) fn table(&self, index: u32) -> *mut Table {
         let layout = self.module.layout();
@@ -531,7 +537,10 @@ impl Core {
         let tables = self.module.tables().iter().zip(&self.tables);
         let tables = tables.filter(move |(desc, _)| is_root(desc.ty.ty));
         let elements = tables.flat_map(|(_, store)| store.elements().iter().copied());
-        globals.map(|(_, cell)| address(cell, true) as usize).chain(elements)
+        // SAFETY: the cells lie in the context and compiled code is not running.
+        let arguments = self.argument_cells().map(|cell| unsafe { cell.read() });
+        let cells = globals.map(|(_, cell)| cell).chain(arguments);
+        cells.map(|cell| address(cell, true) as usize).chain(elements)
     }
 
     /// The place of `func_refs[index]`.
@@ -764,6 +773,10 @@ impl Core {
             unsafe {
                 self.place::<GlobalCell>(layout_globals.global(index as u32)).write(*value);
             }
+        }
+        for cell in self.argument_cells() {
+            // SAFETY: as above.
+            unsafe { cell.write(GlobalCell([0; 16])) };
         }
         for index in 0..self.tables.len() {
             let place = self.place(self.module.layout().table(index as u32));

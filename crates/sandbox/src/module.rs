@@ -23,6 +23,7 @@ use awsm_abi::desc::{
     ImportDesc, ModuleDesc, Rel, RelSlice, TableDesc, TypeDesc, const_op, extern_kind, module_flag,
     segment_mode, val_type,
 };
+use awsm_abi::tail;
 use awsm_abi::{ABI_VERSION, DESC_SYMBOL, Isolation, MAGIC};
 
 use crate::elf;
@@ -672,7 +673,9 @@ fn check_tables(tables: &Tables, shape: &elf::Shape) -> Result<(usize, usize), L
     let functions = tables.get::<FuncDesc>(desc.functions, "functions")?;
     for func in functions {
         tables.name(func.name, "function name")?;
-        if !in_text(func.code) || func.tail.0 != 0 && !in_text(func.tail) {
+        let has = |code: Rel| code.0 != 0;
+        let good = |code: Rel| !has(code) || in_text(code);
+        if !(has(func.code) || has(func.tail)) || !good(func.code) || !good(func.tail) {
             return Err(LoadError::Descriptor("function"));
         }
     }
@@ -683,7 +686,8 @@ fn check_tables(tables: &Tables, shape: &elf::Shape) -> Result<(usize, usize), L
             return Err(LoadError::Descriptor("function type"));
         }
     }
-    check_items(tables, types.len(), functions.len())?;
+    check_items(tables, types.len(), functions)?;
+    check_argument_cells(tables, types, functions)?;
     Ok(text)
 }
 
@@ -708,8 +712,28 @@ fn check_text(tables: &Tables, shape: &elf::Shape) -> Result<(usize, usize), Loa
     }
 }
 
+/// Every caller of a function in the tail convention finds as many argument cells in its context as the
+/// function's type says.
+fn check_argument_cells(
+    tables: &Tables,
+    types: &[TypeDesc],
+    functions: &[FuncDesc],
+) -> Result<(), LoadError> {
+    let mut needed = 0;
+    for func in functions.iter().filter(|func| func.tail.0 != 0) {
+        let ty = &types[func.type_index as usize];
+        let params = tables.get::<u32>(ty.params, "parameters")?.iter().copied();
+        let results = tables.get::<u32>(ty.results, "results")?.len();
+        needed = needed.max(tail::cells(Arch::HOST, params, results));
+    }
+    if tables.desc.counts.argument_cells != needed {
+        return Err(LoadError::Descriptor("argument cells"));
+    }
+    Ok(())
+}
+
 /// Everything that is neither type nor code, and that the counts say the same.
-fn check_items(tables: &Tables, types: usize, functions: usize) -> Result<(), LoadError> {
+fn check_items(tables: &Tables, types: usize, functions: &[FuncDesc]) -> Result<(), LoadError> {
     let desc = tables.desc;
     let imports = tables.get::<ImportDesc>(desc.imports, "imports")?;
     let imported = |kind| imports.iter().filter(|import| import.ty.kind == kind).count();
@@ -750,12 +774,17 @@ fn check_items(tables: &Tables, types: usize, functions: usize) -> Result<(), Lo
     if imported_tags.chain(own_tags.iter().copied()).any(|ty| ty as usize >= types) {
         return Err(LoadError::Descriptor("tags"));
     }
-    let all_funcs = imported_funcs + functions;
+    let all_funcs = imported_funcs + functions.len();
     let all_globals = imported_globals + globals.len();
     let all_tables = counts.imported_tables as usize + own_tables.len();
-    let own = |func: u32| (imported_funcs..all_funcs).contains(&(func as usize));
+    // The outside calls in the ordinary convention.
+    let is_callable = |func: u32| match (func as usize).checked_sub(imported_funcs) {
+        Some(own) => functions.get(own).is_some_and(|func| func.code.0 != 0),
+        None => true,
+    };
+    let own = |func: u32| func as usize >= imported_funcs && is_callable(func);
     if !escaping.iter().all(|func| own(*func))
-        || !(desc.start == u32::MAX || (desc.start as usize) < all_funcs)
+        || !(desc.start == u32::MAX || is_callable(desc.start))
     {
         return Err(LoadError::Descriptor("function index"));
     }
@@ -769,7 +798,9 @@ fn check_items(tables: &Tables, types: usize, functions: usize) -> Result<(), Lo
     };
     for export in exports {
         tables.name(export.name, "export")?;
-        if export.index as usize >= limit(export.kind) {
+        let is_function = export.kind == u32::from(extern_kind::FUNC);
+        if export.index as usize >= limit(export.kind) || is_function && !is_callable(export.index)
+        {
             return Err(LoadError::Descriptor("export"));
         }
     }

@@ -2,10 +2,12 @@
 
 mod support;
 
+use std::mem::offset_of;
 use std::process::Command;
 
+use awsm_abi::context::Counts;
 use awsm_abi::cpu::CpuFeatures;
-use awsm_abi::desc::ModuleDesc;
+use awsm_abi::desc::{FuncDesc, ModuleDesc, RelSlice};
 use awsm_sandbox::{Isolation, Limits, Linker, LoadError, Module, Program};
 
 const GOOD: &str = r#"(module (memory 1) (data (i32.const 0) "x") (func (export "run")))"#;
@@ -22,8 +24,7 @@ fn refusal(bytes: &[u8]) -> String {
 /// A good module with some bytes of its descriptor, at this offset, replaced.
 fn patched(offset: usize, new: &[u8]) -> Vec<u8> {
     let mut bytes = support::object(GOOD, Isolation::Guard);
-    let magic =
-        bytes.windows(8).position(|window| window == awsm_abi::MAGIC).expect("a descriptor");
+    let magic = position(&bytes, &awsm_abi::MAGIC);
     bytes[magic + offset..][..new.len()].copy_from_slice(new);
     bytes
 }
@@ -80,7 +81,7 @@ fn another_abi_version() {
 
 #[test]
 fn processor_features_that_are_not_here() {
-    let offset = std::mem::offset_of!(ModuleDesc, cpu_features);
+    let offset = offset_of!(ModuleDesc, cpu_features);
     let message = refusal(&patched(offset, &CpuFeatures(1 << 63).0.to_le_bytes()));
     assert!(message.contains("lacks (unknown)"), "{message}");
 }
@@ -94,8 +95,9 @@ fn no_isolation() {
 #[test]
 fn a_broken_descriptor() {
     // Its own size, the compiler's name, the counts, and each table of it.
+    let tables = offset_of!(ModuleDesc, types)..size_of::<ModuleDesc>();
     for (offset, bytes) in
-        [(12, 4), (32, 16), (48, 8)].into_iter().chain((96..288).step_by(16).map(|at| (at, 16)))
+        [(12, 4), (32, 16), (48, 8)].into_iter().chain(tables.step_by(16).map(|at| (at, 16)))
     {
         let message = refusal(&patched(offset, &vec![0x7f; bytes]));
         assert!(
@@ -103,6 +105,49 @@ fn a_broken_descriptor() {
             "{offset}: {message}"
         );
     }
+}
+
+/// A module with functions in the tail convention, one of which needs argument cells.
+const TAIL_CALLS: &str = r#"(module
+    (func $inner (param i64 i64 i64 i64 i64 i64 i64) (result i64)
+        (return_call $inner (i64.const 1) (i64.const 1) (i64.const 1) (i64.const 1) (i64.const 1)
+            (i64.const 1) (local.get 0)))
+    (func (export "run") (result i64)
+        (return_call $inner (i64.const 1) (i64.const 1) (i64.const 1) (i64.const 1) (i64.const 1)
+            (i64.const 1) (i64.const 1))))"#;
+
+#[test]
+fn argument_cells_that_would_not_suffice() {
+    let good = support::object(TAIL_CALLS, Isolation::Guard);
+    let desc = position(&good, &awsm_abi::MAGIC);
+    let at = desc + offset_of!(ModuleDesc, counts) + offset_of!(Counts, argument_cells);
+    assert!(good[at] > 0, "the module needs argument cells");
+    for lie in [0, good[at] - 1, good[at] + 1] {
+        let mut bytes = good.clone();
+        bytes[at] = lie;
+        assert!(refusal(&bytes).contains("argument cells"), "{lie}");
+    }
+}
+
+#[test]
+fn an_exported_function_that_has_no_code_for_its_callers() {
+    let good = support::object(TAIL_CALLS, Isolation::Guard);
+    let desc = position(&good, &awsm_abi::MAGIC);
+    let functions = desc + offset_of!(ModuleDesc, functions) + offset_of!(RelSlice, start);
+    let functions = i64::from_le_bytes(good[functions..][..8].try_into().expect("eight bytes"));
+    let run = desc + functions as usize + size_of::<FuncDesc>();
+    // Either code of the exported function, and both of the other.
+    let inner = desc + functions as usize;
+    assert_eq!(good[inner + offset_of!(FuncDesc, code)..][..8], [0; 8], "only the module calls it");
+    for at in [run + offset_of!(FuncDesc, code), inner + offset_of!(FuncDesc, tail)] {
+        let mut bytes = good.clone();
+        bytes[at..][..8].fill(0);
+        assert!(refusal(&bytes).contains("function"), "{at}");
+    }
+}
+
+fn position(bytes: &[u8], wanted: &[u8]) -> usize {
+    bytes.windows(wanted.len()).position(|window| window == wanted).expect("it is there")
 }
 
 /// What clang makes of a C file.

@@ -153,6 +153,38 @@ fn exceptions_that_nothing_refers_to_make_room() {
     assert_eq!(logged(wat), [1, 2, 3, 4]);
 }
 
+/// References that travel in argument cells, from call to call, while a hundred thousand other exceptions come
+/// and go.
+#[test]
+fn exceptions_travel_in_argument_cells() {
+    let params = "exnref ".repeat(9);
+    let make: String = (1..=9).map(|value| format!("(call $make (i64.const {value}))")).collect();
+    let rotated: String = (1..=9).map(|place| format!("(local.get {})", place % 9 + 1)).collect();
+    let log: String =
+        (1..=9).map(|place| format!("(call $log (call $value (local.get {place})))")).collect();
+    let wat = format!(
+        r#"(module
+        (import "test" "log" (func $log (param i64)))
+        (tag $t (param i64))
+        (func $make (param i64) (result exnref) (local $e exnref)
+            (block $h (result i64 exnref)
+                (try_table (catch_ref $t $h) (throw $t (local.get 0)))
+                (unreachable))
+            (local.set $e) (drop) (local.get $e))
+        (func $value (param exnref) (result i64)
+            (block $h (result i64)
+                (try_table (catch $t $h) (throw_ref (local.get 0)))
+                (unreachable)))
+        (func $rotate (param i64 {params})
+            (if (i64.eqz (local.get 0)) (then {log} (return)))
+            (drop (call $make (i64.const 77)))
+            (return_call $rotate (i64.sub (local.get 0) (i64.const 1)) {rotated}))
+        (func (export "run") (call $rotate (i64.const 100001) {make})))"#
+    );
+    // 100,001 modulo 9 is 2.
+    assert_eq!(logged(&wat), [3, 4, 5, 6, 7, 8, 9, 1, 2]);
+}
+
 /// Exceptions that are all referred to reach the limit, and the node is none the worse.
 #[test]
 fn exceptions_are_limited() {

@@ -65,6 +65,28 @@ fn what_the_host_copies_back_is_cleaned_later() {
     }
 }
 
+/// Leaves its arguments where they travelled, and traps.
+const CHATTY: &str = r#"(module
+    (func $inner (param i64 i64 i64 i64 i64 i64 i64 v128)
+        (if (i64.eqz (local.get 0)) (then (unreachable)))
+        (return_call $inner (i64.sub (local.get 0) (i64.const 1)) (i64.const 1) (i64.const 2)
+            (i64.const 3) (i64.const 4) (i64.const 0x5ec12e7) (i64.const 0x5ec12e7)
+            (local.get 7)))
+    (func (export "run")
+        (return_call $inner (i64.const 9) (i64.const 1) (i64.const 2) (i64.const 3) (i64.const 4)
+            (i64.const 5) (i64.const 6) (v128.const i64x2 0 0))))"#;
+
+#[test]
+fn argument_cells_are_cleaned() {
+    for mode in MODES {
+        let guest = program(CHATTY, mode, Limits::default());
+        let mut pool = Pool::new(PoolConfig { compare: true, ..PoolConfig::default() });
+        let (stop, _) = run(&mut pool, &guest);
+        assert!(matches!(stop, Stop::Trapped(_)), "{stop:?}");
+        assert!(pool.compare_idle().expect("nothing is left") > 0);
+    }
+}
+
 /// A generator of choices. Source: Marsaglia, "Xorshift RNGs" (2003).
 #[derive(Clone, Copy, Debug)]
 struct Choices(u64);

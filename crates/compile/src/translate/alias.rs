@@ -21,6 +21,8 @@ pub(crate) struct Tags<'ctx> {
     pub own_global: MetadataValue<'ctx>,
     /// Globals that it imports: they belong to others, but may come twice.
     pub imported_global: MetadataValue<'ctx>,
+    /// Argument cells.
+    pub argument: MetadataValue<'ctx>,
     /// Fields of `Table` that change.
     pub table: MetadataValue<'ctx>,
     /// Elements of tables.
@@ -51,6 +53,7 @@ impl<'ctx> Tags<'ctx> {
             memory_size: tag("memory size"),
             own_global: tag("own global"),
             imported_global: tag("imported global"),
+            argument: tag("argument"),
             table: tag("table"),
             element: tag("table element"),
             pending: tag("pending exception"),

@@ -16,8 +16,17 @@ use crate::llvm;
 impl<'ctx> Func<'_, 'ctx> {
     /// The place `distance` bytes below the context pointer.
     pub(crate) fn below(&self, distance: u32) -> Result<PointerValue<'ctx>, CompileError> {
+        self.below_context(self.ctx, distance)
+    }
+
+    /// The same of another context.
+    pub(crate) fn below_context(
+        &self,
+        ctx: PointerValue<'ctx>,
+        distance: u32,
+    ) -> Result<PointerValue<'ctx>, CompileError> {
         let distance = self.env.types.i64.const_int((-i64::from(distance)).cast_unsigned(), true);
-        llvm::offset(&self.b, self.env.types.i8, self.ctx, distance)
+        llvm::offset(&self.b, self.env.types.i8, ctx, distance)
     }
 
     /// The place `bytes` bytes above `base`.

@@ -79,11 +79,11 @@ fn begin<'e, 'ctx>(
         func.place = debug.open(function, env.module.names[index as usize], first);
         func.locate(first);
     }
-    let mut params = function.get_param_iter().skip(1);
-    if tail && ty.results.len() > 1 {
-        func.results = params.next().map(BasicValueEnum::into_pointer_value);
-    }
-    for (param, ty) in params.zip(&ty.params) {
+    let params = match tail {
+        true => func.tail_params(ty)?,
+        false => function.get_param_iter().skip(1).collect(),
+    };
+    for (param, ty) in params.into_iter().zip(&ty.params) {
         func.add_local(*ty, param)?;
     }
     for group in body.get_locals_reader()? {

@@ -6,6 +6,7 @@
 //! `context` is the way to what lies around linear memory.
 
 mod alias;
+mod argument;
 mod call;
 mod check;
 mod context;
@@ -93,7 +94,7 @@ pub(crate) struct Env<'ctx, 'm> {
 pub(crate) struct OwnFunction<'ctx> {
     /// Its code.
     pub body: FunctionValue<'ctx>,
-    /// Is it called in the convention for calls in tail position, see [`tail`]?
+    /// Is it in the tail convention, see [`tail`]?
     pub tail: bool,
 }
 
@@ -106,19 +107,19 @@ pub(crate) struct Code {
     pub entries: Vec<Option<String>>,
 }
 
-/// A defined function's symbols.
+/// A defined function's symbols; it has one of them at least.
 #[derive(Debug)]
 pub(crate) struct Symbols {
-    /// Code that the outside can call.
-    pub code: String,
-    /// Code for calls in tail position, if that is other code.
+    /// Code in the ordinary convention.
+    pub code: Option<String>,
+    /// Code in the tail convention, which is then the function's own.
     pub tail: Option<String>,
 }
 
 impl Symbols {
     /// The symbol of the function's own code.
     pub(crate) fn body(&self) -> &str {
-        self.tail.as_ref().unwrap_or(&self.code)
+        self.tail.as_ref().or(self.code.as_ref()).expect("every function has code")
     }
 }
 
@@ -130,7 +131,10 @@ impl Code {
         for index in first..module.functions.len() as u32 {
             let name = symbol(index, module.names[index as usize]);
             let tail = module.behaviour.has_tail_calls(index - first);
-            code.functions.push(tail::symbols(name, tail && is_called_from_outside(module, index)));
+            code.functions.push(match tail {
+                true => tail::symbols(name, is_called_from_outside(module, index)),
+                false => Symbols { code: Some(name), tail: None },
+            });
         }
         let mut by_type = HashMap::new();
         for ty in &module.functions {
@@ -163,7 +167,7 @@ pub(crate) fn translate<'ctx>(
         context,
         llvm,
         module,
-        layout: module.layout()?,
+        layout: module.layout(job.processor.arch)?,
         isolation: job.options.isolation,
         processor: &job.processor,
         types,
@@ -206,9 +210,6 @@ impl<'ctx> Env<'ctx, '_> {
             let body = self.llvm.add_function(name, native, None);
             let outside = is_called_from_outside(self.module, index);
             self.adorn(body, outside || self.units.is_called_across(own));
-            if tail {
-                body.set_call_conventions(tail::TAILCC);
-            }
             OwnFunction { body, tail }
         })
     }

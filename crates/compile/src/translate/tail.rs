@@ -1,19 +1,24 @@
 //! Calls in tail position: they leave nothing behind on the stack, however many follow each other.
 //!
-//! Functions that have such calls are compiled in LLVM's convention `tailcc`, in which the callee
-//! takes its stack arguments away, so that any such function can take the place of any other. Several
-//! results go through a pointer that is handed on. All other functions keep the ordinary convention,
-//! and modules without calls in tail position are as they would be if there were none: `tailcc`
-//! costs a longer return instruction and keeps the stack's alignment at every call. A function that is
-//! called from outside gets a wrapper in the ordinary convention, and its reference names both.
+//! Functions that have such calls are compiled in the tail convention of [`awsm_abi::tail`]: arguments
+//! in registers and in cells of the callee's context (`argument`), none on the stack. All of them with the same
+//! result have one prototype in LLVM's IR, in the C convention: a parameter for each register. So any
+//! of them can take the place of any other, by the one kind of `musttail` call in which LLVM has no
+//! stack arguments to move. All other functions keep the ordinary convention, and modules without
+//! calls in tail position are as they would be if there were none. A function that is called from
+//! outside gets a wrapper in the ordinary convention, and its reference names both.
 //!
 //! A function without such calls of its own is called in the ordinary way even in tail position: it
 //! returns, and so the stack is bounded all the same.
+//!
+//! Road not taken: LLVM's `tailcc`, in which the callee takes its stack arguments away. LLVM 19 counts
+//! their bytes differently at a call and at a return in some signatures, and the guest then chose
+//! where to return to.
 
 use std::mem::offset_of;
 
 use awsm_abi::context::{FuncRef, GlobalCell};
-use inkwell::types::{BasicMetadataTypeEnum, BasicType, FunctionType};
+use awsm_abi::tail::has_result_cells;
 use inkwell::values::{
     BasicMetadataValueEnum, BasicValueEnum, CallSiteValue, LLVMTailCallKind, PointerValue,
 };
@@ -23,39 +28,17 @@ use super::function::Func;
 use super::{Env, OwnFunction, Symbols};
 use crate::error::CompileError;
 
-/// LLVM's number for `tailcc`.
-pub(super) const TAILCC: u32 = 18;
-
-impl<'ctx> Env<'ctx, '_> {
-    /// `ret f(ctx, results?, args...)`, see [`FuncRef::tail`].
-    pub(super) fn tail_type(&self, ty: u32) -> FunctionType<'ctx> {
-        let ty = &self.module.types[ty as usize];
-        let mut params: Vec<BasicMetadataTypeEnum<'ctx>> = vec![self.types.ptr.into()];
-        if ty.results.len() > 1 {
-            params.push(self.types.ptr.into());
-        }
-        params.extend(ty.params.iter().map(|ty| BasicMetadataTypeEnum::from(self.value_type(*ty))));
-        match ty.results[..] {
-            [one] => self.value_type(one).fn_type(&params, false),
-            _ => self.context.void_type().fn_type(&params, false),
-        }
-    }
-}
-
-/// Symbols of a function: with a wrapper, the wrapper is what the outside calls.
+/// Symbols of a function in the tail convention: with a wrapper if it is called from outside.
 pub(super) fn symbols(name: String, wrapped: bool) -> Symbols {
-    match wrapped {
-        true => Symbols { code: format!("{name}[entry]"), tail: Some(name) },
-        false => Symbols { code: name, tail: None },
-    }
+    Symbols { code: wrapped.then(|| format!("{name}[entry]")), tail: Some(name) }
 }
 
 /// Writes the wrappers of those of the functions that are called from outside.
 pub(super) fn wrappers(env: &Env<'_, '_>, functions: &[u32]) -> Result<(), CompileError> {
     for own in functions {
         let symbols = &env.code.functions[*own as usize];
-        if symbols.tail.is_some() {
-            wrapper(env, *own, &symbols.code)?;
+        if let (Some(code), Some(_)) = (&symbols.code, &symbols.tail) {
+            wrapper(env, *own, code)?;
         }
     }
     Ok(())
@@ -79,7 +62,7 @@ pub(super) struct Target<'ctx> {
     pub code: PointerValue<'ctx>,
     /// The context it wants.
     pub ctx: PointerValue<'ctx>,
-    /// Is it in the convention for calls in tail position?
+    /// Is it in the tail convention?
     pub tail: bool,
 }
 
@@ -118,21 +101,19 @@ impl<'ctx> Func<'_, 'ctx> {
     /// Calls in whichever convention the code has, and pushes the results.
     pub(super) fn call_code(&mut self, ty: u32, target: Target<'ctx>) -> Result<(), CompileError> {
         if !target.tail {
-            let args = self.pop_args(ty, &[target.ctx]);
+            let args = self.pop_args(ty, target.ctx);
             let native = self.env.func_types[ty as usize];
             let call = self.b.build_indirect_call(native, target.code, &args, "")?;
             return self.push_results(ty, call);
         }
         let module = self.env.module;
         let results = &module.types[ty as usize].results;
-        if results.len() <= 1 {
-            let args = self.pop_args(ty, &[target.ctx]);
-            let call = self.build_tail_convention(ty, target.code, &args)?;
+        if !has_result_cells(results.len()) {
+            let call = self.call_in_tail_convention(ty, target, None)?;
             return self.push_results(ty, call);
         }
         let cells = self.result_cells(results.len())?;
-        let args = self.pop_args(ty, &[target.ctx, cells]);
-        self.build_tail_convention(ty, target.code, &args)?;
+        self.call_in_tail_convention(ty, target, Some(cells))?;
         for (index, ty) in results.iter().enumerate() {
             let place = self.above(cells, index * size_of::<GlobalCell>())?;
             let value = self.b.build_load(self.env.value_type(*ty), place, "")?;
@@ -141,15 +122,15 @@ impl<'ctx> Func<'_, 'ctx> {
         Ok(())
     }
 
-    fn build_tail_convention(
+    /// Pops the arguments and calls; several results go to `results`.
+    fn call_in_tail_convention(
         &mut self,
         ty: u32,
-        code: PointerValue<'ctx>,
-        args: &[BasicMetadataValueEnum<'ctx>],
+        target: Target<'ctx>,
+        results: Option<PointerValue<'ctx>>,
     ) -> Result<CallSiteValue<'ctx>, CompileError> {
-        let call = self.b.build_indirect_call(self.env.tail_type(ty), code, args, "")?;
-        call.set_call_convention(TAILCC);
-        Ok(call)
+        let args = self.pop_tail_args(ty, target.ctx, results)?;
+        Ok(self.b.build_indirect_call(self.env.tail_type(ty), target.code, &args, "")?)
     }
 
     /// Room for results, in the function's first block so that a loop takes it only once.
@@ -183,10 +164,7 @@ impl<'ctx> Func<'_, 'ctx> {
             self.call_code(ty, target)?;
             return self.branch(self.frames.len() as u32 - 1);
         }
-        let mut first = vec![target.ctx];
-        first.extend(self.results);
-        let args = self.pop_args(ty, &first);
-        let call = self.build_tail_convention(ty, target.code, &args)?;
+        let call = self.call_in_tail_convention(ty, target, self.results)?;
         call.set_tail_call_kind(LLVMTailCallKind::LLVMTailCallKindMustTail);
         match call.try_as_basic_value().basic() {
             Some(value) => self.b.build_return(Some(&value))?,
@@ -218,16 +196,12 @@ impl<'ctx> Func<'_, 'ctx> {
         self.leave_by(ty, Target { code: code.into_pointer_value(), ctx, tail: false })
     }
 
-    /// Pops a function's arguments, behind the pointers that come first.
-    pub(super) fn pop_args(
-        &mut self,
-        ty: u32,
-        first: &[PointerValue<'ctx>],
-    ) -> Vec<BasicMetadataValueEnum<'ctx>> {
+    /// Pops a function's arguments, behind its context.
+    fn pop_args(&mut self, ty: u32, ctx: PointerValue<'ctx>) -> Vec<BasicMetadataValueEnum<'ctx>> {
         let params = self.env.module.types[ty as usize].params.len();
         let height = self.stack.len() - params;
         let args = self.stack.drain(height..).map(BasicMetadataValueEnum::from);
-        first.iter().map(|pointer| (*pointer).into()).chain(args).collect()
+        std::iter::once(ctx.into()).chain(args).collect()
     }
 
     fn push_results(&mut self, ty: u32, call: CallSiteValue<'ctx>) -> Result<(), CompileError> {

@@ -7,26 +7,30 @@
     (if (result i32) (i32.eqz (local.get 0)) (then (i32.const 0))
       (else (return_call $even (i32.sub (local.get 0) (i32.const 1)))))))
 
-;; | define hidden tailcc range(i32 0, 2) i32 @"wasm[0]:even"(ptr nocapture readnone %0, i32 %1) section "awsm_text" {
-;; |   switch i32 %1, label %3 [
-;; |     i32 0, label %common.ret
-;; |     i32 1, label %common.ret.fold.split
-;; |   ]
+;; | define hidden range(i32 0, 2) i32 @"wasm[0]:even"(ptr nocapture readnone %0, i64 %1, i64 %2, i64 %3, i64 %4, i64 %5, <16 x i8> %6, <16 x i8> %7, <16 x i8> %8, <16 x i8> %9, <16 x i8> %10, <16 x i8> %11, <16 x i8> %12, <16 x i8> %13) section "awsm_text" {
+;; |   %15 = and i64 %1, 4294967295
+;; |   %16 = icmp eq i64 %15, 0
+;; |   br i1 %16, label %common.ret, label %17
 ;; |
-;; | 3:
-;; |   %4 = add i32 %1, -2
-;; |   %5 = musttail call tailcc range(i32 0, 2) i32 @"wasm[0]:even"(ptr %0, i32 %4)
-;; |   ret i32 %5
+;; | 17:
+;; |   %18 = add i64 %1, 4294967295
+;; |   %19 = and i64 %18, 4294967295
+;; |   %20 = icmp eq i64 %19, 0
+;; |   br i1 %20, label %common.ret, label %21
 ;; |
-;; | common.ret.fold.split:
-;; |   br label %common.ret
+;; | 21:
+;; |   %22 = add i64 %1, 4294967294
+;; |   %23 = and i64 %22, 4294967295
+;; |   %24 = musttail call range(i32 0, 2) i32 @"wasm[0]:even"(ptr %0, i64 %23, i64 poison, i64 poison, i64 poison, i64 poison, <16 x i8> poison, <16 x i8> poison, <16 x i8> poison, <16 x i8> poison, <16 x i8> poison, <16 x i8> poison, <16 x i8> poison, <16 x i8> poison)
+;; |   ret i32 %24
 ;; |
 ;; | common.ret:
-;; |   %common.ret.op = phi i32 [ 1, %2 ], [ 0, %common.ret.fold.split ]
+;; |   %common.ret.op = phi i32 [ 0, %17 ], [ 1, %14 ]
 ;; |   ret i32 %common.ret.op
 ;; | }
 ;; |
 ;; | define hidden range(i32 0, 2) i32 @"wasm[0]:even[entry]"(ptr nocapture readnone %0, i32 %1) section "awsm_text" {
-;; |   %3 = call tailcc i32 @"wasm[0]:even"(ptr %0, i32 %1)
-;; |   ret i32 %3
+;; |   %3 = zext i32 %1 to i64
+;; |   %4 = call i32 @"wasm[0]:even"(ptr %0, i64 %3, i64 poison, i64 poison, i64 poison, i64 poison, <16 x i8> poison, <16 x i8> poison, <16 x i8> poison, <16 x i8> poison, <16 x i8> poison, <16 x i8> poison, <16 x i8> poison, <16 x i8> poison)
+;; |   ret i32 %4
 ;; | }
