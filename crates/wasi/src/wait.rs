@@ -1,8 +1,10 @@
 //! Waiting: for descriptors to become ready, and for work that other threads do.
 //!
-//! A host function that must wait notes in the invocation's [`WasiCtx`] what for and leaves with
-//! [`Wait::Event`]; whoever runs the sandbox asks the context and resumes it when one of these has
-//! come. Then the function is called again and looks for itself, so waking too early is harmless.
+//! A host function that must wait notes in the invocation's [`WasiCtx`] what for ([`Pending`]) and
+//! leaves with [`Wait::Event`]; whoever runs the sandbox asks the context and resumes it when one of
+//! these has come. Then the function is called again and looks for itself, so waking too early is
+//! harmless. Who cannot wait for it says why ([`WasiCtx::cannot_wait`]), and that is what the guest's
+//! call answers.
 
 use std::any::Any;
 use std::collections::VecDeque;
@@ -18,6 +20,8 @@ use awsm_sandbox::{Leave, Wait, clock};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::ctx::WasiCtx;
+use crate::errno::Errno;
+use crate::p1::Fail;
 
 /// A descriptor of the host that a guest waits for.
 #[derive(Clone, Debug)]
@@ -64,12 +68,37 @@ impl Interest {
     }
 }
 
+/// What a call that is blocked waits for. It belongs to that one call; the next begins without.
+#[derive(Debug, Default)]
+pub(crate) struct Pending {
+    /// Descriptors, any of them.
+    pub(crate) interests: Vec<Interest>,
+    /// Work that a helper does.
+    pub(crate) job: Option<Job>,
+    /// Waiting for the descriptors was not possible.
+    pub(crate) failed: Option<Errno>,
+    /// When the call began, if it is a `poll_oneoff`, on the monotonic clock, nanoseconds.
+    pub(crate) began_ns: u64,
+}
+
+impl Pending {
+    /// How to leave until one of the descriptors is ready, or until that time of the monotonic clock; or
+    /// that nobody can wait for them.
+    pub(crate) fn until_ready(&mut self, until_ns: Option<u64>) -> Fail {
+        match self.failed.take() {
+            Some(errno) => errno.into(),
+            None => Leave::Block(Wait::Event { until_ns }).into(),
+        }
+    }
+}
+
 impl WasiCtx {
     /// How to leave until a descriptor is ready.
-    pub(crate) fn until_ready(&mut self, source: Source, read: bool) -> Leave {
-        self.interests.clear();
-        self.interests.push(Interest { source, read, write: !read });
-        Leave::Block(Wait::Event { until_ns: None })
+    pub(crate) fn until_ready(&mut self, source: Source, read: bool) -> Fail {
+        let pending = self.pending();
+        pending.interests.clear();
+        pending.interests.push(Interest { source, read, write: !read });
+        pending.until_ready(None)
     }
 
     /// Waits on this thread for what a blocked guest waits for, at most until a time of the monotonic
@@ -78,12 +107,12 @@ impl WasiCtx {
     /// # Errors
     /// If the system cannot wait.
     pub fn wait(&self, until_ns: Option<u64>) -> io::Result<()> {
-        if let Some(job) = &self.job {
+        if let Some(job) = self.job() {
             job.wait();
             return Ok(());
         }
         let mut fds: Vec<_> = self
-            .interests
+            .interests()
             .iter()
             .map(|interest| PollFd::from_borrowed_fd(interest.source.as_fd(), interest.flags()))
             .collect();
@@ -281,17 +310,17 @@ impl WasiCtx {
         let Some(helpers) = &self.helpers else {
             return Ok(work());
         };
-        match self.job.take() {
-            None => self.job = Some(helpers.begin(work)),
+        let pending = self.pending.get_or_insert_default();
+        match pending.job.take() {
+            None => pending.job = Some(helpers.begin(work)),
             Some(job) => match job.take() {
                 // A guest is blocked in one call at a time, so it is this one's.
                 Some(result) => {
                     return Ok(*result.downcast::<R>().expect("the result of the same call"));
                 }
-                None => self.job = Some(job),
+                None => pending.job = Some(job),
             },
         }
-        self.interests.clear();
         Err(Leave::Block(Wait::Event { until_ns: None }))
     }
 }

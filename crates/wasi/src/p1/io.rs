@@ -13,7 +13,7 @@ use rustix::io::{Errno as System, ReadWriteFlags};
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, recv, sendmsg};
 
 use super::buffers::{Buffers, Position};
-use super::{Call, Fail, answer, fdflags};
+use super::{Call, Fail, answer, begin, fdflags};
 use crate::ctx::{Output, Progress, Stdin, WasiCtx};
 use crate::errno::Errno;
 use crate::rights;
@@ -152,7 +152,7 @@ pub(super) fn fd_pread(
 }
 
 fn write(call: &mut Call<'_>, transfer: &Transfer) -> HostResult<u32> {
-    let (mut memory, ctx) = call.parts();
+    let (mut memory, ctx) = begin(call);
     answer((|| {
         let (stream, buffers) = transfer.begin(&memory, ctx, rights::FD_WRITE)?;
         let total = match (stream, transfer.at) {
@@ -174,7 +174,7 @@ fn write(call: &mut Call<'_>, transfer: &Transfer) -> HostResult<u32> {
 }
 
 fn read(call: &mut Call<'_>, transfer: &Transfer) -> HostResult<u32> {
-    let (mut memory, ctx) = call.parts();
+    let (mut memory, ctx) = begin(call);
     answer((|| {
         let (stream, buffers) = transfer.begin(&memory, ctx, rights::FD_READ)?;
         // A call that goes on may have overwritten the list.
@@ -235,7 +235,7 @@ fn write_file(
     let written = if ctx.helpers.is_some() && (now > INLINE_WRITE_BYTES || waits_for_disk) {
         let mut bytes = Vec::new();
         // A helper's work is begun once: the call that finds it done does not copy again.
-        if ctx.job.is_none() {
+        if ctx.job().is_none() {
             for slice in buffers.slices(memory, now.min(HELPER_BYTES).into())? {
                 bytes.extend_from_slice(&slice);
             }
@@ -290,7 +290,7 @@ pub(super) fn send(
     match sendmsg(socket, &slices, &mut control, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
         Ok(sent) => Ok(sent as u32),
         Err(System::AGAIN) if flags & fdflags::NONBLOCK == 0 => {
-            Err(ctx.until_ready(Source::Descriptor(Arc::clone(socket)), false).into())
+            Err(ctx.until_ready(Source::Descriptor(Arc::clone(socket)), false))
         }
         Err(error) => Err(error.into()),
     }
@@ -343,7 +343,7 @@ fn read_file(
     at: At,
 ) -> Result<u32, Fail> {
     let wanted = buffers.total(memory)?;
-    if ctx.job.is_none() {
+    if ctx.job().is_none() {
         let hurried = ctx.helpers.is_some();
         match read_inline(memory, file, buffers, at, hurried) {
             Err(Fail::Errno(Errno::Again | Errno::Notsup)) if hurried => {}
@@ -430,7 +430,7 @@ pub(super) fn receive(
             }
             Err(_) if total > 0 => break,
             Err(System::AGAIN) if flags & fdflags::NONBLOCK == 0 => {
-                return Err(ctx.until_ready(Source::Descriptor(Arc::clone(socket)), true).into());
+                return Err(ctx.until_ready(Source::Descriptor(Arc::clone(socket)), true));
             }
             Err(error) => return Err(error.into()),
         }

@@ -18,7 +18,7 @@ use rustix::io::Errno as System;
 use super::buffers::path;
 use super::descriptor::known_flags;
 use super::stat::{Filestat, Layout, timestamps};
-use super::{Call, Fail, answer, fdflags};
+use super::{Call, Fail, answer, begin, fdflags};
 use crate::ctx::WasiCtx;
 use crate::errno::Errno;
 use crate::rights::{self, Rights};
@@ -76,7 +76,7 @@ pub(super) fn path_open(
     flags: u32,
     opened: GuestPtr<u32>,
 ) -> HostResult<u32> {
-    let (mut memory, ctx) = call.parts();
+    let (mut memory, ctx) = begin(call);
     answer((|| {
         memory.read(opened)?;
         let name = path(&memory, name, len)?;
@@ -183,7 +183,7 @@ pub(super) fn path_create_directory(
     name: GuestPtr<u8>,
     len: u32,
 ) -> HostResult<u32> {
-    let (memory, ctx) = call.parts();
+    let (memory, ctx) = begin(call);
     answer((|| {
         let name = path(&memory, name, len)?;
         let dir = ctx.writable_dir(fd, rights::PATH_CREATE_DIRECTORY)?;
@@ -200,7 +200,7 @@ pub(super) fn path_filestat_get(
     len: u32,
     stat: GuestPtr<u8>,
 ) -> HostResult<u32> {
-    let (mut memory, ctx) = call.parts();
+    let (mut memory, ctx) = begin(call);
     answer(filestat_get(&mut memory, ctx, fd, lookup, (name, len), stat, Layout::Snapshot))
 }
 
@@ -213,7 +213,7 @@ pub(super) fn unstable_path_filestat_get(
     len: u32,
     stat: GuestPtr<u8>,
 ) -> HostResult<u32> {
-    let (mut memory, ctx) = call.parts();
+    let (mut memory, ctx) = begin(call);
     answer(filestat_get(&mut memory, ctx, fd, lookup, (name, len), stat, Layout::Unstable))
 }
 
@@ -264,7 +264,7 @@ pub(super) fn path_filestat_set_times(
     mtime_ns: u64,
     flags: u32,
 ) -> HostResult<u32> {
-    let (memory, ctx) = call.parts();
+    let (memory, ctx) = begin(call);
     answer((|| {
         let name = path(&memory, name, len)?;
         let dir = ctx.writable_dir(fd, rights::PATH_FILESTAT_SET_TIMES)?;
@@ -296,7 +296,7 @@ pub(super) fn path_link(
     new_name: GuestPtr<u8>,
     new_len: u32,
 ) -> HostResult<u32> {
-    let (memory, ctx) = call.parts();
+    let (memory, ctx) = begin(call);
     answer((|| {
         let (name, new_name) = (path(&memory, name, len)?, path(&memory, new_name, new_len)?);
         // A file of a directory that must not change could be changed through a link elsewhere.
@@ -319,7 +319,7 @@ pub(super) fn path_readlink(
     buffer_len: u32,
     used: GuestPtr<u32>,
 ) -> HostResult<u32> {
-    let (mut memory, ctx) = call.parts();
+    let (mut memory, ctx) = begin(call);
     answer((|| {
         let name = path(&memory, name, len)?;
         memory.bytes(buffer.slice(buffer_len))?;
@@ -338,7 +338,7 @@ pub(super) fn path_remove_directory(
     name: GuestPtr<u8>,
     len: u32,
 ) -> HostResult<u32> {
-    let (memory, ctx) = call.parts();
+    let (memory, ctx) = begin(call);
     answer((|| {
         let name = path(&memory, name, len)?;
         let dir = ctx.writable_dir(fd, rights::PATH_REMOVE_DIRECTORY)?;
@@ -360,7 +360,7 @@ pub(super) fn path_rename(
     new_name: GuestPtr<u8>,
     new_len: u32,
 ) -> HostResult<u32> {
-    let (memory, ctx) = call.parts();
+    let (memory, ctx) = begin(call);
     answer((|| {
         let (name, new_name) = (path(&memory, name, len)?, path(&memory, new_name, new_len)?);
         let source = ctx.writable_dir(from, rights::PATH_RENAME_SOURCE)?;
@@ -388,7 +388,7 @@ pub(super) fn path_symlink(
     name: GuestPtr<u8>,
     len: u32,
 ) -> HostResult<u32> {
-    let (memory, ctx) = call.parts();
+    let (memory, ctx) = begin(call);
     answer((|| {
         let contents = path(&memory, contents, contents_len)?;
         let name = path(&memory, name, len)?;
@@ -404,7 +404,7 @@ pub(super) fn path_unlink_file(
     name: GuestPtr<u8>,
     len: u32,
 ) -> HostResult<u32> {
-    let (memory, ctx) = call.parts();
+    let (memory, ctx) = begin(call);
     answer((|| {
         let name = path(&memory, name, len)?;
         let dir = ctx.writable_dir(fd, rights::PATH_UNLINK_FILE)?;

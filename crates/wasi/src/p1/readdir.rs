@@ -14,7 +14,7 @@ use cap_std::fs::Dir;
 use rustix::fs::{Mode, OFlags, RawDir, RawDirEntry, SeekFrom, openat, seek};
 
 use super::stat::file_type;
-use super::{Call, answer};
+use super::{Call, answer, begin};
 use crate::ctx::WasiCtx;
 use crate::errno::Errno;
 use crate::rights;
@@ -57,11 +57,11 @@ pub(super) fn fd_readdir(
     cookie: u64,
     used: GuestPtr<u32>,
 ) -> HostResult<u32> {
-    let (mut memory, ctx) = call.parts();
+    let (mut memory, ctx) = begin(call);
     answer((|| {
         memory.bytes(buffer.slice(len))?;
         memory.read(used)?;
-        let (dir, known) = begin(ctx, fd)?;
+        let (dir, known) = listing(ctx, fd)?;
         let listed = Arc::clone(&dir);
         let most = len.min(GIVEN_BYTES) as usize;
         // A directory may lie on a disk, and a far cookie takes long to find.
@@ -76,7 +76,7 @@ pub(super) fn fd_readdir(
 }
 
 /// The directory to list, and a place in it that is known.
-fn begin(ctx: &mut WasiCtx, fd: u32) -> Result<(Arc<OwnedFd>, Place), Errno> {
+fn listing(ctx: &mut WasiCtx, fd: u32) -> Result<(Arc<OwnedFd>, Place), Errno> {
     let descriptor = ctx.get(fd)?;
     let directory = descriptor.directory()?;
     descriptor.allows(rights::FD_READDIR)?;
