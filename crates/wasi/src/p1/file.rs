@@ -15,6 +15,12 @@ use crate::ctx::WasiCtx;
 use crate::errno::Errno;
 use crate::rights::{self, Rights};
 use crate::table::Resource;
+use crate::wait::Ask;
+
+/// What helpers are asked.
+const ALLOCATE: Ask<rustix::io::Result<()>> = Ask::new("fd_allocate");
+const SYNC: Ask<rustix::io::Result<()>> = Ask::new("fd_sync");
+const RESIZE: Ask<rustix::io::Result<()>> = Ask::new("fd_filestat_set_size");
 
 impl WasiCtx {
     /// The regular file behind a descriptor that may do all of this.
@@ -65,6 +71,9 @@ pub(super) fn fd_advise(
 pub(super) fn fd_allocate(call: &mut Call<'_>, fd: u32, offset: u64, len: u64) -> HostResult<u32> {
     answer((|| {
         let ctx = begin(call).1;
+        if let Some(allocated) = ctx.answered(ALLOCATE)? {
+            return Ok(allocated?);
+        }
         let file = ctx.file(fd, rights::FD_ALLOCATE)?;
         let end = offset.checked_add(len).filter(|end| *end <= i64::MAX as u64);
         let end = end.ok_or(Errno::Fbig)?;
@@ -72,12 +81,10 @@ pub(super) fn fd_allocate(call: &mut Call<'_>, fd: u32, offset: u64, len: u64) -
             return Err(Errno::Inval.into());
         }
         within(ctx, end)?;
-        if ctx.job().is_none() {
-            // Room on the device counts as written; what fails is not given back.
-            spend(ctx, len)?;
-        }
+        // Room on the device counts as written; what fails is not given back.
+        spend(ctx, len)?;
         let work = move || rustix::fs::fallocate(&file, FallocateFlags::empty(), offset, len);
-        Ok(ctx.offload(work)??)
+        Ok(ctx.ask(ALLOCATE, work)??)
     })())
 }
 
@@ -110,12 +117,15 @@ fn sync(
     needed: Rights,
     work: fn(&OwnedFd) -> rustix::io::Result<()>,
 ) -> Result<(), Fail> {
+    if let Some(done) = ctx.answered(SYNC)? {
+        return Ok(done?);
+    }
     let file = match &ctx.allowed(fd, needed)?.resource {
         Resource::File(file) => Arc::clone(file),
         Resource::Directory(directory) => Arc::new(super::readdir::readable(&directory.dir)?),
         _ => return Err(Errno::Inval.into()),
     };
-    Ok(ctx.offload(move || work(&file))??)
+    Ok(ctx.ask(SYNC, move || work(&file))??)
 }
 
 /// `fd_filestat_get`.
@@ -156,7 +166,7 @@ pub(super) fn fd_filestat_set_size(call: &mut Call<'_>, fd: u32, size: u64) -> H
             return Err(Errno::Inval.into());
         }
         within(ctx, size)?;
-        Ok(ctx.offload(move || rustix::fs::ftruncate(&file, size))??)
+        Ok(ctx.offload(RESIZE, move || rustix::fs::ftruncate(&file, size))??)
     })())
 }
 
