@@ -36,7 +36,7 @@ use std::task::{Context, Poll, Waker};
 
 use awsm_sandbox::{Pool, Sandbox, StartError, Stop, Trap, Wait};
 use awsm_sched::{Arrival, Decision, FunctionId, InvocationId, Nanos, Refusal, Scheduler};
-use awsm_wasi::WasiCtx;
+use awsm_wasi::{Errno, WasiCtx};
 
 use crate::function::Function;
 use crate::guest::{self, Environment, Input};
@@ -44,7 +44,7 @@ use crate::limits;
 use alarm::Alarm;
 use clock::Clock;
 use peers::{Message, Origin};
-use readiness::Readiness;
+use readiness::{Readiness, Watching};
 use slots::Slots;
 
 pub use bell::Bell;
@@ -180,6 +180,25 @@ enum Turn {
     Idle(Option<Nanos>),
 }
 
+/// What a guest that had the core does to the turn.
+enum Gave {
+    /// The turn may go on.
+    More,
+    /// It gave the core back and could have it at once: not before the reactor has had its turn.
+    Once,
+}
+
+/// What becomes of an invocation whose guest has stopped.
+enum Next {
+    /// It waits, until then at most.
+    Wait(Option<Nanos>),
+    /// It can go on at once.
+    GoOn,
+    /// It was interrupted.
+    Interrupted,
+    End(Outcome),
+}
+
 impl Worker {
     /// A worker for this thread. Its pool has been prepared for `functions`, its scheduler knows
     /// them under these names.
@@ -289,7 +308,7 @@ impl Core {
         let now = self.clock.set();
         self.reporter.look(now, &self.sched, &self.ids);
         self.share(now);
-        let (turn, _) = self.decide(now, now + limits::REACTOR_GAP.into());
+        let turn = self.decide(now + limits::REACTOR_GAP.into());
         self.rest = match turn {
             Turn::Idle(_) => limits::REACTOR_GAP.into(),
             Turn::More => Nanos::ZERO,
@@ -297,27 +316,38 @@ impl Core {
         turn
     }
 
-    /// Does what the scheduler decides until there is nothing to do or it is that time.
-    fn decide(&mut self, mut now: Nanos, end: Nanos) -> (Turn, Nanos) {
-        while now < end {
+    /// Does what the scheduler decides until there is nothing to do, it is that time, or a guest has given
+    /// the core back and would have it again.
+    ///
+    /// The clock is read before each decision, whatever came of the last one, so the reactor waits until
+    /// `end` and then for no more than one step: a guest's time on the core, or an invocation's end.
+    fn decide(&mut self, end: Nanos) -> Turn {
+        loop {
+            let now = self.clock.now();
+            if now >= end {
+                return Turn::More;
+            }
             match self.sched.next(now) {
-                Decision::Run { id, until, .. } => now = self.give_core(id, now, until),
+                Decision::Run { id, until, .. } => {
+                    if let Gave::Once = self.give_core(id, now, until) {
+                        return Turn::More;
+                    }
+                }
                 Decision::Expire { id, .. } => self.end(id, Outcome::TimedOut, now),
-                Decision::Idle { until } => return (Turn::Idle(until), now),
+                Decision::Idle { until } => return Turn::Idle(until),
             }
         }
-        (Turn::More, now)
     }
 
-    /// Runs one invocation until it stops, and acts on why it did. Returns the time after that.
-    fn give_core(&mut self, id: InvocationId, now: Nanos, until: Option<Nanos>) -> Nanos {
+    /// Runs one invocation until it stops, and acts on why it did.
+    fn give_core(&mut self, id: InvocationId, now: Nanos, until: Option<Nanos>) -> Gave {
         let slot = self.slot_of[id.index()];
         if let Stage::Waiting(..) = self.invocations[slot].stage
             && let Err(error) = self.start(slot, now)
         {
             self.sched.finished(now, id);
             self.end(id, Outcome::NotStarted(error), now);
-            return now;
+            return Gave::More;
         }
         let Stage::Live { sandbox, watch, .. } = &mut self.invocations[slot].stage else {
             unreachable!("the scheduler runs what is waiting or live")
@@ -334,37 +364,43 @@ impl Core {
         if let Some(bell) = bell {
             bell.disarm();
         }
-        let now = self.clock.now();
         self.preempted = stop == Stop::Preempted;
-        let outcome = match stop {
-            Stop::Blocked(Wait::Until { monotonic_ns }) => {
-                self.sched.blocked(now, id, Some(Nanos(monotonic_ns)));
-                return now;
-            }
+        let next = match stop {
+            Stop::Blocked(Wait::Until { monotonic_ns }) => Next::Wait(Some(Nanos(monotonic_ns))),
             Stop::Blocked(Wait::Event { until_ns }) => {
-                let readiness = self.readiness.as_mut();
-                *watch = readiness.and_then(|waits| waits.watch(id, sandbox.data()));
-                match watch {
-                    Some(_) => self.sched.blocked(now, id, until_ns.map(Nanos)),
-                    None => self.sched.yielded(now, id),
+                match begin_to_wait(&mut self.readiness, id, sandbox) {
+                    Watching::As(number) => {
+                        *watch = Some(number);
+                        Next::Wait(until_ns.map(Nanos))
+                    }
+                    Watching::Ready | Watching::Failed(_) => Next::GoOn,
                 }
-                return now;
             }
-            Stop::Blocked(_) => {
-                self.sched.yielded(now, id);
-                return now;
-            }
-            Stop::Preempted => {
-                self.sched.preempted(now, id);
-                return now;
-            }
-            Stop::Returned => Outcome::Exited(0),
-            Stop::Exited(code) => Outcome::Exited(code),
-            Stop::Trapped(trap) => Outcome::Trapped(trap),
+            Stop::Blocked(_) => Next::GoOn,
+            Stop::Preempted => Next::Interrupted,
+            Stop::Returned => Next::End(Outcome::Exited(0)),
+            Stop::Exited(code) => Next::End(Outcome::Exited(code)),
+            Stop::Trapped(trap) => Next::End(Outcome::Trapped(trap)),
         };
-        self.sched.finished(now, id);
-        self.end(id, outcome, now);
-        now
+        // What beginning to wait has cost was spent for this guest, too.
+        let now = self.clock.now();
+        match next {
+            Next::Wait(until) => {
+                self.sched.blocked(now, id, until);
+                // What has passed already is no wait.
+                return if until.is_some_and(|at| at <= now) { Gave::Once } else { Gave::More };
+            }
+            Next::GoOn => {
+                self.sched.yielded(now, id);
+                return Gave::Once;
+            }
+            Next::Interrupted => self.sched.preempted(now, id),
+            Next::End(outcome) => {
+                self.sched.finished(now, id);
+                self.end(id, outcome, now);
+            }
+        }
+        Gave::More
     }
 
     fn submit(&mut self, function: usize, input: Input, patience: Nanos) -> Result<usize, Refusal> {
@@ -382,9 +418,8 @@ impl Core {
         let slot = self.enter(function, input, (arrived, arrived), arrival, None)?;
         if self.rest > Nanos::ZERO {
             let end = arrived + self.rest;
-            let (turn, now) = self.decide(arrived, end);
-            self.rest = match turn {
-                Turn::Idle(_) => end - now,
+            self.rest = match self.decide(end) {
+                Turn::Idle(_) => end - self.clock.now(),
                 Turn::More => Nanos::ZERO,
             };
         }
@@ -641,6 +676,25 @@ impl Drop for Ticket {
     fn drop(&mut self) {
         self.worker.core.borrow_mut().abandon(self.slot);
     }
+}
+
+/// Watches for what a guest waits for; if that cannot be done, its call will say why.
+fn begin_to_wait(
+    readiness: &mut Option<Readiness>,
+    id: InvocationId,
+    sandbox: &mut Sandbox<WasiCtx>,
+) -> Watching {
+    let watching = match readiness {
+        Some(readiness) => {
+            let context = sandbox.data();
+            readiness.watch(id, context.job(), context.interests())
+        }
+        None => Watching::Ready,
+    };
+    if let Watching::Failed(error) = watching {
+        sandbox.data_mut().cannot_wait(Errno::from(error));
+    }
+    watching
 }
 
 /// Forgets what a guest waited for.

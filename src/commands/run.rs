@@ -201,8 +201,7 @@ fn finish(sandbox: &mut Sandbox<WasiCtx>, named: &dyn Fn(&dyn std::fmt::Display)
             }
             Stop::Blocked(Wait::Event { until_ns }) => {
                 if let Err(error) = sandbox.data().wait(until_ns) {
-                    eprintln!("{}", named(&format!("cannot wait: {error}")));
-                    return 1;
+                    sandbox.data_mut().cannot_wait(error.into());
                 }
             }
             Stop::Blocked(_) => thread::yield_now(),

@@ -13,7 +13,7 @@ use crate::p1::Position;
 use crate::rights::Rights;
 use crate::strings::StringList;
 use crate::table::{Descriptor, STREAMS, Table};
-use crate::wait::{Helpers, Interest, Job};
+use crate::wait::{Helpers, Interest, Job, Pending};
 
 /// Where a guest's standard input comes from.
 #[derive(Clone, Debug, Default)]
@@ -171,13 +171,9 @@ pub struct WasiCtx {
     pub(crate) table: Option<Box<Table>>,
     /// Bytes written to files.
     pub(crate) written: u64,
-    /// When the `poll_oneoff` that the guest waits in began, on the monotonic clock, nanoseconds.
-    pub(crate) poll_began_ns: u64,
-    /// What the guest waits for, see [`awsm_sandbox::Wait::Event`].
-    pub(crate) interests: Vec<Interest>,
-    /// What is being done for the guest, likewise.
-    pub(crate) job: Option<Job>,
-    /// How far a call had come when the guest was preempted in it.
+    /// What the call that the guest is in waits for, if it has to.
+    pub(crate) pending: Option<Box<Pending>>,
+    /// How far that call had come when the guest was preempted in it.
     pub(crate) progress: Progress,
 }
 
@@ -208,9 +204,7 @@ impl Default for WasiCtx {
             helpers: None,
             table: None,
             written: 0,
-            poll_began_ns: 0,
-            interests: Vec::new(),
-            job: None,
+            pending: None,
             progress: Progress::None,
         }
     }
@@ -269,13 +263,30 @@ impl WasiCtx {
     /// [`Wait::Event`](awsm_sandbox::Wait::Event).
     #[must_use]
     pub fn interests(&self) -> &[Interest] {
-        &self.interests
+        self.pending.as_deref().map_or(&[], |pending| &pending.interests)
     }
 
     /// What the guest waits to be done when it is blocked in
     /// [`Wait::Event`](awsm_sandbox::Wait::Event).
     #[must_use]
     pub fn job(&self) -> Option<&Job> {
-        self.job.as_ref()
+        self.pending.as_deref()?.job.as_ref()
+    }
+
+    /// Nobody can wait for what the guest is blocked in: the call answers this error when it is made
+    /// again and would still have to wait.
+    pub fn cannot_wait(&mut self, errno: Errno) {
+        self.pending().failed = Some(errno);
+    }
+
+    pub(crate) fn pending(&mut self) -> &mut Pending {
+        self.pending.get_or_insert_default()
+    }
+
+    /// Another call begins.
+    #[inline]
+    pub(crate) fn forget_call(&mut self) {
+        self.pending = None;
+        self.progress = Progress::None;
     }
 }

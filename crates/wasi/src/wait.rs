@@ -1,23 +1,28 @@
 //! Waiting: for descriptors to become ready, and for work that other threads do.
 //!
-//! A host function that must wait notes in the invocation's [`WasiCtx`] what for and leaves with
-//! [`Wait::Event`]; whoever runs the sandbox asks the context and resumes it when one of these has
-//! come. Then the function is called again and looks for itself, so waking too early is harmless.
+//! A host function that must wait notes in the invocation's [`WasiCtx`] what for ([`Pending`]) and
+//! leaves with [`Wait::Event`]; whoever runs the sandbox asks the context and resumes it when one of
+//! these has come. Then the function is called again and looks for itself, so waking too early is
+//! harmless. Who cannot wait for it says why ([`WasiCtx::cannot_wait`]), and that is what the guest's
+//! call answers.
 
 use std::any::Any;
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
+use std::marker::PhantomData;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::task::Waker;
 use std::thread;
 
-use awsm_sandbox::{Leave, Wait, clock};
+use awsm_sandbox::{Leave, TrapKind, Wait, clock};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::ctx::WasiCtx;
+use crate::errno::Errno;
+use crate::p1::Fail;
 
 /// A descriptor of the host that a guest waits for.
 #[derive(Clone, Debug)]
@@ -64,12 +69,37 @@ impl Interest {
     }
 }
 
+/// What a call that is blocked waits for. It belongs to that one call; the next begins without.
+#[derive(Debug, Default)]
+pub(crate) struct Pending {
+    /// Descriptors, any of them.
+    pub(crate) interests: Vec<Interest>,
+    /// Work that a helper does.
+    pub(crate) job: Option<Job>,
+    /// Waiting for the descriptors was not possible.
+    pub(crate) failed: Option<Errno>,
+    /// When the call began, if it is a `poll_oneoff`, on the monotonic clock, nanoseconds.
+    pub(crate) began_ns: u64,
+}
+
+impl Pending {
+    /// How to leave until one of the descriptors is ready, or until that time of the monotonic clock; or
+    /// that nobody can wait for them.
+    pub(crate) fn until_ready(&mut self, until_ns: Option<u64>) -> Fail {
+        match self.failed.take() {
+            Some(errno) => errno.into(),
+            None => Leave::Block(Wait::Event { until_ns }).into(),
+        }
+    }
+}
+
 impl WasiCtx {
     /// How to leave until a descriptor is ready.
-    pub(crate) fn until_ready(&mut self, source: Source, read: bool) -> Leave {
-        self.interests.clear();
-        self.interests.push(Interest { source, read, write: !read });
-        Leave::Block(Wait::Event { until_ns: None })
+    pub(crate) fn until_ready(&mut self, source: Source, read: bool) -> Fail {
+        let pending = self.pending();
+        pending.interests.clear();
+        pending.interests.push(Interest { source, read, write: !read });
+        pending.until_ready(None)
     }
 
     /// Waits on this thread for what a blocked guest waits for, at most until a time of the monotonic
@@ -78,12 +108,12 @@ impl WasiCtx {
     /// # Errors
     /// If the system cannot wait.
     pub fn wait(&self, until_ns: Option<u64>) -> io::Result<()> {
-        if let Some(job) = &self.job {
+        if let Some(job) = self.job() {
             job.wait();
             return Ok(());
         }
         let mut fds: Vec<_> = self
-            .interests
+            .interests()
             .iter()
             .map(|interest| PollFd::from_borrowed_fd(interest.source.as_fd(), interest.flags()))
             .collect();
@@ -151,10 +181,14 @@ impl Helpers {
         lock(&self.shared.queue).threads
     }
 
-    /// Has `work` done.
-    fn begin<R: Send + 'static>(&self, work: impl FnOnce() -> R + Send + 'static) -> Job {
-        let job = Job(Arc::default());
-        let done = Arc::clone(&job.0);
+    /// Has `work` done, which is asked under that name.
+    fn begin<R: Send + 'static>(
+        &self,
+        asked: &'static str,
+        work: impl FnOnce() -> R + Send + 'static,
+    ) -> Job {
+        let job = Job { asked, shared: Arc::default() };
+        let done = Arc::clone(&job.shared);
         let run = Box::new(move || {
             let result = catch_unwind(AssertUnwindSafe(work));
             let result = result.map_or_else(|_| boxed(Panicked), boxed);
@@ -224,8 +258,33 @@ impl fmt::Debug for Helpers {
     }
 }
 
-/// Work that a helper thread does for a blocked guest.
-pub struct Job(Arc<JobShared>);
+/// Something that can be asked of a helper: its name, and the type of the answer.
+pub(crate) struct Ask<R> {
+    name: &'static str,
+    answer: PhantomData<fn() -> R>,
+}
+
+impl<R> Clone for Ask<R> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<R> Copy for Ask<R> {}
+
+impl<R> Ask<R> {
+    /// Names are unique.
+    pub(crate) const fn new(name: &'static str) -> Self {
+        Self { name, answer: PhantomData }
+    }
+}
+
+/// Work that a helper thread does for a blocked guest. It knows what was asked, and its answer is for that
+/// and for nothing else.
+pub struct Job {
+    asked: &'static str,
+    shared: Arc<JobShared>,
+}
 
 #[derive(Default)]
 struct JobShared {
@@ -241,7 +300,7 @@ struct JobState {
 
 impl fmt::Debug for Job {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Job")
+        write!(f, "Job({})", self.asked)
     }
 }
 
@@ -249,7 +308,7 @@ impl Job {
     /// Is it done? If not, this is woken when it is.
     #[must_use]
     pub fn is_done_or_wakes(&self, waker: &Waker) -> bool {
-        let mut state = lock(&self.0.state);
+        let mut state = lock(&self.shared.state);
         if state.result.is_none() {
             state.waker = Some(waker.clone());
         }
@@ -257,48 +316,116 @@ impl Job {
     }
 
     fn wait(&self) {
-        let mut state = lock(&self.0.state);
+        let mut state = lock(&self.shared.state);
         while state.result.is_none() {
-            state = self.0.news.wait(state).unwrap_or_else(std::sync::PoisonError::into_inner);
+            state = self.shared.news.wait(state).unwrap_or_else(std::sync::PoisonError::into_inner);
         }
     }
 
     fn take(&self) -> Option<Box<dyn Any + Send>> {
-        lock(&self.0.state).result.take()
+        lock(&self.shared.state).result.take()
     }
 }
 
 impl WasiCtx {
-    /// Does something that may take long: a helper does it if there are helpers, and the guest leaves
-    /// until it is done. Called again, it answers.
+    /// What a helper has answered to this question of the call that the guest is in; `None` if it was not
+    /// asked. A call looks for its answer before it decides anything, since what it decided by may have
+    /// changed by the very work that it waits for.
+    ///
+    /// # Errors
+    /// That the guest waits on, or that its helper panicked; `EIO` if the call asked something else, which
+    /// is not done again.
+    pub(crate) fn answered<R: 'static>(&mut self, ask: Ask<R>) -> Result<Option<R>, Fail> {
+        let Some(pending) = &mut self.pending else { return Ok(None) };
+        let Some(job) = pending.job.take() else { return Ok(None) };
+        if job.asked != ask.name {
+            return Err(Errno::Io.into());
+        }
+        let Some(answer) = job.take() else {
+            pending.job = Some(job);
+            return Err(Leave::Block(Wait::Event { until_ns: None }).into());
+        };
+        match answer.downcast::<R>() {
+            Ok(answer) => Ok(Some(*answer)),
+            Err(other) if other.is::<Panicked>() => Err(Leave::Trap(TrapKind::HostPanic).into()),
+            Err(_) => Err(Errno::Io.into()),
+        }
+    }
+
+    /// Asks for something that may take long: a helper does it if there are helpers, and the guest leaves
+    /// until it is done. Without helpers it is done here.
     ///
     /// # Errors
     /// How the guest leaves.
-    pub(crate) fn offload<R: Send + 'static>(
+    pub(crate) fn ask<R: Send + 'static>(
         &mut self,
+        ask: Ask<R>,
         work: impl FnOnce() -> R + Send + 'static,
     ) -> Result<R, Leave> {
-        let Some(helpers) = &self.helpers else {
-            return Ok(work());
-        };
-        match self.job.take() {
-            None => self.job = Some(helpers.begin(work)),
-            Some(job) => match job.take() {
-                // A guest is blocked in one call at a time, so it is this one's.
-                Some(result) => {
-                    return Ok(*result.downcast::<R>().expect("the result of the same call"));
-                }
-                None => self.job = Some(job),
-            },
-        }
-        self.interests.clear();
+        let Some(helpers) = &self.helpers else { return Ok(work()) };
+        let job = helpers.begin(ask.name, work);
+        self.pending().job = Some(job);
         Err(Leave::Block(Wait::Event { until_ns: None }))
+    }
+
+    /// As [`Self::answered`] and then [`Self::ask`], for calls that have nothing to decide.
+    ///
+    /// # Errors
+    /// As these.
+    pub(crate) fn offload<R: Send + 'static>(
+        &mut self,
+        ask: Ask<R>,
+        work: impl FnOnce() -> R + Send + 'static,
+    ) -> Result<R, Fail> {
+        match self.answered(ask)? {
+            Some(answer) => Ok(answer),
+            None => Ok(self.ask(ask, work)?),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const DOUBLE: Ask<usize> = Ask::new("double");
+    const NAME: Ask<String> = Ask::new("name");
+    /// Of another type than the real one.
+    const FALSE_DOUBLE: Ask<String> = Ask::new("double");
+
+    fn is_blocked<R>(result: Result<R, Fail>) -> bool {
+        matches!(result, Err(Fail::Leave(Leave::Block(Wait::Event { until_ns: None }))))
+    }
+
+    #[test]
+    fn an_answer_is_for_what_was_asked() {
+        let context = || WasiCtx { helpers: Some(Helpers::new(1)), ..WasiCtx::default() };
+        let asked = || {
+            let mut context = context();
+            assert!(matches!(context.answered(DOUBLE), Ok(None)));
+            assert!(context.ask(DOUBLE, || 4).is_err());
+            context.wait(None).expect("waits");
+            context
+        };
+        assert!(matches!(asked().answered(DOUBLE), Ok(Some(4))));
+        let mut other = asked();
+        assert!(matches!(other.answered(NAME), Err(Fail::Errno(Errno::Io))));
+        assert!(matches!(other.answered(DOUBLE), Ok(None)), "it is gone");
+        assert!(matches!(asked().answered(FALSE_DOUBLE), Err(Fail::Errno(Errno::Io))));
+        // Another call begins without it.
+        let mut next = asked();
+        next.forget_call();
+        assert!(matches!(next.answered(DOUBLE), Ok(None)));
+        assert!(is_blocked(next.offload(NAME, || "x".to_owned())));
+        next.wait(None).expect("waits");
+        assert_eq!(next.offload(NAME, || "y".to_owned()).ok().as_deref(), Some("x"));
+        // A helper's panic is the call's.
+        let mut failing = context();
+        assert!(failing.ask(NAME, || panic!("of this test")).is_err());
+        failing.wait(None).expect("waits");
+        let trapped = Fail::Leave(Leave::Trap(TrapKind::HostPanic));
+        assert_eq!(format!("{:?}", failing.answered(NAME)), format!("Err({trapped:?})"));
+    }
 
     #[test]
     fn helpers_are_bounded_and_leave_when_nobody_needs_them() {
@@ -309,12 +436,12 @@ mod tests {
             .collect();
         let work = |number: usize| move || number * 2;
         for (number, context) in contexts.iter_mut().enumerate() {
-            assert!(context.offload(work(number)).is_err());
+            assert!(context.offload(DOUBLE, work(number)).is_err());
         }
         assert!(helpers.threads() <= 2);
         for (number, context) in contexts.iter_mut().enumerate() {
             context.wait(None).expect("waits");
-            assert_eq!(context.offload(work(number)), Ok(number * 2));
+            assert_eq!(context.offload(DOUBLE, work(number)).ok(), Some(number * 2));
         }
         drop((contexts, helpers));
         while lock(&shared.queue).threads > 0 {

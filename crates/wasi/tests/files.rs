@@ -582,3 +582,58 @@ fn the_predecessor_has_its_own_layouts() {
     assert_eq!((guest.u32_at(OUT), guest.u64_at(4096)), (1, 9));
     assert_eq!(guest.waits.len(), 1);
 }
+
+/// What a helper was asked is what its answer is for, although the file has changed by then: at the edge
+/// of each limit a call is done once, and the next call of another kind has an answer of its own.
+#[test]
+fn a_helpers_work_is_decided_upon_once() {
+    const SYNC: i64 = 16;
+    const APPEND: i64 = 1;
+    for (file_bytes, flags, first, second) in [
+        // What is left for a second write would be done at once...
+        (150_000, 0, 100_000, Ok(50_000)),
+        (150_000, APPEND, 100_000, Ok(50_000)),
+        // ...and here there is none.
+        (100_000, 0, 100_000, Err(Errno::Fbig)),
+        (100_000, APPEND, 100_000, Err(Errno::Fbig)),
+        (10, SYNC, 10, Err(Errno::Fbig)),
+        (15, SYNC, 10, Ok(5)),
+        (99_999, 0, 99_999, Err(Errno::Fbig)),
+    ] {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let limits = FileLimits { file_bytes, ..FileLimits::default() };
+        let mut context = in_directory(directory.path(), limits);
+        context.helpers = Some(Helpers::new(1));
+        let mut guest = Guest::new(context);
+        let file = guest.open(3, "file", Open { flags, ..Open::CREATE });
+        let bytes = vec![b'x'; if flags == SYNC { 10 } else { 100_000 }];
+        guest.waits.clear();
+        assert_eq!(guest.write(file, &bytes), Ok(first), "{file_bytes} {flags}");
+        assert_eq!(guest.stat(file), (4, first.into()), "written once");
+        assert!(!guest.waits.is_empty(), "by a helper");
+        // Everything else that helpers do.
+        let other = guest.open(3, "other", Open::CREATE);
+        guest.at("path_create_directory", 3, "sub", ());
+        guest.rename((3, "other"), (3, "moved"), ());
+        guest.link((3, "moved"), (3, "linked"), ());
+        guest.symlink("moved", 3, "link", ());
+        guest.at("path_unlink_file", 3, "linked", ());
+        guest.at("path_remove_directory", 3, "sub", ());
+        guest.expect("fd_sync", &[other], ());
+        guest.expect("fd_datasync", &[3], ());
+        guest.expect("fd_readdir", &[3, BUFFER.into(), 1000, 0, OUT.into()], ());
+        assert_eq!(guest.write(file, &bytes), second, "{file_bytes} {flags}");
+        guest.expect("fd_filestat_set_size", &[other, 5], ());
+        assert_eq!(guest.stat(other), (4, 5));
+    }
+    // Room counts once, and to its last byte.
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let limits = FileLimits { written_bytes: 1000, ..FileLimits::default() };
+    let mut context = in_directory(directory.path(), limits);
+    context.helpers = Some(Helpers::new(1));
+    let mut guest = Guest::new(context);
+    let file = guest.open(3, "file", Open::CREATE);
+    guest.expect("fd_allocate", &[file, 0, 600], ());
+    guest.expect("fd_allocate", &[file, 600, 400], ());
+    guest.expect("fd_allocate", &[file, 0, 1], Errno::Dquot);
+}

@@ -264,3 +264,87 @@ fn signals_that_a_guest_raises() {
         guest.expect("proc_raise", &[unknown], Errno::Inval);
     }
 }
+
+/// A call that waits, and one that shows afterwards that the guest is as it was.
+type Waiting = (&'static str, fn(&mut Guest) -> Vec<i64>);
+
+/// One subscription for a descriptor, as often as the count says.
+fn subscribe(guest: &mut Guest, fd: u32, kind: u8, count: u32) -> Vec<i64> {
+    for index in 0..count {
+        let mut subscription = [0; 48];
+        subscription[8] = kind;
+        subscription[16..20].copy_from_slice(&fd.to_le_bytes());
+        guest.put(2048 + 48 * index, &subscription);
+    }
+    vec![2048, 4096, count.into(), OUT.into()]
+}
+
+/// Every call that waits for a descriptor; 3 is a connection that gives and takes nothing, 4 listens.
+const WAITING: [Waiting; 8] = [
+    ("fd_read", |guest| [vec![3], guest.buffer(9).to_vec(), vec![OUT.into()]].concat()),
+    ("fd_write", |guest| [vec![3], guest.buffer(9).to_vec(), vec![OUT.into()]].concat()),
+    ("sock_recv", |guest| {
+        [vec![3], guest.buffer(9).to_vec(), vec![0, OUT.into(), i64::from(OUT) + 8]].concat()
+    }),
+    ("sock_send", |guest| [vec![3], guest.buffer(9).to_vec(), vec![0, OUT.into()]].concat()),
+    ("sock_accept", |_| vec![4, 0, OUT.into()]),
+    ("poll_oneoff", |guest| subscribe(guest, 4, 1, 1)),
+    ("poll_oneoff", |guest| subscribe(guest, 3, 2, 20)),
+    ("poll_oneoff", |guest| {
+        // And an hour.
+        subscribe(guest, 3, 1, 1);
+        let mut clock = [0; 48];
+        clock[16] = 1;
+        clock[24..32].copy_from_slice(&3_600_000_000_000_u64.to_le_bytes());
+        guest.put(2048 + 48, &clock);
+        vec![2048, 4096, 2, OUT.into()]
+    }),
+];
+
+/// What the system may say when it is asked to watch.
+const CANNOT_WAIT: [Errno; 8] = [
+    Errno::Inval,
+    Errno::Mfile,
+    Errno::Nfile,
+    Errno::Nomem,
+    Errno::Nospc,
+    Errno::Perm,
+    Errno::Loop,
+    Errno::Io,
+];
+
+/// Every kind of wait with every kind of failure: it is the call's own error, told once, and nothing
+/// of it is left for the next call.
+#[test]
+fn who_cannot_wait_is_told_so() {
+    let connected = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let serving = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = serving.local_addr().expect("bound");
+    serving.set_nonblocking(true).expect("settable");
+    let mut guest = guest(vec![
+        Socket::Tcp(connected.local_addr().expect("bound")),
+        Socket::Listener(Arc::new(OwnedFd::from(serving))),
+    ]);
+    while guest.write(3, &[7; 60_000]).is_ok() {}
+    let (mut stream, _) = connected.accept().expect("the guest connects");
+    block(&mut guest, 3);
+    block(&mut guest, 4);
+    for (name, args) in WAITING {
+        for errno in CANNOT_WAIT {
+            let args = args(&mut guest);
+            guest.cannot_wait = Some(errno);
+            guest.waits.clear();
+            guest.expect(name, &args, errno);
+            assert_eq!(guest.waits.len(), 1, "{name}: asked once");
+            // The same call again waits again; and a failure in between is no answer if there is one.
+            guest.expect(name, &args, errno);
+            guest.expect("fd_fdstat_get", &[3, OUT.into()], ());
+        }
+    }
+    guest.cannot_wait = None;
+    stream.write_all(b"hello").expect("open");
+    assert_eq!(guest.read(3, 10), Ok(b"hello".to_vec()));
+    let client = thread::spawn(move || TcpStream::connect(address).expect("it listens"));
+    guest.expect("sock_accept", &[4, 0, OUT.into()], ());
+    drop(client.join().expect("no panic"));
+}

@@ -6,7 +6,7 @@ use std::io::IsTerminal;
 use awsm_sandbox::{GuestPtr, HostResult};
 use rustix::fs::OFlags;
 
-use super::{Call, Fail, answer, errno, fdflags, filetype};
+use super::{Call, Fail, answer, begin, errno, fdflags, filetype};
 use crate::ctx::{Output, Stdin, WasiCtx};
 use crate::errno::Errno;
 use crate::rights;
@@ -14,20 +14,20 @@ use crate::table::Resource;
 
 /// `fd_close`.
 pub(super) fn fd_close(call: &mut Call<'_>, fd: u32) -> HostResult<u32> {
-    let ctx = call.data();
+    let ctx = begin(call).1;
     errno(ctx.get(fd).map(drop).and_then(|()| ctx.table().remove(fd).map(drop)))
 }
 
 /// `fd_renumber`: what `from` stands for is `to` from now on; what `to` stood for is closed. Both must be
 /// open, so that a guest cannot grow its table with it.
 pub(super) fn fd_renumber(call: &mut Call<'_>, from: u32, to: u32) -> HostResult<u32> {
-    let ctx = call.data();
+    let ctx = begin(call).1;
     errno(ctx.get(from).map(drop).and_then(|()| ctx.table().renumber(from, to)))
 }
 
 /// `fd_fdstat_get`: type, flags, rights: 24 bytes.
 pub(super) fn fd_fdstat_get(call: &mut Call<'_>, fd: u32, stat: GuestPtr<u8>) -> HostResult<u32> {
-    let (mut memory, ctx) = call.parts();
+    let (mut memory, ctx) = begin(call);
     errno(fdstat(ctx, fd).and_then(|(kind, flags, base, inheriting)| {
         let out = memory.bytes_mut(stat.slice(24))?;
         out.fill(0);
@@ -69,7 +69,7 @@ fn stream_type(terminal: bool) -> u8 {
 /// `fd_fdstat_set_flags`: whether to append, and whether to wait. How files are synchronised is decided
 /// when they are opened.
 pub(super) fn fd_fdstat_set_flags(call: &mut Call<'_>, fd: u32, flags: u32) -> HostResult<u32> {
-    let ctx = call.data();
+    let ctx = begin(call).1;
     answer((|| {
         let descriptor = ctx.get_mut(fd)?;
         descriptor.allows(rights::FD_FDSTAT_SET_FLAGS)?;
@@ -105,7 +105,7 @@ pub(super) fn fd_fdstat_set_rights(
     base: u64,
     inheriting: u64,
 ) -> HostResult<u32> {
-    errno(call.data().get_mut(fd).and_then(|descriptor| {
+    errno(begin(call).1.get_mut(fd).and_then(|descriptor| {
         if base & !descriptor.base != 0 || inheriting & !descriptor.inheriting != 0 {
             return Err(Errno::Notcapable);
         }
@@ -120,7 +120,7 @@ pub(super) fn fd_prestat_get(
     fd: u32,
     prestat: GuestPtr<u8>,
 ) -> HostResult<u32> {
-    let (mut memory, ctx) = call.parts();
+    let (mut memory, ctx) = begin(call);
     answer((|| {
         let len = mount_name(ctx, fd)?.len() as u32;
         let out = memory.bytes_mut(prestat.slice(8))?;
@@ -137,7 +137,7 @@ pub(super) fn fd_prestat_dir_name(
     path: GuestPtr<u8>,
     len: u32,
 ) -> HostResult<u32> {
-    let (mut memory, ctx) = call.parts();
+    let (mut memory, ctx) = begin(call);
     answer((|| {
         let name = mount_name(ctx, fd)?.as_bytes();
         if name.len() > len as usize {

@@ -2,7 +2,7 @@
 
 use awsm_sandbox::{GuestMemory, GuestPtr, HostCall, HostResult};
 
-use super::errno;
+use super::{begin, errno};
 use crate::ctx::WasiCtx;
 use crate::errno::Errno;
 use crate::strings::StringList;
@@ -13,7 +13,7 @@ pub(super) fn args_get(
     pointers: GuestPtr<u32>,
     block: GuestPtr<u8>,
 ) -> HostResult<u32> {
-    let (mut memory, ctx) = call.parts();
+    let (mut memory, ctx) = begin(call);
     errno(write_strings(&mut memory, &[&ctx.args], pointers, block))
 }
 
@@ -23,7 +23,7 @@ pub(super) fn args_sizes_get(
     count: GuestPtr<u32>,
     bytes: GuestPtr<u32>,
 ) -> HostResult<u32> {
-    let (mut memory, ctx) = call.parts();
+    let (mut memory, ctx) = begin(call);
     errno(write_sizes(&mut memory, &[&ctx.args], count, bytes))
 }
 
@@ -33,7 +33,7 @@ pub(super) fn environ_get(
     pointers: GuestPtr<u32>,
     block: GuestPtr<u8>,
 ) -> HostResult<u32> {
-    let (mut memory, ctx) = call.parts();
+    let (mut memory, ctx) = begin(call);
     errno(write_strings(&mut memory, &[&ctx.env, &ctx.request_env], pointers, block))
 }
 
@@ -43,7 +43,7 @@ pub(super) fn environ_sizes_get(
     count: GuestPtr<u32>,
     bytes: GuestPtr<u32>,
 ) -> HostResult<u32> {
-    let (mut memory, ctx) = call.parts();
+    let (mut memory, ctx) = begin(call);
     errno(write_sizes(&mut memory, &[&ctx.env, &ctx.request_env], count, bytes))
 }
 

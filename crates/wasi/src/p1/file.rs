@@ -10,11 +10,17 @@ use awsm_sandbox::{GuestPtr, HostResult};
 use rustix::fs::{Advice, FallocateFlags, SeekFrom, fadvise};
 
 use super::stat::{Filestat, Layout, timestamps};
-use super::{Call, Fail, answer, filetype};
+use super::{Call, Fail, answer, begin, filetype};
 use crate::ctx::WasiCtx;
 use crate::errno::Errno;
 use crate::rights::{self, Rights};
 use crate::table::Resource;
+use crate::wait::Ask;
+
+/// What helpers are asked.
+const ALLOCATE: Ask<rustix::io::Result<()>> = Ask::new("fd_allocate");
+const SYNC: Ask<rustix::io::Result<()>> = Ask::new("fd_sync");
+const RESIZE: Ask<rustix::io::Result<()>> = Ask::new("fd_filestat_set_size");
 
 impl WasiCtx {
     /// The regular file behind a descriptor that may do all of this.
@@ -40,7 +46,7 @@ pub(super) fn fd_advise(
     advice: u32,
 ) -> HostResult<u32> {
     answer((|| {
-        let ctx = call.data();
+        let ctx = begin(call).1;
         let advice = match advice {
             0 => Advice::Normal,
             1 => Advice::Sequential,
@@ -64,7 +70,10 @@ pub(super) fn fd_advise(
 /// `fd_allocate`: makes sure that there is room; the file grows if need be.
 pub(super) fn fd_allocate(call: &mut Call<'_>, fd: u32, offset: u64, len: u64) -> HostResult<u32> {
     answer((|| {
-        let ctx = call.data();
+        let ctx = begin(call).1;
+        if let Some(allocated) = ctx.answered(ALLOCATE)? {
+            return Ok(allocated?);
+        }
         let file = ctx.file(fd, rights::FD_ALLOCATE)?;
         let end = offset.checked_add(len).filter(|end| *end <= i64::MAX as u64);
         let end = end.ok_or(Errno::Fbig)?;
@@ -72,12 +81,10 @@ pub(super) fn fd_allocate(call: &mut Call<'_>, fd: u32, offset: u64, len: u64) -
             return Err(Errno::Inval.into());
         }
         within(ctx, end)?;
-        if ctx.job.is_none() {
-            // Room on the device counts as written; what fails is not given back.
-            spend(ctx, len)?;
-        }
+        // Room on the device counts as written; what fails is not given back.
+        spend(ctx, len)?;
         let work = move || rustix::fs::fallocate(&file, FallocateFlags::empty(), offset, len);
-        Ok(ctx.offload(work)??)
+        Ok(ctx.ask(ALLOCATE, work)??)
     })())
 }
 
@@ -96,12 +103,12 @@ fn spend(ctx: &mut WasiCtx, bytes: u64) -> Result<(), Errno> {
 
 /// `fd_datasync`.
 pub(super) fn fd_datasync(call: &mut Call<'_>, fd: u32) -> HostResult<u32> {
-    answer(sync(call.data(), fd, rights::FD_DATASYNC, |file| rustix::fs::fdatasync(file)))
+    answer(sync(begin(call).1, fd, rights::FD_DATASYNC, |file| rustix::fs::fdatasync(file)))
 }
 
 /// `fd_sync`.
 pub(super) fn fd_sync(call: &mut Call<'_>, fd: u32) -> HostResult<u32> {
-    answer(sync(call.data(), fd, rights::FD_SYNC, |file| rustix::fs::fsync(file)))
+    answer(sync(begin(call).1, fd, rights::FD_SYNC, |file| rustix::fs::fsync(file)))
 }
 
 fn sync(
@@ -110,12 +117,15 @@ fn sync(
     needed: Rights,
     work: fn(&OwnedFd) -> rustix::io::Result<()>,
 ) -> Result<(), Fail> {
+    if let Some(done) = ctx.answered(SYNC)? {
+        return Ok(done?);
+    }
     let file = match &ctx.allowed(fd, needed)?.resource {
         Resource::File(file) => Arc::clone(file),
         Resource::Directory(directory) => Arc::new(super::readdir::readable(&directory.dir)?),
         _ => return Err(Errno::Inval.into()),
     };
-    Ok(ctx.offload(move || work(&file))??)
+    Ok(ctx.ask(SYNC, move || work(&file))??)
 }
 
 /// `fd_filestat_get`.
@@ -133,7 +143,7 @@ pub(super) fn unstable_fd_filestat_get(
 }
 
 fn filestat_get(call: &mut Call<'_>, fd: u32, to: GuestPtr<u8>, layout: Layout) -> HostResult<u32> {
-    let (mut memory, ctx) = call.parts();
+    let (mut memory, ctx) = begin(call);
     answer((|| {
         let stat = match &ctx.allowed(fd, rights::FD_FILESTAT_GET)?.resource {
             Resource::File(file) => rustix::fs::fstat(file)?.into(),
@@ -150,13 +160,13 @@ fn filestat_get(call: &mut Call<'_>, fd: u32, to: GuestPtr<u8>, layout: Layout) 
 /// `fd_filestat_set_size`.
 pub(super) fn fd_filestat_set_size(call: &mut Call<'_>, fd: u32, size: u64) -> HostResult<u32> {
     answer((|| {
-        let ctx = call.data();
+        let ctx = begin(call).1;
         let file = ctx.file(fd, rights::FD_FILESTAT_SET_SIZE)?;
         if size > i64::MAX as u64 {
             return Err(Errno::Inval.into());
         }
         within(ctx, size)?;
-        Ok(ctx.offload(move || rustix::fs::ftruncate(&file, size))??)
+        Ok(ctx.offload(RESIZE, move || rustix::fs::ftruncate(&file, size))??)
     })())
 }
 
@@ -169,7 +179,7 @@ pub(super) fn fd_filestat_set_times(
     flags: u32,
 ) -> HostResult<u32> {
     answer((|| {
-        let ctx = call.data();
+        let ctx = begin(call).1;
         let descriptor = ctx.allowed(fd, rights::FD_FILESTAT_SET_TIMES)?;
         let times = timestamps(atime_ns, mtime_ns, flags)?;
         match &descriptor.resource {
@@ -191,7 +201,7 @@ pub(super) fn fd_seek(
     whence: u32,
     position: GuestPtr<u64>,
 ) -> HostResult<u32> {
-    let (mut memory, ctx) = call.parts();
+    let (mut memory, ctx) = begin(call);
     answer((|| {
         // Asking where one is, is telling.
         let needed = if offset == 0 && whence == 1 { rights::FD_TELL } else { rights::FD_SEEK };
@@ -226,7 +236,7 @@ pub(super) fn unstable_fd_seek(
 
 /// `fd_tell`.
 pub(super) fn fd_tell(call: &mut Call<'_>, fd: u32, position: GuestPtr<u64>) -> HostResult<u32> {
-    let (mut memory, ctx) = call.parts();
+    let (mut memory, ctx) = begin(call);
     answer((|| {
         let file = ctx.file(fd, rights::FD_TELL)?;
         Ok(memory.write(position, rustix::fs::tell(&file)?)?)

@@ -13,12 +13,12 @@ use rustix::io::{Errno as System, ReadWriteFlags};
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, recv, sendmsg};
 
 use super::buffers::{Buffers, Position};
-use super::{Call, Fail, answer, fdflags};
+use super::{Call, Fail, answer, begin, fdflags};
 use crate::ctx::{Output, Progress, Stdin, WasiCtx};
 use crate::errno::Errno;
 use crate::rights;
 use crate::table::Resource;
-use crate::wait::Source;
+use crate::wait::{Ask, Source};
 
 /// Bytes of streams that are copied between two looks at whether the guest's time is up.
 const PIECE_BYTES: u32 = awsm_sandbox::limits::PIECE_BYTES as u32;
@@ -32,6 +32,10 @@ const INLINE_BUFFERS: u32 = 64;
 const SOCKET_BYTES: u32 = 256 << 10;
 /// Most bytes that are written to a file without a helper: into memory, some microseconds.
 const INLINE_WRITE_BYTES: u32 = 64 << 10;
+
+/// What helpers are asked.
+const WRITE: Ask<Result<usize, System>> = Ask::new("fd_write");
+const READ: Ask<Result<Vec<u8>, System>> = Ask::new("fd_read");
 
 /// Where in a file.
 #[derive(Clone, Copy)]
@@ -152,7 +156,7 @@ pub(super) fn fd_pread(
 }
 
 fn write(call: &mut Call<'_>, transfer: &Transfer) -> HostResult<u32> {
-    let (mut memory, ctx) = call.parts();
+    let (mut memory, ctx) = begin(call);
     answer((|| {
         let (stream, buffers) = transfer.begin(&memory, ctx, rights::FD_WRITE)?;
         let total = match (stream, transfer.at) {
@@ -174,7 +178,7 @@ fn write(call: &mut Call<'_>, transfer: &Transfer) -> HostResult<u32> {
 }
 
 fn read(call: &mut Call<'_>, transfer: &Transfer) -> HostResult<u32> {
-    let (mut memory, ctx) = call.parts();
+    let (mut memory, ctx) = begin(call);
     answer((|| {
         let (stream, buffers) = transfer.begin(&memory, ctx, rights::FD_READ)?;
         // A call that goes on may have overwritten the list.
@@ -228,22 +232,23 @@ fn write_file(
     buffers: Buffers,
     at: At,
 ) -> Result<u32, Fail> {
-    let wanted = buffers.total(memory)?;
-    let room = room(ctx, file, flags, at, wanted)?;
-    let now = wanted.min(room);
-    let waits_for_disk = flags & (fdflags::SYNC | fdflags::DSYNC) != 0;
-    let written = if ctx.helpers.is_some() && (now > INLINE_WRITE_BYTES || waits_for_disk) {
-        let mut bytes = Vec::new();
-        // A helper's work is begun once: the call that finds it done does not copy again.
-        if ctx.job.is_none() {
-            for slice in buffers.slices(memory, now.min(HELPER_BYTES).into())? {
-                bytes.extend_from_slice(&slice);
+    let written = match ctx.answered(WRITE)? {
+        Some(written) => written?,
+        None => {
+            let wanted = buffers.total(memory)?;
+            let now = wanted.min(room(ctx, file, flags, at, wanted)?);
+            let waits_for_disk = flags & (fdflags::SYNC | fdflags::DSYNC) != 0;
+            if ctx.helpers.is_some() && (now > INLINE_WRITE_BYTES || waits_for_disk) {
+                let mut bytes = Vec::new();
+                for slice in buffers.slices(memory, now.min(HELPER_BYTES).into())? {
+                    bytes.extend_from_slice(&slice);
+                }
+                let file = Arc::clone(file);
+                ctx.ask(WRITE, move || write_at(&file, &[IoSlice::new(&bytes)], at))??
+            } else {
+                write_at(file, &buffers.slices(memory, now.into())?, at)?
             }
         }
-        let file = Arc::clone(file);
-        ctx.offload(move || write_at(&file, &[IoSlice::new(&bytes)], at))??
-    } else {
-        write_at(file, &buffers.slices(memory, now.into())?, at)?
     };
     ctx.written += written as u64;
     Ok(written as u32)
@@ -290,7 +295,7 @@ pub(super) fn send(
     match sendmsg(socket, &slices, &mut control, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
         Ok(sent) => Ok(sent as u32),
         Err(System::AGAIN) if flags & fdflags::NONBLOCK == 0 => {
-            Err(ctx.until_ready(Source::Descriptor(Arc::clone(socket)), false).into())
+            Err(ctx.until_ready(Source::Descriptor(Arc::clone(socket)), false))
         }
         Err(error) => Err(error.into()),
     }
@@ -342,27 +347,33 @@ fn read_file(
     buffers: Buffers,
     at: At,
 ) -> Result<u32, Fail> {
-    let wanted = buffers.total(memory)?;
-    if ctx.job.is_none() {
-        let hurried = ctx.helpers.is_some();
-        match read_inline(memory, file, buffers, at, hurried) {
-            Err(Fail::Errno(Errno::Again | Errno::Notsup)) if hurried => {}
-            done => return done,
+    let bytes = match ctx.answered(READ)? {
+        Some(bytes) => bytes?,
+        None => {
+            let wanted = buffers.total(memory)?;
+            let hurried = ctx.helpers.is_some();
+            match read_inline(memory, file, buffers, at, hurried) {
+                Err(Fail::Errno(Errno::Again | Errno::Notsup)) if hurried => {}
+                done => return done,
+            }
+            let file = Arc::clone(file);
+            let len = wanted.min(HELPER_BYTES) as usize;
+            ctx.ask(READ, move || read_at(&file, len, at))??
         }
-    }
-    let file = Arc::clone(file);
-    let len = wanted.min(HELPER_BYTES) as usize;
-    let bytes = ctx.offload(move || {
-        let mut bytes = vec![0; len];
-        let read = match at {
-            At::Cursor => rustix::io::read(&file, &mut bytes[..]),
-            At::Offset(offset) => rustix::io::pread(&file, &mut bytes[..], offset),
-        }?;
-        bytes.truncate(read);
-        Ok::<_, System>(bytes)
-    })??;
+    };
     buffers.scatter(memory, &bytes)?;
     Ok(bytes.len() as u32)
+}
+
+/// Reads at most so many bytes, and waits for the disk.
+fn read_at(file: &OwnedFd, len: usize, at: At) -> Result<Vec<u8>, System> {
+    let mut bytes = vec![0; len];
+    let read = match at {
+        At::Cursor => rustix::io::read(file, &mut bytes[..]),
+        At::Offset(offset) => rustix::io::pread(file, &mut bytes[..], offset),
+    }?;
+    bytes.truncate(read);
+    Ok(bytes)
 }
 
 /// Reads what is there. If hurried, fails rather than waits for a disk, unless something has been read.
@@ -430,7 +441,7 @@ pub(super) fn receive(
             }
             Err(_) if total > 0 => break,
             Err(System::AGAIN) if flags & fdflags::NONBLOCK == 0 => {
-                return Err(ctx.until_ready(Source::Descriptor(Arc::clone(socket)), true).into());
+                return Err(ctx.until_ready(Source::Descriptor(Arc::clone(socket)), true));
             }
             Err(error) => return Err(error.into()),
         }

@@ -16,7 +16,7 @@ pub(crate) mod readdir;
 mod socket;
 mod stat;
 
-use awsm_sandbox::{HostCall, HostResult, Leave, Linker, OutOfBounds};
+use awsm_sandbox::{GuestMemory, HostCall, HostResult, Leave, Linker, OutOfBounds};
 
 pub(crate) use self::buffers::Position;
 use crate::ctx::WasiCtx;
@@ -108,7 +108,7 @@ pub fn add_to_linker(linker: &mut Linker<WasiCtx>) {
 
 /// Why a call does not go well.
 #[derive(Debug)]
-enum Fail {
+pub(crate) enum Fail {
     /// The guest gets this code.
     Errno(Errno),
     /// The guest leaves.
@@ -161,3 +161,15 @@ fn answer(result: Result<(), Fail>) -> HostResult<u32> {
 
 /// A caller with our data.
 type Call<'a> = HostCall<'a, WasiCtx>;
+
+/// The caller's memory and data. A call that is not made again has nothing in hand: what another call may
+/// have left is not for it.
+#[inline]
+fn begin<'a>(call: &'a mut Call<'_>) -> (GuestMemory<'a>, &'a mut WasiCtx) {
+    let again = call.woken();
+    let (memory, ctx) = call.parts();
+    if !again {
+        ctx.forget_call();
+    }
+    (memory, ctx)
+}

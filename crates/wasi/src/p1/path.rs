@@ -11,18 +11,19 @@ use std::sync::Arc;
 
 use awsm_sandbox::{GuestMemory, GuestPtr, HostResult};
 use cap_fs_ext::{FollowSymlinks, OpenOptionsFollowExt};
-use cap_std::fs::{Dir, MetadataExt, OpenOptions, OpenOptionsExt};
+use cap_std::fs::{Dir, File, MetadataExt, OpenOptions, OpenOptionsExt};
 use rustix::fs::{AtFlags, FileType, OFlags, PROC_SUPER_MAGIC, Timestamps};
 use rustix::io::Errno as System;
 
 use super::buffers::path;
 use super::descriptor::known_flags;
 use super::stat::{Filestat, Layout, timestamps};
-use super::{Call, Fail, answer, fdflags};
+use super::{Call, Fail, answer, begin, fdflags};
 use crate::ctx::WasiCtx;
 use crate::errno::Errno;
 use crate::rights::{self, Rights};
 use crate::table::{Descriptor, Resource};
+use crate::wait::Ask;
 
 /// `lookupflags`: follow a link that the path ends in.
 const FOLLOW: u32 = 1;
@@ -37,6 +38,15 @@ const READING: Rights = rights::FD_READ | rights::FD_READDIR;
 const WRITING: Rights = rights::FD_WRITE | rights::FD_ALLOCATE | rights::FD_FILESTAT_SET_SIZE;
 /// Rights that nothing in a read-only directory gets.
 const CHANGING: Rights = WRITING | rights::FD_FILESTAT_SET_TIMES;
+
+/// What helpers are asked.
+const OPEN: Ask<std::io::Result<File>> = Ask::new("path_open");
+const MAKE: Ask<std::io::Result<()>> = Ask::new("path_create_directory");
+const LINK: Ask<std::io::Result<()>> = Ask::new("path_link");
+const REMOVE: Ask<std::io::Result<()>> = Ask::new("path_remove_directory");
+const RENAME: Ask<std::io::Result<()>> = Ask::new("path_rename");
+const SYMLINK: Ask<std::io::Result<()>> = Ask::new("path_symlink");
+const UNLINK: Ask<std::io::Result<()>> = Ask::new("path_unlink_file");
 
 impl WasiCtx {
     /// A directory to look something up in.
@@ -76,7 +86,7 @@ pub(super) fn path_open(
     flags: u32,
     opened: GuestPtr<u32>,
 ) -> HostResult<u32> {
-    let (mut memory, ctx) = call.parts();
+    let (mut memory, ctx) = begin(call);
     answer((|| {
         memory.read(opened)?;
         let name = path(&memory, name, len)?;
@@ -115,7 +125,7 @@ fn open(ctx: &mut WasiCtx, fd: u32, name: String, how: &How) -> Result<Descripto
     let options = options(how, &name, base)?;
     // What is cut off may be long, and what is made is put on a disk.
     let opened = if how.oflags & (CREAT | TRUNC) != 0 {
-        ctx.offload(move || dir.open_with(name, &options))?
+        ctx.offload(OPEN, move || dir.open_with(name, &options))?
     } else {
         dir.open_with(name, &options)
     };
@@ -183,11 +193,11 @@ pub(super) fn path_create_directory(
     name: GuestPtr<u8>,
     len: u32,
 ) -> HostResult<u32> {
-    let (memory, ctx) = call.parts();
+    let (memory, ctx) = begin(call);
     answer((|| {
         let name = path(&memory, name, len)?;
         let dir = ctx.writable_dir(fd, rights::PATH_CREATE_DIRECTORY)?;
-        Ok(ctx.offload(move || dir.create_dir(name))??)
+        Ok(ctx.offload(MAKE, move || dir.create_dir(name))??)
     })())
 }
 
@@ -200,7 +210,7 @@ pub(super) fn path_filestat_get(
     len: u32,
     stat: GuestPtr<u8>,
 ) -> HostResult<u32> {
-    let (mut memory, ctx) = call.parts();
+    let (mut memory, ctx) = begin(call);
     answer(filestat_get(&mut memory, ctx, fd, lookup, (name, len), stat, Layout::Snapshot))
 }
 
@@ -213,7 +223,7 @@ pub(super) fn unstable_path_filestat_get(
     len: u32,
     stat: GuestPtr<u8>,
 ) -> HostResult<u32> {
-    let (mut memory, ctx) = call.parts();
+    let (mut memory, ctx) = begin(call);
     answer(filestat_get(&mut memory, ctx, fd, lookup, (name, len), stat, Layout::Unstable))
 }
 
@@ -264,7 +274,7 @@ pub(super) fn path_filestat_set_times(
     mtime_ns: u64,
     flags: u32,
 ) -> HostResult<u32> {
-    let (memory, ctx) = call.parts();
+    let (memory, ctx) = begin(call);
     answer((|| {
         let name = path(&memory, name, len)?;
         let dir = ctx.writable_dir(fd, rights::PATH_FILESTAT_SET_TIMES)?;
@@ -296,7 +306,7 @@ pub(super) fn path_link(
     new_name: GuestPtr<u8>,
     new_len: u32,
 ) -> HostResult<u32> {
-    let (memory, ctx) = call.parts();
+    let (memory, ctx) = begin(call);
     answer((|| {
         let (name, new_name) = (path(&memory, name, len)?, path(&memory, new_name, new_len)?);
         // A file of a directory that must not change could be changed through a link elsewhere.
@@ -305,7 +315,7 @@ pub(super) fn path_link(
         if lookup != 0 {
             return Err(Errno::Inval.into());
         }
-        Ok(ctx.offload(move || source.hard_link(name, &target, new_name))??)
+        Ok(ctx.offload(LINK, move || source.hard_link(name, &target, new_name))??)
     })())
 }
 
@@ -319,7 +329,7 @@ pub(super) fn path_readlink(
     buffer_len: u32,
     used: GuestPtr<u32>,
 ) -> HostResult<u32> {
-    let (mut memory, ctx) = call.parts();
+    let (mut memory, ctx) = begin(call);
     answer((|| {
         let name = path(&memory, name, len)?;
         memory.bytes(buffer.slice(buffer_len))?;
@@ -338,14 +348,14 @@ pub(super) fn path_remove_directory(
     name: GuestPtr<u8>,
     len: u32,
 ) -> HostResult<u32> {
-    let (memory, ctx) = call.parts();
+    let (memory, ctx) = begin(call);
     answer((|| {
         let name = path(&memory, name, len)?;
         let dir = ctx.writable_dir(fd, rights::PATH_REMOVE_DIRECTORY)?;
         // Slashes at the end say that it is a directory, which it must be anyway.
         let bare = name.trim_end_matches('/');
         let name = if bare.is_empty() { name } else { bare.to_owned() };
-        Ok(ctx.offload(move || dir.remove_dir(name))??)
+        Ok(ctx.offload(REMOVE, move || dir.remove_dir(name))??)
     })())
 }
 
@@ -360,13 +370,13 @@ pub(super) fn path_rename(
     new_name: GuestPtr<u8>,
     new_len: u32,
 ) -> HostResult<u32> {
-    let (memory, ctx) = call.parts();
+    let (memory, ctx) = begin(call);
     answer((|| {
         let (name, new_name) = (path(&memory, name, len)?, path(&memory, new_name, new_len)?);
         let source = ctx.writable_dir(from, rights::PATH_RENAME_SOURCE)?;
         let target = ctx.writable_dir(to, rights::PATH_RENAME_TARGET)?;
         // What is replaced is removed, which takes long if it is.
-        Ok(ctx.offload(move || rename(&source, &name, &target, &new_name))??)
+        Ok(ctx.offload(RENAME, move || rename(&source, &name, &target, &new_name))??)
     })())
 }
 
@@ -388,12 +398,12 @@ pub(super) fn path_symlink(
     name: GuestPtr<u8>,
     len: u32,
 ) -> HostResult<u32> {
-    let (memory, ctx) = call.parts();
+    let (memory, ctx) = begin(call);
     answer((|| {
         let contents = path(&memory, contents, contents_len)?;
         let name = path(&memory, name, len)?;
         let dir = ctx.writable_dir(fd, rights::PATH_SYMLINK)?;
-        Ok(ctx.offload(move || dir.symlink(contents, name))??)
+        Ok(ctx.offload(SYMLINK, move || dir.symlink(contents, name))??)
     })())
 }
 
@@ -404,11 +414,11 @@ pub(super) fn path_unlink_file(
     name: GuestPtr<u8>,
     len: u32,
 ) -> HostResult<u32> {
-    let (memory, ctx) = call.parts();
+    let (memory, ctx) = begin(call);
     answer((|| {
         let name = path(&memory, name, len)?;
         let dir = ctx.writable_dir(fd, rights::PATH_UNLINK_FILE)?;
         // A long file's blocks are given back one by one.
-        Ok(ctx.offload(move || dir.remove_file(name))??)
+        Ok(ctx.offload(UNLINK, move || dir.remove_file(name))??)
     })())
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use awsm_sandbox::{GuestMemory, GuestPtr, HostResult, Leave, Wait, clock as time, preempt};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::{Call, clock, errno};
+use super::{Call, answer, begin, clock};
 use crate::ctx::{self, Output, Stdin, WasiCtx};
 use crate::errno::Errno;
 use crate::rights;
@@ -64,23 +64,20 @@ pub(super) fn unstable_poll_oneoff(
 }
 
 fn wait(call: &mut Call<'_>, places: &Places, ready: GuestPtr<u32>) -> HostResult<u32> {
-    let woken = call.woken();
-    let (mut memory, ctx) = call.parts();
+    let again = call.woken();
+    let (mut memory, ctx) = begin(call);
     let now_ns = time::monotonic_ns();
-    if !woken {
-        ctx.poll_began_ns = now_ns;
+    if !again {
+        ctx.pending().began_ns = now_ns;
     }
-    match collect(&mut memory, ctx, places, now_ns) {
-        Ok(Progress::Events(number)) => errno(memory.write(ready, number).map_err(Errno::from)),
-        Ok(Progress::Interrupted) => Err(Leave::Preempted),
-        Ok(Progress::Wait(monotonic_ns)) if ctx.interests.is_empty() => {
-            Err(Leave::Block(Wait::Until { monotonic_ns }))
+    answer((|| match collect(&mut memory, ctx, places, now_ns)? {
+        Progress::Events(number) => Ok(memory.write(ready, number)?),
+        Progress::Interrupted => Err(Leave::Preempted.into()),
+        Progress::Wait(monotonic_ns) if ctx.interests().is_empty() => {
+            Err(Leave::Block(Wait::Until { monotonic_ns }).into())
         }
-        Ok(Progress::Wait(ns)) => {
-            Err(Leave::Block(Wait::Event { until_ns: (ns != u64::MAX).then_some(ns) }))
-        }
-        Err(errno) => Ok(errno as u32),
-    }
+        Progress::Wait(ns) => Err(ctx.pending().until_ready((ns != u64::MAX).then_some(ns))),
+    })())
 }
 
 /// Where the guest's arrays lie.
@@ -113,7 +110,7 @@ fn collect(
     let (first, mut number, mut earliest_ns) = match std::mem::take(&mut ctx.progress) {
         ctx::Progress::Subscriptions { index, events, earliest_ns } => (index, events, earliest_ns),
         _ => {
-            ctx.interests.clear();
+            ctx.pending().interests.clear();
             (0, 0, u64::MAX)
         }
     };
@@ -129,7 +126,7 @@ fn collect(
                 continue;
             }
             Outcome::When(interest) => {
-                ctx.interests.push(interest);
+                ctx.pending().interests.push(interest);
                 continue;
             }
             Outcome::Now(event) => subscription.event(event),
@@ -207,7 +204,7 @@ enum Outcome {
 
 fn look(ctx: &mut WasiCtx, subscription: &Subscription, now_ns: u64) -> Result<Outcome, Errno> {
     match subscription.kind {
-        CLOCK => Ok(look_at_clock(ctx, subscription, now_ns)),
+        CLOCK => Ok(look_at_clock(ctx.pending().began_ns, subscription, now_ns)),
         kind @ (FD_READ | FD_WRITE) => {
             let looked = look_at_descriptor(ctx, subscription.fd, kind == FD_READ);
             Ok(looked.unwrap_or_else(|errno| Outcome::Now(errno.into())))
@@ -216,10 +213,10 @@ fn look(ctx: &mut WasiCtx, subscription: &Subscription, now_ns: u64) -> Result<O
     }
 }
 
-fn look_at_clock(ctx: &WasiCtx, subscription: &Subscription, now_ns: u64) -> Outcome {
+fn look_at_clock(began_ns: u64, subscription: &Subscription, now_ns: u64) -> Outcome {
     let timeout_ns = subscription.timeout_ns;
     let due_ns = match (subscription.clock_id, subscription.clock_flags & ABSTIME) {
-        (clock::REALTIME | clock::MONOTONIC, 0) => ctx.poll_began_ns.saturating_add(timeout_ns),
+        (clock::REALTIME | clock::MONOTONIC, 0) => began_ns.saturating_add(timeout_ns),
         (clock::MONOTONIC, _) => timeout_ns,
         (id @ clock::REALTIME, _) => {
             let ahead_ns = timeout_ns.saturating_sub(clock::now_ns(id).unwrap_or(u64::MAX));

@@ -2,7 +2,7 @@
 
 use awsm_sandbox::{GuestPtr, HostCall, HostResult, Leave, preempt};
 
-use super::answer;
+use super::{answer, begin};
 use crate::ctx::{Progress, WasiCtx};
 use crate::errno::Errno;
 
@@ -15,7 +15,7 @@ pub(super) fn random_get(
     buffer: GuestPtr<u8>,
     len: u32,
 ) -> HostResult<u32> {
-    let (mut memory, ctx) = call.parts();
+    let (mut memory, ctx) = begin(call);
     answer((|| {
         let buffer = memory.bytes_mut(buffer.slice(len))?;
         let mut done = match std::mem::take(&mut ctx.progress) {

@@ -14,11 +14,12 @@ use cap_std::fs::Dir;
 use rustix::fs::{Mode, OFlags, RawDir, RawDirEntry, SeekFrom, openat, seek};
 
 use super::stat::file_type;
-use super::{Call, answer};
+use super::{Call, answer, begin};
 use crate::ctx::WasiCtx;
 use crate::errno::Errno;
 use crate::rights;
 use crate::table::Resource;
+use crate::wait::Ask;
 
 /// Bytes of a `dirent` before its name.
 const DIRENT_BYTES: usize = 24;
@@ -26,6 +27,12 @@ const DIRENT_BYTES: usize = 24;
 const SYSTEM_BYTES: usize = 8192;
 /// Most that one call gives, however large the guest's buffer is.
 const GIVEN_BYTES: u32 = 64 << 10;
+
+/// What helpers are asked: the directory, and what it has.
+const LIST: Ask<(Arc<OwnedFd>, Result<Listed, rustix::io::Errno>)> = Ask::new("fd_readdir");
+
+/// Entries as `dirent`s, and the place after the last that is whole.
+type Listed = (Vec<u8>, Place);
 
 /// How far a directory has been listed.
 #[derive(Debug)]
@@ -57,15 +64,24 @@ pub(super) fn fd_readdir(
     cookie: u64,
     used: GuestPtr<u32>,
 ) -> HostResult<u32> {
-    let (mut memory, ctx) = call.parts();
+    let (mut memory, ctx) = begin(call);
     answer((|| {
         memory.bytes(buffer.slice(len))?;
         memory.read(used)?;
-        let (dir, known) = begin(ctx, fd)?;
-        let listed = Arc::clone(&dir);
-        let most = len.min(GIVEN_BYTES) as usize;
-        // A directory may lie on a disk, and a far cookie takes long to find.
-        let (bytes, place) = ctx.offload(move || list(&listed, known, cookie, most))??;
+        let (dir, (bytes, place)) = match ctx.answered(LIST)? {
+            Some((dir, listed)) => (dir, listed?),
+            None => {
+                let (dir, known) = listing(ctx, fd)?;
+                let most = len.min(GIVEN_BYTES) as usize;
+                // A directory may lie on a disk, and a far cookie takes long to find.
+                let work = move || {
+                    let listed = list(&dir, known, cookie, most);
+                    (dir, listed)
+                };
+                let (dir, listed) = ctx.ask(LIST, work)?;
+                (dir, listed?)
+            }
+        };
         if let Resource::Directory(directory) = &mut ctx.get_mut(fd)?.resource {
             directory.listing = Some(Box::new(Listing { dir, place }));
         }
@@ -76,7 +92,7 @@ pub(super) fn fd_readdir(
 }
 
 /// The directory to list, and a place in it that is known.
-fn begin(ctx: &mut WasiCtx, fd: u32) -> Result<(Arc<OwnedFd>, Place), Errno> {
+fn listing(ctx: &mut WasiCtx, fd: u32) -> Result<(Arc<OwnedFd>, Place), Errno> {
     let descriptor = ctx.get(fd)?;
     let directory = descriptor.directory()?;
     descriptor.allows(rights::FD_READDIR)?;
@@ -86,14 +102,13 @@ fn begin(ctx: &mut WasiCtx, fd: u32) -> Result<(Arc<OwnedFd>, Place), Errno> {
     }
 }
 
-/// Entries from a cookie on as `dirent`s, at most so many bytes; and the place after the last that is
-/// whole.
+/// Entries from a cookie on, at most so many bytes.
 fn list(
     dir: &OwnedFd,
     known: Place,
     cookie: u64,
     most: usize,
-) -> Result<(Vec<u8>, Place), rustix::io::Errno> {
+) -> Result<Listed, rustix::io::Errno> {
     let mut place = if known.cookie <= cookie { known } else { Place::default() };
     seek(dir, SeekFrom::Start(place.system))?;
     let mut bytes = Vec::new();

@@ -9,7 +9,7 @@ use rustix::net::{RecvFlags, Shutdown, SocketFlags, accept_with, shutdown};
 
 use super::buffers::Buffers;
 use super::descriptor::known_flags;
-use super::{Call, answer, fdflags, io};
+use super::{Call, answer, begin, fdflags, io};
 use crate::ctx::WasiCtx;
 use crate::errno::Errno;
 use crate::rights::{self, Rights};
@@ -46,7 +46,7 @@ pub(super) fn sock_accept(
     flags: u32,
     accepted: GuestPtr<u32>,
 ) -> HostResult<u32> {
-    let (mut memory, ctx) = call.parts();
+    let (mut memory, ctx) = begin(call);
     answer((|| {
         memory.read(accepted)?;
         let flags = known_flags(flags)?;
@@ -68,9 +68,7 @@ pub(super) fn sock_accept(
                 let fd = ctx.table().insert(Descriptor::of_connection(socket, flags))?;
                 Ok(memory.write(accepted, fd)?)
             }
-            Err(System::AGAIN) if waits => {
-                Err(ctx.until_ready(Source::Descriptor(listener), true).into())
-            }
+            Err(System::AGAIN) if waits => Err(ctx.until_ready(Source::Descriptor(listener), true)),
             Err(error) => Err(error.into()),
         }
     })())
@@ -87,7 +85,7 @@ pub(super) fn sock_recv(
     received: GuestPtr<u32>,
     out_flags: GuestPtr<u16>,
 ) -> HostResult<u32> {
-    let (mut memory, ctx) = call.parts();
+    let (mut memory, ctx) = begin(call);
     answer((|| {
         let (socket, descriptor_flags) = ctx.connection(fd, rights::FD_READ)?;
         let buffers = Buffers::new(list, count)?;
@@ -114,7 +112,7 @@ pub(super) fn sock_send(
     flags: u32,
     sent: GuestPtr<u32>,
 ) -> HostResult<u32> {
-    let (mut memory, ctx) = call.parts();
+    let (mut memory, ctx) = begin(call);
     answer((|| {
         let (socket, descriptor_flags) = ctx.connection(fd, rights::FD_WRITE)?;
         let buffers = Buffers::new(list, count)?;
@@ -130,7 +128,7 @@ pub(super) fn sock_send(
 /// `sock_shutdown`.
 pub(super) fn sock_shutdown(call: &mut Call<'_>, fd: u32, how: u32) -> HostResult<u32> {
     answer((|| {
-        let (socket, _) = call.data().connection(fd, rights::SOCK_SHUTDOWN)?;
+        let (socket, _) = begin(call).1.connection(fd, rights::SOCK_SHUTDOWN)?;
         let how = match how {
             SHUT_RD => Shutdown::Read,
             SHUT_WR => Shutdown::Write,

@@ -197,6 +197,8 @@ pub(crate) struct Guest {
     sandbox: Option<Sandbox<WasiCtx>>,
     /// How often it was blocked for something other than the test.
     pub(crate) waits: Vec<Wait>,
+    /// Nobody can wait for descriptors, and why.
+    pub(crate) cannot_wait: Option<Errno>,
     storm: Storm,
 }
 
@@ -241,7 +243,7 @@ impl Guest {
     fn of(linked: &Linked, context: WasiCtx) -> Self {
         let pool = Pool::new(PoolConfig::default());
         let (linked, waits, storm) = (linked.clone(), Vec::new(), Storm::new());
-        let mut guest = Self { linked, pool, sandbox: None, waits, storm };
+        let mut guest = Self { linked, pool, sandbox: None, waits, cannot_wait: None, storm };
         guest.restart(context);
         guest
     }
@@ -278,6 +280,9 @@ impl Guest {
                         Wait::Until { monotonic_ns } => {
                             let ns = monotonic_ns.saturating_sub(clock::monotonic_ns());
                             std::thread::sleep(std::time::Duration::from_nanos(ns));
+                        }
+                        Wait::Event { .. } if let Some(errno) = self.cannot_wait => {
+                            sandbox.data_mut().cannot_wait(errno);
                         }
                         Wait::Event { until_ns } => {
                             sandbox.data().wait(until_ns).expect("the system waits");
