@@ -39,11 +39,14 @@ pub enum TrapKind {
     UncaughtException = 15,
     /// More exceptions are alive than an invocation may have.
     TooManyExceptions = 16,
+    /// Not the guest's fault: compiled code did what it never does, such as to reach a place that it
+    /// takes for unreachable. Nothing beyond this guest is affected.
+    InternalFault = 17,
 }
 
 impl TrapKind {
     /// Every trap, in the order of the numbers.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Unreachable,
         Self::IntegerDivideByZero,
         Self::IntegerOverflow,
@@ -60,6 +63,7 @@ impl TrapKind {
         Self::NullExceptionReference,
         Self::UncaughtException,
         Self::TooManyExceptions,
+        Self::InternalFault,
     ];
 
     /// The trap that a number from compiled code stands for.
@@ -88,6 +92,7 @@ impl TrapKind {
             Self::NullExceptionReference => "null exception reference",
             Self::UncaughtException => "uncaught exception",
             Self::TooManyExceptions => "too many exceptions",
+            Self::InternalFault => "internal fault: the compiled code reached a place that it must not",
         }
     }
 }
@@ -108,6 +113,6 @@ mod tests {
             assert_eq!(TrapKind::from_raw(trap as u32), Some(trap));
         }
         assert_eq!(TrapKind::from_raw(0), None);
-        assert_eq!(TrapKind::from_raw(17), None);
+        assert_eq!(TrapKind::from_raw(18), None);
     }
 }

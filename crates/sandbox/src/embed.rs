@@ -5,7 +5,6 @@
 //! their end on the calling thread. The node does not use this: its sandboxes share nothing.
 
 use std::fmt;
-use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -15,11 +14,12 @@ use corosensei::CoroutineResult;
 
 use crate::exceptions::Exceptions;
 use crate::fiber::{Entry, Fiber, Finish, Pause};
-use crate::instance::{Binding, Core, StartError, memory_ranges_of};
+use crate::instance::{Binding, Core, StartError};
 use crate::limits::Limits;
 use crate::linear;
 use crate::module::{FuncIdx, Module, val_type_name};
 use crate::probe::Cleaning;
+use crate::reach::Reach;
 use crate::stack::GuestStack;
 use crate::trap::{Trap, TrapKind};
 
@@ -28,17 +28,13 @@ pub struct Store {
     id: u64,
     limits: Limits,
     instances: Vec<Linked>,
-    /// Addresses at which any instance's guest may fault; boxed, since each instance's record points
-    /// to it.
-    ranges: Box<Ranges>,
+    /// What guests of any instance may do: they call each other.
+    reach: Reach,
     /// Exceptions of all instances. What refers to them is not followed from one to another, so that
     /// they stay until the store goes.
     exceptions: Box<Exceptions>,
     stack: Option<GuestStack>,
 }
-
-/// Address ranges of a group's memories.
-pub(crate) type Ranges = Vec<Range<usize>>;
 
 struct Linked {
     /// From `Box::into_raw`; freed with the store.
@@ -161,7 +157,7 @@ impl Store {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             limits,
             instances: Vec::new(),
-            ranges: Box::default(),
+            reach: Reach::default(),
             exceptions: Exceptions::new(),
             stack: None,
         }
@@ -196,15 +192,11 @@ impl Store {
         // SAFETY: the bindings were compared with the imports, and what they refer to lives as long
         // as this store.
         let (core, applied) = unsafe {
-            let exceptions = match module.has_exceptions() {
-                true => &raw mut *self.exceptions,
-                false => std::ptr::null_mut(),
-            };
-            let group = &raw const *self.ranges;
-            Core::new_in_group(module, &bindings, &self.limits, None, (group, exceptions))?
+            let group = Some(&raw mut *self.exceptions);
+            Core::new_in_group(module, &bindings, &self.limits, None, group)?
         };
+        self.reach.add(&core);
         let core = Box::into_raw(core);
-        self.ranges.extend(memory_ranges_of(core));
         self.instances.push(Linked { core, imports: imports.to_vec() });
         applied.map_err(|kind| StartError::Trap(kind.into()))?;
         let instance = Instance { store: self.id, index: self.instances.len() - 1 };
@@ -337,7 +329,7 @@ impl Store {
         let mut fiber = unsafe { Fiber::new(stack, [None, None], entry, values.as_mut_ptr()) };
         self.exceptions.clear_pending();
         let result = loop {
-            match fiber.resume(any, u64::MAX).0 {
+            match fiber.resume(&self.reach, u64::MAX).0 {
                 CoroutineResult::Return(Finish::Returned) => break Ok(()),
                 CoroutineResult::Return(Finish::Threw) => {
                     break Err(TrapKind::UncaughtException.into());

@@ -17,12 +17,12 @@ use corosensei::trap::CoroutineTrapHandler;
 use corosensei::{Coroutine, CoroutineResult, Yielder};
 
 use crate::exceptions::Exceptions;
-use crate::instance::Core;
 use crate::module::{FuncIdx, Module};
+use crate::reach::Reach;
 use crate::sandbox::Wait;
 use crate::stack::GuestStack;
 use crate::trace::{self, GuestWords, Registers};
-use crate::{arch, preempt, registry};
+use crate::{arch, preempt};
 
 /// Entry thunk of a function type, see [`awsm_abi::desc::TypeDesc::entry`].
 pub(crate) type Thunk = unsafe extern "C" fn(code: *const (), ctx: *mut u8, values: *mut [u8; 16]);
@@ -72,7 +72,8 @@ pub(crate) struct Fiber {
     fault: Option<Box<Registers>>,
 }
 
-/// What signal handlers and host calls need to know of the guest that is running on this thread.
+/// What signal handlers and host calls need to know of the guest that is running on this thread. Nothing
+/// else refers to it mutably, and nothing that a host function changes is part of it.
 pub(crate) struct Active {
     trap_handler: CoroutineTrapHandler<Finish>,
     yielder: Cell<*const Yielder<(), Pause>>,
@@ -83,7 +84,8 @@ pub(crate) struct Active {
     stack_end: usize,
     /// Written by the handler that ends the guest.
     fault: Cell<Option<Registers>>,
-    core: *const Core,
+    /// Outlives this.
+    reach: *const Reach,
 }
 
 thread_local! {
@@ -126,10 +128,11 @@ impl Fiber {
     }
 
     /// Runs the guest until it pauses or ends, and interrupts it at `until` (monotonic clock). The first
-    /// time, also answers the counter reading just before its first instruction.
+    /// time, also answers the counter reading just before its first instruction. `reach` is that of the
+    /// guest's instance: a fault that it does not explain ends the process.
     pub(crate) fn resume(
         &mut self,
-        core: *const Core,
+        reach: &Reach,
         until: u64,
     ) -> (CoroutineResult<Pause, Finish>, u64) {
         let active = Active {
@@ -139,7 +142,7 @@ impl Fiber {
             guard: self.guard.clone(),
             stack_end: self.stack_end,
             fault: Cell::new(None),
-            core,
+            reach,
         };
         // A handler must find all of it as soon as it can find it, and nothing of it afterwards.
         compiler_fence(Ordering::SeqCst);
@@ -174,18 +177,29 @@ impl Fiber {
 }
 
 /// The guest that runs on this thread, if one does. Safe in a signal handler.
+///
+/// # Safety
+/// The caller does not use the reference once the guest has stopped: a signal handler lets go of it
+/// before it returns, a host function before it suspends.
 #[inline]
-pub(crate) fn current<'a>() -> Option<&'a Active> {
-    // SAFETY: non-null only during `Fiber::resume`, whose `Active` outlives everything that runs
-    // meanwhile on this thread.
+pub(crate) unsafe fn current<'a>() -> Option<&'a Active> {
+    // SAFETY: non-null only during `Fiber::resume`, whose `Active` lives until the guest stops.
     unsafe { CURRENT.get().as_ref() }
+}
+
+/// Every address of the stack of the guest that runs on this thread, if one does.
+pub(crate) fn current_stack() -> Option<Range<usize>> {
+    // SAFETY: the reference is gone when this returns, and nothing suspends before.
+    unsafe { current() }.map(|active| active.guard.end..active.stack_end)
 }
 
 /// Suspends the running guest, from a host function on its stack, until it is resumed.
 pub(crate) fn suspend(pause: Pause) {
-    let active = current().expect("a guest is running");
+    // SAFETY: the reference is gone before the guest suspends.
+    let yielder = unsafe { current() }.map(|active| active.yielder.get());
+    let yielder = yielder.expect("a guest is running");
     // SAFETY: set when the guest was entered; lives at the base of the stack this runs on.
-    unsafe { (*active.yielder.get()).suspend(pause) };
+    unsafe { (*yielder).suspend(pause) };
 }
 
 /// Suspends the running guest for good.
@@ -196,11 +210,11 @@ pub(crate) fn leave(pause: Pause) -> ! {
 }
 
 impl Active {
-    /// Is `pc` in code that guests run in?
-    pub(crate) fn is_guest_code(&self, pc: usize) -> bool {
-        // SAFETY: the running guest's instance is alive, and what is read does not change meanwhile.
-        let own = unsafe { (*self.core).module().text() };
-        own.contains(&pc) || registry::is_guest_code(pc)
+    /// What the guest may do.
+    #[inline]
+    pub(crate) fn reach(&self) -> &Reach {
+        // SAFETY: `Fiber::resume` borrows it for longer than this value lives.
+        unsafe { &*self.reach }
     }
 
     /// Is `sp` on the guest's stack with at least `bytes` free below it?
@@ -208,26 +222,14 @@ impl Active {
         sp <= self.stack_end && sp.saturating_sub(bytes) >= self.guard.end
     }
 
-    /// Lowest address of the guard below the stack.
-    pub(crate) fn guard_start(&self) -> usize {
-        self.guard.start
+    /// Addresses whose touch means that the stack is used up.
+    pub(crate) fn guard(&self) -> &Range<usize> {
+        &self.guard
     }
 
-    /// Every address of the guest's stack.
-    pub(crate) fn stack(&self) -> Range<usize> {
-        self.guard.end..self.stack_end
-    }
-
-    /// The guest's fault, if an access to `address` at `pc` in its code is one.
-    pub(crate) fn classify(&self, address: usize, pc: usize) -> Option<Finish> {
-        let kind = if self.guard.contains(&address) {
-            TrapKind::StackOverflow
-        } else if crate::instance::owns_address(self.core, address) {
-            TrapKind::MemoryOutOfBounds
-        } else {
-            return None;
-        };
-        Some(Finish::Faulted { kind, address, pc })
+    /// One more than the highest address of the guest's stack.
+    pub(crate) fn stack_end(&self) -> usize {
+        self.stack_end
     }
 
     /// Registers that end the guest with `finish`, which happened where `at` says.

@@ -21,7 +21,6 @@ use awsm_abi::trap::TrapKind;
 use crate::budget::{Account, MemoryBudget};
 use crate::builtins::BUILTINS;
 use crate::constant;
-use crate::embed::Ranges;
 use crate::exceptions::Exceptions;
 use crate::fiber::{self, Entry, Thunk};
 use crate::limits::{Limits, PoolConfig, TRACE_NAME_CHARS};
@@ -58,8 +57,8 @@ pub(crate) struct Core {
     pub(crate) data: *mut (),
     /// Exceptions of this instance alone, if its module has any.
     exceptions: Option<Box<Exceptions>>,
-    /// Memories of all instances that are linked to this one, or null.
-    group: *const Ranges,
+    /// May others refer to what is in it?
+    linked: bool,
     /// The context as it was before the first instruction, where it is to be compared.
     pub(crate) context_at_start: Box<[u8]>,
 }
@@ -141,10 +140,8 @@ impl Core {
         budget: Option<&Arc<MemoryBudget>>,
     ) -> Result<Box<Self>, StartError> {
         // SAFETY: the caller's duty.
-        let mut core = unsafe {
-            let group = (ptr::null(), ptr::null_mut());
-            Self::make(module, bindings, limits, config.cleaning, budget, group)?
-        };
+        let mut core =
+            unsafe { Self::make(module, bindings, limits, config.cleaning, budget, None)? };
         let images = module.images();
         for (memory, image) in core.memories_mut().zip(images.unwrap_or_default()) {
             memory.fill(image)?;
@@ -168,19 +165,19 @@ impl Core {
     /// referred to from tables that it shares, even if applying its segments faults.
     ///
     /// # Safety
-    /// As for [`Self::new`]; `group` is null or outlives the instance, and so do `exceptions`, which are
-    /// the group's.
+    /// As for [`Self::new`]; `group`, the exceptions of all that share things with it, outlives the
+    /// instance.
     pub(crate) unsafe fn new_in_group(
         module: &Arc<Module>,
         bindings: &[Binding],
         limits: &Limits,
         budget: Option<&Arc<MemoryBudget>>,
-        (group, exceptions): (*const Ranges, *mut Exceptions),
+        group: Option<*mut Exceptions>,
     ) -> Result<(Box<Self>, Result<(), TrapKind>), StartError> {
         // SAFETY: the caller's duty.
         let mut core = unsafe {
             let cleaning = Cleaning::Discarded;
-            Self::make(module, bindings, limits, cleaning, budget, (group, exceptions))?
+            Self::make(module, bindings, limits, cleaning, budget, group)?
         };
         let applied = core.apply_elements().and_then(|()| core.apply_data());
         Ok((core, applied))
@@ -196,7 +193,7 @@ impl Core {
         limits: &Limits,
         cleaning: Cleaning,
         budget: Option<&Arc<MemoryBudget>>,
-        (group, exceptions): (*const Ranges, *mut Exceptions),
+        group: Option<*mut Exceptions>,
     ) -> Result<Box<Self>, StartError> {
         let bytes = bytes_at_start(module, limits)?;
         let account = Account::open(bytes, limits.memory_bytes, budget)?;
@@ -216,12 +213,13 @@ impl Core {
             any_dropped: false,
             data: ptr::null_mut(),
             exceptions: None,
-            group,
+            linked: group.is_some(),
             context_at_start: Box::default(),
         });
-        let exceptions = match exceptions.is_null() && module.has_exceptions() {
-            true => ptr::from_mut(&mut **core.exceptions.insert(Exceptions::new())),
-            false => exceptions,
+        let exceptions = match group {
+            _ if !module.has_exceptions() => ptr::null_mut(),
+            Some(shared) => shared,
+            None => ptr::from_mut(&mut **core.exceptions.insert(Exceptions::new())),
         };
         // SAFETY: the caller vouches for the bindings; the context was just mapped.
         unsafe { core.write_context(bindings, limits, exceptions) };
@@ -522,8 +520,8 @@ impl Core {
         // instance or its group.
         let exceptions = unsafe { &mut *(*self.header()).exceptions.cast::<Exceptions>() };
         // What other instances of a group refer to is not known here.
-        if !exceptions.has_room(values) && self.group.is_null() {
-            let stack = fiber::current().expect("a guest throws").stack();
+        if !exceptions.has_room(values) && !self.linked {
+            let stack = fiber::current_stack().expect("a guest throws");
             exceptions.collect(stack, self.exception_roots());
         }
         exceptions.make(tag, values)
@@ -617,6 +615,11 @@ impl Core {
     /// Own memories.
     pub(crate) fn memories(&self) -> impl Iterator<Item = &Linear> {
         std::iter::once(&self.first).chain(&self.more)
+    }
+
+    /// Addresses that belong to own memories.
+    pub(crate) fn memory_ranges(&self) -> impl Iterator<Item = Range<usize>> {
+        self.memories().map(Linear::range)
     }
 
     /// Tells what the invocation that begins has to be compared with when it has ended.
@@ -810,23 +813,6 @@ impl Core {
         }
         Ok(touched)
     }
-}
-
-/// May a guest that runs in `core` fault at `address`, as an access beyond its memory? Safe in a
-/// signal handler.
-pub(crate) fn owns_address(core: *const Core, address: usize) -> bool {
-    // SAFETY: the running guest's instance is alive, and what is read does not change meanwhile.
-    let core = unsafe { &*core };
-    // SAFETY: null, or the list of the store that keeps the instance, which grows only between runs.
-    let group = unsafe { core.group.as_ref() };
-    core.memories().any(|memory| memory.range().contains(&address))
-        || group.is_some_and(|ranges| ranges.iter().any(|range| range.contains(&address)))
-}
-
-/// Addresses that belong to an instance's memories: for `embed`'s group.
-pub(crate) fn memory_ranges_of(core: *const Core) -> impl Iterator<Item = Range<usize>> {
-    // SAFETY: callers pass living instances.
-    unsafe { &*core }.memories().map(Linear::range)
 }
 
 /// Bytes of a module's own memories and tables before its first instruction.

@@ -7,9 +7,6 @@ use crate::probe::Cleaning;
 /// The largest shared object that is loaded.
 pub const MODULE_FILE_MAX_BYTES: u64 = 1 << 30;
 
-/// Loaded modules at any one time: the fault handler looks through them without a lock.
-pub const MODULES_MAX: usize = 4096;
-
 /// Stack that a call from a guest into the host may count on.
 pub const HOST_CALL_STACK_BYTES: usize = 64 << 10;
 

@@ -28,7 +28,7 @@ use awsm_abi::{ABI_VERSION, DESC_SYMBOL, Isolation, MAGIC};
 
 use crate::elf;
 use crate::image::{self, Image};
-use crate::limits::{MODULE_FILE_MAX_BYTES, MODULES_MAX};
+use crate::limits::MODULE_FILE_MAX_BYTES;
 use crate::mapping::{Access, Mapping};
 use crate::registry;
 
@@ -49,7 +49,6 @@ pub struct Module {
     frame_index: Option<usize>,
     /// Address and number of each defined function's code, ascending; made when first needed.
     starts: OnceLock<Box<[(usize, u32)]>>,
-    _text_entry: registry::TextEntry,
 }
 
 // SAFETY: the mapping is read-only and lives as long as the module; the rest is immutable.
@@ -83,8 +82,6 @@ pub enum LoadError {
     Descriptor(&'static str),
     /// The file is larger than [`MODULE_FILE_MAX_BYTES`].
     TooLarge(u64),
-    /// [`MODULES_MAX`] modules are loaded.
-    TooManyModules,
     /// The process has seen as many types of functions as it can tell apart.
     TooManyTypes,
 }
@@ -136,9 +133,6 @@ impl fmt::Display for LoadError {
                 f,
                 "has {bytes} bytes, more than the limit of {MODULE_FILE_MAX_BYTES}: split the module"
             ),
-            Self::TooManyModules => {
-                write!(f, "is one more than the limit of {MODULES_MAX} loaded modules")
-            }
             Self::TooManyTypes => {
                 f.write_str("has more types of functions than are left: start the node again")
             }
@@ -261,8 +255,6 @@ impl Module {
         }
         let layout = Layout::of(&desc.counts).ok_or(LoadError::Descriptor("counts"))?;
         let text = check_tables(&Tables { image, desc }, shape)?;
-        let text_entry =
-            registry::register_text(text.0..text.1).ok_or(LoadError::TooManyModules)?;
         let mut module = Self {
             mapping,
             desc,
@@ -274,7 +266,6 @@ impl Module {
             image,
             frame_index: shape.frame_index,
             starts: OnceLock::new(),
-            _text_entry: text_entry,
         };
         module.type_ids = canonical_types(&module)?;
         Ok(Arc::new(module))

@@ -18,7 +18,7 @@
 //! ```
 //!
 //! Why that is sound at every instruction:
-//! - *Guest code* means a program counter in a loaded module's text while a guest is current. That text holds
+//! - *Guest code* means a program counter in the text of the current guest's module. That text holds
 //!   compiled functions, entry thunks, and copies and fills: all run on the guest's stack, hold no lock and
 //!   call nothing but each other and the host. The red zone is all they use below the stack pointer.
 //! - *Before the first guest instruction and after the last*, from `Fiber::resume` to the thunk and back, the
@@ -37,7 +37,7 @@
 //!
 //! The handler allocates, locks and logs nothing; it leaves `errno` as it was. What it reads are thread-local
 //! values without destructor and with a constant beginning, which in a program are part of each thread from its start; the
-//! guest's `Active`, complete before it can be found; the modules' addresses, read without a lock. What it calls
+//! guest's `Active` and `Reach`, complete before they can be found. What it calls
 //! are `clock_gettime` and `timer_settime`, which signal handlers may. Resuming is an ordinary switch of stacks: no
 //! system call.
 
@@ -279,7 +279,9 @@ impl Tick {
             return;
         }
         let due = self.due.load(Ordering::Relaxed);
-        let Some(active) = fiber::current() else { return self.count(count::IDLE) };
+        // SAFETY: the reference is gone when the handler returns.
+        let active = unsafe { fiber::current() };
+        let Some(active) = active else { return self.count(count::IDLE) };
         if code == libc::SI_TIMER {
             if due == NEVER {
                 return self.count(count::IDLE);
@@ -292,7 +294,7 @@ impl Tick {
         // Where it cannot be done now, the next tick comes for the same reason, a nudge's too.
         self.due.store(due.min(monotonic_ns()), Ordering::Relaxed);
         let (pc, sp) = arch::pc_and_sp(context);
-        if !active.is_guest_code(pc) {
+        if !active.reach().is_code(pc) {
             self.count(count::HOST);
             self.noted.store(true, Ordering::Relaxed);
         } else if active.has_room(sp, arch::RED_ZONE_BYTES + PREEMPT_STACK_BYTES) {
@@ -305,7 +307,7 @@ impl Tick {
             self.no_room.store(ticks, Ordering::Relaxed);
             if ticks > NO_ROOM_TICKS {
                 let kind = TrapKind::StackOverflow;
-                let finish = Finish::Faulted { kind, address: active.guard_start(), pc };
+                let finish = Finish::Faulted { kind, address: active.guard().start, pc };
                 // SAFETY: guest code was interrupted on the running guest's stack, and the registers go
                 // into its context.
                 return unsafe {

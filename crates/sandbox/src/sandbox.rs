@@ -15,6 +15,7 @@ use crate::fiber::{Fiber, Finish, Pause};
 use crate::instance::Core;
 use crate::link::Program;
 use crate::module::FuncIdx;
+use crate::reach::Reach;
 use crate::trap::{Trap, TrapKind};
 
 /// What a blocked sandbox waits for.
@@ -119,6 +120,8 @@ pub struct Sandbox<T> {
 pub(crate) struct Inner<T> {
     /// From `Box::into_raw`; freed in `drop`.
     core: *mut Core,
+    /// What its guests may do.
+    reach: Reach,
     program: Arc<Program<T>>,
     fiber: Option<Fiber>,
     data: Option<T>,
@@ -146,6 +149,7 @@ pub struct Call<'a> {
 impl<T> Inner<T> {
     pub(crate) fn new(core: Box<Core>, program: Arc<Program<T>>) -> Box<Self> {
         Box::new(Self {
+            reach: Reach::of(&core),
             core: Box::into_raw(core),
             program,
             fiber: None,
@@ -245,7 +249,7 @@ impl<T> Sandbox<T> {
         let before = clock::ticks();
         inner.timing.waited(inner.state, before.wrapping_sub(inner.stopped_ticks));
         inner.state = State::Running;
-        let (result, entered) = fiber.resume(inner.core, until_ns);
+        let (result, entered) = fiber.resume(&inner.reach, until_ns);
         inner.stopped_ticks = clock::ticks();
         let running_since = match inner.timing.entered_ticks {
             0 => {

@@ -1,9 +1,26 @@
-//! Faults of guests, caught.
+//! Faults of guests, caught and told apart.
 //!
-//! Isolation rests on this file. A fault is a guest's if it happens in a loaded module's code *and*
-//! at an address that this guest may fault at: its slot or the guard below its stack. Then the
-//! handler redirects it to the end of its coroutine. Everything else goes to the handler that was
-//! there before. Look up, classify, redirect: no allocation, no lock, no log, no panic.
+//! Isolation rests on this file. What becomes of a fault depends on where it happened and on what it
+//! touched:
+//!
+//! ```text
+//!   somebody sent the signal, or no guest is current     the handler that was there before
+//!   one of `arch`'s two places, on the guest's stack     the trap that compiled code asked for
+//!   guest code, on its stack, and
+//!     touches the guard below the stack                  stack overflow
+//!     touches the guest's memory or what is behind it    out of bounds
+//!     an instruction that does not exist, a breakpoint,
+//!     a division that the processor refuses              an internal fault of the compiled code
+//!   anything else                                        the process ends, with one line
+//! ```
+//!
+//! The first kinds end that guest, by a redirection to the end of its coroutine. The last is no trap that a
+//! guest can have: host code has faulted under a guest, or guest code has left its module, its stack or its
+//! memory. Then what isolates guests may be broken, and nothing in this process can be trusted with
+//! their data any more.
+//!
+//! Look up, classify, redirect: no allocation, no lock, no log, no panic. What is read is the guest's
+//! `Active` and its `Reach`, which do not change while it runs.
 
 use std::cell::RefCell;
 use std::mem::MaybeUninit;
@@ -12,15 +29,18 @@ use std::sync::OnceLock;
 use awsm_abi::trap::TrapKind;
 
 use crate::arch;
-use crate::fiber::{self, Finish};
+use crate::fiber::{self, Active, Finish};
+use crate::last_words;
 use crate::limits::SIGNAL_STACK_BYTES;
 use crate::mapping::{Access, Mapping, PAGE_BYTES};
+use crate::trace::Registers;
 
-/// The signals that a guest's fault can raise.
-const SIGNALS: [libc::c_int; 3] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL];
+/// The signals that a fault can raise.
+const SIGNALS: [libc::c_int; 5] =
+    [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGTRAP];
 
 /// What handled each of `SIGNALS` before.
-static PREVIOUS: OnceLock<[libc::sigaction; 3]> = OnceLock::new();
+static PREVIOUS: OnceLock<[libc::sigaction; SIGNALS.len()]> = OnceLock::new();
 
 thread_local! {
     static SIGNAL_STACK: RefCell<Option<SignalStack>> = const { RefCell::new(None) };
@@ -61,58 +81,98 @@ extern "C" fn on_fault(
     context: *mut libc::c_void,
 ) {
     // SAFETY: the kernel passes both structures, and nobody else refers to them.
-    let (fault, context) = unsafe { (&*info, &mut *context.cast::<libc::ucontext_t>()) };
-    let (pc, _) = arch::pc_and_sp(context);
-    if let Some(active) = fiber::current() {
-        let [exhausted, trapped] =
-            [arch::stack_exhausted, arch::trapped].map(|fault| fault as *const () as usize);
-        // SAFETY: only guest code calls these two, and neither touches the stack.
-        let at = unsafe { arch::registers(context, pc == exhausted || pc == trapped) };
-        // SAFETY: si_addr is set for each of SIGNALS.
-        let address = unsafe { fault.si_addr() } as usize;
-        let finish = if signal == libc::SIGILL && pc == exhausted {
-            Some(Finish::Faulted { kind: TrapKind::StackOverflow, address, pc: at.pc })
-        } else if signal == libc::SIGILL && pc == trapped {
-            let kind = TrapKind::from_raw(arch::second_argument(context) as u32);
-            let kind = kind.unwrap_or(TrapKind::Unreachable);
-            Some(Finish::Faulted { kind, address: 0, pc: at.pc })
-        } else if signal != libc::SIGILL && active.is_guest_code(pc) {
-            active.classify(address, pc)
-        } else {
-            None
-        };
-        if let Some(finish) = finish {
-            // SAFETY: the program counter says that guest code, or what it called to fault, was
-            // interrupted on the running guest's stack; the registers go into its context.
+    let (info, context) = unsafe { (&mut *info, &mut *context.cast::<libc::ucontext_t>()) };
+    // SAFETY: the reference is gone when this handler returns.
+    let active = unsafe { fiber::current() };
+    let Some(active) = active.filter(|_| !is_sent(info)) else {
+        return pass_on(signal, info, context);
+    };
+    // SAFETY: si_addr is set for each of SIGNALS when the kernel raises it.
+    let address = unsafe { info.si_addr() } as usize;
+    match explain(active, signal, address, context) {
+        Some((finish, at)) => {
+            // SAFETY: guest code, or what it called to fault, was interrupted on the running guest's
+            // stack; the registers go into its context.
             unsafe { arch::redirect(context, &active.end_with(finish, at)) };
-            return;
         }
+        None => last_words::end_process(&last_words::Fault {
+            signal,
+            pc: arch::pc_and_sp(context).0,
+            address,
+            reach: active.reach(),
+            in_guard: active.guard().contains(&address),
+        }),
     }
-    pass_on(signal, info, std::ptr::from_mut(context).cast());
+}
+
+/// Did somebody send the signal, so that it is no fault?
+fn is_sent(info: &libc::siginfo_t) -> bool {
+    // Source: Linux, sigaction(2): codes of signals that processes send are not positive.
+    info.si_code <= 0
+}
+
+/// The guest's own fault, and its registers, if it is one: see the head of this file.
+fn explain(
+    active: &Active,
+    signal: libc::c_int,
+    address: usize,
+    context: &libc::ucontext_t,
+) -> Option<(Finish, Registers)> {
+    let (pc, sp) = arch::pc_and_sp(context);
+    let [exhausted, trapped] =
+        [arch::stack_exhausted, arch::trapped].map(|fault| fault as *const () as usize);
+    let on_purpose = pc == exhausted || pc == trapped;
+    let lowest = if on_purpose { active.guard().end } else { active.guard().start };
+    if !(lowest..active.stack_end()).contains(&sp) {
+        return None;
+    }
+    // SAFETY: only guest code calls these two, and neither touches the stack.
+    let at = unsafe { arch::registers(context, on_purpose) };
+    // A breakpoint is reported behind it.
+    let instruction = match signal {
+        libc::SIGTRAP => pc.wrapping_sub(arch::BREAKPOINT_BYTES),
+        _ => pc,
+    };
+    let kind = match signal {
+        libc::SIGILL if pc == exhausted => TrapKind::StackOverflow,
+        libc::SIGILL if pc == trapped => {
+            let kind = TrapKind::from_raw(arch::second_argument(context) as u32);
+            kind.unwrap_or(TrapKind::InternalFault)
+        }
+        _ if !active.reach().is_code(instruction) => return None,
+        libc::SIGILL | libc::SIGFPE | libc::SIGTRAP => TrapKind::InternalFault,
+        _ if active.guard().contains(&address) => TrapKind::StackOverflow,
+        _ if active.reach().is_memory(address) => TrapKind::MemoryOutOfBounds,
+        _ => return None,
+    };
+    Some((Finish::Faulted { kind, address, pc: at.pc }, at))
 }
 
 /// Does what would have happened without this handler.
-fn pass_on(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
+fn pass_on(signal: libc::c_int, info: &mut libc::siginfo_t, context: &mut libc::ucontext_t) {
     let index = SIGNALS.iter().position(|known| *known == signal);
     let previous = PREVIOUS.get().zip(index).map(|(previous, index)| &previous[index]);
     let handler = previous.map_or(libc::SIG_DFL, |previous| previous.sa_sigaction);
-    // SAFETY: the previous handler is called as it asked to be; with none, the default action is put
-    // back and the fault happens again on return.
-    unsafe {
-        match (handler, previous) {
-            (libc::SIG_DFL | libc::SIG_IGN, _) | (_, None) => {
-                let mut action = MaybeUninit::<libc::sigaction>::zeroed().assume_init();
-                action.sa_sigaction = libc::SIG_DFL;
-                libc::sigaction(signal, &raw const action, std::ptr::null_mut());
+    match (handler, previous) {
+        // The system lets nobody ignore a fault.
+        (libc::SIG_IGN, _) if is_sent(info) => {}
+        (libc::SIG_DFL | libc::SIG_IGN, _) | (_, None) => {
+            // A fault happens again on return, and the core file shows where. A breakpoint does not.
+            if is_sent(info) || signal == libc::SIGTRAP {
+                last_words::die_of(signal);
             }
-            (handler, Some(previous)) if previous.sa_flags & libc::SA_SIGINFO != 0 => {
+            last_words::restore_default(signal);
+        }
+        // SAFETY: the previous handler is called as it asked to be.
+        (handler, Some(previous)) => unsafe {
+            let context = std::ptr::from_mut(context).cast::<libc::c_void>();
+            if previous.sa_flags & libc::SA_SIGINFO != 0 {
                 type Full = extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void);
                 std::mem::transmute::<usize, Full>(handler)(signal, info, context);
-            }
-            (handler, Some(_)) => {
+            } else {
                 std::mem::transmute::<usize, extern "C" fn(libc::c_int)>(handler)(signal);
             }
-        }
+        },
     }
 }
 

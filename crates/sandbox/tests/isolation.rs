@@ -315,3 +315,26 @@ fn a_pool_has_a_limit() {
     assert_eq!(run(&mut pool, &other), (Stop::Returned, vec![43]));
     assert_eq!(pool.stats().slots, 2);
 }
+
+/// A module without any code comes and goes: others keep theirs, and linked guests still fault in their
+/// own names.
+#[test]
+fn a_module_without_code_takes_nobodys_place() {
+    use awsm_sandbox::embed::{InvokeError, Store};
+    let faulty = r#"(module (memory 1)
+        (func (export "run") (result i32) (i32.load (i32.const 65536))))"#;
+    for isolation in MODES {
+        let empty = support::load("(module)", isolation);
+        assert_eq!(empty.text_bytes(), 0);
+        let module = support::load(faulty, isolation);
+        drop(empty);
+        let mut store = Store::new(Limits::default());
+        let instance = store.instantiate(&module, &[]).expect("no imports");
+        // The store's last instance is another one.
+        store.instantiate(&support::load("(module)", isolation), &[]).expect("no imports");
+        match store.invoke(instance, "run", &[]) {
+            Err(InvokeError::Trap(trap)) => assert_eq!(trap.kind, TrapKind::MemoryOutOfBounds),
+            other => panic!("{other:?}"),
+        }
+    }
+}

@@ -92,6 +92,9 @@ pub(crate) fn redirect(context: &mut libc::ucontext_t, to: &TrapHandlerRegs) {
     machine.regs[30] = to.lr;
 }
 
+/// How far behind a breakpoint's first byte its program counter is reported.
+pub(crate) const BREAKPOINT_BYTES: usize = 0;
+
 /// What compiled code may use below its stack pointer.
 pub(crate) const RED_ZONE_BYTES: usize = 0;
 

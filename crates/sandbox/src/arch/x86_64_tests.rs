@@ -13,8 +13,9 @@ use super::{SAVED_BY, save};
 use crate::clock::monotonic_ns;
 use crate::fiber::{Entry, Fiber, Finish, Pause, Thunk};
 use crate::instance::Core;
+use crate::reach::Reach;
 use crate::stack::GuestStack;
-use crate::{Cleaning, Limits, Module, PoolConfig, preempt, registry, signal};
+use crate::{Cleaning, Limits, Module, PoolConfig, preempt, signal};
 
 /// Where `base_guest` reads, and the same distance further up writes, 8 bytes each unless said.
 const OUT: usize = 2048;
@@ -164,20 +165,17 @@ unsafe extern "C" {
 struct Buffer([u8; BUFFER_BYTES]);
 
 /// Spins a while with known values in all registers while ticks come; answers how many preempted it.
-fn spin(
-    thunk: Thunk,
-    buffer: &mut Buffer,
-    core: &mut Core,
-    stack: GuestStack,
-) -> (u32, GuestStack) {
+fn spin(thunk: Thunk, buffer: &mut Buffer, core: &Core, stack: GuestStack) -> (u32, GuestStack) {
     // The context of an instance without exceptions, which is all that is looked at.
     let ctx = core.context();
     let entry = Entry { thunk, code: std::ptr::null(), ctx, tail: std::ptr::null() };
     // SAFETY: the guests above use nothing but their stack and the buffer.
     let mut fiber = unsafe { Fiber::new(stack, [None, None], entry, buffer.0.as_mut_ptr().cast()) };
+    let text = base_guest as *const () as usize..(&raw const guests_end) as usize;
+    let reach = Reach::of_text(text);
     let mut preemptions = 0;
     loop {
-        match fiber.resume(core, monotonic_ns() + 20_000).0 {
+        match fiber.resume(&reach, monotonic_ns() + 20_000).0 {
             CoroutineResult::Yield(Pause::Preempted) => preemptions += 1,
             CoroutineResult::Return(Finish::Returned) => return (preemptions, fiber.into_stack()),
             other => panic!("{other:?}"),
@@ -201,11 +199,9 @@ fn core() -> Box<Core> {
 #[test]
 fn no_register_changes() {
     signal::prepare_thread().expect("a timer");
-    let guests = base_guest as *const () as usize..(&raw const guests_end) as usize;
-    let _text = registry::register_text(guests).expect("a free place");
     let wide = is_x86_feature_detected!("avx512bw");
     let found = SAVED_BY.load(Ordering::Relaxed);
-    let mut core = core();
+    let core = core();
     let mut stack = GuestStack::new(256 << 10, Cleaning::Discarded).expect("memory for a stack");
     let mut buffer = Box::new(Buffer([0; BUFFER_BYTES]));
     let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
@@ -232,7 +228,7 @@ fn no_register_changes() {
             buffer.0[OUT + 6..OUT + 8].fill(0);
             buffer.0[ROUNDS..ROUNDS + 8].copy_from_slice(&3_000_000_u64.to_le_bytes());
             let thunk: Thunk = if with_avx { wide_guest } else { base_guest };
-            let (count, used) = spin(thunk, &mut buffer, &mut core, stack);
+            let (count, used) = spin(thunk, &mut buffer, &core, stack);
             stack = used;
             preemptions += count;
             let ranges: &[(Range<usize>, usize)] = match with_avx {
@@ -262,16 +258,14 @@ fn vectors_are_empty_at_the_beginning() {
         return;
     }
     signal::prepare_thread().expect("a timer");
-    let guests = base_guest as *const () as usize..(&raw const guests_end) as usize;
-    let _text = registry::register_text(guests).expect("a free place");
-    let mut core = core();
+    let core = core();
     let mut stack = GuestStack::new(256 << 10, Cleaning::Discarded).expect("memory for a stack");
     let mut buffer = Box::new(Buffer([0xa5; BUFFER_BYTES]));
     buffer.0[ROUNDS..ROUNDS + 8].copy_from_slice(&1000_u64.to_le_bytes());
     for _ in 0..10 {
         buffer.0[ZMM.start..MASKS.end].fill(0xa5);
         for guest in [wide_guest as Thunk, look_guest] {
-            stack = spin(guest, &mut buffer, &mut core, stack).1;
+            stack = spin(guest, &mut buffer, &core, stack).1;
         }
         let left = buffer.0[ZMM.start..MASKS.end].iter().position(|byte| *byte != 0);
         assert_eq!(left, None, "the place in the list of vectors and masks");
