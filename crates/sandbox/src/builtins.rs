@@ -6,7 +6,7 @@
 use awsm_abi::context::{Builtins, Exception, HEADER_BELOW, Header};
 use awsm_abi::trap::TrapKind;
 
-use crate::arch::{self, stack_checked};
+use crate::arch::{self, stack_checked, stack_checked_with_registers};
 use crate::exceptions::Exceptions;
 use crate::instance::Core;
 use crate::limits::PIECE_BYTES;
@@ -40,7 +40,7 @@ pub(crate) static BUILTINS: Shared = Shared(Builtins {
 
 /// The same names with the stack checked first.
 mod entry {
-    use super::stack_checked;
+    use super::{stack_checked, stack_checked_with_registers};
 
     stack_checked! { pub(super) fn memory_grow [()] => super::memory_grow }
     stack_checked! { pub(super) fn memory_init [()] => super::memory_init }
@@ -51,7 +51,8 @@ mod entry {
     stack_checked! { pub(super) fn table_copy [()] => super::table_copy }
     stack_checked! { pub(super) fn table_init [()] => super::table_init }
     stack_checked! { pub(super) fn elem_drop [()] => super::elem_drop }
-    stack_checked! { pub(super) fn exception_new [()] => super::exception_new }
+    // `(ctx, tag, values)`: the target's fourth argument is where the registers are.
+    stack_checked_with_registers! { pub(super) fn exception_new => super::exception_new }
     stack_checked! { pub(super) fn exception_done [()] => super::exception_done }
 }
 
@@ -226,9 +227,15 @@ unsafe extern "C" fn elem_drop(ctx: *mut u8, segment: u32) {
     back(());
 }
 
-unsafe extern "C" fn exception_new(ctx: *mut u8, tag: *const u64, values: u32) -> *mut Exception {
-    // SAFETY: called by compiled code with its context.
-    back(unsafe { instance_of(ctx) }.new_exception(tag, values as usize))
+unsafe extern "C" fn exception_new(
+    ctx: *mut u8,
+    tag: *const u64,
+    values: u32,
+    held: *const usize,
+) -> *mut Exception {
+    // SAFETY: called by compiled code with its context. What the guest holds lies from `held` on: the
+    // registers that it counts on, which the entry has pushed, and above them its frames.
+    back(unsafe { instance_of(ctx).new_exception(tag, values as usize, held) })
 }
 
 unsafe extern "C" fn exception_done(ctx: *mut u8, exception: *mut Exception) {

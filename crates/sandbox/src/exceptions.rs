@@ -6,16 +6,20 @@
 //!
 //! What an invocation keeps is bounded by [`EXCEPTIONS_BYTES`]. Most exceptions are caught without a
 //! reference and given back at once. The others are looked for when the bound is reached: every word
-//! of the guest's stack and registers, of globals, tables and argument cells, and of other exceptions that is the
-//! address of one keeps it, and the rest is given back. Words that only look like references keep
-//! some for longer; none is given back too early, as compiled code holds them as they are.
+//! of the guest's stack and registers, of globals, tables and argument cells, and of other exceptions keeps the one
+//! that it points into, and the rest is given back.
+//!
+//! Why none is given back too early: a guest that asks for an exception waits for it in a call. All that it holds
+//! is in its frames, in the cells of a call in tail position, or in registers that a call preserves, and those the entry of `exception_new` pushes
+//! onto the guest's stack before anything else (`arch::stack_checked_with_registers`), so that no compiler's
+//! prologue lies between. Compiled code may hold the address of a value instead of the exception's own, when only
+//! values are still to be read; an address anywhere in an exception counts, up to one beyond its last byte.
+//! Words that only look like references keep some for longer.
 
-use std::ops::Range;
-use std::ptr;
+use std::ptr::{self, NonNull};
 
 use awsm_abi::context::{self, Exception, GlobalCell};
 
-use crate::arch;
 use crate::limits::EXCEPTIONS_BYTES;
 use crate::planted::{self, Planted};
 
@@ -29,17 +33,46 @@ pub(crate) struct Exceptions {
 
 /// One exception: head and values, in words. Never moves.
 struct Object {
-    words: Box<[u128]>,
+    /// From a `Box<[u128]>`, of `words` words; freed when dropped. Guests refer to it, so nothing else does.
+    place: NonNull<u128>,
+    words: usize,
     marked: bool,
 }
 
 impl Object {
+    fn new(values: usize) -> Self {
+        let words = vec![0_u128; 1 + values].into_boxed_slice();
+        let len = words.len();
+        let place = NonNull::from(Box::leak(words)).cast();
+        Self { place, words: len, marked: false }
+    }
+
+    fn head(&self) -> *mut Exception {
+        const { assert!(size_of::<Exception>() == 16 && size_of::<GlobalCell>() == 16) };
+        self.place.cast().as_ptr()
+    }
+
     fn address(&self) -> usize {
-        self.words.as_ptr() as usize
+        self.place.as_ptr() as usize
     }
 
     fn bytes(&self) -> usize {
-        size_of_val(&*self.words)
+        self.words * size_of::<u128>()
+    }
+
+    /// Words of the values that may be references.
+    fn references(&self) -> impl Iterator<Item = usize> {
+        // SAFETY: the words are initialised, and no guest writes to them meanwhile: it waits.
+        (1..self.words).map(|word| unsafe { self.place.add(word).read() } as usize)
+    }
+}
+
+impl Drop for Object {
+    fn drop(&mut self) {
+        // SAFETY: from a box of that many words, and nothing refers to it any more.
+        drop(unsafe {
+            Box::from_raw(ptr::slice_from_raw_parts_mut(self.place.as_ptr(), self.words))
+        });
     }
 }
 
@@ -63,13 +96,12 @@ impl Exceptions {
     pub(crate) fn make(&mut self, tag: *const u64, values: usize) -> *mut Exception {
         let number = u32::try_from(self.objects.len());
         let (true, Ok(number)) = (self.has_room(values), number) else { return ptr::null_mut() };
-        const { assert!(size_of::<Exception>() == 16 && size_of::<GlobalCell>() == 16) };
-        let mut words = vec![0_u128; 1 + values].into_boxed_slice();
-        let place = words.as_mut_ptr().cast::<Exception>();
+        let object = Object::new(values);
+        let place = object.head();
         // SAFETY: the first word is as large as the head and aligned for it.
         unsafe { place.write(Exception { tag, referenced: 0, number }) };
-        self.bytes += size_of_val(&*words);
-        self.objects.push(Object { words, marked: false });
+        self.bytes += object.bytes();
+        self.objects.push(object);
         place
     }
 
@@ -88,38 +120,30 @@ impl Exceptions {
     fn remove(&mut self, number: usize) {
         let object = self.objects.swap_remove(number);
         self.bytes -= object.bytes();
-        if let Some(moved) = self.objects.get_mut(number) {
+        if let Some(moved) = self.objects.get(number) {
             // SAFETY: the head of an object that is alive; no guest looks at it now.
-            unsafe { (*moved.words.as_mut_ptr().cast::<Exception>()).number = number as u32 };
+            unsafe { (*moved.head()).number = number as u32 };
         }
     }
 
-    /// Gives back all exceptions that nothing refers to: neither `roots` nor the calling guest's stack,
-    /// of which `stack` has every address.
-    pub(crate) fn collect(&mut self, stack: Range<usize>, roots: impl Iterator<Item = usize>) {
-        let mut addresses: Vec<(usize, usize)> = self
-            .objects
-            .iter()
-            .enumerate()
-            .map(|(number, object)| (object.address(), number))
-            .collect();
-        addresses.sort_unstable();
-        let mut found: Vec<usize> = arch::callee_saved().into();
-        found.extend(roots);
-        found.push(self.shared.pending as usize);
-        let here = ptr::from_ref(&addresses) as usize;
-        assert!(stack.contains(&here), "the guest's stack is the one this runs on");
-        for place in (here.next_multiple_of(8)..stack.end).step_by(8) {
-            // SAFETY: between this frame and the base of the stack, all of which is mapped.
-            found.push(unsafe { (place as *const usize).read_volatile() });
-        }
+    /// Gives back all exceptions that nothing refers to: none of `words`, which are all that the waiting
+    /// guest holds, nor other exceptions that are kept, nor what is under way.
+    pub(crate) fn collect(&mut self, words: impl Iterator<Item = usize>) {
+        let places = self.objects.iter().enumerate();
+        let mut places: Vec<_> =
+            places.map(|(number, object)| (object.address(), number)).collect();
+        places.sort_unstable();
+        let mut found = vec![self.shared.pending as usize];
+        found.extend(words);
         while let Some(word) = found.pop() {
-            let Ok(place) = addresses.binary_search_by_key(&word, |(address, _)| *address) else {
-                continue;
-            };
-            let object = &mut self.objects[addresses[place].1];
-            if !std::mem::replace(&mut object.marked, true) {
-                found.extend(object.words[1..].iter().map(|value| *value as usize));
+            let after = places.partition_point(|(address, _)| *address <= word);
+            // Where one ends another one may begin.
+            for (address, number) in places[..after].iter().rev().take(2) {
+                let object = &mut self.objects[*number];
+                let inside = word - address <= object.bytes();
+                if inside && !std::mem::replace(&mut object.marked, true) {
+                    found.extend(object.references());
+                }
             }
         }
         for number in (0..self.objects.len()).rev() {
@@ -153,5 +177,85 @@ impl Exceptions {
     /// Is an exception under way?
     pub(crate) fn is_pending(&self) -> bool {
         !self.shared.pending.is_null()
+    }
+
+    /// Is there an exception at this address?
+    #[cfg(test)]
+    pub(crate) fn has(&self, address: usize) -> bool {
+        self.objects.iter().any(|object| object.address() == address)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Five exceptions with three values each.
+    fn five() -> (Box<Exceptions>, [usize; 5]) {
+        let mut exceptions = Exceptions::new();
+        let places = [(); 5].map(|()| exceptions.make(ptr::null(), 3) as usize);
+        (exceptions, places)
+    }
+
+    fn kept(words: &[usize], exceptions: &mut Exceptions, places: &[usize]) -> Vec<usize> {
+        exceptions.collect(words.iter().copied());
+        (0..places.len()).filter(|number| exceptions.has(places[*number])).collect()
+    }
+
+    #[test]
+    fn a_pointer_into_an_exception_keeps_it() {
+        // Its own address, those of its values, of bytes in these, and the one beyond the last.
+        for offset in [0, 1, 16, 32, 40, 48, 63, 64] {
+            for wanted in 0..5 {
+                let (mut exceptions, places) = five();
+                let words = [0, 1, places[wanted] + offset, usize::MAX];
+                let kept = kept(&words, &mut exceptions, &places);
+                assert!(kept.contains(&wanted), "{offset}: {kept:?}");
+                // The one beyond may be a neighbour's own.
+                assert!(kept.len() == 1 || offset == 64, "{offset}: {kept:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_exceptions_refer_to_is_kept() {
+        let (mut exceptions, places) = five();
+        // The first refers to the third, into the middle; the third to the fifth, and that to itself.
+        for (from, to, into) in [(0, 2, 24), (2, 4, 0), (4, 4, 8)] {
+            let value = (places[from] + 48) as *mut u64;
+            // SAFETY: the last value of an exception that is alive.
+            unsafe { value.write((places[to] + into) as u64) };
+        }
+        assert_eq!(kept(&[places[0]], &mut exceptions, &places), [0, 2, 4]);
+        assert_eq!(exceptions.bytes, 3 * 64);
+        assert_eq!(kept(&[places[4] + 16], &mut exceptions, &places), [4]);
+        assert_eq!(kept(&[], &mut exceptions, &places), []);
+        assert_eq!(exceptions.bytes, 0);
+    }
+
+    #[test]
+    fn what_is_under_way_is_kept() {
+        let (mut exceptions, places) = five();
+        exceptions.shared.pending = places[3] as *mut Exception;
+        assert_eq!(kept(&[], &mut exceptions, &places), [3]);
+        exceptions.clear_pending();
+        // SAFETY: one of these.
+        unsafe { exceptions.done(places[3] as *mut Exception) };
+        assert_eq!((exceptions.objects.len(), exceptions.bytes), (0, 0));
+    }
+
+    #[test]
+    fn there_is_a_bound() {
+        let mut exceptions = Exceptions::new();
+        let mut last = ptr::null_mut();
+        while exceptions.has_room(7) {
+            last = exceptions.make(ptr::null(), 7);
+            assert!(!last.is_null());
+        }
+        assert!(exceptions.make(ptr::null(), 7).is_null());
+        assert_eq!(exceptions.bytes, EXCEPTIONS_BYTES);
+        exceptions.collect([last as usize].into_iter());
+        assert_eq!(exceptions.bytes, 128);
+        assert!(!exceptions.make(ptr::null(), 7).is_null());
     }
 }

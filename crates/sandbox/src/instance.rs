@@ -31,6 +31,7 @@ use crate::planted::{self, Planted};
 use crate::probe::Cleaning;
 use crate::residency::Faults;
 use crate::table::{self, TableStore};
+use crate::trace::GuestWords;
 use crate::trap::Trap;
 
 /// The runtime's record of an instance. Reached from compiled code through
@@ -515,14 +516,25 @@ impl Core {
     }
 
     /// An exception of this instance; null if there are as many as there may be.
-    pub(crate) fn new_exception(&mut self, tag: *const u64, values: usize) -> *mut Exception {
+    ///
+    /// # Safety
+    /// The running guest waits for this, and all that it holds lies on its stack from `held` on.
+    pub(crate) unsafe fn new_exception(
+        &mut self,
+        tag: *const u64,
+        values: usize,
+        held: *const usize,
+    ) -> *mut Exception {
         // SAFETY: the header lies in the context; modules that throw have a record of exceptions, of this
         // instance or its group.
         let exceptions = unsafe { &mut *(*self.header()).exceptions.cast::<Exceptions>() };
         // What other instances of a group refer to is not known here.
         if !exceptions.has_room(values) && !self.linked {
             let stack = fiber::current_stack().expect("a guest throws");
-            exceptions.collect(stack, self.exception_roots());
+            assert!(stack.contains(&(held as usize)), "the guest's stack is the one this runs on");
+            // SAFETY: the caller's duty: the guest's part of its stack, and the guest waits.
+            let stack = unsafe { GuestWords::new(held as usize..stack.end) };
+            exceptions.collect(stack.all().chain(self.exception_roots()));
         }
         exceptions.make(tag, values)
     }

@@ -116,7 +116,7 @@ fn step(
     Some((start, caller))
 }
 
-/// A guest's stack after the guest has ended.
+/// The stack of a guest that waits or has ended.
 pub(crate) struct GuestWords<'a> {
     range: Range<usize>,
     _stack: std::marker::PhantomData<&'a ()>,
@@ -127,6 +127,12 @@ impl GuestWords<'_> {
     /// The range is readable, and nobody writes to it, as long as the value is in use.
     pub(crate) unsafe fn new(range: Range<usize>) -> Self {
         Self { range, _stack: std::marker::PhantomData }
+    }
+
+    /// All words, from the lowest address on.
+    pub(crate) fn all(&self) -> impl Iterator<Item = usize> {
+        let first = self.range.start.next_multiple_of(size_of::<usize>());
+        (first..self.range.end).step_by(size_of::<usize>()).filter_map(|address| self.read(address))
     }
 
     /// The word at an address, if it lies in there.

@@ -31,26 +31,6 @@ pub(crate) fn ticks() -> u64 {
     ticks
 }
 
-/// Registers that a function keeps for its caller: what they hold may be nowhere else.
-#[inline(never)]
-pub(crate) fn callee_saved() -> [usize; 11] {
-    let mut registers = [0; 11];
-    // SAFETY: stores registers to an array of that many words.
-    unsafe {
-        core::arch::asm!(
-            "stp x19, x20, [{0}]",
-            "stp x21, x22, [{0}, #16]",
-            "stp x23, x24, [{0}, #32]",
-            "stp x25, x26, [{0}, #48]",
-            "stp x27, x28, [{0}, #64]",
-            "str x29, [{0}, #80]",
-            in(reg) registers.as_mut_ptr(),
-            options(nostack, preserves_flags),
-        );
-    }
-    registers
-}
-
 /// Program counter and stack pointer of the interrupted code.
 pub(crate) fn pc_and_sp(context: &libc::ucontext_t) -> (usize, usize) {
     (context.uc_mcontext.pc as usize, context.uc_mcontext.sp as usize)
@@ -222,6 +202,40 @@ macro_rules! stack_checked {
     };
 }
 pub(crate) use stack_checked;
+
+/// As `stack_checked`, for a function of three arguments: all registers that a function keeps for its caller are
+/// stored first, before any compiled prologue can have moved one, and `$target`'s fourth argument is the
+/// address of the lowest.
+macro_rules! stack_checked_with_registers {
+    ($vis:vis fn $name:ident => $target:expr) => {
+        #[unsafe(naked)]
+        $vis unsafe extern "C" fn $name() {
+            core::arch::naked_asm!(
+                "sub x16, x0, #{pages}, lsl #12",
+                "ldur x16, [x16, #-{rest}]",
+                "cmp sp, x16",
+                "b.hs 2f",
+                // A conditional branch reaches a mebibyte only.
+                "b {exhausted}",
+                "2: stp x29, x30, [sp, #-160]!",
+                "stp x19, x20, [sp, #16]", "stp x21, x22, [sp, #32]", "stp x23, x24, [sp, #48]",
+                "stp x25, x26, [sp, #64]", "stp x27, x28, [sp, #80]",
+                "stp d8, d9, [sp, #96]", "stp d10, d11, [sp, #112]",
+                "stp d12, d13, [sp, #128]", "stp d14, d15, [sp, #144]",
+                "mov x3, sp",
+                "bl {target}",
+                // The target has kept the other registers as they were.
+                "ldp x29, x30, [sp], #160",
+                "ret",
+                pages = const $crate::arch::STACK_LIMIT_BELOW >> 12,
+                rest = const $crate::arch::STACK_LIMIT_BELOW & 0xfff,
+                exhausted = sym $crate::arch::stack_exhausted,
+                target = sym $target,
+            )
+        }
+    };
+}
+pub(crate) use stack_checked_with_registers;
 
 /// Distance of the stack limit below the context pointer.
 pub(crate) const STACK_LIMIT_BELOW: u32 = below::STACK_LIMIT;

@@ -33,26 +33,6 @@ pub(crate) fn ticks() -> u64 {
     unsafe { core::arch::x86_64::_rdtsc() }
 }
 
-/// Registers that a function keeps for its caller: what they hold may be nowhere else.
-#[inline(never)]
-pub(crate) fn callee_saved() -> [usize; 6] {
-    let mut registers = [0; 6];
-    // SAFETY: stores registers to an array of that many words.
-    unsafe {
-        core::arch::asm!(
-            "mov [{0}], rbx",
-            "mov [{0} + 8], rbp",
-            "mov [{0} + 16], r12",
-            "mov [{0} + 24], r13",
-            "mov [{0} + 32], r14",
-            "mov [{0} + 40], r15",
-            in(reg) registers.as_mut_ptr(),
-            options(nostack, preserves_flags),
-        );
-    }
-    registers
-}
-
 /// Program counter and stack pointer of the interrupted code.
 pub(crate) fn pc_and_sp(context: &libc::ucontext_t) -> (usize, usize) {
     let registers = &context.uc_mcontext.gregs;
@@ -324,6 +304,33 @@ macro_rules! stack_checked {
     };
 }
 pub(crate) use stack_checked;
+
+/// As `stack_checked`, for a function of three arguments: all registers that a function keeps for its caller are
+/// pushed first, before any compiled prologue can have moved one, and `$target`'s fourth argument is the
+/// address of the last.
+macro_rules! stack_checked_with_registers {
+    ($vis:vis fn $name:ident => $target:expr) => {
+        #[unsafe(naked)]
+        $vis unsafe extern "C" fn $name() {
+            core::arch::naked_asm!(
+                "cmp rsp, qword ptr [rdi - {limit}]",
+                "jb {exhausted}",
+                "push rbp", "push rbx", "push r12", "push r13", "push r14", "push r15",
+                "mov rcx, rsp",
+                // The return address and six registers leave the stack unaligned.
+                "sub rsp, 8",
+                "call {target}",
+                // The target has kept the registers as they were.
+                "add rsp, 56",
+                "ret",
+                limit = const $crate::arch::STACK_LIMIT_BELOW,
+                exhausted = sym $crate::arch::stack_exhausted,
+                target = sym $target,
+            )
+        }
+    };
+}
+pub(crate) use stack_checked_with_registers;
 
 /// Distance of the stack limit below the context pointer.
 pub(crate) const STACK_LIMIT_BELOW: u32 = below::STACK_LIMIT;

@@ -10,6 +10,7 @@ use awsm_abi::Isolation;
 use corosensei::CoroutineResult;
 
 use super::{SAVED_BY, save};
+use crate::builtins::{BUILTINS, exceptions_of};
 use crate::clock::monotonic_ns;
 use crate::fiber::{Entry, Fiber, Finish, Pause, Thunk};
 use crate::instance::Core;
@@ -150,6 +151,55 @@ global_asm!(
     "kmovq [rdx + 6144 + 8 * \\n], k\\n",
     ".endr",
     "ret",
+    // Makes six exceptions with one value, `[rdx + 32]`, by the function at `[rdx + 16]` with the tag at `[rdx]`, and
+    // holds each in one of the registers that calls preserve, and nowhere else. Then as many as `[rdx + 48]` says that it
+    // forgets. Then writes the registers from `[rdx + 64]` on, 16 bytes each.
+    "holding_guest:",
+    "push rbx",
+    "push rbp",
+    "push r12",
+    "push r13",
+    "push r14",
+    "push r15",
+    "sub rsp, 24",
+    "mov [rsp], rsi",
+    "mov [rsp + 8], rdx",
+    "mov rax, [rdx + 48]",
+    "mov [rsp + 16], rax",
+    ".irp register, rbx, rbp, r12, r13, r14, r15",
+    "call 5f",
+    "mov rdx, [rsp + 8]",
+    "mov rcx, [rdx + 32]",
+    "mov [rax + 16], rcx",
+    "mov \\register, rax",
+    ".endr",
+    "4: call 5f",
+    "dec qword ptr [rsp + 16]",
+    "jnz 4b",
+    "mov rdx, [rsp + 8]",
+    "mov [rdx + 64], rbx",
+    "mov [rdx + 80], rbp",
+    "mov [rdx + 96], r12",
+    "mov [rdx + 112], r13",
+    "mov [rdx + 128], r14",
+    "mov [rdx + 144], r15",
+    "add rsp, 24",
+    "pop r15",
+    "pop r14",
+    "pop r13",
+    "pop r12",
+    "pop rbp",
+    "pop rbx",
+    "ret",
+    "5: mov rdi, [rsp + 8]",
+    "mov rax, [rsp + 16]",
+    "mov rsi, [rax]",
+    "mov edx, 1",
+    "mov rax, [rax + 16]",
+    "sub rsp, 8",
+    "call rax",
+    "add rsp, 8",
+    "ret",
     "guests_end:",
     ".popsection",
 );
@@ -158,6 +208,7 @@ unsafe extern "C" {
     fn base_guest(code: *const (), ctx: *mut u8, values: *mut [u8; 16]);
     fn wide_guest(code: *const (), ctx: *mut u8, values: *mut [u8; 16]);
     fn look_guest(code: *const (), ctx: *mut u8, values: *mut [u8; 16]);
+    fn holding_guest(code: *const (), ctx: *mut u8, values: *mut [u8; 16]);
     static guests_end: u8;
 }
 
@@ -183,8 +234,8 @@ fn spin(thunk: Thunk, buffer: &mut Buffer, core: &Core, stack: GuestStack) -> (u
     }
 }
 
-fn core() -> Box<Core> {
-    let wasm = wat::parse_str("(module (memory 1) (func (export \"run\")))").expect("a module");
+fn core(wat: &str) -> Box<Core> {
+    let wasm = wat::parse_str(wat).expect("a module");
     let options = awsm_compile::Options { isolation: Isolation::Guard, ..Default::default() };
     let object = awsm_compile::compile(&wasm, &options).expect("it compiles");
     let file = tempfile::NamedTempFile::new().expect("a temporary file");
@@ -201,7 +252,7 @@ fn no_register_changes() {
     signal::prepare_thread().expect("a timer");
     let wide = is_x86_feature_detected!("avx512bw");
     let found = SAVED_BY.load(Ordering::Relaxed);
-    let core = core();
+    let core = core("(module (memory 1) (func (export \"run\")))");
     let mut stack = GuestStack::new(256 << 10, Cleaning::Discarded).expect("memory for a stack");
     let mut buffer = Box::new(Buffer([0; BUFFER_BYTES]));
     let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
@@ -258,7 +309,7 @@ fn vectors_are_empty_at_the_beginning() {
         return;
     }
     signal::prepare_thread().expect("a timer");
-    let core = core();
+    let core = core("(module (memory 1) (func (export \"run\")))");
     let mut stack = GuestStack::new(256 << 10, Cleaning::Discarded).expect("memory for a stack");
     let mut buffer = Box::new(Buffer([0xa5; BUFFER_BYTES]));
     buffer.0[ROUNDS..ROUNDS + 8].copy_from_slice(&1000_u64.to_le_bytes());
@@ -270,4 +321,39 @@ fn vectors_are_empty_at_the_beginning() {
         let left = buffer.0[ZMM.start..MASKS.end].iter().position(|byte| *byte != 0);
         assert_eq!(left, None, "the place in the list of vectors and masks");
     }
+}
+
+/// What a guest holds in a register alone is kept when exceptions are collected, whatever the compiler of the
+/// collector does with registers.
+#[test]
+fn a_register_alone_keeps_an_exception() {
+    signal::prepare_thread().expect("a timer");
+    let mut core =
+        core("(module (tag (param i64)) (func (export \"run\") (throw 0 (i64.const 1))))");
+    // Three times as many as there is room for.
+    let forgotten = 3 * crate::limits::EXCEPTIONS_BYTES / 32;
+    let magic = 0x6d61_6769_635f_6576_u64;
+    let mut values = Box::new([0_u64; 20]);
+    values[0] = core.tag(0) as u64;
+    values[2] = BUILTINS.0.exception_new as u64;
+    values[4] = magic;
+    values[6] = forgotten as u64;
+    let ctx = core.context();
+    let entry = Entry { thunk: holding_guest, code: std::ptr::null(), ctx, tail: std::ptr::null() };
+    let stack = GuestStack::new(256 << 10, Cleaning::Discarded).expect("memory for a stack");
+    core.set_stack_limit(stack.host_call_limit());
+    // SAFETY: the guest uses nothing but its stack and the values, and calls what compiled code calls.
+    let mut fiber = unsafe { Fiber::new(stack, [None, None], entry, values.as_mut_ptr().cast()) };
+    let text = base_guest as *const () as usize..(&raw const guests_end) as usize;
+    let stop = fiber.resume(&Reach::of_text(text), u64::MAX).0;
+    assert!(matches!(stop, CoroutineResult::Return(Finish::Returned)), "{stop:?}");
+    // SAFETY: the instance is alive and has exceptions.
+    let exceptions = unsafe { &*exceptions_of(ctx) };
+    for register in 0..6 {
+        let place = values[8 + 2 * register] as usize;
+        assert!(exceptions.has(place), "register {register}");
+        // SAFETY: an exception with a value. Had it been given back, another one would begin with zero.
+        assert_eq!(unsafe { (place as *const u64).add(2).read() }, magic, "register {register}");
+    }
+    fiber.into_stack();
 }
