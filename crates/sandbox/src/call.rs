@@ -81,17 +81,23 @@ impl<T> HostCall<'_, T> {
 }
 
 /// Runs a host function and does what it says.
+///
+/// # Safety
+/// Called by compiled code with its context, which waits for this call, of an instance of a program
+/// over `T`.
 #[inline]
-fn serve<T, R>(ctx: *mut u8, mut function: impl FnMut(&mut HostCall<'_, T>) -> HostResult<R>) -> R {
+unsafe fn serve<T, R>(
+    ctx: *mut u8,
+    mut function: impl FnMut(&mut HostCall<'_, T>) -> HostResult<R>,
+) -> R {
     let mut woken = false;
     loop {
         let outcome = {
-            // SAFETY: called by compiled code with its context, which waits for this call. `data`
-            // was set to the invocation's `T` by `Pool::start`: the linker that made this function
-            // has the same `T` as the program, and so the pool.
+            // SAFETY: the caller's duty. The pool has set `data` to the invocation's, of its `T`: the
+            // linker that made this function has the same `T` as the program, and so the pool.
             let (core, data) = unsafe {
                 let core = instance_of(ctx);
-                let data = &mut *core.data.cast::<T>();
+                let data = &mut *core.host_data().cast::<T>();
                 (core, data)
             };
             let mut call = HostCall { core, data, woken };
@@ -112,8 +118,14 @@ fn serve<T, R>(ctx: *mut u8, mut function: impl FnMut(&mut HostCall<'_, T>) -> H
     }
 }
 
-/// Types of host functions' parameters.
-pub trait HostArg {
+/// Only this crate says how values are passed and what native code there is: compiled code believes it.
+mod sealed {
+    pub trait Value {}
+    pub trait Func<T, Params, R> {}
+}
+
+/// Types of host functions' parameters: the integers, floats and pointers that this crate knows.
+pub trait HostArg: sealed::Value {
     /// How it is passed.
     type Raw;
     /// Its wasm type, a [`val_type`].
@@ -122,8 +134,8 @@ pub trait HostArg {
     fn from_raw(raw: Self::Raw) -> Self;
 }
 
-/// Types of host functions' results.
-pub trait HostReturn {
+/// Types of host functions' results, likewise.
+pub trait HostReturn: sealed::Value {
     /// How it is returned.
     type Raw;
     /// Its wasm types: none or one.
@@ -134,6 +146,7 @@ pub trait HostReturn {
 
 macro_rules! host_values {
     ($($rust:ty as $raw:ty: $code:ident, $to:expr, $from:expr;)*) => {$(
+        impl sealed::Value for $rust {}
         impl HostArg for $rust {
             type Raw = $raw;
             const TYPE: u32 = val_type::$code;
@@ -161,6 +174,8 @@ host_values! {
     f64 as f64: F64, std::convert::identity, std::convert::identity;
 }
 
+impl<P> sealed::Value for GuestPtr<P> {}
+
 impl<P> HostArg for GuestPtr<P> {
     type Raw = i32;
     const TYPE: u32 = val_type::I32;
@@ -170,6 +185,8 @@ impl<P> HostArg for GuestPtr<P> {
     }
 }
 
+impl sealed::Value for () {}
+
 impl HostReturn for () {
     type Raw = ();
     const TYPES: &'static [u32] = &[];
@@ -177,8 +194,11 @@ impl HostReturn for () {
     fn into_raw(self) {}
 }
 
-/// A function item that can be a host function: `fn(&mut HostCall<T>, args..) -> HostResult<R>`.
-pub trait HostFunc<T, Params, R>: Copy + 'static {
+/// A function item that can be a host function: `fn(&mut HostCall<T>, args..) -> HostResult<R>`, or a closure
+/// that holds nothing. Guests call it on any thread that has a pool, and several at once.
+pub trait HostFunc<T, Params, R>:
+    sealed::Func<T, Params, R> + Copy + Send + Sync + 'static
+{
     /// The parameters' wasm types.
     fn params() -> Vec<u32>;
     /// Native code with the signature that the contract gives such an import.
@@ -187,10 +207,16 @@ pub trait HostFunc<T, Params, R>: Copy + 'static {
 
 macro_rules! host_func {
     ($($arg:ident: $Arg:ident),*) => {
+        impl<T: 'static, Func, R, $($Arg),*> sealed::Func<T, ($($Arg,)*), R> for Func
+        where
+            Func: Fn(&mut HostCall<'_, T>, $($Arg),*) -> HostResult<R> + Copy + Send + Sync + 'static,
+        {
+        }
+
         impl<T: 'static, Func, R, $($Arg),*> HostFunc<T, ($($Arg,)*), R> for Func
         where
             R: HostReturn + 'static,
-            Func: Fn(&mut HostCall<'_, T>, $($Arg),*) -> HostResult<R> + Copy + 'static,
+            Func: Fn(&mut HostCall<'_, T>, $($Arg),*) -> HostResult<R> + Copy + Send + Sync + 'static,
             $($Arg: HostArg + 'static, $Arg::Raw: Copy,)*
         {
             fn params() -> Vec<u32> {
@@ -204,23 +230,25 @@ macro_rules! host_func {
                 ) -> R::Raw
                 where
                     R: HostReturn + 'static,
-                    Func: Fn(&mut HostCall<'_, T>, $($Arg),*) -> HostResult<R> + Copy + 'static,
+                    Func: Fn(&mut HostCall<'_, T>, $($Arg),*) -> HostResult<R> + Copy + Send + Sync + 'static,
                     $($Arg: HostArg + 'static, $Arg::Raw: Copy,)*
                 {
                     const { assert!(size_of::<Func>() == 0, "a function item, not a pointer") };
                     // SAFETY: a value of a type without size is any aligned address; `Func` is Copy,
                     // and the linker was given one, so values of it exist.
                     let function = unsafe { std::ptr::NonNull::<Func>::dangling().read() };
-                    serve(ctx, |call: &mut HostCall<'_, T>| {
+                    let function = |call: &mut HostCall<'_, T>| {
                         function(call, $($Arg::from_raw($arg)),*)
-                    })
-                    .into_raw()
+                    };
+                    // SAFETY: compiled code calls this with its context; `Program::link` has compared
+                    // the types, and gives programs over `T` functions over `T`.
+                    unsafe { serve(ctx, function) }.into_raw()
                 }
                 stack_checked! {
                     fn checked [<T: 'static, Func, R, $($Arg),*>()
                     where
                         R: HostReturn + 'static,
-                        Func: Fn(&mut HostCall<'_, T>, $($Arg),*) -> HostResult<R> + Copy + 'static,
+                        Func: Fn(&mut HostCall<'_, T>, $($Arg),*) -> HostResult<R> + Copy + Send + Sync + 'static,
                         $($Arg: HostArg + 'static, $Arg::Raw: Copy,)*]
                     => run::<T, Func, R, $($Arg),*>
                 }
@@ -239,3 +267,62 @@ host_func!(a: A, b: B, c: C, d: D, e: E, f: F);
 host_func!(a: A, b: B, c: C, d: D, e: E, f: F, g: G);
 host_func!(a: A, b: B, c: C, d: D, e: E, f: F, g: G, h: H);
 host_func!(a: A, b: B, c: C, d: D, e: E, f: F, g: G, h: H, i: I);
+
+#[cfg(test)]
+mod tests {
+    use std::marker::PhantomData;
+
+    use super::{HostCall, HostFunc, HostResult};
+
+    /// Says of a value whether it can be a host function: the method of `Yes` is found first where it applies.
+    struct Candidate<F>(F);
+
+    trait Yes {
+        fn can_be_a_host_function(&self) -> bool {
+            true
+        }
+    }
+
+    impl<F: HostFunc<(), (i32,), i32>> Yes for Candidate<F> {}
+
+    trait No {
+        fn can_be_a_host_function(&self) -> bool {
+            false
+        }
+    }
+
+    impl<F> No for &Candidate<F> {}
+
+    /// Shows that it is on a certain thread, as values without size may.
+    #[derive(Clone, Copy)]
+    struct OnThisThread(PhantomData<*mut ()>);
+
+    impl OnThisThread {
+        fn number(self) -> i32 {
+            1
+        }
+    }
+
+    /// A closure that looks like a function item, since what it holds has no size.
+    fn bound() -> impl Fn(&mut HostCall<'_, ()>, i32) -> HostResult<i32> + Copy + 'static {
+        let here = OnThisThread(PhantomData);
+        move |_, number| Ok(number + here.number())
+    }
+
+    /// One that holds nothing.
+    fn free() -> impl Fn(&mut HostCall<'_, ()>, i32) -> HostResult<i32> + Copy + 'static {
+        |_, number| Ok(number)
+    }
+
+    #[test]
+    fn host_functions_belong_to_no_thread() {
+        fn item(_: &mut HostCall<'_, ()>, number: i32) -> HostResult<i32> {
+            Ok(number)
+        }
+        assert_eq!(size_of_val(&bound()), 0);
+        let (item, free, bound) = (&Candidate(item), &Candidate(free()), &Candidate(bound()));
+        assert!(item.can_be_a_host_function());
+        assert!(free.can_be_a_host_function());
+        assert!(!bound.can_be_a_host_function());
+    }
+}

@@ -5,6 +5,7 @@
 //! their end on the calling thread. The node does not use this: its sandboxes share nothing.
 
 use std::fmt;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -86,13 +87,18 @@ pub enum Val {
     F64(u64),
     /// 128-bit vector, low bytes first.
     V128([u8; 16]),
-    /// Function reference: an opaque number, or null.
-    FuncRef(Option<std::num::NonZeroUsize>),
+    /// Function reference, or null.
+    FuncRef(Option<GuestRef>),
     /// Host reference: a number that means something to the embedder, or null.
     ExternRef(Option<u32>),
-    /// Exception reference: an opaque number, or null.
-    ExnRef(Option<std::num::NonZeroUsize>),
+    /// Exception reference, or null.
+    ExnRef(Option<GuestRef>),
 }
+
+/// A reference that a guest has answered. It says that there is one, and no more: guests believe references, so
+/// none is taken from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GuestRef(NonZeroUsize);
 
 /// Why an instance could not be made.
 #[derive(Debug)]
@@ -292,16 +298,18 @@ impl Store {
         else {
             return Err(InvokeError::NotFound(name.to_owned()));
         };
-        let given = args.iter().map(|arg| arg.ty()).collect::<Vec<_>>();
-        let fits = |(given, wanted): (&u32, &u32)| {
-            *given == *wanted & !val_type::NON_NULL || val_type::function_type(*wanted).is_some()
-        };
-        if given.len() != params.len() || !given.iter().zip(&params).all(fits) {
+        let fits = args.len() == params.len()
+            && args.iter().zip(&params).all(|(arg, param)| arg.fits(*param));
+        if !fits {
             let names = |types: &[u32]| {
                 types.iter().map(|code| val_type_name(*code)).collect::<Vec<_>>().join(" ")
             };
+            let given = args.iter().map(|arg| arg.ty()).collect::<Vec<_>>();
             let (given, wanted) = (names(&given), names(&params));
-            return Err(InvokeError::Type(format!("`{name}` takes [{wanted}], not [{given}]")));
+            return Err(InvokeError::Type(format!(
+                "`{name}` takes [{wanted}], not [{given}]; of references to functions and exceptions \
+                 only null can be given"
+            )));
         }
         let mut values = vec![[0; 16]; params.len().max(results.len())];
         for (cell, arg) in values.iter_mut().zip(args) {
@@ -456,6 +464,18 @@ impl Val {
         }
     }
 
+    /// May it be given for a parameter of this type?
+    pub(crate) fn fits(&self, ty: u32) -> bool {
+        match self {
+            Self::FuncRef(None) | Self::ExnRef(None) | Self::ExternRef(None) => {
+                val_type::kind(self.ty()) == val_type::kind(ty) && ty & val_type::NON_NULL == 0
+            }
+            Self::FuncRef(Some(_)) | Self::ExnRef(Some(_)) => false,
+            Self::ExternRef(Some(_)) => val_type::kind(ty) == val_type::EXTERNREF,
+            _ => self.ty() == ty,
+        }
+    }
+
     pub(crate) fn write(self) -> [u8; 16] {
         let low: u128 = match self {
             Self::I32(value) => value.cast_unsigned().into(),
@@ -464,7 +484,7 @@ impl Val {
             Self::F64(bits) => bits.into(),
             Self::V128(bytes) => return bytes,
             Self::FuncRef(address) | Self::ExnRef(address) => {
-                address.map_or(0, |address| address.get() as u128)
+                address.map_or(0, |address| address.0.get() as u128)
             }
             // Zero is null.
             Self::ExternRef(number) => number.map_or(0, |number| u128::from(number) + 1),
@@ -479,9 +499,9 @@ impl Val {
             val_type::I64 => Self::I64(low.cast_signed()),
             val_type::F32 => Self::F32(low as u32),
             val_type::F64 => Self::F64(low),
-            val_type::FUNCREF => Self::FuncRef(std::num::NonZeroUsize::new(low as usize)),
+            val_type::FUNCREF => Self::FuncRef(NonZeroUsize::new(low as usize).map(GuestRef)),
             val_type::EXTERNREF => Self::ExternRef((low as u32).checked_sub(1)),
-            val_type::EXNREF => Self::ExnRef(std::num::NonZeroUsize::new(low as usize)),
+            val_type::EXNREF => Self::ExnRef(NonZeroUsize::new(low as usize).map(GuestRef)),
             _ => Self::V128(*cell),
         }
     }

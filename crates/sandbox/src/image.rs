@@ -88,13 +88,13 @@ impl Default for Contents {
 pub(crate) fn images_of(module: &Module) -> Option<Box<[Image]>> {
     let imported = module.desc().counts.imported_memories;
     let mut parts: Vec<Vec<(u64, &[u8])>> = vec![Vec::new(); module.memories().len()];
-    let active = |segment: &&DataDesc| segment.mode == segment_mode::ACTIVE;
-    for segment in module.data().iter().filter(active) {
+    let active = |(_, segment): &(usize, &DataDesc)| segment.mode == segment_mode::ACTIVE;
+    for (index, segment) in module.data().iter().enumerate().filter(active) {
         let own = segment.memory.checked_sub(imported)? as usize;
         let ty = module.memories().get(own)?;
-        let offset = constant::evaluate_alone(module.slice(segment.offset))?;
+        let offset = constant::evaluate_alone(module.data_offset(index))?;
         let offset = if ty.has(extern_flag::WIDE) { offset } else { offset & 0xffff_ffff };
-        let bytes = module.slice::<u8>(segment.bytes);
+        let bytes = module.data_bytes(index);
         let end = offset.checked_add(bytes.len() as u64)?;
         if end > crate::linear::Size::declared(ty).initial {
             return None;

@@ -13,7 +13,7 @@ use awsm_abi::context::{
     CONTEXT_GUARD_BYTES, Exception, FuncRef, GlobalCell, HEADER_BELOW, Header, Memory, Table, below,
 };
 use awsm_abi::desc::{
-    ElemItem, RelSlice, const_op, extern_flag, extern_kind, segment_mode, val_type,
+    ConstOp, ElemItem, const_op, extern_flag, extern_kind, segment_mode, val_type,
 };
 use awsm_abi::tail;
 use awsm_abi::trap::TrapKind;
@@ -55,7 +55,7 @@ pub(crate) struct Core {
     dropped_elements: Box<[bool]>,
     any_dropped: bool,
     /// The `T` of the host functions, while an invocation runs.
-    pub(crate) data: *mut (),
+    data: *mut (),
     /// Exceptions of this instance alone, if its module has any.
     exceptions: Option<Box<Exceptions>>,
     /// May others refer to what is in it?
@@ -314,8 +314,8 @@ impl Core {
             unsafe { place.write(func_ref) };
         }
         // Later globals may refer to earlier ones and to functions: last, and in order.
-        for (index, global) in module.globals().iter().enumerate() {
-            let value = self.evaluate(global.init);
+        for index in 0..module.globals().len() {
+            let value = self.evaluate(module.global_init(index));
             // SAFETY: a place in the context, as above.
             unsafe { self.place::<GlobalCell>(layout.global(index as u32)).write(value) };
         }
@@ -374,8 +374,8 @@ impl Core {
         for (index, segment) in module.elements().iter().enumerate() {
             if segment.mode == segment_mode::ACTIVE {
                 let wide = self.table_is_wide(segment.table);
-                let offset = address(self.evaluate(segment.offset), wide);
-                let len = module.slice::<ElemItem>(segment.items).len() as u32;
+                let offset = address(self.evaluate(module.element_offset(index)), wide);
+                let len = module.element_items(index).len() as u32;
                 self.table_init(segment.table, index as u32, offset, 0, len)?;
             }
             if segment.mode != segment_mode::PASSIVE {
@@ -391,8 +391,8 @@ impl Core {
         for (index, segment) in module.data().iter().enumerate() {
             if segment.mode == segment_mode::ACTIVE {
                 let wide = self.memory_is_wide(segment.memory);
-                let offset = address(self.evaluate(segment.offset), wide);
-                let len = module.slice::<u8>(segment.bytes).len() as u32;
+                let offset = address(self.evaluate(module.data_offset(index)), wide);
+                let len = module.data_bytes(index).len() as u32;
                 self.memory_init(segment.memory, index as u32, offset, 0, len)?;
                 self.dropped_data[index] = true;
             }
@@ -409,8 +409,7 @@ impl Core {
     }
 
     /// The value of a constant expression that validation has accepted.
-    fn evaluate(&self, expression: RelSlice) -> GlobalCell {
-        let ops = self.module.slice(expression);
+    fn evaluate(&self, ops: &[ConstOp]) -> GlobalCell {
         let [low, high] = constant::evaluate(ops, |op, index| self.constant(op, index));
         GlobalCell((u128::from(low) | u128::from(high) << 64).to_le_bytes())
     }
@@ -431,8 +430,9 @@ impl Core {
     /// A global by its index, imported or own.
     pub(crate) fn global(&self, index: u32) -> *mut GlobalCell {
         let layout = self.module.layout();
-        let imported = self.module.desc().counts.imported_globals;
-        match index.checked_sub(imported) {
+        let counts = &self.module.desc().counts;
+        match index.checked_sub(counts.imported_globals) {
+            Some(own) if own >= counts.own_globals => no_such("global"),
             Some(own) => self.place(layout.global(own)),
             // SAFETY: a pointer in the context, written by `bind`.
             None => unsafe {
@@ -456,8 +456,9 @@ impl Core {
     /// A table by its index, imported or own.
     pub(crate) fn table(&self, index: u32) -> *mut Table {
         let layout = self.module.layout();
-        let imported = self.module.desc().counts.imported_tables;
-        match index.checked_sub(imported) {
+        let counts = &self.module.desc().counts;
+        match index.checked_sub(counts.imported_tables) {
+            Some(own) if own >= counts.own_tables => no_such("table"),
             Some(own) => self.place(layout.table(own)),
             // SAFETY: a pointer in the context, written by `bind`.
             None => unsafe {
@@ -484,7 +485,9 @@ impl Core {
     /// The place that stands for a tag, imported or own.
     pub(crate) fn tag(&self, index: u32) -> *const u64 {
         let layout = self.module.layout();
-        match index.checked_sub(self.module.desc().counts.imported_tags) {
+        let counts = &self.module.desc().counts;
+        match index.checked_sub(counts.imported_tags) {
+            Some(own) if own >= counts.own_tags => no_such("tag"),
             Some(own) => self.place(layout.tag(own)),
             // SAFETY: a pointer in the context, written by `bind`.
             None => unsafe {
@@ -507,9 +510,10 @@ impl Core {
     /// Gives the elements of own tables their first value.
     fn fill_tables(&mut self) {
         let module = Arc::clone(&self.module);
-        for (index, table) in module.tables().iter().enumerate() {
-            if table.init.len > 0 {
-                let value = address(self.evaluate(table.init), true) as usize;
+        for index in 0..module.tables().len() {
+            let init = module.table_init(index);
+            if !init.is_empty() {
+                let value = address(self.evaluate(init), true) as usize;
                 self.tables[index].fill(value);
             }
         }
@@ -555,6 +559,9 @@ impl Core {
 
     /// The place of `func_refs[index]`.
     pub(crate) fn func_ref(&self, index: u32) -> *mut FuncRef {
+        if index >= self.module.desc().counts.func_refs {
+            no_such("function reference");
+        }
         self.place(self.module.layout().func_ref(index))
     }
 
@@ -581,6 +588,22 @@ impl Core {
 
     pub(crate) fn module(&self) -> &Arc<Module> {
         &self.module
+    }
+
+    /// The `T` of the host functions.
+    #[inline]
+    pub(crate) fn host_data(&self) -> *mut () {
+        self.data
+    }
+
+    /// An invocation begins, with this as the `T` of the host functions.
+    ///
+    /// # Safety
+    /// It is of the type that all host functions that this instance imports were made for. It lives, and nothing
+    /// else refers to it, while guests run in this instance.
+    #[inline]
+    pub(crate) unsafe fn set_host_data(&mut self, data: *mut ()) {
+        self.data = data;
     }
 
     /// Tells compiled code how deep the stack is that it will run on.
@@ -687,9 +710,9 @@ impl Core {
         len: u32,
     ) -> Result<(), TrapKind> {
         let source = sub_slice(self.data(segment), src, len).map(|_| ());
-        // SAFETY: validation requires a memory for these; the pointer is to this or a linked instance's
-        // record.
-        let bytes = unsafe { (*self.memory(memory)).bytes };
+        // SAFETY: null, or the record of this or a linked instance's memory.
+        let bytes = unsafe { self.memory(memory).as_ref() }
+            .map_or_else(|| no_such("memory"), |memory| memory.bytes);
         let target = dst.checked_add(u64::from(len)).filter(|end| *end <= bytes);
         source.and(target).map(|_| ()).ok_or(TrapKind::MemoryOutOfBounds)
     }
@@ -717,7 +740,7 @@ impl Core {
     fn data(&self, segment: u32) -> &[u8] {
         match self.dropped_data[segment as usize] {
             true => &[],
-            false => self.module.slice(self.module.data()[segment as usize].bytes),
+            false => self.module.data_bytes(segment as usize),
         }
     }
 
@@ -725,7 +748,7 @@ impl Core {
     fn items(&self, segment: u32) -> &[ElemItem] {
         match self.dropped_elements[segment as usize] {
             true => &[],
-            false => self.module.slice(self.module.elements()[segment as usize].items),
+            false => self.module.element_items(segment as usize),
         }
     }
 
@@ -778,7 +801,10 @@ impl Core {
 
     /// Makes the instance what it was before its first instruction; `faults` was counted after its
     /// last one. Answers how many pages of its memories had contents, see [`Linear::reset`].
-    pub(crate) fn reset(&mut self, faults: Faults) -> io::Result<u64> {
+    ///
+    /// # Safety
+    /// No guest runs in it, and none that has begun will go on.
+    pub(crate) unsafe fn reset(&mut self, faults: Faults) -> io::Result<u64> {
         let touched = self.reset_memory(faults)?;
         let layout_globals = self.module.layout();
         let forgotten = usize::from(planted::has(Planted::Global));
@@ -863,6 +889,13 @@ fn make_memories(
     }
     let more = (1..sizes.len()).map(|index| make(index, 0)).collect::<io::Result<_>>()?;
     Ok((make(0, context_bytes)?, more))
+}
+
+/// Validation has let through an index that means nothing, or compiled code has made one up: nothing that it
+/// does can be believed.
+#[cold]
+fn no_such(what: &str) -> ! {
+    panic!("compiled code or a descriptor names a {what} that its module does not have")
 }
 
 /// `slice[start..start + len]`, if that lies inside.

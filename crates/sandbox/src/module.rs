@@ -211,6 +211,45 @@ pub struct Export<'m> {
     pub index: u32,
 }
 
+/// What the tables of a descriptor consist of.
+///
+/// # Safety
+/// Integers only: every pattern of bytes is a value.
+unsafe trait Plain {}
+
+macro_rules! plain {
+    ($($ty:ty),*) => {$(
+        // SAFETY: integers only.
+        unsafe impl Plain for $ty {}
+    )*};
+}
+plain!(
+    u8, u32, ConstOp, DataDesc, ElemDesc, ElemItem, ExportDesc, ExternType, FuncDesc, GlobalDesc
+);
+plain!(ImportDesc, TableDesc, TypeDesc);
+
+/// A table of a module's descriptor, named by its place there: only what `check_tables` looks at, as the type
+/// that it has there.
+macro_rules! table {
+    ($module:expr, $table:expr) => {
+        // SAFETY: what the macro is for; it is used in this file only.
+        unsafe { $module.slice($table) }
+    };
+}
+
+/// A name in a module's descriptor, likewise.
+macro_rules! name {
+    ($module:expr, $table:expr) => {
+        std::str::from_utf8(table!($module, $table)).unwrap_or("?")
+    };
+}
+
+/// The offset of a segment, which only those have that are active.
+fn active<'m>(mode: u32, offset: impl FnOnce() -> &'m [ConstOp]) -> &'m [ConstOp] {
+    assert_eq!(mode, segment_mode::ACTIVE, "an active segment");
+    offset()
+}
+
 impl Module {
     /// Loads the shared object at `path`.
     ///
@@ -271,21 +310,20 @@ impl Module {
         Ok(Arc::new(module))
     }
 
-    /// Elements of a table that `check_tables` has looked at.
-    pub(crate) fn slice<T>(&self, table: RelSlice) -> &[T] {
+    /// Elements of a table.
+    ///
+    /// # Safety
+    /// The table is one of this module's descriptor, and `check_tables` has looked at it as one of `T`.
+    unsafe fn slice<T: Plain>(&self, table: RelSlice) -> &[T] {
         if table.len == 0 {
             return &[];
         }
-        // SAFETY: `check_tables` has checked that the table lies inside the readable mapping, is
-        // aligned for its type, and every such type consists of plain integers.
+        // SAFETY: `check_tables` has checked that the table lies inside the readable mapping and is
+        // aligned for its type; every pattern of bytes is a value of it.
         unsafe {
             let start = std::ptr::from_ref(self.desc).cast::<u8>().offset(table.start.0 as isize);
             std::slice::from_raw_parts(start.cast(), table.len as usize)
         }
-    }
-
-    fn str(&self, table: RelSlice) -> &str {
-        std::str::from_utf8(self.slice(table)).unwrap_or("?")
     }
 
     /// Native address of a place that the descriptor names.
@@ -325,22 +363,22 @@ impl Module {
     /// The compiler and its options, as the compiler wrote them down.
     #[must_use]
     pub fn compiler(&self) -> &str {
-        self.str(self.desc.compiler)
+        name!(self, self.desc.compiler)
     }
 
     /// What the module wants, in order.
     pub fn imports(&self) -> impl Iterator<Item = Import<'_>> {
         self.import_descs().iter().map(|import| Import {
-            module: self.str(import.module),
-            name: self.str(import.name),
+            module: name!(self, import.module),
+            name: name!(self, import.name),
             ty: &import.ty,
         })
     }
 
     /// What the module offers.
     pub fn exports(&self) -> impl Iterator<Item = Export<'_>> {
-        self.slice::<ExportDesc>(self.desc.exports).iter().map(|export| Export {
-            name: self.str(export.name),
+        self.export_descs().iter().map(|export| Export {
+            name: name!(self, export.name),
             kind: export.kind,
             index: export.index,
         })
@@ -371,14 +409,14 @@ impl Module {
     /// An entry of the type section.
     pub(crate) fn type_at(&self, index: u32) -> FuncType<'_> {
         let ty = &self.types()[index as usize];
-        FuncType { params: self.slice(ty.params), results: self.slice(ty.results) }
+        FuncType { params: table!(self, ty.params), results: table!(self, ty.results) }
     }
 
     /// A function's name, if the module tells.
     #[must_use]
     pub fn func_name(&self, func: FuncIdx) -> Option<&str> {
         let own = func.0.checked_sub(self.imported_funcs())?;
-        let name = self.str(self.functions().get(own as usize)?.name);
+        let name = name!(self, self.functions().get(own as usize)?.name);
         (!name.is_empty()).then_some(name)
     }
 
@@ -440,11 +478,11 @@ impl Module {
     }
 
     pub(crate) fn types(&self) -> &[TypeDesc] {
-        self.slice(self.desc.types)
+        table!(self, self.desc.types)
     }
 
     pub(crate) fn import_descs(&self) -> &[ImportDesc] {
-        self.slice(self.desc.imports)
+        table!(self, self.desc.imports)
     }
 
     /// The imports of one kind, in order.
@@ -458,20 +496,20 @@ impl Module {
     }
 
     pub(crate) fn functions(&self) -> &[FuncDesc] {
-        self.slice(self.desc.functions)
+        table!(self, self.desc.functions)
     }
 
     pub(crate) fn tables(&self) -> &[TableDesc] {
-        self.slice(self.desc.tables)
+        table!(self, self.desc.tables)
     }
 
     pub(crate) fn memories(&self) -> &[ExternType] {
-        self.slice(self.desc.memories)
+        table!(self, self.desc.memories)
     }
 
     /// Type indices of the tags that it defines.
     pub(crate) fn tags(&self) -> &[u32] {
-        self.slice(self.desc.tags)
+        table!(self, self.desc.tags)
     }
 
     /// Can its code throw or catch exceptions?
@@ -488,19 +526,53 @@ impl Module {
     }
 
     pub(crate) fn globals(&self) -> &[GlobalDesc] {
-        self.slice(self.desc.globals)
+        table!(self, self.desc.globals)
+    }
+
+    /// The first value of a global that it defines.
+    pub(crate) fn global_init(&self, own: usize) -> &[ConstOp] {
+        table!(self, self.globals()[own].init)
+    }
+
+    /// The first value of the elements of a table that it defines; empty for null.
+    pub(crate) fn table_init(&self, own: usize) -> &[ConstOp] {
+        table!(self, self.tables()[own].init)
+    }
+
+    fn export_descs(&self) -> &[ExportDesc] {
+        table!(self, self.desc.exports)
     }
 
     pub(crate) fn escaping(&self) -> &[u32] {
-        self.slice(self.desc.escaping)
+        table!(self, self.desc.escaping)
     }
 
     pub(crate) fn elements(&self) -> &[ElemDesc] {
-        self.slice(self.desc.elements)
+        table!(self, self.desc.elements)
     }
 
     pub(crate) fn data(&self) -> &[DataDesc] {
-        self.slice(self.desc.data)
+        table!(self, self.desc.data)
+    }
+
+    /// Where an active element segment goes.
+    pub(crate) fn element_offset(&self, segment: usize) -> &[ConstOp] {
+        active(self.elements()[segment].mode, || table!(self, self.elements()[segment].offset))
+    }
+
+    /// The items of an element segment.
+    pub(crate) fn element_items(&self, segment: usize) -> &[ElemItem] {
+        table!(self, self.elements()[segment].items)
+    }
+
+    /// Where an active data segment goes.
+    pub(crate) fn data_offset(&self, segment: usize) -> &[ConstOp] {
+        active(self.data()[segment].mode, || table!(self, self.data()[segment].offset))
+    }
+
+    /// The bytes of a data segment.
+    pub(crate) fn data_bytes(&self, segment: usize) -> &[u8] {
+        table!(self, self.data()[segment].bytes)
     }
 
     /// The function that runs at instantiation.
@@ -531,8 +603,9 @@ fn with_function_type(code: u32, number: u32) -> u32 {
 fn canonical_types(module: &Module) -> Result<Box<[u32]>, LoadError> {
     const ITSELF: u32 = val_type::TYPES_MAX - 1;
     let mut numbers = Vec::with_capacity(module.types().len());
-    for (own, ty) in module.types().iter().enumerate() {
-        let codes = |table| -> Result<Vec<u32>, LoadError> {
+    for own in 0..module.types().len() {
+        let ty = module.type_at(own as u32);
+        let codes = |codes: &[u32]| -> Result<Vec<u32>, LoadError> {
             let code = |code: &u32| match val_type::function_type(*code).map(|index| index as usize)
             {
                 None => Ok(*code),
@@ -542,7 +615,7 @@ fn canonical_types(module: &Module) -> Result<Box<[u32]>, LoadError> {
                     None => Err(LoadError::Descriptor("types")),
                 },
             };
-            module.slice::<u32>(table).iter().map(code).collect()
+            codes.iter().map(code).collect()
         };
         let number = registry::type_id(&codes(ty.params)?, &codes(ty.results)?);
         if number >= ITSELF {
@@ -611,7 +684,11 @@ struct Tables {
 
 impl Tables {
     /// A table of `repr(C)` integers, if it lies inside the image.
-    fn get<T>(&self, table: RelSlice, name: &'static str) -> Result<&'static [T], LoadError> {
+    fn get<T: Plain>(
+        &self,
+        table: RelSlice,
+        name: &'static str,
+    ) -> Result<&'static [T], LoadError> {
         if table.len == 0 {
             return Ok(&[]);
         }
@@ -625,8 +702,7 @@ impl Tables {
         if !inside || !start.is_multiple_of(align_of::<T>()) {
             return Err(LoadError::Descriptor(name));
         }
-        // SAFETY: the range lies inside the image and is aligned; `T` is one of the descriptor's
-        // types, all plain integers.
+        // SAFETY: the range lies inside the image and is aligned; every pattern of bytes is a `T`.
         Ok(unsafe {
             let start = self.image.as_ptr().add(start).cast();
             std::slice::from_raw_parts(start, table.len as usize)

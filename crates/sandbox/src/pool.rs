@@ -26,7 +26,8 @@ pub struct Pool<T> {
     budget: Option<Arc<MemoryBudget>>,
     /// The budget's refusals when last looked at.
     refusals: u64,
-    /// Idle slots by the program's number.
+    /// Idle slots by the program's number. They come and go as pointers.
+    #[expect(clippy::vec_box, reason = "a slot is moved into its sandbox at each start")]
     idle: Vec<Vec<Box<Inner<T>>>>,
     /// Idle stacks, the most recently used last.
     stacks: Vec<GuestStack>,
@@ -153,8 +154,8 @@ impl<T: 'static> Pool<T> {
         let ty = program.module().func_type(call.entry);
         let fits = call.args.len() == ty.params.len();
         assert!(
-            fits && call.args.iter().zip(ty.params).all(|(arg, param)| arg.ty() == *param),
-            "arguments of the parameters' types"
+            fits && call.args.iter().zip(ty.params).all(|(arg, param)| arg.fits(*param)),
+            "arguments of the parameters' types, and no references but the host's own"
         );
         if let Some(func) = call.initialize {
             let ty = program.module().func_type(func);
@@ -211,7 +212,8 @@ impl<T: 'static> Pool<T> {
             self.stacks.push(stack);
         }
         let tight = self.budget.as_ref().is_some_and(|budget| budget.is_tight());
-        let reset = inner.core().reset(faults);
+        // SAFETY: the guest's execution was ended above.
+        let reset = unsafe { inner.core().reset(faults) };
         if reset.is_ok() && self.config.compare {
             let slot = compare::instance(inner.core(), Extent::Own);
             slot.unwrap_or_else(|difference| difference.report());
@@ -261,6 +263,7 @@ impl<T: 'static> Pool<T> {
         }
     }
 
+    #[expect(clippy::vec_box, reason = "as above")]
     fn idle_slots(&mut self, program: &Arc<Program<T>>) -> &mut Vec<Box<Inner<T>>> {
         if self.idle.len() <= program.id() {
             self.idle.resize_with(program.id() + 1, Vec::new);

@@ -241,7 +241,10 @@ pub(crate) extern "C" fn preempted() {
 impl Tick {
     /// Sets the timer. Safe in a signal handler.
     fn arm(&self, at: u64) {
-        debug_assert!(self.ready.load(Ordering::Relaxed), "the thread was prepared");
+        if !self.ready.load(Ordering::Relaxed) {
+            // A thread that was not prepared, or ends: its number of a timer means nothing.
+            return;
+        }
         self.armed.store(at, Ordering::Relaxed);
         compiler_fence(Ordering::SeqCst);
         let zero = libc::timespec { tv_sec: 0, tv_nsec: 0 };
@@ -320,7 +323,7 @@ impl Tick {
     }
 }
 
-extern "C" fn on_tick(
+unsafe extern "C" fn on_tick(
     _signal: libc::c_int,
     info: *mut libc::siginfo_t,
     context: *mut libc::c_void,

@@ -5,6 +5,7 @@
 //!     \________________________________\______________________-> Killed, when recycled before its end
 //! ```
 
+use std::mem::MaybeUninit;
 use std::sync::Arc;
 
 use corosensei::CoroutineResult;
@@ -124,7 +125,7 @@ pub(crate) struct Inner<T> {
     reach: Reach,
     program: Arc<Program<T>>,
     fiber: Option<Fiber>,
-    data: Option<T>,
+    data: Slotted<T>,
     /// Arguments, then results, of the entry.
     values: Vec<[u8; 16]>,
     /// The types of the entry's results.
@@ -153,7 +154,7 @@ impl<T> Inner<T> {
             core: Box::into_raw(core),
             program,
             fiber: None,
-            data: None,
+            data: Slotted::new(),
             values: Vec::new(),
             results: Vec::new(),
             state: State::Done,
@@ -183,11 +184,13 @@ impl<T> Inner<T> {
         now: u64,
     ) {
         debug_assert!(self.fiber.is_none(), "one invocation at a time");
-        let data = std::ptr::from_mut(self.data.insert(data)).cast();
+        let data = self.data.put(data);
         let start = self.program.module().start();
         let limit = stack.host_call_limit();
         let core = self.core();
-        core.data = data;
+        // SAFETY: the data stays where it is until `end`, nothing else refers to it while the guest runs,
+        // and it is of the type that the program's functions were made for.
+        unsafe { core.set_host_data(data.cast()) };
         core.set_stack_limit(limit);
         let entry = core.entry(call.entry);
         let before = [start, call.initialize].map(|func| func.map(|func| core.entry(func)));
@@ -212,9 +215,59 @@ impl<T> Inner<T> {
 
     /// Ends the invocation, whatever its state: its stack, and what is left of its data.
     pub(crate) fn end(&mut self) -> Option<crate::stack::GuestStack> {
-        self.data = None;
         self.state = State::Done;
-        self.fiber.take().map(Fiber::into_stack)
+        let stack = self.fiber.take().map(Fiber::into_stack);
+        self.data.clear();
+        stack
+    }
+}
+
+/// A place for a value that host functions reach by its address while its owner is borrowed: allocated once,
+/// for any number of values in turn.
+struct Slotted<T> {
+    /// From `Box::into_raw`; freed when dropped. Every reference to the value is made from this.
+    place: *mut MaybeUninit<T>,
+    full: bool,
+}
+
+impl<T> Slotted<T> {
+    fn new() -> Self {
+        Self { place: Box::into_raw(Box::new(MaybeUninit::uninit())), full: false }
+    }
+
+    /// Puts a value in place of the one that is there; answers where it is.
+    fn put(&mut self, value: T) -> *mut T {
+        self.clear();
+        // SAFETY: the place is this value's, and empty.
+        unsafe { self.place.cast::<T>().write(value) };
+        self.full = true;
+        self.place.cast()
+    }
+
+    fn get(&self) -> Option<&T> {
+        // SAFETY: there is a value in the place, which nobody else refers to while `self` is borrowed: guests
+        // run in `Sandbox::resume` only.
+        self.full.then(|| unsafe { &*self.place.cast::<T>() })
+    }
+
+    fn get_mut(&mut self) -> Option<&mut T> {
+        // SAFETY: as above.
+        self.full.then(|| unsafe { &mut *self.place.cast::<T>() })
+    }
+
+    fn clear(&mut self) {
+        if std::mem::take(&mut self.full) {
+            // SAFETY: there was a value in the place, and nobody will look at it again.
+            unsafe { self.place.cast::<T>().drop_in_place() };
+        }
+    }
+}
+
+impl<T> Drop for Slotted<T> {
+    fn drop(&mut self) {
+        self.clear();
+        // SAFETY: from Box::into_raw, and empty.
+        drop(unsafe { Box::from_raw(self.place) });
     }
 }
 
@@ -302,7 +355,7 @@ impl<T> Sandbox<T> {
     /// Never: a sandbox has its data as long as it can be named.
     #[must_use]
     pub fn data(&self) -> &T {
-        self.inner.data.as_ref().expect("a sandbox has data")
+        self.inner.data.get().expect("a sandbox has data")
     }
 
     /// What it was started with, to change or take from.
@@ -310,7 +363,7 @@ impl<T> Sandbox<T> {
     /// # Panics
     /// Never, as [`Self::data`].
     pub fn data_mut(&mut self) -> &mut T {
-        self.inner.data.as_mut().expect("a sandbox has data")
+        self.inner.data.get_mut().expect("a sandbox has data")
     }
 
     /// The program it runs.

@@ -75,7 +75,7 @@ fn install(signal: libc::c_int) -> libc::sigaction {
     }
 }
 
-extern "C" fn on_fault(
+unsafe extern "C" fn on_fault(
     signal: libc::c_int,
     info: *mut libc::siginfo_t,
     context: *mut libc::c_void,

@@ -62,7 +62,10 @@ pub(crate) fn second_argument(context: &libc::ucontext_t) -> u64 {
 }
 
 /// Makes the interrupted code go on where the coroutine's trap handler says.
-pub(crate) fn redirect(context: &mut libc::ucontext_t, to: &TrapHandlerRegs) {
+///
+/// # Safety
+/// What was interrupted is the running guest of that coroutine, and `to` was made for this.
+pub(crate) unsafe fn redirect(context: &mut libc::ucontext_t, to: &TrapHandlerRegs) {
     let machine = &mut context.uc_mcontext;
     machine.pc = to.pc;
     machine.sp = to.sp;
