@@ -68,6 +68,7 @@ pub(crate) struct Fiber {
     guard: Range<usize>,
     /// One more than the highest address of its stack.
     stack_end: usize,
+    save_area: Range<usize>,
     /// What the processor held when it faulted.
     fault: Option<Box<Registers>>,
 }
@@ -82,6 +83,8 @@ pub(crate) struct Active {
     guard: Range<usize>,
     /// One more than the highest address of its stack.
     stack_end: usize,
+    /// Where its registers are kept when it is preempted.
+    save_area: Range<usize>,
     /// Written by the handler that ends the guest.
     fault: Cell<Option<Registers>>,
     /// Outlives this.
@@ -107,6 +110,7 @@ impl Fiber {
         values: *mut [u8; 16],
     ) -> Self {
         let (guard, stack_end) = (stack.guard(), stack.base().get());
+        let save_area = stack.save_area();
         let coroutine = Coroutine::with_stack(stack, move |yielder, ()| {
             // SAFETY: the coroutine is only resumed by `resume`, which has set CURRENT.
             let active = unsafe { &*CURRENT.get() };
@@ -124,7 +128,7 @@ impl Fiber {
             }
             Finish::Returned
         });
-        Self { coroutine, yielder: ptr::null(), guard, stack_end, fault: None }
+        Self { coroutine, yielder: ptr::null(), guard, stack_end, save_area, fault: None }
     }
 
     /// Runs the guest until it pauses or ends, and interrupts it at `until` (monotonic clock). The first
@@ -141,6 +145,7 @@ impl Fiber {
             entered: Cell::new(0),
             guard: self.guard.clone(),
             stack_end: self.stack_end,
+            save_area: self.save_area.clone(),
             fault: Cell::new(None),
             reach,
         };
@@ -217,9 +222,9 @@ impl Active {
         unsafe { &*self.reach }
     }
 
-    /// Is `sp` on the guest's stack with at least `bytes` free below it?
-    pub(crate) fn has_room(&self, sp: usize, bytes: usize) -> bool {
-        sp <= self.stack_end && sp.saturating_sub(bytes) >= self.guard.end
+    /// Where the guest's registers are kept when it is preempted.
+    pub(crate) fn save_area(&self) -> &Range<usize> {
+        &self.save_area
     }
 
     /// Addresses whose touch means that the stack is used up.

@@ -43,6 +43,7 @@ mod registry;
 mod residency;
 mod signal;
 mod stack;
+mod stacks;
 mod table;
 mod trace;
 

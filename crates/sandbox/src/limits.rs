@@ -19,16 +19,12 @@ pub const STACK_KEPT_PAGES: usize = 16;
 /// The stack on which a worker thread's signals are handled.
 pub const SIGNAL_STACK_BYTES: usize = 64 << 10;
 
-/// Stack that must be free for a guest to be preempted: its registers, and the frames of the function that
-/// suspends it.
+/// Memory above each guest stack for a guest that is preempted: its registers, and the frames of the function
+/// that suspends it.
 pub const PREEMPT_STACK_BYTES: usize = 16 << 10;
 
 /// How long after a tick that could not preempt the next one comes.
 pub const TICK_RETRY_NS: u64 = 100_000;
-
-/// Ticks in a row for which a guest may keep the core because it has used up all but
-/// [`PREEMPT_STACK_BYTES`] of its stack. With one more it ends as if it had used up the rest.
-pub const NO_ROOM_TICKS: u32 = 100;
 
 /// Bytes that the host writes for a guest between two looks at whether its time is up: some
 /// microseconds, page faults included.
@@ -100,6 +96,6 @@ impl Default for PoolConfig {
 
 const _: () = {
     assert!(STACK_GUARD_BYTES >= 4096 && SIGNAL_STACK_BYTES >= 16 << 10);
-    assert!(PREEMPT_STACK_BYTES < HOST_CALL_STACK_BYTES);
+    assert!(PREEMPT_STACK_BYTES.is_multiple_of(4096));
     assert!(WASM_PAGE_BYTES.is_multiple_of(4096));
 };

@@ -19,6 +19,7 @@ use crate::module::FuncIdx;
 use crate::residency::Faults;
 use crate::sandbox::{Call, Inner, Sandbox};
 use crate::stack::GuestStack;
+use crate::stacks::IdleStacks;
 
 /// The slots and stacks of one thread.
 pub struct Pool<T> {
@@ -29,8 +30,7 @@ pub struct Pool<T> {
     /// Idle slots by the program's number. They come and go as pointers.
     #[expect(clippy::vec_box, reason = "a slot is moved into its sandbox at each start")]
     idle: Vec<Vec<Box<Inner<T>>>>,
-    /// Idle stacks, the most recently used last.
-    stacks: Vec<GuestStack>,
+    stacks: IdleStacks,
     /// Slots that exist, idle or in use.
     slots: usize,
     live: usize,
@@ -88,7 +88,7 @@ impl<T: 'static> Pool<T> {
             budget,
             refusals: 0,
             idle: Vec::new(),
-            stacks: Vec::with_capacity(config.max_idle_stacks),
+            stacks: IdleStacks::new(config.max_idle_stacks),
             slots: 0,
             live: 0,
             faults: Faults::now(),
@@ -110,8 +110,8 @@ impl<T: 'static> Pool<T> {
             self.idle_slots(program).push(inner);
         }
         let stacks = slots.min(self.config.max_idle_stacks);
-        while self.stacks.len() < stacks {
-            self.stacks.push(self.new_stack(program)?);
+        for _ in self.stacks.of_size(stack_bytes(program))..stacks {
+            self.stacks.keep(self.new_stack(program)?);
         }
         Ok(())
     }
@@ -162,11 +162,12 @@ impl<T: 'static> Pool<T> {
             assert!(ty.params.is_empty() && ty.results.is_empty(), "a function of type [] -> []");
         }
         let warm = self.idle_slots(program).pop().map_or_else(|| self.new_slot(program), Ok);
-        let stack = self.stacks.pop().map_or_else(|| self.new_stack(program), Ok);
+        let stack = self.stacks.take(stack_bytes(program));
+        let stack = stack.map_or_else(|| self.new_stack(program), Ok);
         let (mut inner, mut stack) = match (warm, stack) {
             (Ok(inner), Ok(stack)) => (inner, stack),
             (Err(error), stack) => {
-                self.keep_stack(stack.ok());
+                stack.into_iter().for_each(|stack| self.stacks.keep(stack));
                 return Err((error, data));
             }
             (Ok(inner), Err(error)) => {
@@ -202,14 +203,14 @@ impl<T: 'static> Pool<T> {
         self.live -= 1;
         let faults = self.faults;
         if let Some(mut stack) = inner.end()
-            && self.stacks.len() < self.config.max_idle_stacks
+            && self.stacks.wants(stack.usable_bytes())
             && stack.clean(faults).is_ok()
         {
             if self.config.compare {
                 compare::stack(&stack, Extent::Own)
                     .unwrap_or_else(|difference| difference.report());
             }
-            self.stacks.push(stack);
+            self.stacks.keep(stack);
         }
         let tight = self.budget.as_ref().is_some_and(|budget| budget.is_tight());
         // SAFETY: the guest's execution was ended above.
@@ -226,12 +227,6 @@ impl<T: 'static> Pool<T> {
             self.slots -= 1;
         }
         reset.unwrap_or(0)
-    }
-
-    fn keep_stack(&mut self, stack: Option<GuestStack>) {
-        if self.stacks.len() < self.config.max_idle_stacks {
-            self.stacks.extend(stack);
-        }
     }
 
     #[cold]
@@ -318,4 +313,10 @@ impl<T: 'static> Pool<T> {
         while self.drop_idle() {}
         true
     }
+}
+
+/// Usable bytes of the stacks that a program's guests run on.
+#[inline]
+fn stack_bytes<T>(program: &Program<T>) -> usize {
+    GuestStack::usable_for(program.limits().stack_bytes)
 }

@@ -11,16 +11,16 @@
 //! ```text
 //!   no guest is current                            nothing
 //!   the guest's time is not up                     set the timer for it
-//!   guest code, room on the guest's stack          push the pc below the red zone, go on in
-//!                                                  `arch::preempt`: it saves all registers and suspends
-//!   guest code, no room                            try again soon; the guest ends if that goes on
+//!   guest code                                     go on in `arch::preempt`, on the save area of the
+//!                                                  guest's stack: it saves all registers and suspends
 //!   anything else: host code on either stack       note it; the way back from a host call looks
 //! ```
 //!
 //! Why that is sound at every instruction:
 //! - *Guest code* means a program counter in the text of the current guest's module. That text holds
 //!   compiled functions, entry thunks, and copies and fills: all run on the guest's stack, hold no lock and
-//!   call nothing but each other and the host. The red zone is all they use below the stack pointer.
+//!   call nothing but each other and the host. Of the guest's stack nothing is read or written: the registers go to a
+//!   place of their own (`stack.rs`), so it does not matter where its stack pointer is and what lies below it.
 //! - *Before the first guest instruction and after the last*, from `Fiber::resume` to the thunk and back, the
 //!   program counter is in the host: the note is made, and the next tick finds the guest or nobody.
 //! - *In `arch::preempt` itself* the program counter is in the host. A note made while it saves is forgotten
@@ -30,8 +30,10 @@
 //!   to do looks between two pieces of it, where it holds nothing either (`builtins::in_pieces`, [`is_due`]).
 //! - *The fault handler* keeps the tick out while it runs (`signal.rs` masks it), so a tick finds either the guest
 //!   before its fault, which then happens when it is resumed, or the way out of the guest, which is host code.
-//!   This handler does not fault: what it writes lies on a stack whose bounds it has compared. A page of it that is
-//!   not there yet is the kernel's business.
+//!   This handler does not fault: what it writes lies in the save area, which is open as long as the guest lives. A
+//!   page of it that is not there yet is the kernel's business.
+//! - *The save area* is in use from the handler's return to the restored guest's first instruction. All that time the
+//!   program counter is in the host, or the guest does not run, so no other tick writes there.
 //! - *Two ticks at once* do not happen: the signal is masked in its own handler.
 //! - *A system call of the host* goes on by itself (`SA_RESTART`); those that do not are made again where they are.
 //!
@@ -46,14 +48,12 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::ptr;
 use std::sync::Once;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering, compiler_fence};
-
-use awsm_abi::trap::TrapKind;
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering, compiler_fence};
 
 use crate::arch;
 use crate::clock::monotonic_ns;
-use crate::fiber::{self, Finish, Pause};
-use crate::limits::{NO_ROOM_TICKS, PREEMPT_STACK_BYTES, TICK_RETRY_NS};
+use crate::fiber::{self, Pause};
+use crate::limits::TICK_RETRY_NS;
 
 /// A time that does not come.
 const NEVER: u64 = u64::MAX;
@@ -69,9 +69,7 @@ struct Tick {
     armed: AtomicU64,
     /// The guest's time was up while it was in the host.
     noted: AtomicBool,
-    /// Ticks in a row that found no room on the guest's stack.
-    no_room: AtomicU32,
-    counts: [AtomicU64; 5],
+    counts: [AtomicU64; 4],
 }
 
 /// Places in `Tick::counts`.
@@ -80,7 +78,6 @@ mod count {
     pub(super) const EARLY: usize = 1;
     pub(super) const GUEST: usize = 2;
     pub(super) const HOST: usize = 3;
-    pub(super) const NO_ROOM: usize = 4;
 }
 
 thread_local! {
@@ -92,8 +89,7 @@ thread_local! {
             due: AtomicU64::new(NEVER),
             armed: AtomicU64::new(NEVER),
             noted: AtomicBool::new(false),
-            no_room: AtomicU32::new(0),
-            counts: [const { AtomicU64::new(0) }; 5],
+            counts: [const { AtomicU64::new(0) }; 4],
         }
     };
     static TIMER: RefCell<Option<Timer>> = const { RefCell::new(None) };
@@ -110,8 +106,6 @@ pub struct Ticks {
     pub guest: u64,
     /// The host, at work for a guest.
     pub host: u64,
-    /// Guest code without room on its stack.
-    pub no_room: u64,
 }
 
 impl Ticks {
@@ -125,7 +119,6 @@ impl Ticks {
                 early: read(count::EARLY),
                 guest: read(count::GUEST),
                 host: read(count::HOST),
-                no_room: read(count::NO_ROOM),
             }
         })
     }
@@ -133,7 +126,7 @@ impl Ticks {
     /// All of them.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.idle + self.early + self.guest + self.host + self.no_room
+        self.idle + self.early + self.guest + self.host
     }
 }
 
@@ -199,7 +192,6 @@ pub(crate) fn begin(until: u64) -> u64 {
     TICK.with(|tick| {
         let outer = tick.due.load(Ordering::Relaxed);
         tick.noted.store(false, Ordering::Relaxed);
-        tick.no_room.store(0, Ordering::Relaxed);
         tick.due.store(until, Ordering::Relaxed);
         // The handler, too, sees to a timer for what `due` says. So: `due` first, then `armed`.
         compiler_fence(Ordering::SeqCst);
@@ -296,29 +288,14 @@ impl Tick {
         }
         // Where it cannot be done now, the next tick comes for the same reason, a nudge's too.
         self.due.store(due.min(monotonic_ns()), Ordering::Relaxed);
-        let (pc, sp) = arch::pc_and_sp(context);
-        if !active.reach().is_code(pc) {
-            self.count(count::HOST);
-            self.noted.store(true, Ordering::Relaxed);
-        } else if active.has_room(sp, arch::RED_ZONE_BYTES + PREEMPT_STACK_BYTES) {
+        let (pc, _) = arch::pc_and_sp(context);
+        if active.reach().is_code(pc) {
             self.count(count::GUEST);
-            // SAFETY: guest code was interrupted, and there is room below its stack pointer.
-            return unsafe { arch::interrupt(context) };
-        } else {
-            self.count(count::NO_ROOM);
-            let ticks = self.no_room.load(Ordering::Relaxed) + 1;
-            self.no_room.store(ticks, Ordering::Relaxed);
-            if ticks > NO_ROOM_TICKS {
-                let kind = TrapKind::StackOverflow;
-                let finish = Finish::Faulted { kind, address: active.guard().start, pc };
-                // SAFETY: guest code was interrupted on the running guest's stack, and the registers go
-                // into its context.
-                return unsafe {
-                    let at = arch::registers(context, false);
-                    arch::redirect(context, &active.end_with(finish, at));
-                };
-            }
+            // SAFETY: guest code was interrupted, so the save area of its stack is not in use.
+            return unsafe { arch::interrupt(context, active.save_area()) };
         }
+        self.count(count::HOST);
+        self.noted.store(true, Ordering::Relaxed);
         self.arm(monotonic_ns() + TICK_RETRY_NS);
     }
 }

@@ -4,13 +4,19 @@
 //! what `clean` leaves behind, the next invocation's code could come across.
 //!
 //! ```text
-//!   base      highest address, 16-byte aligned
+//!   end       of the mapping
+//!   ...       PREEMPT_STACK_BYTES, where a preempted guest's registers are kept: see `arch::preempt`
+//!   base      highest address of the guest's part, 16-byte aligned
 //!   ...       the guest's frames, growing downwards
 //!   limit+    HOST_CALL_STACK_BYTES that calls into the host may count on
 //!   bottom    lowest usable byte
 //!   ...       STACK_GUARD_BYTES that fault
 //!   start     of the mapping
 //! ```
+//!
+//! The registers of a preempted guest lie above its stack and not on it, so that it can be preempted however much of its
+//! stack it has used, and nothing has to be known about how compiled code uses the stack. (Not taken: a place
+//! below the guard, which would take two more mappings for each stack.)
 
 use std::io;
 use std::num::NonZeroUsize;
@@ -18,7 +24,9 @@ use std::ops::Range;
 
 use corosensei::stack::{Stack, StackPointer};
 
-use crate::limits::{HOST_CALL_STACK_BYTES, STACK_GUARD_BYTES, STACK_KEPT_PAGES};
+use crate::limits::{
+    HOST_CALL_STACK_BYTES, PREEMPT_STACK_BYTES, STACK_GUARD_BYTES, STACK_KEPT_PAGES,
+};
 use crate::mapping::{Access, Mapping, PAGE_BYTES};
 use crate::planted::{self, Planted};
 use crate::probe::Cleaning;
@@ -36,8 +44,7 @@ pub(crate) struct GuestStack {
 unsafe impl Stack for GuestStack {
     #[inline]
     fn base(&self) -> StackPointer {
-        let end = self.mapping.start() as usize + self.mapping.bytes();
-        NonZeroUsize::new(end).expect("mappings do not end at zero")
+        NonZeroUsize::new(self.save_area().start).expect("mappings do not start at zero")
     }
 
     #[inline]
@@ -47,23 +54,42 @@ unsafe impl Stack for GuestStack {
 }
 
 impl GuestStack {
-    /// A stack with `bytes` usable bytes, its first pages already there.
+    /// What a stack has for guests that are to have `bytes`.
+    #[inline]
+    pub(crate) fn usable_for(bytes: usize) -> usize {
+        bytes.max(2 * HOST_CALL_STACK_BYTES).next_multiple_of(PAGE_BYTES)
+    }
+
+    /// A stack with [`Self::usable_for`] `bytes`, its first pages already there.
     pub(crate) fn new(bytes: usize, cleaning: Cleaning) -> io::Result<Self> {
-        let bytes = bytes.max(2 * HOST_CALL_STACK_BYTES).next_multiple_of(PAGE_BYTES);
-        let mapping = Mapping::reserve(STACK_GUARD_BYTES + bytes)?;
+        let open = Self::usable_for(bytes) + PREEMPT_STACK_BYTES;
+        let mapping = Mapping::reserve(STACK_GUARD_BYTES + open)?;
         mapping.without_huge_pages();
-        mapping.protect(STACK_GUARD_BYTES, bytes, Access::ReadWrite)?;
+        mapping.protect(STACK_GUARD_BYTES, open, Access::ReadWrite)?;
         let stack = Self { mapping, residency: Residency::new(cleaning) };
         stack.touch();
         Ok(stack)
     }
 
-    /// Makes the uppermost pages resident, so that starting a guest takes no page fault.
+    /// Bytes that guests may use.
+    #[inline]
+    pub(crate) fn usable_bytes(&self) -> usize {
+        self.mapping.bytes() - STACK_GUARD_BYTES - PREEMPT_STACK_BYTES
+    }
+
+    /// Where a preempted guest's registers are kept.
+    #[inline]
+    pub(crate) fn save_area(&self) -> Range<usize> {
+        let end = self.mapping.start() as usize + self.mapping.bytes();
+        end - PREEMPT_STACK_BYTES..end
+    }
+
+    /// Makes the guest's uppermost pages resident, so that starting a guest takes no page fault.
     fn touch(&self) {
         for page in 1..=STACK_READY_PAGES {
             // SAFETY: the uppermost pages are readable and writable, and nothing runs on the stack.
             unsafe {
-                let top = self.mapping.start().add(self.mapping.bytes());
+                let top = self.mapping.start().add(self.mapping.bytes() - PREEMPT_STACK_BYTES);
                 top.sub(page * PAGE_BYTES).write_volatile(0);
             }
         }
@@ -82,7 +108,7 @@ impl GuestStack {
         start..start + STACK_GUARD_BYTES
     }
 
-    /// What guests use: an offset in the mapping, and bytes.
+    /// What guests use, and where their registers are kept: an offset in the mapping, and bytes.
     pub(crate) fn open_part(&self) -> (&Mapping, usize, usize) {
         let bytes = self.mapping.bytes() - STACK_GUARD_BYTES;
         (&self.mapping, STACK_GUARD_BYTES, bytes)

@@ -6,7 +6,7 @@ mod support;
 use std::sync::Arc;
 
 use awsm_sandbox::pool::PoolStats;
-use awsm_sandbox::{Limits, MemoryBudget, Pool, PoolConfig, Sandbox, StartError, Stop};
+use awsm_sandbox::{Limits, MemoryBudget, Pool, PoolConfig, Sandbox, StartError, Stop, TrapKind};
 use support::{Log, MODES, program, run};
 
 const PAGE: u64 = 65_536;
@@ -191,4 +191,31 @@ fn touched_pages_are_counted() {
             assert_eq!(pages, 2 + 1 + 101 + 1, "{isolation:?}, round {round}");
         }
     }
+}
+
+/// A function has the stack that its limits say, whoever had one in the same pool before.
+#[test]
+fn stacks_are_as_large_as_their_function_says() {
+    let wat = r#"(module (import "test" "log" (func $log (param i64)))
+        (func $down (param $n i64) (result i64)
+            (call $log (local.get $n))
+            (i64.add (call $down (i64.add (local.get $n) (i64.const 1))) (i64.const 1)))
+        (func (export "run") (drop (call $down (i64.const 0)))))"#;
+    let with = |stack_bytes| program(wat, MODES[0], Limits { stack_bytes, ..Limits::default() });
+    let (small, large) = (with(256 << 10), with(2 << 20));
+    let depth = |pool: &mut Pool<_>, program| {
+        let (stop, logged) = run(pool, program);
+        assert!(matches!(stop, Stop::Trapped(trap) if trap.kind == TrapKind::StackOverflow));
+        logged.len()
+    };
+    let alone = |program| depth(&mut Pool::new(PoolConfig::default()), program);
+    let (of_small, of_large) = (alone(&small), alone(&large));
+    assert!(of_large > 4 * of_small, "{of_small} and {of_large} calls");
+    let mut pool = Pool::new(PoolConfig { max_idle_stacks: 2, ..PoolConfig::default() });
+    for _ in 0..3 {
+        assert_eq!(depth(&mut pool, &large), of_large);
+        assert_eq!(depth(&mut pool, &small), of_small);
+        assert_eq!(depth(&mut pool, &small), of_small);
+    }
+    assert_eq!(pool.stats().idle_stacks, 2);
 }

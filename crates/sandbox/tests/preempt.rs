@@ -11,10 +11,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use awsm_compile::{Options, compile};
+use awsm_sandbox::embed::Val;
 use awsm_sandbox::module::Module;
 use awsm_sandbox::{
-    HostCall, HostResult, Isolation, Leave, Limits, Linker, Nudge, Pool, PoolConfig, Program, Stop,
-    Ticks, TrapKind, Wait, clock,
+    Call, HostCall, HostResult, Isolation, Leave, Limits, Linker, Nudge, Pool, PoolConfig, Program,
+    Stop, Ticks, TrapKind, Wait, clock,
 };
 use support::{MODES, file};
 
@@ -253,6 +254,10 @@ fn busy(_: &mut HostCall<'_, Log>) -> HostResult<()> {
 }
 
 fn program(wat: &str, isolation: Isolation) -> Arc<Program<Log>> {
+    program_with(wat, isolation, Limits::default())
+}
+
+fn program_with(wat: &str, isolation: Isolation, limits: Limits) -> Arc<Program<Log>> {
     let wasm = wat::parse_str(wat).expect("a module in the text format");
     let options = Options { isolation, cpu: Some("native".to_owned()), ..Options::default() };
     let object = compile(&wasm, &options).expect("a module that compiles");
@@ -261,7 +266,7 @@ fn program(wat: &str, isolation: Isolation) -> Arc<Program<Log>> {
     let mut linker = Linker::new();
     linker.func("test", "log", log).func("test", "mix", mix);
     linker.func("test", "nap", nap).func("test", "busy", busy);
-    Program::link(module, &linker, Limits::default()).expect("known imports")
+    Program::link(module, &linker, limits).expect("known imports")
 }
 
 /// Runs to the end, interrupted as `until` says: how it ended, what it logged, how often it was preempted.
@@ -423,55 +428,65 @@ fn a_host_call_is_not_interrupted() {
     assert!(ticks.host - before.host >= 200, "{ticks:?}");
 }
 
-/// Close to the end of the stack there is no room to preempt: the guest goes on for a while, and then ends
-/// as if it had used up the rest.
+/// A guest is preempted wherever its stack pointer is, down to the last bytes of its stack, and notices nothing.
 #[test]
-fn a_guest_that_hides_at_the_end_of_its_stack_is_found() {
-    // Goes down so many frames and spins there.
-    let wat = |depth: u32| {
-        format!(
-            r#"(module
-            (global $left (mut i32) (i32.const {depth}))
-            (func $down (param $x i64) (result i64)
-                (if (i32.eqz (global.get $left)) (then (loop $l (br $l))))
-                (global.set $left (i32.sub (global.get $left) (i32.const 1)))
-                (i64.add (i64.rotl (call $down (i64.mul (local.get $x) (i64.const 3)))
-                                   (local.get $x)) (i64.const 1)))
-            (func (export "run") (drop (call $down (i64.const 5)))))"#
-        )
-    };
+fn the_end_of_the_stack_is_a_place_like_any_other() {
+    // Goes down so many frames, computes there for long, and uses what it finds on the way up.
+    let wat = r#"(module
+        (func $work (param $x i64) (result i64) (local $n i32)
+            (loop $next
+                (local.set $x (i64.xor (local.get $x) (i64.shl (local.get $x) (i64.const 13))))
+                (local.set $x (i64.xor (local.get $x) (i64.shr_u (local.get $x) (i64.const 7))))
+                (local.set $x (i64.xor (local.get $x) (i64.shl (local.get $x) (i64.const 17))))
+                (br_if $next (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1)))
+                                       (i32.const 5000000))))
+            (local.get $x))
+        (func $down (param $depth i32) (param $x i64) (result i64)
+            (if (i32.eqz (local.get $depth)) (then (return (call $work (local.get $x)))))
+            (i64.add (i64.rotl (call $down (i32.sub (local.get $depth) (i32.const 1))
+                                           (i64.mul (local.get $x) (i64.const 3)))
+                               (i64.const 1))
+                     (local.get $x)))
+        (func (export "run") (param i32) (result i64) (call $down (local.get 0) (i64.const 5))))"#;
+    let limits = Limits { stack_bytes: 128 << 10, ..Limits::default() };
+    let program = program_with(wat, Isolation::Guard, limits);
+    let entry = program.module().exported_func("run").expect("an export `run`");
     let mut pool = Pool::new(PoolConfig::default());
-    let mut outcomes = |depth: u32| {
-        let program = program(&wat(depth), Isolation::Guard);
-        let entry = program.module().exported_func("run").expect("an export `run`");
-        let started = pool.start(&program, entry, Log::default());
+    let mut run = |depth: i32, until: &mut dyn FnMut() -> u64| {
+        let call = Call { initialize: None, entry, args: &[Val::I32(depth)] };
+        let started = pool.start_call(&program, call, Log::default());
         let mut sandbox = started.map_err(|(error, _)| error).expect("a free slot");
-        // Time enough to get there, on a machine with other work, too.
-        let mut stop = Stop::Preempted;
-        for _ in 0..10 {
-            if stop == Stop::Preempted {
-                stop = sandbox.resume_until(clock::monotonic_ns() + 10_000_000);
+        let stop = loop {
+            match sandbox.resume_until(until()) {
+                Stop::Preempted => {}
+                stop => break stop,
             }
-        }
+        };
+        let (results, preemptions) = (sandbox.results(), sandbox.timing().preemptions);
         pool.recycle(sandbox);
-        stop
+        (stop, results, preemptions)
     };
     // The frame's size is the compiler's business: search for the depth that just fits.
-    let (mut fits, mut overflows) = (100_u32, 1_u32 << 20);
-    let mut hidden = 0;
+    let (mut fits, mut overflows) = (1_i32, 1 << 20);
     while overflows - fits > 1 {
         let depth = fits.midpoint(overflows);
-        let before = Ticks::of_this_thread();
-        match outcomes(depth) {
-            Stop::Preempted => fits = depth,
-            Stop::Trapped(trap) if trap.kind == TrapKind::StackOverflow => {
-                overflows = depth;
-                hidden = hidden.max(Ticks::of_this_thread().no_room - before.no_room);
-            }
+        match run(depth, &mut never).0 {
+            Stop::Returned => fits = depth,
+            Stop::Trapped(trap) if trap.kind == TrapKind::StackOverflow => overflows = depth,
             stop => panic!("{stop:?}"),
         }
     }
-    assert_eq!(hidden, u64::from(awsm_sandbox::limits::NO_ROOM_TICKS) + 1, "one was found hiding");
+    for depth in [fits, fits - 1, fits - 2, fits - 5, fits - 50, fits - 300] {
+        let undisturbed = run(depth, &mut never);
+        assert_eq!((&undisturbed.0, undisturbed.2), (&Stop::Returned, 0));
+        let disturbed = run(depth, &mut || clock::monotonic_ns() + 50_000);
+        assert_eq!((&disturbed.0, &disturbed.1), (&undisturbed.0, &undisturbed.1), "{depth}");
+        // Five million rounds at the bottom take some milliseconds at least; to get there takes none.
+        assert!(disturbed.2 > 20, "{depth}: {} preemptions", disturbed.2);
+    }
+    // The guest ends where its stack ends, and no ticks bring that about earlier or later.
+    let (stop, ..) = run(overflows, &mut || clock::monotonic_ns() + 20_000);
+    assert!(matches!(stop, Stop::Trapped(trap) if trap.kind == TrapKind::StackOverflow));
 }
 
 /// A fault beside ticks: whichever comes first, the guest ends with its fault.

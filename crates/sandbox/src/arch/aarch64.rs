@@ -4,8 +4,8 @@
 //! the end of its stack, and `preempt` is what an interrupted guest must not notice.
 //!
 //! ```text
-//!   interrupted stack pointer     there is no red zone
-//!     interrupted pc, padding     written by `interrupt`, in the signal handler
+//!   end of the stack's save area
+//!     interrupted pc and sp       written by `interrupt`, in the signal handler
 //!     q0 .. q31                   saved by `preempt`
 //!     nzcv, fpcr, fpsr
 //!     x0 .. x30
@@ -14,6 +14,8 @@
 //!
 //! A jump needs a register, so guest code does without x18 (`awsmc` tells LLVM); it is the way back. SVE
 //! registers are not saved: no code for SVE is made, and the loader refuses what asks for it.
+
+use std::ops::Range;
 
 use awsm_abi::context::below;
 use awsm_abi::cpu::{Arch, CpuFeatures};
@@ -78,9 +80,6 @@ pub(crate) unsafe fn redirect(context: &mut libc::ucontext_t, to: &TrapHandlerRe
 /// How far behind a breakpoint's first byte its program counter is reported.
 pub(crate) const BREAKPOINT_BYTES: usize = 0;
 
-/// What compiled code may use below its stack pointer.
-pub(crate) const RED_ZONE_BYTES: usize = 0;
-
 /// Nothing to find out: all that is saved is always there.
 ///
 /// # Errors
@@ -89,21 +88,21 @@ pub(crate) fn prepare_preemption() -> Result<(), &'static str> {
     Ok(())
 }
 
-/// Makes interrupted guest code go on in `preempt`.
+/// Makes interrupted guest code go on in `preempt`, on the save area of its stack.
 ///
 /// # Safety
-/// Guest code was interrupted, and `PREEMPT_STACK_BYTES` are free below its stack pointer.
-pub(crate) unsafe fn interrupt(context: &mut libc::ucontext_t) {
+/// Guest code was interrupted, and nothing else uses the area, which has `PREEMPT_STACK_BYTES`.
+pub(crate) unsafe fn interrupt(context: &mut libc::ucontext_t, save_area: &Range<usize>) {
     let (pc, sp) = pc_and_sp(context);
-    let frame = sp - 2 * size_of::<usize>();
-    // SAFETY: the caller's duty: on the guest's stack, below all that it uses.
-    unsafe { (frame as *mut usize).write(pc) };
+    let frame = save_area.end - 2 * size_of::<usize>();
+    // SAFETY: the caller's duty: the area is open and not in use.
+    unsafe { (frame as *mut [usize; 2]).write([pc, sp]) };
     context.uc_mcontext.pc = preempt as *const () as u64;
     context.uc_mcontext.sp = frame as u64;
 }
 
 /// Saves everything that guest code may hold, calls `preempted`, restores everything, and returns to the
-/// interrupted instruction. Entered by `interrupt` with the stack pointer at the interrupted pc.
+/// interrupted instruction and stack. Entered by `interrupt` with the stack pointer at the interrupted pc.
 #[unsafe(naked)]
 extern "C" fn preempt() {
     core::arch::naked_asm!(
@@ -130,13 +129,17 @@ extern "C" fn preempt() {
         "ldp q30, q31, [sp, #752]",
         "ldp x1, x2, [sp, #256]", "ldp x30, x0, [sp, #240]",
         "msr nzcv, x0", "msr fpcr, x1", "msr fpsr, x2",
-        "ldp x0, x1, [sp, #0]", "ldp x2, x3, [sp, #16]", "ldp x4, x5, [sp, #32]",
-        "ldp x6, x7, [sp, #48]", "ldp x8, x9, [sp, #64]", "ldp x10, x11, [sp, #80]",
-        "ldp x12, x13, [sp, #96]", "ldp x14, x15, [sp, #112]", "ldp x16, x17, [sp, #128]",
-        "ldr x19, [sp, #152]", "ldp x20, x21, [sp, #160]", "ldp x22, x23, [sp, #176]",
-        "ldp x24, x25, [sp, #192]", "ldp x26, x27, [sp, #208]", "ldp x28, x29, [sp, #224]",
-        "ldr x18, [sp, #784]",
-        "add sp, sp, #800",
+        "mov x18, sp",
+        "ldp x0, x1, [x18, #0]", "ldp x2, x3, [x18, #16]", "ldp x4, x5, [x18, #32]",
+        "ldp x6, x7, [x18, #48]", "ldp x8, x9, [x18, #64]", "ldp x10, x11, [x18, #80]",
+        "ldp x12, x13, [x18, #96]", "ldp x14, x15, [x18, #112]", "ldr x16, [x18, #128]",
+        "ldr x19, [x18, #152]", "ldp x20, x21, [x18, #160]", "ldp x22, x23, [x18, #176]",
+        "ldp x24, x25, [x18, #192]", "ldp x26, x27, [x18, #208]", "ldp x28, x29, [x18, #224]",
+        // The guest's stack pointer by way of x17, then x17; the guest does without x18.
+        "ldr x17, [x18, #792]",
+        "mov sp, x17",
+        "ldr x17, [x18, #136]",
+        "ldr x18, [x18, #784]",
         "br x18",
         preempted = sym crate::preempt::preempted,
     )

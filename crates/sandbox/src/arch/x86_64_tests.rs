@@ -297,6 +297,12 @@ fn no_register_changes() {
             }
         }
         assert!(preemptions > 500, "saved by {by}: {preemptions} preemptions");
+        // What lies below the registers was left by the frames that suspended the guest.
+        let area = stack.save_area();
+        // SAFETY: the area is open, and nothing runs.
+        let used = unsafe { std::slice::from_raw_parts(area.start as *const u8, area.len()) };
+        let unused = used.iter().position(|byte| *byte != 0).expect("registers were there");
+        assert!(unused > area.len() / 4, "{unused} bytes of {} are left", area.len());
     }
     SAVED_BY.store(found, Ordering::Relaxed);
     assert!(preempt::Ticks::of_this_thread().guest > 500);
