@@ -40,7 +40,8 @@ pub const QUANTUM: Span = Span {
     min: Duration::from_micros(100),
     max: Duration::from_secs(1),
 };
-/// `node.reserve`, in millionths: the share of each core that admission promises to nobody.
+/// `node.reserve`, in millionths: the share of each core that admission promises to nobody. What is not
+/// measured yet runs in it.
 pub const RESERVE_PPM: Range = Range { default: 50_000, min: 0, max: 900_000 };
 /// `node.unprofiled`: invocations of functions without a profile, queued and live, per worker, as far
 /// as admission is to rely on profiles. Beyond it callers get 503.

@@ -35,7 +35,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use awsm_sandbox::{Pool, Sandbox, StartError, Stop, Trap, Wait};
-use awsm_sched::{Arrival, Decision, FunctionId, InvocationId, Nanos, Refusal, Scheduler};
+use awsm_sched::{Arrival, Class, Decision, FunctionId, InvocationId, Nanos, Refusal, Scheduler};
 use awsm_wasi::{Errno, WasiCtx};
 
 use crate::function::Function;
@@ -489,8 +489,10 @@ impl Core {
                 Message::Take { origin, function, arrived, mut arrival, input } => {
                     let now = self.clock.set();
                     arrival.function = self.ids[function];
-                    let entered =
-                        self.enter(function, input, (arrived, now), arrival, Some(origin));
+                    // It was let in already: where it cannot be promised anything it runs on what is left.
+                    let spare = Arrival { class: Class::BestEffort, ..arrival };
+                    let terms = if self.sched.would_take(now, &arrival) { arrival } else { spare };
+                    let entered = self.enter(function, input, (arrived, now), terms, Some(origin));
                     if let Err(refusal) = entered {
                         let spent = Spent { queue: now - arrived, ..Spent::default() };
                         let answer = Answer::empty(Outcome::Refused(refusal), spent);
