@@ -71,6 +71,13 @@ pub const IDLE_TIMEOUT: Span =
 pub const SHUTDOWN_TIMEOUT: Span =
     Span { default: Duration::from_secs(30), min: Duration::ZERO, max: DAY };
 
+/// `node.watchdog`: how long a worker may make no progress before the process ends. 0: for ever.
+pub const WATCHDOG: Span = Span { default: Duration::from_secs(10), min: Duration::ZERO, max: DAY };
+/// How often it is looked at in that time.
+pub const WATCHDOG_LOOKS: u32 = 10;
+/// How long a process that ends for a fault of its own waits for stderr to take its last words.
+pub const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// `node.memory`: linear memories and tables of all sandboxes together, those that are kept ready included.
 /// Beyond it guests' growth answers -1 and callers get 503. No limit if not said.
 pub const NODE_MEMORY: Range = Range { default: 1 << 46, min: MIB, max: 1 << 46 };
