@@ -48,6 +48,7 @@ pub const NODE_KEYS: &[&str] = &[
     "body_timeout",
     "idle_timeout",
     "shutdown_timeout",
+    "watchdog",
 ];
 
 /// Keys of `[[function]]`.
@@ -134,6 +135,8 @@ pub struct NodeConfig {
     pub idle_timeout: Duration,
     /// [`limits::SHUTDOWN_TIMEOUT`].
     pub shutdown_timeout: Duration,
+    /// [`limits::WATCHDOG`].
+    pub watchdog: Duration,
 }
 
 /// A deployed function.
@@ -333,6 +336,7 @@ impl Default for NodeConfig {
             body_timeout: limits::BODY_TIMEOUT.default,
             idle_timeout: limits::IDLE_TIMEOUT.default,
             shutdown_timeout: limits::SHUTDOWN_TIMEOUT.default,
+            watchdog: limits::WATCHDOG.default,
         }
     }
 }
@@ -373,6 +377,7 @@ impl NodeConfig {
             body_timeout: table.duration("body_timeout", limits::BODY_TIMEOUT)?,
             idle_timeout: table.duration("idle_timeout", limits::IDLE_TIMEOUT)?,
             shutdown_timeout: table.duration("shutdown_timeout", limits::SHUTDOWN_TIMEOUT)?,
+            watchdog: table.duration("watchdog", limits::WATCHDOG)?,
         })
     }
 }

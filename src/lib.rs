@@ -2,11 +2,13 @@
 //!
 //! The `awsm` program is a thin shell around [`commands`]. [`config`] says what to serve, [`cache`]
 //! compiles and finds modules, [`function`] makes them ready, [`node`] starts one [`worker`] per
-//! core, and [`http`] stands between a worker and its sockets.
+//! core, and [`http`] stands between a worker and its sockets. [`fault`] and [`watchdog`] are for the day
+//! when the node itself is broken.
 #![forbid(unsafe_code)]
 
 pub mod commands;
 pub mod config;
+pub mod fault;
 pub mod limits;
 
 pub mod node;
@@ -19,4 +21,5 @@ pub mod scheduling;
 
 pub mod guest;
 pub mod http;
+pub mod watchdog;
 pub mod worker;

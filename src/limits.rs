@@ -40,7 +40,8 @@ pub const QUANTUM: Span = Span {
     min: Duration::from_micros(100),
     max: Duration::from_secs(1),
 };
-/// `node.reserve`, in millionths: the share of each core that admission promises to nobody.
+/// `node.reserve`, in millionths: the share of each core that admission promises to nobody. What is not
+/// measured yet runs in it.
 pub const RESERVE_PPM: Range = Range { default: 50_000, min: 0, max: 900_000 };
 /// `node.unprofiled`: invocations of functions without a profile, queued and live, per worker, as far
 /// as admission is to rely on profiles. Beyond it callers get 503.
@@ -69,6 +70,13 @@ pub const IDLE_TIMEOUT: Span =
 /// `node.shutdown_timeout`: how long what runs may go on after the first signal.
 pub const SHUTDOWN_TIMEOUT: Span =
     Span { default: Duration::from_secs(30), min: Duration::ZERO, max: DAY };
+
+/// `node.watchdog`: how long a worker may make no progress before the process ends. 0: for ever.
+pub const WATCHDOG: Span = Span { default: Duration::from_secs(10), min: Duration::ZERO, max: DAY };
+/// How often it is looked at in that time.
+pub const WATCHDOG_LOOKS: u32 = 10;
+/// How long a process that ends for a fault of its own waits for stderr to take its last words.
+pub const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// `node.memory`: linear memories and tables of all sandboxes together, those that are kept ready included.
 /// Beyond it guests' growth answers -1 and callers get 503. No limit if not said.

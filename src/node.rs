@@ -26,7 +26,8 @@ use crate::http::server::Server;
 use crate::limits;
 use crate::profiles::{self, Measured, Profiles, Store};
 use crate::scheduling;
-use crate::worker::{Bell, Peer, Reporter, Worker};
+use crate::watchdog::Watchdog;
+use crate::worker::{Bell, Peer, Pulse, Reporter, Worker};
 
 /// A node that serves.
 pub struct Node {
@@ -37,6 +38,8 @@ pub struct Node {
     ended: mpsc::UnboundedReceiver<Ended>,
     /// Writes what was measured when the last worker has ended.
     keeper: Option<thread::JoinHandle<()>>,
+    /// Ends with the node.
+    _watchdog: Option<Watchdog>,
 }
 
 /// Why a node does not serve. One line.
@@ -127,7 +130,12 @@ impl Node {
         let (report, reports) = sync_mpsc::channel();
         let (end, ended) = mpsc::unbounded_channel();
         let peers = Peer::all(workers);
-        for ((index, listener), peer) in listeners.into_iter().enumerate().zip(peers) {
+        let pulses: Vec<_> = (0..workers).map(|_| Arc::new(Pulse::default())).collect();
+        let patience = shared.config.node.watchdog;
+        let watchdog = Watchdog::start(pulses.clone(), &shared.functions, patience)
+            .map_err(|error| NodeError::Worker(format!("cannot start a thread: {error}")))?;
+        let own = peers.into_iter().zip(pulses);
+        for ((index, listener), (peer, pulse)) in listeners.into_iter().enumerate().zip(own) {
             let (shared, stopped) = (Arc::clone(&shared), stopped.clone());
             let (report, end) = (report.clone(), EndNotice(end.clone(), index));
             let core = cores[index % cores.len()];
@@ -136,7 +144,7 @@ impl Node {
                 .name(format!("awsm-worker-{index}"))
                 .spawn(move || {
                     let _end = end;
-                    work(&shared, core, listener, stopped, &report, (reporter, peer));
+                    work(&shared, core, listener, stopped, &report, (reporter, peer, pulse));
                 })
                 .map_err(|error| NodeError::Worker(format!("cannot start a worker: {error}")))?;
         }
@@ -148,7 +156,7 @@ impl Node {
                 Err(_) => return Err(NodeError::Died(0)),
             }
         }
-        Ok(Self { address, stop, workers, ended, keeper })
+        Ok(Self { address, stop, workers, ended, keeper, _watchdog: watchdog })
     }
 
     /// Where it listens: with the port that the system chose, if it was to choose.
@@ -205,7 +213,7 @@ fn work(
     listener: TcpListener,
     stop: watch::Receiver<bool>,
     report: &sync_mpsc::Sender<Report>,
-    (reporter, peer): (Reporter, Peer),
+    own: (Reporter, Peer, Arc<Pulse>),
 ) {
     let fail = |error: String| {
         // If nobody listens the node has failed for another reason.
@@ -229,14 +237,7 @@ fn work(
         Err((function, error)) => return fail(format!("function `{function}`: {error}")),
     };
     let sched = scheduling::scheduler(&shared.config, &shared.functions, &shared.profiles);
-    let worker = Worker::new(
-        Arc::clone(&shared.functions),
-        pool,
-        sched,
-        node.quantum.into(),
-        reporter,
-        peer,
-    );
+    let worker = Worker::new(Arc::clone(&shared.functions), pool, sched, node.quantum.into(), own);
     let worker = Rc::new(worker);
     let server = Server::new(&shared.config, Arc::clone(&shared.functions), Rc::clone(&worker));
     runtime.block_on(async {

@@ -22,22 +22,25 @@ mod alarm;
 mod bell;
 mod clock;
 mod peers;
+mod pulse;
 mod readiness;
 mod reporter;
 pub(crate) mod slots;
 
-use std::cell::RefCell;
+use std::cell::{RefCell, RefMut};
 use std::future::{Future, poll_fn};
 use std::io;
+use std::ops::{Deref, DerefMut};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use awsm_sandbox::{Pool, Sandbox, StartError, Stop, Trap, Wait};
-use awsm_sched::{Arrival, Decision, FunctionId, InvocationId, Nanos, Refusal, Scheduler};
+use awsm_sched::{Arrival, Class, Decision, FunctionId, InvocationId, Nanos, Refusal, Scheduler};
 use awsm_wasi::{Errno, WasiCtx};
 
+use crate::fault::Whole;
 use crate::function::Function;
 use crate::guest::{self, Environment, Input};
 use crate::limits;
@@ -49,6 +52,7 @@ use slots::Slots;
 
 pub use bell::Bell;
 pub use peers::Peer;
+pub use pulse::{Place, Pulse};
 pub use reporter::Reporter;
 
 /// What one core has: its scheduler, its sandboxes, what it is asked for.
@@ -116,6 +120,26 @@ pub struct Ticket {
     slot: usize,
 }
 
+/// A core in use. It is made for one event and left whole: a panic in between ends the process, since
+/// what the scheduler, the invocations and the sandboxes say of each other would not agree any more.
+struct InUse<'a> {
+    core: RefMut<'a, Core>,
+    _whole: Whole,
+}
+
+impl Deref for InUse<'_> {
+    type Target = Core;
+    fn deref(&self) -> &Core {
+        &self.core
+    }
+}
+
+impl DerefMut for InUse<'_> {
+    fn deref_mut(&mut self) -> &mut Core {
+        &mut self.core
+    }
+}
+
 struct Core {
     functions: Arc<[Function]>,
     ids: Vec<FunctionId>,
@@ -127,6 +151,7 @@ struct Core {
     bell: Option<Bell>,
     reporter: Reporter,
     peer: Peer,
+    pulse: Arc<Pulse>,
     /// What was given to other cores so far.
     given: u64,
     /// The last guest that had the core was preempted: it waits for more.
@@ -207,8 +232,7 @@ impl Worker {
         pool: Pool<WasiCtx>,
         (sched, ids): (Scheduler, Vec<FunctionId>),
         quantum: Nanos,
-        reporter: Reporter,
-        peer: Peer,
+        (reporter, peer, pulse): (Reporter, Peer, Arc<Pulse>),
     ) -> Self {
         let environments = functions.iter().map(|f| f.environment.unshared()).collect();
         let core = Core {
@@ -221,6 +245,7 @@ impl Worker {
             bell: None,
             reporter,
             peer,
+            pulse,
             given: 0,
             preempted: false,
             pool,
@@ -235,6 +260,10 @@ impl Worker {
         Self { core: RefCell::new(core) }
     }
 
+    fn core(&self) -> InUse<'_> {
+        InUse { core: self.core.borrow_mut(), _whole: Whole::new("a worker") }
+    }
+
     /// Takes a request in, whose caller waits for so long. Its answer comes through the ticket.
     pub fn submit(
         self: &Rc<Self>,
@@ -242,23 +271,25 @@ impl Worker {
         input: Input,
         patience: Nanos,
     ) -> Result<Ticket, Refusal> {
-        let slot = self.core.borrow_mut().submit(function, input, patience)?;
+        let slot = self.core().submit(function, input, patience)?;
         Ok(Ticket { worker: Rc::clone(self), slot })
     }
 
     /// The loop. Ends only when the reactor fails.
     pub async fn run(self: Rc<Self>, bell: Option<Bell>) -> io::Error {
-        self.core.borrow_mut().bell = bell;
+        self.core().bell = bell;
         let mut alarm = match Alarm::new() {
             Ok(alarm) => alarm,
             Err(error) => return error,
         };
         match Readiness::new() {
-            Ok(readiness) => self.core.borrow_mut().readiness = Some(readiness),
+            Ok(readiness) => self.core().readiness = Some(readiness),
             Err(error) => return error,
         }
+        let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
+        self.core().pulse.begin(&waker);
         loop {
-            let turn = self.core.borrow_mut().turn();
+            let turn = self.core().turn();
             match turn {
                 Turn::More => tokio::task::yield_now().await,
                 Turn::Idle(_) if self.must_clean() => step_back().await,
@@ -273,11 +304,12 @@ impl Worker {
     }
 
     fn must_clean(&self) -> bool {
-        !self.core.borrow().used.is_empty()
+        !self.core().used.is_empty()
     }
 
     fn poll_idle(&self, cx: &mut Context<'_>, alarm: &mut Alarm) -> Poll<()> {
-        let mut core = self.core.borrow_mut();
+        let mut core = self.core();
+        core.pulse.beat();
         if !core.peer.is_alone() {
             core.peer.attend(cx.waker());
             core.peer.set_idle(true);
@@ -297,6 +329,7 @@ impl Worker {
 impl Core {
     /// Cleans what has been answered, then runs what there is to run, for a while.
     fn turn(&mut self) -> Turn {
+        self.pulse.beat();
         self.news = false;
         self.clean();
         if !self.peer.is_alone() {
@@ -313,6 +346,7 @@ impl Core {
             Turn::Idle(_) => limits::REACTOR_GAP.into(),
             Turn::More => Nanos::ZERO,
         };
+        self.pulse.is_at(Place::Reactor);
         turn
     }
 
@@ -323,6 +357,7 @@ impl Core {
     /// `end` and then for no more than one step: a guest's time on the core, or an invocation's end.
     fn decide(&mut self, end: Nanos) -> Turn {
         loop {
+            self.pulse.is_at(Place::Turn);
             let now = self.clock.now();
             if now >= end {
                 return Turn::More;
@@ -349,7 +384,9 @@ impl Core {
             self.end(id, Outcome::NotStarted(error), now);
             return Gave::More;
         }
-        let Stage::Live { sandbox, watch, .. } = &mut self.invocations[slot].stage else {
+        let invocation = &mut self.invocations[slot];
+        let function = invocation.function as u32;
+        let Stage::Live { sandbox, watch, .. } = &mut invocation.stage else {
             unreachable!("the scheduler runs what is waiting or live")
         };
         unwatch(&mut self.readiness, watch);
@@ -359,8 +396,10 @@ impl Core {
         let patient = bell.is_some() && (self.peer.is_alone() || self.sched.queued() == 0);
         let look = now + if patient { limits::LOOK.into() } else { self.quantum };
         self.peer.set_in_guest(true);
+        self.pulse.is_at(Place::Guest(function));
         let stop = sandbox.resume_until(until.map_or(look, |until| until.min(look)).0);
         self.peer.set_in_guest(false);
+        self.pulse.is_at(Place::Turn);
         if let Some(bell) = bell {
             bell.disarm();
         }
@@ -422,6 +461,7 @@ impl Core {
                 Turn::Idle(_) => end - self.clock.now(),
                 Turn::More => Nanos::ZERO,
             };
+            self.pulse.is_at(Place::Reactor);
         }
         self.notify();
         Ok(slot)
@@ -489,8 +529,10 @@ impl Core {
                 Message::Take { origin, function, arrived, mut arrival, input } => {
                     let now = self.clock.set();
                     arrival.function = self.ids[function];
-                    let entered =
-                        self.enter(function, input, (arrived, now), arrival, Some(origin));
+                    // It was let in already: where it cannot be promised anything it runs on what is left.
+                    let spare = Arrival { class: Class::BestEffort, ..arrival };
+                    let terms = if self.sched.would_take(now, &arrival) { arrival } else { spare };
+                    let entered = self.enter(function, input, (arrived, now), terms, Some(origin));
                     if let Err(refusal) = entered {
                         let spent = Spent { queue: now - arrived, ..Spent::default() };
                         let answer = Answer::empty(Outcome::Refused(refusal), spent);
@@ -535,6 +577,7 @@ impl Core {
             unreachable!("only what waits is started")
         };
         let index = invocation.function;
+        self.pulse.is_at(Place::Start(index as u32));
         let function = &self.functions[index];
         let context = self.environments[index].context(input);
         let mut started = self.pool.start(&function.program, function.entry, context);
@@ -616,6 +659,7 @@ impl Core {
 
     fn clean(&mut self) {
         if !self.used.is_empty() {
+            self.pulse.is_at(Place::Clean);
             let now = self.clock.now();
             let mut recycler = self.pool.recycler();
             for (function, sandbox) in self.used.drain(..) {
@@ -639,6 +683,7 @@ impl Core {
 
 impl Drop for Core {
     fn drop(&mut self) {
+        self.pulse.end();
         self.peer.set_idle(false);
         let taken = self.peer.messages().into_iter().filter_map(|message| match message {
             Message::Take { origin, .. } => Some(origin),
@@ -657,7 +702,7 @@ impl Future for Ticket {
     type Output = Answer;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answer> {
-        let mut core = self.worker.core.borrow_mut();
+        let mut core = self.worker.core();
         let invocation = &mut core.invocations[self.slot];
         if let Stage::Answered(_) = invocation.stage {
             let stage = std::mem::replace(&mut invocation.stage, Stage::Empty);
@@ -674,7 +719,7 @@ impl Future for Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.worker.core.borrow_mut().abandon(self.slot);
+        self.worker.core().abandon(self.slot);
     }
 }
 
@@ -733,4 +778,59 @@ async fn step_back() {
         Poll::Pending
     })
     .await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use awsm_sandbox::PoolConfig;
+    use awsm_sched::{Admission, Config, Limits, Policy};
+
+    use super::*;
+
+    impl Worker {
+        /// One that has no functions.
+        pub(crate) fn idle(pulse: Arc<Pulse>) -> Self {
+            let limits = Limits { queued: 1, live: 1, unprofiled: 1 };
+            let sched = Scheduler::new(Config {
+                policy: Policy::Edf,
+                admission: Admission::None,
+                quantum: Nanos::from_millis(1),
+                reserve_ppm: 0,
+                limits,
+            });
+            let peer = Peer::all(1).pop().expect("one");
+            let own = (Reporter::new(0, mpsc::channel().0), peer, pulse);
+            let pool = Pool::new(PoolConfig::default());
+            Self::new(Arc::new([]), pool, (sched, Vec::new()), Nanos::from_millis(1), own)
+        }
+    }
+
+    #[test]
+    fn a_panic_in_the_core_ends_the_process() {
+        let (code, said) = crate::fault::tests::end_of("worker::tests::panics_in_the_core");
+        assert_eq!(code, Some(crate::fault::BUG_EXIT.into()), "{said}");
+        assert!(said.contains("error: a worker panicked"), "{said}");
+    }
+
+    #[test]
+    #[ignore = "ends the process: run by the test above"]
+    fn panics_in_the_core() {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_all().build_local(tokio::runtime::LocalOptions::default());
+        runtime.expect("a reactor").block_on(async {
+            let worker = Rc::new(Worker::idle(Arc::default()));
+            tokio::task::spawn_local(Rc::clone(&worker).run(None));
+            // As a connection's task would, whose panics the reactor catches: there is no such function.
+            let input = Input { body: bytes::Bytes::new(), env: awsm_wasi::StringList::new() };
+            let asks = Rc::clone(&worker);
+            let asked =
+                tokio::task::spawn_local(
+                    async move { asks.submit(7, input, Nanos::MAX).map(drop) },
+                );
+            let _ = asked.await;
+            std::process::exit(0);
+        });
+    }
 }

@@ -239,6 +239,7 @@ fn everything_can_be_said() {
         body_timeout = "2s"
         idle_timeout = "3s"
         shutdown_timeout = "4s"
+        watchdog = "5s"
 
         [[function]]
         name = "hello"
@@ -271,6 +272,7 @@ fn everything_can_be_said() {
     let config = Config::parse(Path::new("etc/awsm.toml"), text).expect("a good configuration");
     assert_eq!((config.node.workers, config.node.queue), (2, 10));
     assert_eq!(config.node.idle_timeout, Duration::from_secs(3));
+    assert_eq!(config.node.watchdog, Duration::from_secs(5));
     assert_eq!((config.node.reserve_ppm, config.node.unprofiled), (125_000, 9));
     let (tenant, slo) = (&config.tenants[0], &config.functions[0].slo);
     let budget = tenant.budget.expect("it has one");

@@ -11,7 +11,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::Failure;
 use crate::config::Config;
-use crate::node::{self, Node};
+use crate::fault;
+use crate::node::{self, Node, NodeError};
 
 #[derive(Debug, Args)]
 pub(super) struct Options {
@@ -61,9 +62,9 @@ pub(super) fn run(options: &Options) -> Result<ExitCode, Failure> {
         }
     };
     let routes: Vec<String> = config.functions.iter().map(describe).collect();
-    let mut node = Node::start(config, options.awsmc.clone())?;
+    let mut node = Node::start(config, options.awsmc.clone()).map_err(failure)?;
     announce(&node, &routes);
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         let code = tokio::select! {
             code = signals.next() => code,
             ended = node.wait() => return ended,
@@ -78,8 +79,16 @@ pub(super) fn run(options: &Options) -> Result<ExitCode, Failure> {
                 std::process::exit(1);
             }
         }
-    })?;
-    Ok(ExitCode::SUCCESS)
+    });
+    ended.map(|()| ExitCode::SUCCESS).map_err(failure)
+}
+
+/// A worker that has died is a bug, and ends the process like one.
+fn failure(error: NodeError) -> Failure {
+    match error {
+        NodeError::Died(_) => fault::end(fault::BUG_EXIT, &error.to_string()),
+        error => error.into(),
+    }
 }
 
 /// A connection is a descriptor, and the usual soft limit is a thousand. The hard limit stands.

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -35,7 +36,7 @@ pub(super) enum Exchange {
     /// The function is at work.
     Invoked(Invoked),
     /// Everything else: a body to be read first, or an answer without a function.
-    Other(Pin<Box<dyn Future<Output = Response<Body>>>>),
+    Other(Pin<Box<dyn Future<Output = Response<Body>>>>, Rc<Connection>),
 }
 
 /// An invocation and what its answer needs.
@@ -47,12 +48,20 @@ pub(super) struct Invoked {
     trace: Trace,
 }
 
-/// Begins to answer a request, whatever it is.
+/// Begins to answer a request, whatever it is. A panic on the way to its answer is this request's own.
 pub(super) fn exchange(
     server: &Rc<Server>,
     connection: &Rc<Connection>,
     request: Request<Incoming>,
 ) -> Exchange {
+    let begun = catch_unwind(AssertUnwindSafe(|| begin(server, connection, request)));
+    begun.unwrap_or_else(|_| {
+        let response = failed(connection);
+        Exchange::Other(Box::pin(std::future::ready(response)), Rc::clone(connection))
+    })
+}
+
+fn begin(server: &Rc<Server>, connection: &Rc<Connection>, request: Request<Incoming>) -> Exchange {
     connection.enter(Phase::Function);
     let (parts, body) = request.into_parts();
     let trace = server.names.trace(&parts.headers);
@@ -63,9 +72,9 @@ pub(super) fn exchange(
         }
         Found::Function { function, script } => {
             let script = script.len();
-            let (server, connection) = (Rc::clone(server), Rc::clone(connection));
-            let read = read_and_invoke(server, connection, function, parts, script, body, trace);
-            return Exchange::Other(Box::pin(read));
+            let (server, own) = (Rc::clone(server), Rc::clone(connection));
+            let read = read_and_invoke(server, own, function, parts, script, body, trace);
+            return Exchange::Other(Box::pin(read), Rc::clone(connection));
         }
         Found::OtherMethods(allow) => {
             drain(server, body, &parts.headers);
@@ -83,7 +92,7 @@ pub(super) fn exchange(
         Ok(invoked) => Exchange::Invoked(invoked),
         Err(refused) => {
             let response = refuse(connection, *refused);
-            Exchange::Other(Box::pin(std::future::ready(response)))
+            Exchange::Other(Box::pin(std::future::ready(response)), Rc::clone(connection))
         }
     }
 }
@@ -92,12 +101,28 @@ impl Future for Exchange {
     type Output = Result<Response<Body>, Infallible>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.get_mut() {
+        let exchange = self.get_mut();
+        let polled = catch_unwind(AssertUnwindSafe(|| match exchange {
             Self::Invoked(invoked) => Pin::new(invoked).poll(cx),
-            Self::Other(other) => other.as_mut().poll(cx),
+            Self::Other(other, _) => other.as_mut().poll(cx),
+        }));
+        match polled {
+            Ok(polled) => polled.map(Ok),
+            Err(_) => Poll::Ready(Ok(failed(match exchange {
+                Self::Invoked(invoked) => &invoked.connection,
+                Self::Other(_, connection) => connection,
+            }))),
         }
-        .map(Ok)
     }
+}
+
+/// The answer to a request at which the node panicked: what it was for is dropped, and what all requests
+/// share ends the process by itself if it may not be whole.
+fn failed(connection: &Rc<Connection>) -> Response<Body> {
+    tracing::error!(peer = %connection.peer, "a request panicked, which is a bug of the node");
+    connection.enter(Phase::Idle);
+    let detail = "the node failed at this request, which is a bug of the node";
+    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail).closing().into_response()
 }
 
 impl Future for Invoked {
@@ -333,5 +358,27 @@ impl Held {
 impl Drop for Held {
     fn drop(&mut self) {
         self.total.set(self.total.get() - self.bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+    use std::task::Waker;
+
+    use super::*;
+
+    #[test]
+    fn a_panic_on_the_way_to_an_answer_is_the_requests_own() {
+        let address = SocketAddr::from(([127, 0, 0, 1], 1));
+        let connection = Connection::new(address, address, Rc::default());
+        connection.enter(Phase::Function);
+        let panics = Box::pin(async { panic!("at one request") });
+        let mut exchange = Exchange::Other(panics, Rc::clone(&connection));
+        let polled = Pin::new(&mut exchange).poll(&mut Context::from_waker(Waker::noop()));
+        let Poll::Ready(Ok(response)) = polled else { panic!("it is answered") };
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        assert_eq!(response.headers()["connection"], "close");
+        assert_eq!(connection.phase(), Phase::Idle);
     }
 }

@@ -22,6 +22,7 @@ use super::exchange::exchange;
 use super::route::Router;
 use super::trace::Names;
 use crate::config::{Config, NodeConfig};
+use crate::fault::Whole;
 use crate::function::Function;
 use crate::limits;
 use crate::worker::Worker;
@@ -146,12 +147,9 @@ impl Server {
         let connection = Connection::new(peer, local, Rc::clone(&self.paced));
         let slot = self.connections.borrow_mut().insert(Rc::clone(&connection));
         self.changed.notify_waiters();
-        let server = Rc::clone(self);
+        let open = Open { server: Rc::clone(self), connection, slot };
         spawn_local(async move {
-            server.converse(stream, Rc::clone(&connection)).await;
-            connection.enter(Phase::Over);
-            server.connections.borrow_mut().remove(slot);
-            server.changed.notify_waiters();
+            open.server.converse(stream, Rc::clone(&open.connection)).await;
         });
     }
 
@@ -186,6 +184,7 @@ impl Server {
     /// Looks at the connections a few times a second, as long as there are any; at a few at a time, so
     /// that ten thousand of them keep nobody waiting.
     async fn watch_pace(self: Rc<Self>) {
+        let _whole = Whole::new("the watch over connections");
         loop {
             self.wait_until(|open| open > 0).await;
             tokio::time::sleep(limits::CONNECTION_SWEEP).await;
@@ -225,6 +224,21 @@ impl Server {
         while !enough(self.connections.borrow().len()) {
             self.changed.notified().await;
         }
+    }
+}
+
+/// An open connection among those of its server; it leaves them in whatever way its task ends.
+struct Open {
+    server: Rc<Server>,
+    connection: Rc<Connection>,
+    slot: usize,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.connection.enter(Phase::Over);
+        self.server.connections.borrow_mut().remove(self.slot);
+        self.server.changed.notify_waiters();
     }
 }
 

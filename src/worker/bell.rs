@@ -30,6 +30,7 @@ use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::event::{EventfdFlags, eventfd};
 
+use crate::fault::Whole;
 use crate::limits;
 
 /// Rings for one worker.
@@ -96,6 +97,7 @@ impl Drop for Bell {
 
 impl Shared {
     fn listen(&self) {
+        let _whole = Whole::new("a bell");
         let mut events = Vec::with_capacity(2);
         loop {
             events.clear();

@@ -9,7 +9,8 @@
 //! What is tested is not the estimate alone: the core also spends time between two runs (sockets,
 //! parsing, refusing), and that share is measured here and counted in. A function whose estimate
 //! exceeds its own deadline would be refused for ever and never be measured again, so one of its
-//! invocations at a time is let in without a promise.
+//! invocations at a time is let in without a promise. It is measured (`measure.rs`), as are those of which
+//! nothing is known.
 
 use crate::contract::{Arrival, FunctionId};
 use crate::policy::{Class, Level};
@@ -103,6 +104,7 @@ pub(crate) struct Terms {
     pub(crate) level: Level,
     pub(crate) estimate: Nanos,
     pub(crate) unprofiled: bool,
+    pub(crate) to_measure: bool,
     pub(crate) demand_scale: Option<u32>,
     pub(crate) density: u64,
 }
@@ -180,6 +182,7 @@ impl Scheduler {
             level: Level::Promised,
             estimate: known.unwrap_or_else(mean),
             unprofiled: false,
+            to_measure: false,
             demand_scale: None,
             density: 0,
         };
@@ -196,7 +199,10 @@ impl Scheduler {
             (_, None) if self.unprofiled >= self.config.limits.unprofiled => {
                 refuse(Reason::Unprofiled, backlog)
             }
-            (_, None) => Ok(Terms { level: Level::Spare, unprofiled: true, ..terms }),
+            (_, None) => {
+                let unprofiled = true;
+                Ok(Terms { level: Level::Spare, unprofiled, to_measure: true, ..terms })
+            }
             (_, Some(estimate)) => self.promise(now, arrival, Terms { estimate, ..terms }),
         }
     }
@@ -212,7 +218,7 @@ impl Scheduler {
         let work = scaled(terms.estimate, scale);
         if work > arrival.deadline {
             return match self.functions[arrival.function.0 as usize].present {
-                0 => Ok(Terms { level: Level::Spare, ..terms }),
+                0 => Ok(Terms { level: Level::Spare, to_measure: true, ..terms }),
                 _ => refuse(Reason::Deadline, self.backlog()),
             };
         }

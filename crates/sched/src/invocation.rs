@@ -49,6 +49,8 @@ pub(crate) struct Entry {
     pub(crate) turn: Nanos,
     /// It was let in without an estimate and counts against the limit for that.
     pub(crate) unprofiled: bool,
+    /// It was let in so that its function is measured.
+    pub(crate) to_measure: bool,
     /// It is in the demand, where a nanosecond of it counts for so many 1024ths.
     pub(crate) demand_scale: Option<u32>,
     /// Its part of the sum of densities.
@@ -70,6 +72,11 @@ impl Entry {
     pub(crate) fn arrival(&self, deadline: Nanos) -> Arrival {
         let request_bytes = self.request_bytes;
         Arrival { deadline, request_bytes, ..Arrival::new(self.function) }
+    }
+
+    /// It could have a turn at being measured, if there is room for it.
+    pub(crate) fn waits_for_measuring(&self) -> bool {
+        self.to_measure && matches!(self.state, State::Queued | State::Ready)
     }
 
     /// What is left of the estimate.

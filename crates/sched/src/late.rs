@@ -33,6 +33,7 @@ impl Scheduler {
         self.config.policy == Policy::Edf
             && place.rank.level == Level::Promised
             && place.rank.value < self.now.0
+            && !self.measuring.is_turn_of(place.id)
     }
 
     /// Gives one that is late a new deadline, promised or not. It has a new rank after that.
@@ -67,6 +68,7 @@ impl Scheduler {
             level: Level::Promised,
             estimate: left,
             unprofiled: false,
+            to_measure: false,
             demand_scale: None,
             density: 0,
         };

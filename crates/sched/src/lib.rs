@@ -29,6 +29,7 @@ mod scheduler;
 mod admission;
 mod demand;
 mod late;
+mod measure;
 mod tenant;
 
 mod histogram;

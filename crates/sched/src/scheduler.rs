@@ -8,10 +8,11 @@
 use core::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use crate::admission::{Overhead, Refusal, scaled};
+use crate::admission::{Overhead, Refusal, Terms, scaled};
 use crate::contract::{Arrival, Config, Decision, FunctionConfig, FunctionId, InvocationId, Limit};
 use crate::demand::Demand;
 use crate::invocation::{Entries, Entry, Place, State};
+use crate::measure::Measuring;
 use crate::policy::{Class, Level, Policy, Rank, remaining};
 use crate::profile::Profile;
 use crate::tenant::{Tenant, TenantConfig, TenantId};
@@ -29,6 +30,8 @@ pub(crate) struct Function {
     pub(crate) profile: Option<Box<Profile>>,
     /// It has run here: the first run, in cold caches, is like no other and not counted.
     warm: bool,
+    /// What it has had in turns at being measured, or would have had.
+    pub(crate) measured: Nanos,
 }
 
 /// Decides for one core.
@@ -59,6 +62,7 @@ pub struct Scheduler {
     pub(crate) overhead: Overhead,
     /// Late and not promised anything: when each asks anew. Stale unless its deadline says the same.
     pub(crate) late: BinaryHeap<Reverse<(Nanos, InvocationId)>>,
+    pub(crate) measuring: Measuring,
     sequence: u64,
     /// The latest time that anything told.
     pub(crate) now: Nanos,
@@ -86,6 +90,7 @@ impl Scheduler {
             over: Nanos::ZERO,
             overhead: Overhead::default(),
             late: BinaryHeap::new(),
+            measuring: Measuring::new(config.reserve_ppm),
             sequence: 0,
             now: Nanos::ZERO,
         }
@@ -102,8 +107,16 @@ impl Scheduler {
         assert!((config.tenant.0 as usize) < self.tenants.len(), "a known tenant");
         let profile = config.profile.take().map(Box::new);
         let warm = profile.is_some();
-        let held = BinaryHeap::new();
-        self.functions.push(Function { config, live: 0, present: 0, held, profile, warm });
+        let (held, measured) = (BinaryHeap::new(), Nanos::ZERO);
+        self.functions.push(Function {
+            config,
+            live: 0,
+            present: 0,
+            held,
+            profile,
+            warm,
+            measured,
+        });
         FunctionId(u32::try_from(self.functions.len() - 1).expect("fewer than 2^32 functions"))
     }
 
@@ -122,11 +135,12 @@ impl Scheduler {
         for tenant in &mut self.tenants {
             tenant.refresh(now);
         }
+        self.measure(now);
         match self.best_waiting() {
             Some((_, place, fresh)) => {
                 self.overhead.runs(now);
                 self.take(place.id, fresh);
-                self.entries.get_mut(place.id).state = State::Running { since: now };
+                self.set_state(place.id, State::Running { since: now });
                 self.running = Some(place.id);
                 Decision::Run { id: place.id, fresh, until: self.interrupt_at() }
             }
@@ -158,8 +172,11 @@ impl Scheduler {
             at = at.min(budget_end);
         }
         if let Some((waiting, ..)) = self.best_waiting() {
+            at = at.min(self.measuring.turn_end(id, since).unwrap_or(Nanos::MAX));
             at = at.min(policy.takes_over(waiting, running, since, quantum - entry.turn));
-            at = at.min(policy.looks_again(&entry, since, quantum));
+            if !self.measuring.is_turn_of(id) {
+                at = at.min(policy.looks_again(&entry, since, quantum));
+            }
             if waiting.level < Level::Over {
                 at = at.min(budget_end);
             }
@@ -181,20 +198,20 @@ impl Scheduler {
                 at = at.min(urgent.max(renewed));
             }
         }
+        // Last, since what was looked at above may have been set aside.
+        at = at.min(self.turn_due(&entry, since));
         (at != Nanos::MAX).then_some(at)
     }
 
     /// An event came in. Takes it into the queue, or says why not.
     pub fn arrived(&mut self, now: Nanos, arrival: Arrival) -> Result<InvocationId, Refusal> {
-        self.now = self.now.max(now);
-        self.count_running(now);
+        let terms = self.terms(now, &arrival)?;
         let tenant = self.tenant_of(arrival.function);
-        self.tenants[tenant].expects(now);
-        let terms = self.admit(now, &arrival)?;
         let expiry = now + arrival.timeout;
         let sequence = self.next_sequence();
         let entry = Entry {
-            state: State::Queued,
+            // In no queue yet.
+            state: State::Held,
             function: arrival.function,
             level: terms.level,
             arrived: now,
@@ -207,6 +224,7 @@ impl Scheduler {
             ran: Nanos::ZERO,
             turn: Nanos::ZERO,
             unprofiled: terms.unprofiled,
+            to_measure: terms.to_measure,
             demand_scale: terms.demand_scale,
             density: terms.density,
         };
@@ -220,6 +238,19 @@ impl Scheduler {
         self.enter_promise(id, &entry);
         self.make_queued(id);
         Ok(id)
+    }
+
+    /// Would it be taken, if it arrived now?
+    pub fn would_take(&mut self, now: Nanos, arrival: &Arrival) -> bool {
+        self.terms(now, arrival).is_ok()
+    }
+
+    fn terms(&mut self, now: Nanos, arrival: &Arrival) -> Result<Terms, Refusal> {
+        self.now = self.now.max(now);
+        self.count_running(now);
+        let tenant = self.tenant_of(arrival.function);
+        self.tenants[tenant].expects(now);
+        self.admit(now, arrival)
     }
 
     /// The running invocation was interrupted and can go on at once. It keeps its place among its
@@ -243,7 +274,7 @@ impl Scheduler {
     /// The running invocation waits: until that time, or until [`Scheduler::woken`].
     pub fn blocked(&mut self, now: Nanos, id: InvocationId, until: Option<Nanos>) {
         self.pause(now, id);
-        self.entries.get_mut(id).state = State::Blocked { until };
+        self.set_state(id, State::Blocked { until });
         if let Some(until) = until {
             self.sleepers.push(Reverse((until, id)));
             if is_mostly_stale(self.sleepers.len(), self.config.limits.live) {
@@ -295,12 +326,18 @@ impl Scheduler {
     /// or is gone.
     pub fn withdrawn(&mut self, now: Nanos, id: InvocationId) -> Option<Arrival> {
         let queued = self.entries.is_in(id, State::Queued) || self.entries.is_in(id, State::Held);
+        if queued && self.measuring.is_turn_of(id) {
+            self.end_turn();
+        }
         let entry = *queued.then(|| self.entries.get(id))?;
         self.remove(id);
         let left = |at: Nanos| if at == Nanos::MAX { at } else { at - now };
         Some(Arrival {
             function: entry.function,
-            class: if entry.level == Level::Spare { Class::BestEffort } else { Class::Standard },
+            class: match entry.level {
+                Level::Spare if !entry.to_measure => Class::BestEffort,
+                _ => Class::Standard,
+            },
             deadline: left(entry.deadline),
             timeout: left(entry.expiry),
             cpu_limit: entry.cpu_limit,
@@ -366,14 +403,26 @@ impl Scheduler {
         self.entries.is_at(place, state, self.config.policy)
     }
 
-    fn next_sequence(&mut self) -> u64 {
+    pub(crate) fn next_sequence(&mut self) -> u64 {
         self.sequence += 1;
         self.sequence
     }
 
+    /// May one more start?
+    pub(crate) fn has_room(&self) -> bool {
+        self.live < self.config.limits.live
+    }
+
+    fn set_state(&mut self, id: InvocationId, state: State) {
+        let entry = self.entries.get_mut(id);
+        self.measuring.waiting -= usize::from(entry.waits_for_measuring());
+        entry.state = state;
+        self.measuring.waiting += usize::from(entry.waits_for_measuring());
+    }
+
     /// The first of those that could run now, but for the one that does: its rank as things are, its
     /// place, and whether it would start.
-    fn best_waiting(&mut self) -> Option<(Rank, Place, bool)> {
+    pub(crate) fn best_waiting(&mut self) -> Option<(Rank, Place, bool)> {
         let mut best: Option<(Rank, Place, bool)> = None;
         for tenant in 0..self.tenants.len() {
             if self.tenants[tenant].may_not_run() {
@@ -415,7 +464,7 @@ impl Scheduler {
 
     /// Looks past what is stale, and sets aside what its function's limit holds back.
     fn first_startable(&mut self, tenant: usize) -> Option<Place> {
-        if self.live >= self.config.limits.live || self.tenants[tenant].is_full() {
+        if !self.has_room() || self.tenants[tenant].is_full() {
             return None;
         }
         while let Some(Reverse(place)) = self.tenants[tenant].fresh.peek().copied() {
@@ -534,6 +583,7 @@ impl Scheduler {
         }
         self.overhead.stopped(now, had);
         let entry = *entry;
+        self.count_turn(id, had);
         let tenant = self.tenant_of(entry.function);
         self.tenants[tenant].charge(had, entry.level);
         if entry.is_counted() {
@@ -572,7 +622,7 @@ impl Scheduler {
     }
 
     pub(crate) fn make_ready(&mut self, id: InvocationId) {
-        self.entries.get_mut(id).state = State::Ready;
+        self.set_state(id, State::Ready);
         let (place, limits) = (self.place(id), self.config.limits);
         let tenant = self.tenant_of(self.entries.get(id).function);
         self.tenants[tenant].ready.push(Reverse(place));
@@ -584,7 +634,7 @@ impl Scheduler {
     }
 
     pub(crate) fn make_queued(&mut self, id: InvocationId) {
-        self.entries.get_mut(id).state = State::Queued;
+        self.set_state(id, State::Queued);
         let (place, limits) = (self.place(id), self.config.limits);
         let tenant = self.tenant_of(self.entries.get(id).function);
         self.tenants[tenant].fresh.push(Reverse(place));
@@ -596,7 +646,7 @@ impl Scheduler {
     }
 
     pub(crate) fn make_held(&mut self, id: InvocationId) {
-        self.entries.get_mut(id).state = State::Held;
+        self.set_state(id, State::Held);
         let (place, limits) = (self.place(id), self.config.limits);
         let function = self.entries.get(id).function.0 as usize;
         self.functions[function].held.push(Reverse(place));
@@ -670,6 +720,8 @@ impl Scheduler {
             self.backlog = self.backlog - entry.estimate;
         }
         self.unprofiled -= usize::from(entry.unprofiled);
+        self.measuring.waiting -= usize::from(entry.waits_for_measuring());
+        self.measuring.forget(id);
         self.entries.remove(id);
         self.release_held(entry.function);
     }

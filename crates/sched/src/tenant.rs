@@ -187,14 +187,14 @@ impl Tenant {
         level == Level::Promised || self.is_hard()
     }
 
-    fn is_depleted(&self) -> bool {
+    pub(crate) fn is_depleted(&self) -> bool {
         self.server.as_ref().is_some_and(Server::is_depleted)
     }
 }
 
 /// How much of a budget is left, and until when.
 #[derive(Clone, Copy, Debug)]
-struct Server {
+pub(crate) struct Server {
     budget: Budget,
     left: Nanos,
     /// When there is a new one.
@@ -202,12 +202,20 @@ struct Server {
 }
 
 impl Server {
-    fn new(budget: Budget) -> Self {
+    pub(crate) fn new(budget: Budget) -> Self {
         Self { budget, left: budget.amount, period_end: Nanos::ZERO }
     }
 
-    fn is_depleted(&self) -> bool {
+    pub(crate) fn is_depleted(&self) -> bool {
         self.left == Nanos::ZERO
+    }
+
+    pub(crate) fn left(&self) -> Nanos {
+        self.left
+    }
+
+    pub(crate) fn period_end(&self) -> Nanos {
+        self.period_end
     }
 
     /// Begins the period that `now` lies in, if that is a new one.
@@ -222,7 +230,7 @@ impl Server {
     /// Something arrives and nothing else is there: what was not used is not saved up, so that two
     /// budgets never come one right after the other. (The server's rule: a new period, unless what is
     /// left until the end of this one is less than the budget's share of that time.)
-    fn wake(&mut self, now: Nanos) {
+    pub(crate) fn wake(&mut self, now: Nanos) {
         let wide = |time: Nanos| u128::from(time.0);
         let Budget { amount, period, .. } = self.budget;
         let share = wide(self.period_end - now) * wide(amount);
@@ -232,7 +240,7 @@ impl Server {
         }
     }
 
-    fn charge(&mut self, ran: Nanos) {
+    pub(crate) fn charge(&mut self, ran: Nanos) {
         self.left = self.left - ran;
     }
 

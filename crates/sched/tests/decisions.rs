@@ -555,3 +555,31 @@ fn what_another_core_takes_arrives_there_as_it_was() {
     assert!(matches!(sched.next(Nanos(100)), Decision::Run { id, .. } if id == later));
     assert_eq!((sched.withdrawn(Nanos(100), later), sched.first_queued()), (None, None));
 }
+
+/// What has its turn at being measured, or waits for it, is measured elsewhere too.
+#[test]
+fn what_is_to_be_measured_is_so_on_another_core() {
+    let mut sched = admitting(Policy::Edf, Admission::Demand, LIMITS);
+    let (known, unknown) = (add(&mut sched, 8), add(&mut sched, 8));
+    let estimate = Some(Nanos(100));
+    let due = Arrival { deadline: Nanos(10_000), estimate, ..Arrival::new(known) };
+    let first = arrive_with(&mut sched, 0, due);
+    let new = Arrival { deadline: Nanos(5_000), timeout: Nanos(6_000), ..Arrival::new(unknown) };
+    let [one, other] = [new, new].map(|new| arrive_with(&mut sched, 0, new));
+    // Though nothing is promised to it, one of them goes first: for a quantum, or as long as it takes.
+    assert!(matches!(sched.next(Nanos(0)), Decision::Run { id, .. } if id == first));
+    sched.preempted(Nanos(50), first);
+    let Decision::Run { id, until, .. } = sched.next(Nanos(50)) else { panic!("there is work") };
+    assert_eq!(id, first, "it is due before the share's period ends");
+    assert!(until.is_some());
+    sched.preempted(Nanos(60), first);
+    for id in [one, other] {
+        let moved = sched.withdrawn(Nanos(70), id).expect("it has not started");
+        assert_eq!((moved.class, moved.deadline), (Class::Standard, Nanos(4_930)));
+        assert_eq!((moved.timeout, moved.estimate), (Nanos(5_930), None));
+    }
+    let spare = Arrival { class: Class::BestEffort, ..new };
+    let spare = arrive_with(&mut sched, 70, spare);
+    let moved = sched.withdrawn(Nanos(80), spare).expect("it has not started");
+    assert_eq!(moved.class, Class::BestEffort);
+}

@@ -307,3 +307,89 @@ fn refusals_say_why() {
     let reasons: Vec<Reason> = refused.collect();
     assert!(reasons.len() > 1_500 && reasons.iter().all(|reason| *reason == Reason::Deadline));
 }
+
+/// A core that is wanted three times over by functions whose run times are known, the short ones with
+/// little time and hogs with much; then comes what nothing is known of.
+fn beside_what_is_known(more: impl IntoIterator<Item = Job>) -> Vec<Job> {
+    let mut jobs = load(Kind::Bimodal, 3.0, 1, 10_000, 17).draw();
+    // It comes back every 50 ms.
+    jobs.extend((0..40).map(|nth| Job {
+        at: Nanos::from_millis(200 + 50 * nth),
+        run: Nanos::from_millis(1),
+        arrival: Arrival {
+            deadline: Nanos::from_millis(1_000),
+            timeout: Nanos::from_millis(10_000),
+            ..Arrival::new(NEW)
+        },
+    }));
+    jobs.extend(more);
+    jobs.sort_by_key(|job| job.at);
+    jobs
+}
+
+const NEW: FunctionId = FunctionId(2);
+const ENDLESS: FunctionId = FunctionId(3);
+
+fn four_functions(config: Config) -> Scheduler {
+    let mut sched = two_functions(config);
+    for _ in 0..2 {
+        sched.add_function(FunctionConfig::PLAIN);
+    }
+    sched
+}
+
+#[test]
+fn what_nothing_is_known_of_is_measured_within_a_second() {
+    let second = Nanos::from_millis(1_000);
+    // What never ends cannot be measured, and there is much of it, some of it from before.
+    let endless = (0..1_000).map(|nth| Job {
+        at: Nanos::from_millis(2 * nth),
+        run: Nanos::from_millis(1 << 30),
+        arrival: Arrival { timeout: Nanos::from_millis(5_000), ..Arrival::new(ENDLESS) },
+    });
+    let limits = Limits { unprofiled: 2_000, ..LIMITS };
+    for (policy, admission) in Policy::ALL
+        .into_iter()
+        .flat_map(|policy| [Admission::Demand, Admission::Density].map(|one| (policy, one)))
+    {
+        let config = Config { policy, admission, reserve_ppm: 50_000, limits, ..CONFIG };
+        for hostile in [false, true] {
+            let jobs = beside_what_is_known(endless.clone().filter(|_| hostile));
+            let outcome = simulate(ONE_CORE, &jobs, || four_functions(config));
+            let what = format!("{policy:?} {admission:?}, hostile: {hostile}");
+            let of = |function| {
+                let all = jobs.iter().zip(&outcome.fates);
+                all.filter(move |(job, _)| job.arrival.function == function)
+            };
+            let early = of(NEW).take(9).map(|(_, fate)| latency(fate));
+            for latency in early {
+                // Run to completion is what `fifo` promises, also to what never ends.
+                let measured = latency.is_some_and(|latency| latency < second);
+                assert!(measured || (policy == Policy::Fifo && hostile), "{what}: {latency:?}");
+            }
+            if (policy, admission) == (Policy::Edf, Admission::Demand) {
+                let known = [FunctionId(0), FunctionId(1)].into_iter().flat_map(of);
+                let late = known.filter(|(job, fate)| is_late(job, fate)).count();
+                assert_eq!(late, 0, "{what}: the share lies within the reserve");
+            }
+            let used = outcome.busy.0 as f64 / outcome.end.0 as f64;
+            assert!(used > 0.9, "{what}: {used} of the core is used");
+        }
+    }
+}
+
+/// One measurement in a bad moment says that a function takes longer than it may: then one of its
+/// invocations at a time is let in, and on a busy core, too, it runs and is measured again.
+#[test]
+fn a_bad_measurement_does_not_close_a_function_on_a_busy_core() {
+    let mut jobs = beside_what_is_known([]);
+    for job in jobs.iter_mut().filter(|job| job.arrival.function == NEW) {
+        job.arrival.deadline = Nanos::from_millis(30);
+        job.arrival.estimate = Some(Nanos::from_millis(50));
+    }
+    let config = Config { reserve_ppm: 50_000, ..CONFIG };
+    let outcome = simulate(ONE_CORE, &jobs, || four_functions(config));
+    let new = jobs.iter().zip(&outcome.fates).filter(|(job, _)| job.arrival.function == NEW);
+    let done = new.filter(|(_, fate)| matches!(fate, Fate::Done(_))).count();
+    assert!(done >= 20, "{done} of 40 were measured");
+}
