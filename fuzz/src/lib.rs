@@ -8,6 +8,7 @@
 
 pub mod generate;
 pub mod oracle;
+pub mod ring;
 pub mod subject;
 pub mod trace;
 
@@ -16,9 +17,12 @@ mod random;
 
 use std::fmt;
 
+use awsm_compile::OptLevel;
 use awsm_sandbox::Isolation;
 use generate::{Call, Generated};
+use ring::Ring;
 use subject::{Configuration, Linking};
+use trace::Ended;
 
 /// What came of one module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +63,49 @@ pub fn seed(seed: u64) -> Result<Verdict, Divergence> {
     let linking = if every(16) { Linking::Real } else { Linking::Quick };
     let generated = generate::module(seed);
     module(&generated, generate::calls(&generated.wasm, seed), configurations, linking)
+}
+
+/// Compares what comes of the ring of a seed, see [`ring`], with what must: by construction, by the
+/// oracle if it knows all that is in it, and compiled with two levels of effort in both modes of isolation,
+/// each level in every second ring. Answers how many calls were compared.
+///
+/// # Errors
+/// The first difference, and the modules.
+///
+/// # Panics
+/// If a ring is no valid pair of modules: that is a mistake of the generator.
+pub fn ring(seed: u64) -> Result<usize, String> {
+    let Ring { modules, calls, expected, is_known_to_oracle } = ring::ring(seed);
+    let diverges = |who: &dyn fmt::Display, what: String| {
+        let [first, second] = &modules;
+        format!("ring {seed}, {who}: {what}\n{first}\n{second}")
+    };
+    let parse = |text: &String| wat::parse_str(text).map_err(|e| diverges(&"text", e.to_string()));
+    let wasm = [parse(&modules[0])?, parse(&modules[1])?];
+    let compare = |who: &dyn fmt::Display, found: &[Option<Ended>]| {
+        let mut all = calls.iter().zip(&expected).zip(found);
+        match all.find(|((_, expected), found)| found.as_ref().is_some_and(|it| it != *expected)) {
+            None => Ok(()),
+            Some(((call, expected), found)) => {
+                Err(diverges(who, format!("{call:?}: {found:?} and not {expected:?}")))
+            }
+        }
+    };
+    if is_known_to_oracle {
+        compare(&"the oracle", &oracle::run_linked(&wasm, &calls))?;
+    }
+    let (guard, checked) = (Isolation::Guard, Isolation::Checked);
+    let levels = match seed % 2 {
+        0 => [(OptLevel::O0, guard), (OptLevel::O3, checked)],
+        _ => [(OptLevel::O1, checked), (OptLevel::O2, guard)],
+    };
+    for (opt_level, isolation) in levels {
+        let configuration = Configuration { opt_level, isolation };
+        let found = subject::run_linked(&wasm, &calls, configuration);
+        let found = found.map_err(|what| diverges(&configuration, what))?;
+        compare(&configuration, &found.into_iter().map(Some).collect::<Vec<_>>())?;
+    }
+    Ok(calls.len() * levels.len())
 }
 
 /// Compares these calls of a module in some configurations. The interpreter is the oracle, or, of

@@ -35,6 +35,30 @@ pub fn run(wasm: &[u8], mut calls: Vec<Call>) -> Option<(Vec<Call>, Trace)> {
     }
 }
 
+/// Makes each call of the second of two modules, which imports from the first as `first`, in instances of
+/// its own; `None` of those that are too long or too deep.
+///
+/// # Panics
+/// If the interpreter refuses a module.
+#[must_use]
+pub fn run_linked(modules: &[Vec<u8>; 2], calls: &[Call]) -> Vec<Option<Ended>> {
+    let mut config = Config::default();
+    config.consume_fuel(true);
+    let engine = Engine::new(&config);
+    let module = |wasm| Module::new(&engine, wasm).expect("a module that the oracle knows");
+    let (first, second) = (module(&modules[0]), module(&modules[1]));
+    let run = |call| {
+        let mut store = Store::new(&engine, ());
+        store.set_fuel(FUEL).expect("fuel is on");
+        let mut linker = Linker::new(&engine);
+        let instance = linker.instantiate_and_start(&mut store, &first).expect("it does nothing");
+        linker.instance(&mut store, "first", instance).expect("each name is there once");
+        let instance = linker.instantiate_and_start(&mut store, &second).expect("nor does it");
+        invoke(&mut store, instance, call)
+    };
+    calls.iter().map(run).collect()
+}
+
 enum Exhausted {
     AtStart,
     AtCall(usize),

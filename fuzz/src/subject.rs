@@ -96,6 +96,32 @@ pub fn run(
     }
 }
 
+/// Compiles two modules, the second of which imports from the first, and makes each call of the second in
+/// instances of its own.
+///
+/// # Errors
+/// If they do not get so far that their code runs.
+pub fn run_linked(
+    modules: &[Vec<u8>; 2],
+    calls: &[Call],
+    configuration: Configuration,
+) -> Result<Vec<Ended>, String> {
+    let compile = |wasm: &Vec<u8>| compile(wasm, configuration, Linking::Quick);
+    let (first, second) = (compile(&modules[0])?, compile(&modules[1])?);
+    let run = |call: &Call| {
+        let mut store = Store::new(Limits::default());
+        let instance = store.instantiate(&first, &[]).map_err(|error| error.to_string())?;
+        let imports = second.imports().map(|import| {
+            let export = store.export(instance, import.name);
+            export.ok_or_else(|| format!("no {} to import", import.name))
+        });
+        let imports = imports.collect::<Result<Vec<_>, _>>()?;
+        let instance = store.instantiate(&second, &imports).map_err(|error| error.to_string())?;
+        invoke(&mut store, instance, call)
+    };
+    calls.iter().map(run).collect()
+}
+
 /// What modules import, compiled the same way; made once for each configuration.
 fn environment(configuration: Configuration) -> Result<Arc<Module>, String> {
     static MADE: Mutex<Vec<(Configuration, Arc<Module>)>> = Mutex::new(Vec::new());
@@ -147,12 +173,7 @@ fn observe(
     let mut trace =
         Trace { start: Ended::Returned(Vec::new()), calls: Vec::new(), memories: Vec::new() };
     for call in calls {
-        let arguments: Vec<Val> = call.arguments.iter().map(to_val).collect();
-        let ended = match store.invoke(*instance, &call.name, &arguments) {
-            Ok(values) => Ended::Returned(values.iter().map(from_val).collect()),
-            Err(InvokeError::Trap(trap)) => Ended::Trapped(word(trap.kind)),
-            Err(error) => return Err(format!("invoke {}: {error}", call.name)),
-        };
+        let ended = invoke(store, *instance, call)?;
         let globals = exports.iter().filter_map(|(_, export)| store.global(export));
         trace.calls.push((call.name.clone(), ended, globals.map(|val| from_val(&val)).collect()));
     }
@@ -162,6 +183,15 @@ fn observe(
         }
     }
     Ok(trace)
+}
+
+fn invoke(store: &mut Store, instance: Instance, call: &Call) -> Result<Ended, String> {
+    let arguments: Vec<Val> = call.arguments.iter().map(to_val).collect();
+    match store.invoke(instance, &call.name, &arguments) {
+        Ok(values) => Ok(Ended::Returned(values.iter().map(from_val).collect())),
+        Err(InvokeError::Trap(trap)) => Ok(Ended::Trapped(word(trap.kind))),
+        Err(error) => Err(format!("invoke {}: {error}", call.name)),
+    }
 }
 
 fn word(kind: TrapKind) -> &'static str {

@@ -83,6 +83,7 @@ fn own() -> impl Iterator<Item = TestFile<'static>> {
     const FILES: &[(&str, &str)] = &[
         ("exceptions", include_str!("own/exceptions.wast")),
         ("memory64", include_str!("own/memory64.wast")),
+        ("results", include_str!("own/results.wast")),
         ("simd_nan", include_str!("own/simd_nan.wast")),
         ("tail_calls", include_str!("own/tail_calls.wast")),
     ];

@@ -7,6 +7,7 @@
 use awsm_abi::tail::{
     Place, Places, VECTOR_REGISTERS, cell_below, has_result_cells, integer_registers,
 };
+use inkwell::builder::Builder;
 use inkwell::types::{
     BasicMetadataTypeEnum, BasicType, BasicTypeEnum, FloatType, FunctionType, VectorType,
 };
@@ -68,7 +69,8 @@ impl<'ctx> Func<'_, 'ctx> {
             match places.next(param.code()) {
                 Place::Integer(number) => args[number as usize] = self.in_word(value)?.into(),
                 Place::Vector(number) => {
-                    args[(integers + number) as usize] = self.in_vector(value)?.into();
+                    args[(integers + number) as usize] =
+                        self.env.in_register(&self.b, value)?.into();
                 }
                 Place::Cell(number) => {
                     let cell = self.below_context(ctx, cell_below(number))?;
@@ -97,7 +99,9 @@ impl<'ctx> Func<'_, 'ctx> {
         for param in &ty.params {
             values.push(match places.next(param.code()) {
                 Place::Integer(number) => self.out_of_word(integers[number as usize], *param)?,
-                Place::Vector(number) => self.out_of_vector(vectors[number as usize], *param)?,
+                Place::Vector(number) => {
+                    self.env.out_of_register(&self.b, vectors[number as usize], *param)?
+                }
                 Place::Cell(number) => {
                     let cell = self.below(cell_below(number))?;
                     let value = self.b.build_load(self.env.value_type(*param), cell, "")?;
@@ -142,28 +146,44 @@ impl<'ctx> Func<'_, 'ctx> {
             ty => self.b.build_int_truncate(word, ty.into_int_type(), "")?.into(),
         })
     }
+}
 
-    /// A value in a vector register.
-    fn in_vector(&self, value: BasicValueEnum<'ctx>) -> Result<BasicValueEnum<'ctx>, CompileError> {
+impl<'ctx> Env<'ctx, '_> {
+    /// The type that a value has in a vector register; in another one its own.
+    pub(super) fn register_type(&self, ty: ValType) -> BasicTypeEnum<'ctx> {
+        match self.value_type(ty) {
+            BasicTypeEnum::FloatType(_) => self.types.v128.into(),
+            ty => ty,
+        }
+    }
+
+    /// A value as it is in a register: a float is the first lane of a vector.
+    pub(super) fn in_register(
+        &self,
+        b: &Builder<'ctx>,
+        value: BasicValueEnum<'ctx>,
+    ) -> Result<BasicValueEnum<'ctx>, CompileError> {
         let BasicValueEnum::FloatValue(value) = value else {
             return Ok(value);
         };
         let lanes = vector_of(value.get_type()).get_poison();
-        let zero = self.env.types.i32.const_zero();
-        let lanes = self.b.build_insert_element(lanes, value, zero, "")?;
-        Ok(self.b.build_bit_cast(lanes, self.env.types.v128, "")?)
+        let zero = self.types.i32.const_zero();
+        let lanes = b.build_insert_element(lanes, value, zero, "")?;
+        Ok(b.build_bit_cast(lanes, self.types.v128, "")?)
     }
 
-    fn out_of_vector(
+    /// The value of this type that a register has.
+    pub(super) fn out_of_register(
         &self,
+        b: &Builder<'ctx>,
         register: BasicValueEnum<'ctx>,
         ty: ValType,
     ) -> Result<BasicValueEnum<'ctx>, CompileError> {
-        let BasicTypeEnum::FloatType(ty) = self.env.value_type(ty) else {
+        let BasicTypeEnum::FloatType(ty) = self.value_type(ty) else {
             return Ok(register);
         };
-        let lanes = self.b.build_bit_cast(register, vector_of(ty), "")?.into_vector_value();
-        Ok(self.b.build_extract_element(lanes, self.env.types.i32.const_zero(), "")?)
+        let lanes = b.build_bit_cast(register, vector_of(ty), "")?.into_vector_value();
+        Ok(b.build_extract_element(lanes, self.types.i32.const_zero(), "")?)
     }
 }
 

@@ -288,7 +288,10 @@ impl<'ctx> Func<'_, 'ctx> {
         match &self.stack[..] {
             [] => self.b.build_return(None)?,
             [one] => self.b.build_return(Some(one))?,
-            several => self.b.build_aggregate_return(several)?,
+            several => {
+                let registers = several.iter().map(|value| self.env.in_register(&self.b, *value));
+                self.b.build_aggregate_return(&registers.collect::<Result<Vec<_>, _>>()?)?
+            }
         };
         Ok(())
     }

@@ -51,7 +51,8 @@ fn thunk(env: &Env<'_, '_>, ty: usize, symbol: &str) -> Result<(), CompileError>
         let result = result.expect("a function with results has a value");
         let value = match result {
             BasicValueEnum::StructValue(several) => {
-                b.build_extract_value(several, index as u32, "")?
+                let value = b.build_extract_value(several, index as u32, "")?;
+                env.out_of_register(&b, value, *ty)?
             }
             one => one,
         };

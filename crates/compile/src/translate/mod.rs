@@ -251,7 +251,8 @@ impl<'ctx> Env<'ctx, '_> {
         }
     }
 
-    /// `ret f(ctx, args...)`.
+    /// `ret f(ctx, args...)`. Of several results, floats are returned in vectors: more than two LLVM would
+    /// return on the x87 stack of x86-64, which changes signalling NaNs.
     fn native_type(&self, ty: &FuncType) -> FunctionType<'ctx> {
         let mut params: Vec<BasicMetadataTypeEnum<'ctx>> = vec![self.types.ptr.into()];
         params.extend(ty.params.iter().map(|ty| BasicMetadataTypeEnum::from(self.value_type(*ty))));
@@ -259,7 +260,7 @@ impl<'ctx> Env<'ctx, '_> {
             [] => self.context.void_type().fn_type(&params, false),
             [one] => self.value_type(one).fn_type(&params, false),
             ref several => {
-                let fields: Vec<_> = several.iter().map(|ty| self.value_type(*ty)).collect();
+                let fields: Vec<_> = several.iter().map(|ty| self.register_type(*ty)).collect();
                 self.context.struct_type(&fields, false).fn_type(&params, false)
             }
         }

@@ -205,12 +205,14 @@ impl<'ctx> Func<'_, 'ctx> {
     }
 
     fn push_results(&mut self, ty: u32, call: CallSiteValue<'ctx>) -> Result<(), CompileError> {
-        let results = self.env.module.types[ty as usize].results.len();
+        let module = self.env.module;
+        let results = &module.types[ty as usize].results;
         match call.try_as_basic_value().basic() {
             None => {}
             Some(BasicValueEnum::StructValue(several)) => {
-                for index in 0..results as u32 {
-                    let value = self.b.build_extract_value(several, index, "")?;
+                for (index, ty) in results.iter().enumerate() {
+                    let value = self.b.build_extract_value(several, index as u32, "")?;
+                    let value = self.env.out_of_register(&self.b, value, *ty)?;
                     self.push(value);
                 }
             }
