@@ -190,13 +190,54 @@ const SCALARS: &str = r#"(module
         (call $log (i64.reinterpret_f64 (local.get $f)))
         (call $log (i64.extend_i32_u (i32.reinterpret_f32 (local.get $g))))))"#;
 
-const GUESTS: [(&str, &str); 6] = [
+/// Hardly anything but calls in tail position, most of whose arguments travel in memory.
+const TAIL: &str = r#"(module
+    (import "test" "log" (func $log (param i64)))
+    (type $many (func (param i32 i64 i64 i64 i64 i64 i64 i64 v128 v128 v128 v128 v128 v128 v128
+                             v128 v128 f64 f32) (result i64 v128)))
+    (table funcref (elem $here $there))
+    (func $here (type $many)
+        (if (i32.eqz (local.get 0))
+            (then (return (i64.xor (local.get 7) (i64.reinterpret_f64 (local.get 17)))
+                          (v128.xor (local.get 8) (local.get 16)))))
+        (return_call_indirect (type $many)
+            (i32.sub (local.get 0) (i32.const 1))
+            (local.get 2) (local.get 3) (local.get 4) (local.get 5) (local.get 6) (local.get 7)
+            (i64.add (i64.rotl (local.get 1) (i64.const 3)) (i64.const 0x9e3779b97f4a7c15))
+            (local.get 9) (local.get 10) (local.get 11) (local.get 12) (local.get 13)
+            (local.get 14) (local.get 15) (local.get 16)
+            (i64x2.add (local.get 8) (i64x2.splat (local.get 1)))
+            (f64.add (local.get 17) (f64.const 0.5)) (local.get 18)
+            (i32.and (local.get 0) (i32.const 1))))
+    (func $there (type $many)
+        (return_call $here
+            (local.get 0)
+            (local.get 7) (local.get 1) (local.get 2) (local.get 3) (local.get 4) (local.get 5)
+            (local.get 6)
+            (local.get 16) (local.get 8) (local.get 9) (local.get 10) (local.get 11)
+            (local.get 12) (local.get 13) (local.get 14) (local.get 15)
+            (local.get 17) (f32.sqrt (local.get 18))))
+    (func (export "run") (local $v v128)
+        (call $here (i32.const 1000000)
+            (i64.const 1) (i64.const 2) (i64.const 3) (i64.const 4) (i64.const 5) (i64.const 6)
+            (i64.const 7)
+            (v128.const i64x2 1 2) (v128.const i64x2 3 4) (v128.const i64x2 5 6)
+            (v128.const i64x2 7 8) (v128.const i64x2 9 10) (v128.const i64x2 11 12)
+            (v128.const i64x2 13 14) (v128.const i64x2 15 16) (v128.const i64x2 17 18)
+            (f64.const 0) (f32.const 3))
+        (local.set $v)
+        (call $log)
+        (call $log (i64x2.extract_lane 0 (local.get $v)))
+        (call $log (i64x2.extract_lane 1 (local.get $v)))))"#;
+
+const GUESTS: [(&str, &str); 7] = [
     ("carries", CARRIES),
     ("vectors", VECTORS),
     ("deep", DEEP),
     ("bulk", BULK),
     ("host", HOST),
     ("scalars", SCALARS),
+    ("tail", TAIL),
 ];
 
 /// How often and where a guest is interrupted; a small generator, so that a failure can be repeated.
@@ -341,7 +382,9 @@ fn preempted_guests_take_turns() {
         let entry = program.module().exported_func("run").expect("an export `run`");
         pool.start(program, entry, Log::default()).map_err(|(error, _)| error).expect("a free slot")
     };
-    let mut live = (0..18).map(|n| (n % 6, start(&mut pool, n % 6))).collect::<Vec<_>>();
+    let mut live = (0..3 * programs.len())
+        .map(|n| (n % programs.len(), start(&mut pool, n % programs.len())))
+        .collect::<Vec<_>>();
     let mut preemptions = 0;
     while !live.is_empty() {
         let turn = points.next(live.len() as u64) as usize;
