@@ -33,6 +33,10 @@ pub(crate) fn ticks() -> u64 {
     unsafe { core::arch::x86_64::_rdtsc() }
 }
 
+/// Lets instructions be fetched from memory that was just written: here they can be anyway. Source: Intel's
+/// Software Developer's Manual, volume 3, 11.6 (self-modifying code).
+pub(crate) fn publish_code(_code: &[u8]) {}
+
 /// Registers that a function keeps for its caller: what they hold may be nowhere else.
 #[inline(never)]
 pub(crate) fn callee_saved() -> [usize; 6] {
