@@ -49,6 +49,9 @@ struct Args {
     timings: Option<Form>,
     #[command(flatten, next_help_heading = "Limits: exit code 3 when one is reached")]
     limits: supervise::Limits,
+    /// For programs that start this one: gives up when standard input ends, as it does with its holder.
+    #[arg(long, hide = true)]
+    with_stdin: bool,
     /// For the program itself: does the work, within the limits, and writes there.
     #[arg(long, value_name = "DRAFT", hide = true)]
     worker: Option<PathBuf>,
@@ -95,7 +98,7 @@ fn main() -> ExitCode {
     match (&args.file, &args.out) {
         _ if args.worker.is_some() => supervise::as_worker(&args.limits, || answer(&args)),
         (Some(file), Some(out)) if !args.version && !args.fingerprint => {
-            supervise::supervise(&args.limits, file, out)
+            supervise::supervise(&args.limits, file, out, args.with_stdin)
         }
         _ => answer(&args),
     }
