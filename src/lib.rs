@@ -12,6 +12,7 @@ pub mod limits;
 pub mod node;
 
 pub mod cache;
+pub mod disk;
 pub mod endpoint;
 pub mod function;
 pub mod profiles;

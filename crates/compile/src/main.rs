@@ -55,6 +55,9 @@ struct Args {
     /// For the program itself: does the work, within the limits, and writes there.
     #[arg(long, value_name = "DRAFT", hide = true)]
     worker: Option<PathBuf>,
+    /// For programs that keep what this one makes: does nothing if its fingerprint is not this.
+    #[arg(long, value_name = "FINGERPRINT", hide = true)]
+    expect: Option<String>,
     /// Prints what besides the module decides the result, for cache keys, and ends.
     #[arg(long)]
     fingerprint: bool,
@@ -128,6 +131,12 @@ fn run(args: &Args) -> Result<(), String> {
     let (Some(file), Some(draft)) = (&args.file, &args.worker) else {
         unreachable!("a worker has both");
     };
+    if let Some(expected) = &args.expect {
+        let is = awsm_compile::fingerprint(&options).map_err(|error| error.to_string())?;
+        if is != *expected {
+            return Err("the compiler was replaced meanwhile: start again".to_owned());
+        }
+    }
     let wasm = read(file)?;
     let what = match args.emit {
         What::Ir => Emit::Ir,
