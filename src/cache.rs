@@ -1,50 +1,110 @@
-//! From a module's file to a shared object: the compiler as a child process, and what it made.
+//! From a module's file to a loaded module: the compiler as a child process, and what it has made.
 //!
 //! The node does not link the compiler. A `.wasm` file is handed to `awsmc`, a process with limits of
 //! its own, so hostile WebAssembly can at worst make its own deployment fail. What comes out is kept
 //! under a name made of the module's content and everything that the compiler says its result depends
-//! on (its version, its options, the processor's features), so nothing in the cache is ever stale,
-//! and two nodes that share a directory write the same bytes under the same name.
+//! on (its version and sources, its options, the processor's features), so nothing in the cache is ever
+//! stale, and two nodes that share a directory write the same bytes under the same name.
+//!
+//! ```text
+//!   file --one read--> bytes --digest--> key --> entry? --one read--> sealed memory --fits the key?--> module
+//!                        |                         | none, or a bad one: told, removed
+//!                        v                         v
+//!                      draft: module --compiler--> object --one read--> sealed memory ----------------> module
+//!                                                    | with its key and digest, synchronised
+//!                                                    v
+//!                                                  entry
+//! ```
+//!
+//! Isolation rests on this file: each file is read once, and what was looked at is what is compiled, kept and
+//! run. So nobody who changes a module's file or an entry at the wrong moment has one function answer with
+//! another's code. An entry is trusted if it is whole and was made from this module by this compiler; that
+//! nobody else has made it is up to the directory ([`crate::disk`]).
+//!
+//! A cache that cannot be written costs no function: what is compiled then goes into memory only. How
+//! much is kept is limited, and what was used least recently goes first. An entry that a process serves is
+//! locked by it and stays.
 
-use std::ffi::OsString;
+mod compiler;
+mod entry;
+
+use std::collections::HashMap;
 use std::fmt;
-use std::fs;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::thread;
+use std::process::ExitStatus;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
+use awsm_sandbox::{LoadError, Module, SealedObject};
+use rustix::fs::{FlockOperation, flock};
 use sha2::{Digest, Sha256};
 
-use crate::limits;
+use crate::disk::{Dir, DirError, Draft};
+use crate::{limits, profiles};
+use entry::Key;
+
+pub use compiler::{CompileOptions, Compiler, find_program};
 
 /// First bytes of an ELF file: what is compiled already.
 const ELF_MAGIC: &[u8] = b"\x7fELF";
-/// Most of what the compiler says on failure that is looked at.
-const STDERR_BYTES: u64 = 64 << 10;
+/// How drafts are called in the cache, and where others have theirs, too.
+const DRAFT: &str = "draft-";
+const DRAFT_ELSEWHERE: &str = "awsm-draft-";
+/// The object in a draft.
+const OBJECT: &str = "object.so";
 
 /// A directory of compiled modules.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Cache {
     dir: PathBuf,
+    limit_bytes: u64,
+    /// Has it been said that nothing can be kept?
+    complained: AtomicBool,
+    /// What compilers have said of themselves.
+    fingerprints: Mutex<HashMap<(Compiler, CompileOptions), String>>,
 }
 
-/// The compiler's program.
-#[derive(Clone, Debug)]
-pub struct Compiler {
-    program: PathBuf,
+/// A module from a file.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The module.
+    pub module: Arc<Module>,
+    /// What its file is recognised by: the same content, the same identity.
+    pub identity: String,
+    /// Equal for the same content compiled in the same way.
+    pub key: String,
+    /// Keeps its entry from being evicted.
+    pub in_use: Option<InUse>,
 }
 
-/// What a module's code depends on besides the module.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct CompileOptions {
-    /// `--memory`: `guard` or `checked`; the compiler's default when absent.
-    pub memory: Option<String>,
-    /// `--cpu`: `native` or a named baseline; the compiler's default when absent.
-    pub cpu: Option<String>,
-    /// `-O`: 0 to 3; the compiler's default when absent.
-    pub opt_level: Option<u8>,
+/// An entry that a process serves: it stays in the cache for as long.
+#[derive(Debug)]
+pub struct InUse(#[expect(dead_code, reason = "held for its lock")] File);
+
+/// Why there is no module. Each message is one line that says what to do.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ModuleError {
+    /// There is no shared object.
+    Compile(CompileError),
+    /// The shared object was not loaded.
+    Load(LoadError),
+}
+
+impl From<CompileError> for ModuleError {
+    fn from(error: CompileError) -> Self {
+        Self::Compile(error)
+    }
+}
+
+impl From<LoadError> for ModuleError {
+    fn from(error: LoadError) -> Self {
+        Self::Load(error)
+    }
 }
 
 /// Why there is no shared object. Each message is one line that says what to do.
@@ -63,8 +123,10 @@ pub enum CompileError {
     Unreadable(PathBuf, io::Error),
     /// The module, named, is larger than [`limits::MODULE_BYTES`].
     TooLarge(PathBuf, u64),
-    /// The cache directory, named, could not be written.
-    Cache(PathBuf, io::Error),
+    /// The cache directory is not used.
+    Dir(DirError),
+    /// Neither in the cache directory, named, nor anywhere else is there a place to compile.
+    NoPlace(PathBuf, io::Error),
     /// No home directory says where the cache is.
     NoCacheDir,
 }
@@ -91,9 +153,11 @@ impl fmt::Display for CompileError {
                 path.display(),
                 limits::MODULE_BYTES
             ),
-            Self::Cache(path, error) => write!(
+            Self::Dir(error) => write!(f, "{error} (--cache-dir)"),
+            Self::NoPlace(path, error) => write!(
                 f,
-                "{}: cannot write the cache: {error}; name another with --cache-dir",
+                "{}: cannot write the cache, nor files elsewhere: {error}; \
+                 name another with --cache-dir",
                 path.display()
             ),
             Self::NoCacheDir => f.write_str(
@@ -105,222 +169,345 @@ impl fmt::Display for CompileError {
 
 impl std::error::Error for CompileError {}
 
+/// What a module's file holds.
+enum Content {
+    Object(SealedObject),
+    WebAssembly(Vec<u8>),
+}
+
+/// A module that is to be compiled.
+struct Job<'j> {
+    file: &'j Path,
+    wasm: &'j [u8],
+    key: Key,
+    options: &'j CompileOptions,
+    compiler: Compiler,
+    fingerprint: String,
+}
+
 impl Cache {
-    /// The cache in that directory, or in the user's.
-    pub fn open(dir: Option<&Path>) -> Result<Self, CompileError> {
+    /// The cache in that directory, or in the user's, of at most so many bytes.
+    pub fn open(dir: Option<&Path>, limit_bytes: u64) -> Result<Self, CompileError> {
         let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
         let dir = dir
             .map(Path::to_path_buf)
             .or_else(|| Some(absolute("XDG_CACHE_HOME")?.join("awsm")))
             .or_else(|| Some(absolute("HOME")?.join(".cache/awsm")))
             .ok_or(CompileError::NoCacheDir)?;
-        Ok(Self { dir })
+        let (complained, fingerprints) = (AtomicBool::new(false), Mutex::default());
+        Ok(Self { dir, limit_bytes, complained, fingerprints })
     }
 
-    /// The shared object of a module's file: the file itself if it is one, else what the compiler
-    /// makes, now or at an earlier time. `compiler` is only looked for when it is needed.
-    pub fn shared_object(
-        &self,
-        module: &Path,
-        options: &CompileOptions,
-        compiler: &dyn Fn() -> Result<Compiler, CompileError>,
-    ) -> Result<PathBuf, CompileError> {
-        if is_shared_object(module)? {
-            return Ok(module.to_path_buf());
+    /// Removes what compilations left behind whose process is gone, and what is beyond the limit.
+    ///
+    /// # Errors
+    /// When others may change the directory.
+    pub fn clean(&self) -> Result<(), CompileError> {
+        let elsewhere = elsewhere().filter_map(|path| Dir::any(&path).ok());
+        let sweeps = elsewhere.map(|dir| (dir, DRAFT_ELSEWHERE));
+        let own = self.existing()?;
+        if let Some(own) = &own {
+            self.evict(own);
         }
-        let wasm = read_module(module)?;
-        let compiler = compiler()?;
-        let name = self.name(&wasm, &compiler.fingerprint(options)?);
-        if is_whole(&name) {
-            return Ok(name);
-        }
-        self.create_dir()?;
-        let draft = self.draft();
-        let done = compiler.compile(module, &draft, options).and_then(|()| {
-            let sealed = seal(&draft).and_then(|()| fs::rename(&draft, &name));
-            sealed.map_err(|error| CompileError::Cache(name.clone(), error))
-        });
-        if done.is_err() {
-            // Whatever the compiler left behind; that it left nothing is as good.
-            let _ = fs::remove_file(&draft);
-        }
-        done.map(|()| name)
-    }
-
-    fn name(&self, wasm: &[u8], fingerprint: &str) -> PathBuf {
-        let mut hash = Sha256::new();
-        hash.update((wasm.len() as u64).to_le_bytes());
-        hash.update(wasm);
-        hash.update(fingerprint);
-        let hex: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-        self.dir.join(format!("{hex}.so"))
-    }
-
-    /// A name that no other thread or process uses.
-    fn draft(&self) -> PathBuf {
-        static DRAFTS: AtomicU32 = AtomicU32::new(0);
-        let number = DRAFTS.fetch_add(1, Ordering::Relaxed);
-        self.dir.join(format!("draft-{}-{number}.so", std::process::id()))
-    }
-
-    /// Only its owner may write: what lies in it will be run.
-    fn create_dir(&self) -> Result<(), CompileError> {
-        use std::os::unix::fs::DirBuilderExt;
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&self.dir)
-            .map_err(|error| CompileError::Cache(self.dir.clone(), error))
-    }
-}
-
-/// Appends the content's digest, which no loader looks at, so that an entry that was damaged later is made
-/// anew and not run.
-fn seal(draft: &Path) -> io::Result<()> {
-    let digest = Sha256::digest(fs::read(draft)?);
-    let mut file = fs::OpenOptions::new().append(true).open(draft)?;
-    file.write_all(&digest)?;
-    // What a crash of the machine leaves under the final name is whole.
-    file.sync_all()
-}
-
-/// Is there an entry whose content is what it was?
-fn is_whole(name: &Path) -> bool {
-    let Ok(bytes) = fs::read(name) else { return false };
-    let content = bytes.split_last_chunk::<32>();
-    content.is_some_and(|(content, digest)| Sha256::digest(content)[..] == digest[..])
-}
-
-impl Compiler {
-    /// The compiler that the user named, or the one beside this program, or the one on the PATH.
-    pub fn find(named: Option<&Path>) -> Result<Self, CompileError> {
-        if let Some(program) = named {
-            return Ok(Self { program: program.to_path_buf() });
-        }
-        find_program("awsmc").map(|program| Self { program }).ok_or(CompileError::NoCompiler)
-    }
-
-    /// Everything that the code depends on besides the module, in the compiler's words.
-    fn fingerprint(&self, options: &CompileOptions) -> Result<String, CompileError> {
-        let mut command = Command::new(&self.program);
-        command.arg("--fingerprint").args(options.arguments());
-        let child = Running::start(&self.program, &mut command)?;
-        let (stdout, stderr, status) = child.finish()?;
-        if !status.success() {
-            return Err(failure(&stderr, status));
-        }
-        Ok(stdout)
-    }
-
-    /// Compiles `module` into the new file `output`.
-    pub fn compile(
-        &self,
-        module: &Path,
-        output: &Path,
-        options: &CompileOptions,
-    ) -> Result<(), CompileError> {
-        let mut command = Command::new(&self.program);
-        command.args(options.arguments()).arg("-o").arg(output).arg("--").arg(module);
-        let (_, stderr, status) = Running::start(&self.program, &mut command)?.finish()?;
-        if !status.success() {
-            return Err(failure(&stderr, status));
+        for (dir, prefix) in own.map(|own| (own, DRAFT)).into_iter().chain(sweeps) {
+            match Draft::sweep(&dir, prefix) {
+                Ok(0) => {}
+                Ok(removed) => {
+                    let path = dir.path().display();
+                    tracing::info!("{path}: {removed} compilations were cut off; removed");
+                }
+                Err(error) => tracing::warn!("{}: cannot read: {error}", dir.path().display()),
+            }
         }
         Ok(())
     }
-}
 
-impl CompileOptions {
-    fn arguments(&self) -> Vec<OsString> {
-        let mut arguments: Vec<OsString> = Vec::new();
-        let pairs = [("--memory", &self.memory), ("--cpu", &self.cpu)];
-        for (flag, value) in pairs {
-            if let Some(value) = value {
-                arguments.extend([flag.into(), value.into()]);
+    /// The module in a file: the file itself if it is a shared object, else what the compiler makes of it,
+    /// now or at an earlier time. `compiler` is only looked for when it is needed.
+    pub fn module(
+        &self,
+        file: &Path,
+        options: &CompileOptions,
+        compiler: &dyn Fn() -> Result<Compiler, CompileError>,
+    ) -> Result<Loaded, ModuleError> {
+        let wasm = match read(file)? {
+            Content::WebAssembly(wasm) => wasm,
+            Content::Object(object) => {
+                let (identity, key) = names_of(&Sha256::digest(object.bytes()).into());
+                let module = Module::of_object(object)?;
+                return Ok(Loaded { module, identity, key, in_use: None });
+            }
+        };
+        let compiler = compiler()?;
+        let fingerprint = self.fingerprint(&compiler, options)?;
+        let digest = Sha256::digest(&wasm).into();
+        let key = Key::new(&digest, &fingerprint);
+        let job = Job { file, wasm: &wasm, key, options, compiler, fingerprint };
+        let kept = match self.existing()? {
+            Some(dir) => self.find(&dir, &job),
+            None => None,
+        };
+        let (module, in_use) = match kept {
+            Some((module, in_use)) => (module, Some(in_use)),
+            None => self.make(&job)?,
+        };
+        let identity = names_of(&digest).0;
+        Ok(Loaded { module, identity, key: job.key.file_name(), in_use })
+    }
+
+    fn fingerprint(
+        &self,
+        compiler: &Compiler,
+        options: &CompileOptions,
+    ) -> Result<String, CompileError> {
+        let of = (compiler.clone(), options.clone());
+        let known = || self.fingerprints.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(fingerprint) = known().get(&of) {
+            return Ok(fingerprint.clone());
+        }
+        let fingerprint = compiler.fingerprint(options)?;
+        known().insert(of, fingerprint.clone());
+        Ok(fingerprint)
+    }
+
+    /// The directory, if there is one that can be used.
+    fn existing(&self) -> Result<Option<Dir>, CompileError> {
+        match Dir::private(&self.dir) {
+            Ok(dir) => Ok(dir),
+            Err(error) if error.is_unsafe() => Err(CompileError::Dir(error)),
+            Err(error) => {
+                self.complain(&error.into());
+                Ok(None)
             }
         }
-        arguments.extend(self.opt_level.map(|level| format!("-O{level}").into()));
-        arguments
-    }
-}
-
-/// The compiler at work. Its limits on time, memory and output are its own.
-struct Running {
-    child: Child,
-    stdout: thread::JoinHandle<String>,
-    stderr: thread::JoinHandle<String>,
-}
-
-impl Running {
-    fn start(program: &Path, command: &mut Command) -> Result<Self, CompileError> {
-        let not_runnable = |error| CompileError::NotRunnable(program.to_path_buf(), error);
-        let mut child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(not_runnable)?;
-        let stdout = child.stdout.take().map(|stream| thread::spawn(|| read_some(stream)));
-        let stderr = child.stderr.take().map(|stream| thread::spawn(|| read_some(stream)));
-        let piped = "both streams are pipes";
-        Ok(Self { child, stdout: stdout.expect(piped), stderr: stderr.expect(piped) })
     }
 
-    /// Waits for it: its output, its complaints, how it ended.
-    fn finish(mut self) -> Result<(String, String, ExitStatus), CompileError> {
-        let status = self.child.wait().map_err(|error| CompileError::Refused(error.to_string()))?;
-        let [stdout, stderr] =
-            [self.stdout, self.stderr].map(|reader| reader.join().unwrap_or_default());
-        Ok((stdout, stderr, status))
+    /// The module from its entry. One that does not fit is removed, and so is made anew.
+    fn find(&self, dir: &Dir, job: &Job<'_>) -> Option<(Arc<Module>, InUse)> {
+        let name = job.key.file_name();
+        let file = match dir.open(&name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+            file => file.map_err(|error| error.to_string()),
+        };
+        let loaded = file.and_then(|file| {
+            // Without a lock it may be evicted, no more.
+            let in_use = flock(&file, FlockOperation::NonBlockingLockShared).is_ok();
+            let object = SealedObject::of_file(&file, &file_name(job.file));
+            let object = object.map_err(|error| error.to_string())?;
+            job.key.check(object.bytes())?;
+            let module = Module::of_object(object).map_err(|error| error.to_string())?;
+            // Where it is not ours, it cannot be said when it was used.
+            let _ = file.set_modified(SystemTime::now());
+            let stays = !in_use || dir.leads_to(&name, &file);
+            Ok(stays.then_some((module, InUse(file))))
+        });
+        loaded.unwrap_or_else(|why| {
+            let (entry, file) = (dir.path().join(&name), job.file.display());
+            tracing::warn!("{}: {why}; removed, {file} is compiled again", entry.display());
+            // If it stays, it is refused again.
+            let _ = dir.remove(&name);
+            None
+        })
     }
-}
 
-/// The beginning of a stream as text; the rest is read and dropped, so that its writer goes on.
-fn read_some(mut stream: impl Read) -> String {
-    let mut bytes = Vec::new();
-    // What cannot be read is missing from a message, no more.
-    let _ = (&mut stream).take(STDERR_BYTES).read_to_end(&mut bytes);
-    let _ = io::copy(&mut stream, &mut io::sink());
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
-/// The compiler's first line without its `error: `, or how it ended.
-fn failure(stderr: &str, status: ExitStatus) -> CompileError {
-    let line = stderr.lines().map(str::trim).find(|line| !line.is_empty());
-    match line {
-        Some(line) => {
-            let line = line.strip_prefix("awsmc: ").unwrap_or(line);
-            CompileError::Refused(line.strip_prefix("error: ").unwrap_or(line).to_owned())
+    /// Compiles the module, and keeps the result if that is possible.
+    fn make(&self, job: &Job<'_>) -> Result<(Arc<Module>, Option<InUse>), ModuleError> {
+        let cache = match Dir::make_private(&self.dir) {
+            Err(error) if error.is_unsafe() => return Err(CompileError::Dir(error).into()),
+            cache => cache.map_err(io::Error::from),
+        };
+        let own = cache.and_then(|cache| Draft::create(cache, DRAFT));
+        let others = elsewhere().map(|path| Draft::create(Dir::any(&path)?, DRAFT_ELSEWHERE));
+        let (mut failed, mut is_own) = (None, true);
+        for draft in std::iter::once(own).chain(others) {
+            let compiled = draft.map_err(Failed::NoPlace).and_then(|draft| {
+                let object = compile(job, &draft)?;
+                Ok((draft, object))
+            });
+            match compiled {
+                Ok((draft, object)) => {
+                    let in_use = if is_own { self.keep(job, draft, &object) } else { None };
+                    return Ok((Module::of_object(object)?, in_use));
+                }
+                Err(Failed::Module(error)) => return Err(error),
+                Err(Failed::NoPlace(error)) => {
+                    if is_own {
+                        self.complain(&error);
+                    }
+                    failed = Some(error);
+                }
+            }
+            is_own = false;
         }
-        None => CompileError::Died(status),
+        let error = failed.expect("there was a place to try");
+        Err(CompileError::NoPlace(self.dir.clone(), error).into())
+    }
+
+    /// Makes an entry of the object in a draft. It is in use from its beginning.
+    fn keep(&self, job: &Job<'_>, draft: Draft, object: &SealedObject) -> Option<InUse> {
+        let name = job.key.file_name();
+        let kept = || -> io::Result<(Dir, InUse)> {
+            let mut file = draft.dir().append(OBJECT)?;
+            file.write_all(&job.key.trailer(object.bytes()))?;
+            // What a crash of the machine leaves under the final name is whole.
+            file.sync_all()?;
+            let _ = flock(&file, FlockOperation::NonBlockingLockShared);
+            let dir = Dir::make_private(&self.dir)?;
+            dir.take(draft.dir(), OBJECT, &name)?;
+            Ok((dir, InUse(file)))
+        };
+        match kept() {
+            Ok((dir, in_use)) => {
+                self.evict(&dir);
+                Some(in_use)
+            }
+            Err(error) => {
+                self.complain(&error);
+                None
+            }
+        }
+    }
+
+    /// Says once that nothing is kept.
+    fn complain(&self, error: &io::Error) {
+        if !self.complained.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                "{}: cannot write the cache: {error}; modules are compiled into memory, and again \
+                 at the next start: make room, or name another directory with --cache-dir",
+                self.dir.display()
+            );
+        }
+    }
+
+    /// Removes entries that nobody uses, those used least recently first, until the others fit.
+    fn evict(&self, dir: &Dir) {
+        // Another process that does so does it for all.
+        let Some(_turn) = dir.try_turn() else { return };
+        // An entry that cannot be listed now is counted the next time.
+        let mut entries = dir.list(entry::is_file_name).unwrap_or_default();
+        let mut bytes: u64 = entries.iter().map(|entry| entry.bytes).sum();
+        entries.sort_by_key(|entry| entry.modified);
+        let mut evicted = 0;
+        for entry in &entries {
+            if bytes <= self.limit_bytes {
+                break;
+            }
+            let file = dir.open(&entry.name);
+            let unused = |file: &File| {
+                flock(file, FlockOperation::NonBlockingLockExclusive).is_ok()
+                    && dir.leads_to(&entry.name, file)
+            };
+            // The lock is held until the entry is gone.
+            if file.as_ref().is_ok_and(unused) && dir.remove(&entry.name).is_ok() {
+                bytes -= entry.bytes;
+                evicted += 1;
+            }
+        }
+        let (path, limit) = (dir.path().display(), self.limit_bytes);
+        if evicted > 0 {
+            tracing::info!(
+                "{path}: {evicted} compiled modules evicted; the cache may have {limit} bytes"
+            );
+        }
+        if bytes > limit {
+            tracing::warn!(
+                "{path}: {bytes} bytes of compiled modules are in use; the cache may have {limit}: \
+                 raise `cache_size` in [node]"
+            );
+        }
     }
 }
 
-/// Is the file a shared object, by its name or by its first bytes?
-fn is_shared_object(module: &Path) -> Result<bool, CompileError> {
-    if module.extension().is_some_and(|extension| extension == "so") {
-        return Ok(true);
-    }
-    let unreadable = |error| CompileError::Unreadable(module.to_path_buf(), error);
-    let mut magic = Vec::new();
-    let file = fs::File::open(module).map_err(unreadable)?;
-    file.take(ELF_MAGIC.len() as u64).read_to_end(&mut magic).map_err(unreadable)?;
-    Ok(magic == ELF_MAGIC)
+/// Why a job was not done in one place.
+enum Failed {
+    /// It may be done in another.
+    NoPlace(io::Error),
+    /// It will not be done in any.
+    Module(ModuleError),
 }
 
-fn read_module(module: &Path) -> Result<Vec<u8>, CompileError> {
-    let unreadable = |error| CompileError::Unreadable(module.to_path_buf(), error);
-    let size = fs::metadata(module).map_err(unreadable)?.len();
-    if size > limits::MODULE_BYTES {
-        return Err(CompileError::TooLarge(module.to_path_buf(), size));
+impl From<io::Error> for Failed {
+    fn from(error: io::Error) -> Self {
+        Self::NoPlace(error)
     }
-    fs::read(module).map_err(unreadable)
 }
 
-/// One of our programs: beside this one, or on the PATH.
-#[must_use]
-pub fn find_program(name: &str) -> Option<PathBuf> {
-    let beside = std::env::current_exe().ok().and_then(|own| Some(own.parent()?.join(name)));
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let on_path = std::env::split_paths(&path).map(|dir| dir.join(name));
-    beside.into_iter().chain(on_path).find(|program| program.is_file())
+/// Has the compiler work in a draft, from the bytes that the key is made of: the object.
+fn compile(job: &Job<'_>, draft: &Draft) -> Result<SealedObject, Failed> {
+    // The compiler tells the text format by the name.
+    let text = job.file.extension().is_some_and(|extension| extension == "wat");
+    let name = if text { "module.wat" } else { "module.wasm" };
+    draft.dir().create(name)?.write_all(job.wasm)?;
+    let (module, output) = (draft.path().join(name), draft.path().join(OBJECT));
+    let paths = (module.as_path(), output.as_path(), draft.path());
+    if let Err(error) = job.compiler.compile_as(&job.fingerprint, paths, job.options) {
+        return Err(match explained(error, &module, job.file) {
+            // For want of a place, and not because of the module.
+            CompileError::Refused(message) if has_no_place(&message, draft) => {
+                Failed::NoPlace(io::Error::other(message))
+            }
+            error => Failed::Module(error.into()),
+        });
+    }
+    let object = SealedObject::of_file(&draft.dir().open(OBJECT)?, &file_name(job.file));
+    object.map_err(|error| Failed::Module(error.into()))
+}
+
+/// The compiler's complaint about the draft's module as one about the module's own file.
+fn explained(error: CompileError, draft: &Path, file: &Path) -> CompileError {
+    match error {
+        CompileError::Refused(message) => {
+            let draft = draft.display().to_string();
+            CompileError::Refused(message.replace(&draft, &file.display().to_string()))
+        }
+        error => error,
+    }
+}
+
+/// Can the compiler have failed because the draft's directory has no room, or is not where it was?
+fn has_no_place(message: &str, draft: &Draft) -> bool {
+    let there = Dir::any(draft.path());
+    draft.dir().is_full() || there.is_err() || message.contains("Disk quota exceeded")
+}
+
+/// Where one can compile if not in the cache: on a disk, or in memory.
+fn elsewhere() -> impl Iterator<Item = PathBuf> {
+    [std::env::temp_dir(), PathBuf::from("/dev/shm")].into_iter()
+}
+
+/// What content is recognised by, for people and for programs.
+fn names_of(digest: &[u8; 32]) -> (String, String) {
+    (profiles::identity_of(digest), digest.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// Reads a module's file, once: a shared object by its name or its first bytes, else WebAssembly.
+fn read(path: &Path) -> Result<Content, ModuleError> {
+    let unreadable = |error| CompileError::Unreadable(path.to_path_buf(), error);
+    let named_object = path.extension().is_some_and(|extension| extension == "so");
+    if named_object {
+        return Ok(Content::Object(SealedObject::read(path)?));
+    }
+    // Opening a pipe would wait for its other end.
+    let nonblocking = rustix::fs::OFlags::NONBLOCK.bits() as i32;
+    let file = OpenOptions::new().read(true).custom_flags(nonblocking).open(path);
+    let file = file.map_err(unreadable)?;
+    let about = file.metadata().map_err(unreadable)?;
+    if !about.is_file() {
+        return Err(unreadable(io::Error::other("it is not a regular file")).into());
+    }
+    let mut magic = [0; ELF_MAGIC.len()];
+    if file.read_at(&mut magic, 0).map_err(unreadable)? == magic.len() && magic == ELF_MAGIC {
+        return Ok(Content::Object(SealedObject::of_file(&file, &file_name(path))?));
+    }
+    let mut wasm = Vec::with_capacity(about.len().min(limits::MODULE_BYTES) as usize);
+    (&file).take(limits::MODULE_BYTES + 1).read_to_end(&mut wasm).map_err(unreadable)?;
+    if wasm.len() as u64 > limits::MODULE_BYTES {
+        let bytes = about.len().max(wasm.len() as u64);
+        return Err(CompileError::TooLarge(path.to_path_buf(), bytes).into());
+    }
+    Ok(Content::WebAssembly(wasm))
 }

@@ -37,6 +37,7 @@ pub const NODE_KEYS: &[&str] = &[
     "unprofiled",
     "state_dir",
     "cache_dir",
+    "cache_size",
     "queue",
     "sandboxes",
     "memory",
@@ -113,6 +114,8 @@ pub struct NodeConfig {
     pub state_dir: Option<PathBuf>,
     /// Where compiled modules are kept; `None` for the user's cache directory.
     pub cache_dir: Option<PathBuf>,
+    /// [`limits::CACHE_SIZE`].
+    pub cache_bytes: u64,
     /// [`limits::QUEUE`].
     pub queue: usize,
     /// [`limits::SANDBOXES`].
@@ -325,6 +328,7 @@ impl Default for NodeConfig {
             unprofiled: limits::UNPROFILED.default as usize,
             state_dir: None,
             cache_dir: None,
+            cache_bytes: limits::CACHE_SIZE.default,
             queue: limits::QUEUE.default as usize,
             sandboxes: limits::SANDBOXES.default as usize,
             memory_bytes: limits::NODE_MEMORY.default,
@@ -366,6 +370,7 @@ impl NodeConfig {
             unprofiled: table.count("unprofiled", limits::UNPROFILED)?,
             state_dir: table.take("state_dir").map(|i| i.path()).transpose()?,
             cache_dir: table.take("cache_dir").map(|i| i.path()).transpose()?,
+            cache_bytes: table.bytes("cache_size", limits::CACHE_SIZE)?,
             queue: table.count("queue", limits::QUEUE)?,
             sandboxes: table.count("sandboxes", limits::SANDBOXES)?,
             memory_bytes: table.bytes("memory", limits::NODE_MEMORY)?,

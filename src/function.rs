@@ -11,11 +11,10 @@ use awsm_sched::{Class, Nanos};
 use awsm_wasi::{Helpers, WasiCtx};
 use hyper::header::HeaderValue;
 
-use crate::cache::{Cache, CompileError, CompileOptions, Compiler};
+use crate::cache::{Cache, CompileError, CompileOptions, Compiler, InUse, Loaded, ModuleError};
 use crate::config::{Abi, FunctionConfig};
 use crate::guest::Environment;
 use crate::limits;
-use crate::profiles;
 
 /// Where a command begins: the one export that the node calls.
 pub const ENTRY: &str = "_start";
@@ -48,6 +47,8 @@ pub struct Function {
     pub class: Class,
     /// Sandboxes at once, per worker.
     pub concurrency: usize,
+    /// Keeps its module's entry in the cache.
+    pub in_use: Option<Arc<InUse>>,
 }
 
 /// Why a function could not be deployed. One line.
@@ -105,37 +106,36 @@ impl fmt::Display for DeployError {
 
 impl std::error::Error for DeployError {}
 
+impl DeployError {
+    /// Of the module in this file.
+    #[must_use]
+    pub fn of(module: &Path, error: ModuleError) -> Self {
+        let path = module.to_path_buf();
+        match error {
+            ModuleError::Compile(error) => Self::Compile(path, error),
+            ModuleError::Load(error) => Self::Load(path, error),
+        }
+    }
+}
+
 /// Compiles what must be compiled, loads each module once, links every function.
 pub fn deploy(
     configs: &[FunctionConfig],
     cache: &Cache,
     compiler: Option<&Path>,
 ) -> Result<Vec<Function>, DeployError> {
-    let objects = compile_all(configs, cache, compiler)?;
+    let loaded = load_all(configs, cache, compiler)?;
     let mut linker = Linker::new();
     awsm_wasi::add_to_linker(&mut linker);
     let helpers = Helpers::new(limits::HELPERS);
-    let mut modules: HashMap<&Path, Arc<Module>> = HashMap::new();
-    let mut functions = Vec::with_capacity(configs.len());
-    for (config, object) in configs.iter().zip(&objects) {
-        let module = match modules.get(object.as_path()) {
-            Some(module) => Arc::clone(module),
-            None => {
-                let module = Module::load(object)
-                    .map_err(|error| DeployError::Load(config.module.clone(), error))?;
-                modules.insert(object, Arc::clone(&module));
-                module
-            }
-        };
-        functions.push(link(config, module, &linker, &helpers)?);
-    }
-    Ok(functions)
+    let link = |(config, loaded)| link(config, loaded, &linker, &helpers);
+    configs.iter().zip(loaded).map(link).collect()
 }
 
 /// Resolves a module's imports and finds its entry.
 fn link(
     config: &FunctionConfig,
-    module: Arc<Module>,
+    Shared { module, identity, in_use }: Shared,
     linker: &Linker<WasiCtx>,
     helpers: &Arc<Helpers>,
 ) -> Result<Function, DeployError> {
@@ -159,7 +159,7 @@ fn link(
         .map_err(|what| DeployError::Grant(config.name.clone(), what))?;
     Ok(Function {
         name: config.name.clone(),
-        identity: identity(&config.module)?,
+        identity,
         abi: config.abi,
         program,
         entry,
@@ -172,6 +172,7 @@ fn link(
         cpu_limit: config.cpu_limit.map_or(Nanos::MAX, Nanos::from),
         class: config.slo.class,
         concurrency: if config.concurrency == 0 { usize::MAX } else { config.concurrency },
+        in_use,
     })
 }
 
@@ -183,25 +184,25 @@ pub fn entry(module: &Module) -> Option<FuncIdx> {
     (ty.params.is_empty() && ty.results.is_empty()).then_some(entry)
 }
 
-fn identity(module: &Path) -> Result<String, DeployError> {
-    let path = || module.to_path_buf();
-    let content = std::fs::read(module);
-    let content =
-        content.map_err(|e| DeployError::Compile(path(), CompileError::Unreadable(path(), e)))?;
-    Ok(profiles::identity(&content))
-}
-
 fn isolation_name(isolation: Compiled) -> &'static str {
     isolation.name()
 }
 
-/// A shared object for each function, in their order. What several functions share is compiled once;
-/// different modules at the same time, one per core.
-fn compile_all(
+/// What functions with the same module have in common.
+#[derive(Clone)]
+struct Shared {
+    module: Arc<Module>,
+    identity: String,
+    in_use: Option<Arc<InUse>>,
+}
+
+/// A module for each function, in their order. What several functions share is compiled once; different
+/// modules at the same time, one per core. Files with the same content give the same module.
+fn load_all(
     configs: &[FunctionConfig],
     cache: &Cache,
     compiler: Option<&Path>,
-) -> Result<Vec<PathBuf>, DeployError> {
+) -> Result<Vec<Shared>, DeployError> {
     let mut jobs: Vec<(&Path, CompileOptions)> = Vec::new();
     let mut job_of = Vec::with_capacity(configs.len());
     for config in configs {
@@ -225,16 +226,21 @@ fn compile_all(
             scope.spawn(|| {
                 while let Some(job) = { next.lock().expect(unpoisoned).next() } {
                     let (module, options) = &jobs[job];
-                    let object = cache.shared_object(module, options, &find);
-                    *done[job].lock().expect(unpoisoned) = Some(object);
+                    let loaded = cache.module(module, options, &find);
+                    *done[job].lock().expect(unpoisoned) = Some(loaded);
                 }
             });
         }
     });
-    let mut objects = Vec::with_capacity(jobs.len());
-    for (result, (module, _)) in done.into_iter().zip(&jobs) {
-        let object = result.into_inner().expect(unpoisoned).expect("every job is done");
-        objects.push(object.map_err(|error| DeployError::Compile(module.to_path_buf(), error))?);
+    let mut by_key: HashMap<String, Shared> = HashMap::new();
+    let mut shared = Vec::with_capacity(jobs.len());
+    for (result, (file, _)) in done.into_iter().zip(&jobs) {
+        let loaded = result.into_inner().expect(unpoisoned).expect("every job is done");
+        let Loaded { module, identity, key, in_use } =
+            loaded.map_err(|error| DeployError::of(file, error))?;
+        tracing::debug!("{}: address 0 is at {:#x}", file.display(), module.base_address());
+        let new = || Shared { module, identity, in_use: in_use.map(Arc::new) };
+        shared.push(by_key.entry(key).or_insert_with(new).clone());
     }
-    Ok(job_of.into_iter().map(|job| objects[job].clone()).collect())
+    Ok(job_of.into_iter().map(|job| shared[job].clone()).collect())
 }

@@ -14,6 +14,7 @@ pub mod limits;
 pub mod node;
 
 pub mod cache;
+pub mod disk;
 pub mod endpoint;
 pub mod function;
 pub mod profiles;

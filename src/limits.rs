@@ -81,6 +81,8 @@ pub const LAST_WORDS: Duration = Duration::from_secs(1);
 /// `node.memory`: linear memories and tables of all sandboxes together, those that are kept ready included.
 /// Beyond it guests' growth answers -1 and callers get 503. No limit if not said.
 pub const NODE_MEMORY: Range = Range { default: 1 << 46, min: MIB, max: 1 << 46 };
+/// `node.cache_size`: compiled modules that are kept on disk, all together; those that are served stay even beyond it.
+pub const CACHE_SIZE: Range = Range { default: 4 * GIB, min: 0, max: 1 << 50 };
 /// `function.memory`: linear memories and tables of one sandbox together.
 pub const MEMORY: Range = Range { default: 64 * MIB, min: 64 * KIB, max: 4 * GIB };
 /// `function.body`: request body. Beyond it the caller gets 413.

@@ -21,6 +21,7 @@ use tokio::task::spawn_local;
 
 use crate::cache::{Cache, CompileError};
 use crate::config::Config;
+use crate::disk::DirError;
 use crate::function::{DeployError, Function, deploy};
 use crate::http::server::Server;
 use crate::limits;
@@ -48,8 +49,10 @@ pub struct Node {
 pub enum NodeError {
     /// This system cannot isolate sandboxes.
     System(Unfit),
-    /// The cache cannot be found.
+    /// The cache cannot be found, or is not used.
     Cache(CompileError),
+    /// The state directory is not used.
+    State(DirError),
     /// A function cannot be deployed.
     Deploy(DeployError),
     /// The address cannot be listened on.
@@ -65,6 +68,7 @@ impl fmt::Display for NodeError {
         match self {
             Self::System(unfit) => unfit.fmt(f),
             Self::Cache(error) => error.fmt(f),
+            Self::State(error) => write!(f, "{error} (--state-dir)"),
             Self::Deploy(error) => error.fmt(f),
             Self::Listen(address, error) if error.kind() == io::ErrorKind::AddrInUse => {
                 write!(
@@ -109,7 +113,9 @@ impl Node {
         if let Some(reason) = findings.reason {
             tracing::warn!("{reason}");
         }
-        let cache = Cache::open(config.node.cache_dir.as_deref()).map_err(NodeError::Cache)?;
+        let cache = Cache::open(config.node.cache_dir.as_deref(), config.node.cache_bytes);
+        let cache = cache.map_err(NodeError::Cache)?;
+        cache.clean().map_err(NodeError::Cache)?;
         let functions =
             deploy(&config.functions, &cache, compiler.as_deref()).map_err(NodeError::Deploy)?;
         let cores = cores();
@@ -120,7 +126,8 @@ impl Node {
         let listen = config.node.listen;
         let listeners = listeners(listen, workers).map_err(|e| NodeError::Listen(listen, e))?;
         let address = listeners[0].local_addr().map_err(|e| NodeError::Listen(listen, e))?;
-        let store = Store::open(config.node.state_dir.as_deref());
+        let store = Store::open(config.node.state_dir.as_deref()).map_err(NodeError::State)?;
+        store.iter().for_each(Store::clean);
         let profiles = store.as_ref().map(Store::load).unwrap_or_default();
         let (measured, keeper) = keep_profiles(store, &functions)
             .map_err(|error| NodeError::Worker(format!("cannot start a thread: {error}")))?;

@@ -2,29 +2,34 @@
 //!
 //! One text file in the state directory: a line that names the form, a line for each function (its
 //! name, its module's hash, what was measured), a last line with the checksum of all before it. It is
-//! written beside and renamed, so it is whole or not there; a file that is anything but whole is
-//! reported, set aside and not used. A profile belongs to a module: a function whose module has changed
+//! written as a [`Draft`] and then takes its place, so it is whole or not there; a file that is anything but
+//! whole is reported, set aside and not used. The directory is one that only this user can change. A profile belongs to a module: a function whose module has changed
 //! starts anew.
 //!
 //! Each worker measures for itself and sends what has changed to one thread, [`keep`], which waits
 //! without using the processor when nothing comes.
 
 use std::collections::BTreeMap;
+use std::env;
 use std::fmt::Write as _;
-use std::io;
+use std::io::{self, Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
-use std::{env, fs};
 
 use awsm_sched::Profile;
 use sha2::{Digest, Sha256};
 
+use crate::disk::{Dir, DirError, Draft};
 use crate::limits;
 
 /// First line of the file. Another form is not read.
 const FORM: &str = "awsm profiles 1";
 const FILE: &str = "profiles";
+/// What a file is called that is not used.
+const BAD_FILE: &str = "profiles.bad";
+/// How drafts of it are called.
+const DRAFT: &str = "draft-";
 /// How often the file is written, at most.
 const PAUSE: Duration = Duration::from_secs(10);
 
@@ -98,14 +103,21 @@ impl Profiles {
 
 impl Store {
     /// In that directory, or in the user's. `None` when there is neither.
-    #[must_use]
-    pub fn open(dir: Option<&Path>) -> Option<Self> {
+    ///
+    /// # Errors
+    /// When others can change the directory.
+    pub fn open(dir: Option<&Path>) -> Result<Option<Self>, DirError> {
         let absolute = |name| env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
         let dir = dir
             .map(Path::to_path_buf)
             .or_else(|| Some(absolute("XDG_STATE_HOME")?.join("awsm")))
-            .or_else(|| Some(absolute("HOME")?.join(".local/state/awsm")))?;
-        Some(Self { dir })
+            .or_else(|| Some(absolute("HOME")?.join(".local/state/awsm")));
+        let Some(dir) = dir else { return Ok(None) };
+        match Dir::private(&dir) {
+            Err(error) if error.is_unsafe() => Err(error),
+            // What else is wrong shows when something is read or written.
+            _ => Ok(Some(Self { dir })),
+        }
     }
 
     /// The file that holds them.
@@ -114,26 +126,36 @@ impl Store {
         self.dir.join(FILE)
     }
 
+    /// Removes what nodes that are gone did not write to its end.
+    pub fn clean(&self) {
+        if let Ok(Some(dir)) = Dir::private(&self.dir) {
+            // What cannot be read now is swept the next time.
+            let _ = Draft::sweep(&dir, DRAFT);
+        }
+    }
+
     /// What is kept; nothing when there is no file, or none that can be used.
     #[must_use]
     pub fn load(&self) -> Profiles {
-        let file = self.file();
-        let text = match fs::metadata(&file) {
-            Ok(data) if data.len() > limits::PROFILES_BYTES => Err("it is too large".to_owned()),
-            Ok(_) => fs::read_to_string(&file).map_err(|error| error.to_string()),
+        let text = match Dir::private(&self.dir) {
+            Ok(None) => return Profiles::default(),
+            Ok(Some(dir)) => read(&dir),
+            Err(error) => Err(error.into()),
+        };
+        let read = match text {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Profiles::default(),
             Err(error) => Err(error.to_string()),
+            Ok(text) => Profiles::from_text(&text).map_err(str::to_owned),
         };
-        let read = text.and_then(|text| Profiles::from_text(&text).map_err(str::to_owned));
         read.unwrap_or_else(|reason| {
-            let aside = file.with_extension("bad");
             tracing::warn!(
-                "{}: {reason}; functions are measured anew, the file is kept as {}",
-                file.display(),
-                aside.display()
+                "{}: {reason}; functions are measured anew, the file is kept as {BAD_FILE}",
+                self.file().display()
             );
-            // If it stays where it is, the next write replaces it.
-            let _ = fs::rename(&file, &aside);
+            if let Ok(Some(dir)) = Dir::private(&self.dir) {
+                // If it stays where it is, the next write replaces it.
+                let _ = dir.take(&dir, FILE, BAD_FILE);
+            }
             Profiles::default()
         })
     }
@@ -141,19 +163,23 @@ impl Store {
     /// Writes them, all or nothing.
     ///
     /// # Errors
-    /// When the directory cannot be written.
+    /// When the directory cannot be written, or others can change it.
     pub fn save(&self, profiles: &Profiles) -> io::Result<()> {
-        fs::create_dir_all(&self.dir)?;
-        let draft = self.dir.join(format!("{FILE}.{}", std::process::id()));
-        let done = fs::write(&draft, profiles.to_text())
-            .and_then(|()| fs::File::open(&draft)?.sync_all())
-            .and_then(|()| fs::rename(&draft, self.file()));
-        if done.is_err() {
-            // What is left of it does no harm.
-            let _ = fs::remove_file(&draft);
-        }
-        done
+        let draft = Draft::create(Dir::make_private(&self.dir)?, DRAFT)?;
+        let mut file = draft.dir().create(FILE)?;
+        file.write_all(profiles.to_text().as_bytes())?;
+        file.sync_all()?;
+        Dir::make_private(&self.dir)?.take(draft.dir(), FILE, FILE)
     }
+}
+
+fn read(dir: &Dir) -> io::Result<String> {
+    let mut text = String::new();
+    let bytes = dir.open(FILE)?.take(limits::PROFILES_BYTES + 1).read_to_string(&mut text)?;
+    if bytes as u64 > limits::PROFILES_BYTES {
+        return Err(io::Error::other("it is too large"));
+    }
+    Ok(text)
 }
 
 /// Writes what workers send, now and then and when all of them have ended. `names` has the name and
@@ -208,7 +234,13 @@ fn merge(sum: Option<Profile>, profile: &Profile) -> Option<Profile> {
 /// What a module is recognised by.
 #[must_use]
 pub fn identity(module: &[u8]) -> String {
-    hex(&Sha256::digest(module)[..8])
+    identity_of(&Sha256::digest(module).into())
+}
+
+/// The same, given the digest (SHA-256) of its file.
+#[must_use]
+pub fn identity_of(digest: &[u8; 32]) -> String {
+    hex(&digest[..8])
 }
 
 fn checksum(bytes: &[u8]) -> String {
@@ -221,6 +253,8 @@ fn hex(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt;
     use std::sync::mpsc;
 
     use awsm_sched::Nanos;
@@ -235,10 +269,40 @@ mod tests {
         profile
     }
 
+    fn opened(dir: &Path) -> Store {
+        Store::open(Some(dir)).expect("this user's").expect("named")
+    }
+
+    #[test]
+    fn a_directory_that_others_may_write_to_is_refused() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = opened(dir.path());
+        let mut profiles = Profiles::default();
+        profiles.set("resize", "0123", measured(50));
+        store.save(&profiles).expect("saved");
+        fs::set_permissions(dir.path(), Permissions::from_mode(0o777)).expect("its own");
+        let refused = Store::open(Some(dir.path())).expect_err("others may write").to_string();
+        assert!(refused.contains("chmod go-w"), "{refused}");
+        assert!(store.save(&profiles).is_err());
+        assert_eq!(store.load(), Profiles::default());
+    }
+
+    #[test]
+    fn nothing_is_left_beside_the_file() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = opened(dir.path());
+        store.save(&Profiles::default()).expect("saved");
+        // What a node has begun that was killed.
+        fs::create_dir(dir.path().join(format!("draft-{:032x}", 7))).expect("made");
+        store.clean();
+        let names = fs::read_dir(dir.path()).expect("readable").flatten();
+        assert_eq!(names.map(|entry| entry.file_name()).collect::<Vec<_>>(), [FILE]);
+    }
+
     #[test]
     fn what_is_saved_is_loaded() {
         let dir = tempfile::tempdir().expect("a directory");
-        let store = Store::open(Some(&dir.path().join("state"))).expect("named");
+        let store = opened(&dir.path().join("state"));
         assert_eq!(store.load(), Profiles::default());
         let mut profiles = Profiles::default();
         profiles.set("resize", "0123", measured(50));
@@ -251,7 +315,7 @@ mod tests {
     #[test]
     fn bad_files_are_set_aside() {
         let dir = tempfile::tempdir().expect("a directory");
-        let store = Store::open(Some(dir.path())).expect("named");
+        let store = opened(dir.path());
         let mut profiles = Profiles::default();
         profiles.set("resize", "0123", measured(50));
         let good = profiles.to_text();
@@ -270,7 +334,7 @@ mod tests {
     #[test]
     fn workers_are_merged_and_others_kept() {
         let dir = tempfile::tempdir().expect("a directory");
-        let store = Store::open(Some(dir.path())).expect("named");
+        let store = opened(dir.path());
         let mut others = Profiles::default();
         others.set("other", "9999", measured(20));
         store.save(&others).expect("saved");

@@ -87,7 +87,7 @@ pub(super) fn run(options: &Options) -> Result<ExitCode, Failure> {
         workers => workers as u32,
     });
     let dir = options.state_dir.as_deref().or(config.node.state_dir.as_deref());
-    let profiles = Store::open(dir).map(|store| store.load()).unwrap_or_default();
+    let profiles = Store::open(dir)?.map(|store| store.load()).unwrap_or_default();
     let demands = demands(&config, &profiles)?;
     let plan = plan(&config, demands, cores);
     match options.format {

@@ -15,10 +15,11 @@ use awsm_wasi::{FileLimits, Grants, Mount, Output, Stdin, StringList, WasiCtx};
 use clap::Args;
 
 use super::{CompileFlags, Failure};
-use crate::cache::{Cache, Compiler};
+use crate::cache::{Cache, Compiler, InUse};
 use crate::config::parse_bytes;
 use crate::endpoint::{self, Endpoint};
 use crate::function::{self, DeployError};
+use crate::limits;
 
 /// What a module without an entry wants called first.
 const INITIALIZE: &str = "_initialize";
@@ -112,7 +113,7 @@ pub(super) fn run(options: &Options) -> Result<ExitCode, Failure> {
     let (file, args) = options.command.split_first().expect("clap requires one");
     let file = Path::new(file);
     let named = |error: &dyn std::fmt::Display| format!("{}: {error}", file.display());
-    let program = load(options, file)?;
+    let (program, _in_use) = load(options, file)?;
     let module = program.module();
     let (entry, values) = match &options.invoke {
         Some(name) => invoked(module, name, args).map_err(|error| named(&error))?,
@@ -215,20 +216,20 @@ fn visible(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
-fn load(options: &Options, file: &Path) -> Result<Arc<Program<WasiCtx>>, Failure> {
-    let cache = Cache::open(options.cache_dir.as_deref())?;
+/// The program, and what keeps its entry in the cache.
+fn load(options: &Options, file: &Path) -> Result<(Arc<Program<WasiCtx>>, Option<InUse>), Failure> {
+    let cache = Cache::open(options.cache_dir.as_deref(), limits::CACHE_SIZE.default)?;
     let find = || Compiler::find(options.compile.awsmc.as_deref());
-    let object = cache
-        .shared_object(file, &options.compile.options(), &find)
-        .map_err(|error| DeployError::Compile(file.to_path_buf(), error))?;
-    let module =
-        Module::load(&object).map_err(|error| DeployError::Load(file.to_path_buf(), error))?;
+    let loaded = cache
+        .module(file, &options.compile.options(), &find)
+        .map_err(|error| DeployError::of(file, error))?;
+    tracing::debug!("{}: address 0 is at {:#x}", file.display(), loaded.module.base_address());
     let mut linker = Linker::new();
     awsm_wasi::add_to_linker(&mut linker);
     let limits = Limits { memory_bytes: options.max_memory, huge_pages: true, ..Limits::default() };
-    let program = Program::link(module, &linker, limits)
+    let program = Program::link(loaded.module, &linker, limits)
         .map_err(|error| DeployError::Link(file.to_path_buf(), error.to_string()))?;
-    Ok(program)
+    Ok((program, loaded.in_use))
 }
 
 fn context(options: &Options, file: &Path, args: &[String]) -> Result<WasiCtx, Failure> {

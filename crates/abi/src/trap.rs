@@ -92,7 +92,9 @@ impl TrapKind {
             Self::NullExceptionReference => "null exception reference",
             Self::UncaughtException => "uncaught exception",
             Self::TooManyExceptions => "too many exceptions",
-            Self::InternalFault => "internal fault: the compiled code reached a place that it must not",
+            Self::InternalFault => {
+                "internal fault: the compiled code reached a place that it must not"
+            }
         }
     }
 }

@@ -49,9 +49,15 @@ struct Args {
     timings: Option<Form>,
     #[command(flatten, next_help_heading = "Limits: exit code 3 when one is reached")]
     limits: supervise::Limits,
+    /// For programs that start this one: gives up when standard input ends, as it does with its holder.
+    #[arg(long, hide = true)]
+    with_stdin: bool,
     /// For the program itself: does the work, within the limits, and writes there.
     #[arg(long, value_name = "DRAFT", hide = true)]
     worker: Option<PathBuf>,
+    /// For programs that keep what this one makes: does nothing if its fingerprint is not this.
+    #[arg(long, value_name = "FINGERPRINT", hide = true)]
+    expect: Option<String>,
     /// Prints what besides the module decides the result, for cache keys, and ends.
     #[arg(long)]
     fingerprint: bool,
@@ -95,7 +101,7 @@ fn main() -> ExitCode {
     match (&args.file, &args.out) {
         _ if args.worker.is_some() => supervise::as_worker(&args.limits, || answer(&args)),
         (Some(file), Some(out)) if !args.version && !args.fingerprint => {
-            supervise::supervise(&args.limits, file, out)
+            supervise::supervise(&args.limits, file, out, args.with_stdin)
         }
         _ => answer(&args),
     }
@@ -125,6 +131,12 @@ fn run(args: &Args) -> Result<(), String> {
     let (Some(file), Some(draft)) = (&args.file, &args.worker) else {
         unreachable!("a worker has both");
     };
+    if let Some(expected) = &args.expect {
+        let is = awsm_compile::fingerprint(&options).map_err(|error| error.to_string())?;
+        if is != *expected {
+            return Err("the compiler was replaced meanwhile: start again".to_owned());
+        }
+    }
     let wasm = read(file)?;
     let what = match args.emit {
         What::Ir => Emit::Ir,

@@ -80,8 +80,8 @@ pub fn version() -> String {
     format!("awsmc {} (LLVM {major}.{minor}.{patch})", env!("CARGO_PKG_VERSION"))
 }
 
-/// Everything besides the module itself that decides what comes out: the compiler, LLVM, the
-/// contract's version, and the options with the processor's features resolved. Equal modules with
+/// Everything besides the module itself that decides what comes out: the compiler and what it is built
+/// from, LLVM, the contract's version, and the options with the processor's features resolved. Equal modules with
 /// equal fingerprints give equal objects, so the pair is a cache key.
 ///
 /// # Errors
@@ -90,9 +90,10 @@ pub fn version() -> String {
 pub fn fingerprint(options: &Options) -> Result<String, CompileError> {
     let processor = Processor::resolve(options)?;
     Ok(format!(
-        "{version}; abi {ABI_VERSION}; {triple}; {base} {features}; \
+        "{version}; source {source}; abi {ABI_VERSION}; {triple}; {base} {features}; \
          tune {tune}; {level:?}; {isolation}{lax}{lines}",
         version = version(),
+        source = env!("AWSMC_SOURCE"),
         triple = options.target,
         base = processor.base(),
         features = processor.feature_string(),

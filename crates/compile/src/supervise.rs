@@ -4,6 +4,13 @@
 //! work is done by a second process of the same program, which the first one starts, times and, if need be, ends.
 //! Whatever happens, the first one says so in one line, and nothing is left behind: scratch files lie in a
 //! directory of its own, and the output is moved to its place when it is whole.
+//!
+//! Nobody outlives the one for whom he works. Each holds the end of a pipe that is the next one's standard
+//! input and on which nothing is ever written: it ends with its holder, however that one ends. Then the
+//! first process ends the worker and whatever that has started (the linker), and cleans up; if the first one is
+//! killed, the worker ends itself and the linker. Road not taken: a signal on the parent's death
+//! (prctl(2), PR_SET_PDEATHSIG): it ends the worker before that could end the linker, comes when the parent's
+//! thread ends and not its process, and is missed if the parent has ended already.
 
 use std::ffi::OsString;
 use std::fs;
@@ -13,6 +20,8 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::panic::{UnwindSafe, catch_unwind};
 use std::path::Path;
 use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -56,9 +65,9 @@ impl Limits {
 }
 
 /// Runs this program's arguments in a worker, which writes to the path in front of them, and puts what it wrote to
-/// `out`.
-pub(crate) fn supervise(limits: &Limits, file: &Path, out: &Path) -> ExitCode {
-    match work(limits, file, out) {
+/// `out`. If `with_stdin`, not longer than until standard input ends.
+pub(crate) fn supervise(limits: &Limits, file: &Path, out: &Path, with_stdin: bool) -> ExitCode {
+    match work(limits, file, out, with_stdin) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             eprintln!("awsmc: {}: {error}", out.display());
@@ -67,7 +76,12 @@ pub(crate) fn supervise(limits: &Limits, file: &Path, out: &Path) -> ExitCode {
     }
 }
 
-fn work(limits: &Limits, file: &Path, out: &Path) -> io::Result<u8> {
+fn work(limits: &Limits, file: &Path, out: &Path, with_stdin: bool) -> io::Result<u8> {
+    let unwanted = Arc::new(AtomicBool::new(false));
+    if with_stdin {
+        let unwanted = Arc::clone(&unwanted);
+        at_end_of_stdin(move || unwanted.store(true, Ordering::Relaxed))?;
+    }
     let scratch = tempfile::Builder::new().prefix("awsmc-").tempdir()?;
     let directory = match out.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -83,13 +97,18 @@ fn work(limits: &Limits, file: &Path, out: &Path) -> io::Result<u8> {
         .args(std::env::args_os().skip(1))
         .env("TMPDIR", scratch.path())
         .process_group(0)
-        .stdin(Stdio::null())
+        .stdin(Stdio::piped()) // held until the worker has ended
         .stderr(Stdio::piped())
         .spawn()?;
+    let stdin = worker.stdin.take();
     let stderr = worker.stderr.take().expect("it is a pipe");
     let stderr = thread::spawn(move || said(stderr));
-    let (status, peak_bytes) = wait(&mut worker, limits)?;
+    let (status, peak_bytes) = wait(&mut worker, limits, &unwanted)?;
+    drop(stdin);
     let said = stderr.join().unwrap_or_default();
+    if unwanted.load(Ordering::Relaxed) {
+        return Ok(FAILED); // there is nobody to tell
+    }
     if let Some(0..=2) = status.and_then(|status| status.code()) {
         eprint!("{said}");
         if status.is_some_and(|status| status.success()) {
@@ -111,9 +130,23 @@ fn said(mut stream: impl Read) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// How the worker ended (`None` if it took too long and was ended, with whatever it had started), and the most address
-/// space that it was seen to have, bytes.
-fn wait(worker: &mut Child, limits: &Limits) -> io::Result<(Option<ExitStatus>, u64)> {
+/// Starts a thread that calls `then` when standard input has ended, whatever is said on it before.
+fn at_end_of_stdin(then: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    let wait = || {
+        // What cannot be read has ended as well.
+        let _ = io::copy(&mut io::stdin(), &mut io::sink());
+        then();
+    };
+    thread::Builder::new().name("stdin".to_owned()).spawn(wait).map(drop)
+}
+
+/// How the worker ended (`None` if it took too long or is unwanted and was ended, with whatever it had started), and
+/// the most address space that it was seen to have, bytes.
+fn wait(
+    worker: &mut Child,
+    limits: &Limits,
+    unwanted: &AtomicBool,
+) -> io::Result<(Option<ExitStatus>, u64)> {
     let end = Instant::now() + Duration::from_secs(limits.max_wall);
     let mut pause = Duration::from_micros(200);
     let mut peak_bytes = 0;
@@ -122,7 +155,7 @@ fn wait(worker: &mut Child, limits: &Limits) -> io::Result<(Option<ExitStatus>, 
         if let Some(status) = worker.try_wait()? {
             return Ok((Some(status), peak_bytes));
         }
-        if Instant::now() >= end {
+        if Instant::now() >= end || unwanted.load(Ordering::Relaxed) {
             if let Some(group) = i32::try_from(worker.id()).ok().and_then(Pid::from_raw) {
                 // That all of them have ended in between is as good.
                 let _ = rustix::process::kill_process_group(group, Signal::KILL);
@@ -200,8 +233,14 @@ pub(crate) fn as_worker(
         // Where the limit is lower already, it stays.
         let _ = rustix::process::setrlimit(resource, bound);
     }
-    // Without the process that waits for it, its work is for nothing.
-    let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+    // Without the process that waits for it, its work is for nothing. The linker is of the same group.
+    let unwanted = || {
+        let _ = rustix::process::kill_current_process_group(Signal::KILL);
+    };
+    if let Err(error) = at_end_of_stdin(unwanted) {
+        eprintln!("awsmc: cannot start a thread: {error}");
+        return ExitCode::FAILURE;
+    }
     // Who panics has said why on standard error.
     catch_unwind(compile).unwrap_or_else(|_| ExitCode::from(FAILED))
 }

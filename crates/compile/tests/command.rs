@@ -1,7 +1,11 @@
 //! The command line: exit codes, and no output where there was an error.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 fn awsmc(args: &[&str], directory: &Path) -> Output {
     Command::new(env!("CARGO_BIN_EXE_awsmc"))
@@ -95,4 +99,73 @@ fn versions_and_fingerprints() {
         ..awsm_compile::Options::default()
     });
     assert_eq!(fingerprint.trim_end(), wanted.expect("a fingerprint"));
+}
+
+/// How long anything that should happen soon may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < end, "not in time: {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Is there a process that has inherited this environment?
+fn lives(marker: &str) -> bool {
+    let processes = fs::read_dir("/proc").expect("it is there").flatten();
+    let environments =
+        processes.filter_map(|process| fs::read(process.path().join("environ")).ok());
+    let contains =
+        |bytes: Vec<u8>| bytes.windows(marker.len()).any(|part| part == marker.as_bytes());
+    environments.map(contains).any(|found| found)
+}
+
+/// The compiler, brought so far that it waits for a linker that does not end before the directory does.
+fn linking_for_ever(directory: &Path, marker: &str) -> Child {
+    let (bin, work) = (directory.join("bin"), directory.join("work"));
+    fs::create_dir(&bin).expect("a directory");
+    fs::create_dir(&work).expect("a directory");
+    let linker = bin.join("ld.lld-19");
+    let script = "#!/bin/sh\n: > \"$LINKING\"\nwhile [ -e \"$LINKING\" ]; do sleep 0.01; done\n";
+    fs::write(&linker, script).expect("a file");
+    fs::set_permissions(&linker, fs::Permissions::from_mode(0o755)).expect("its own");
+    fs::write(directory.join("a.wat"), "(module (func (export \"f\")))").expect("a file");
+    let path = std::env::var("PATH").expect("a path");
+    let linking = directory.join("linking");
+    let child = Command::new(env!("CARGO_BIN_EXE_awsmc"))
+        .args(["--with-stdin", "-o", "work/out.so", "a.wat"])
+        .current_dir(directory)
+        .env("PATH", format!("{}:{path}", bin.display()))
+        .env("TMPDIR", &work)
+        .env("LINKING", &linking)
+        .env("MARKER", marker)
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("the compiler runs");
+    eventually("it links", || linking.exists());
+    child
+}
+
+#[test]
+fn it_ends_with_the_one_for_whom_it_works_and_leaves_nothing() {
+    let directory = directory();
+    let marker = format!("it-ends-with-{}", std::process::id());
+    let mut child = linking_for_ever(directory.path(), &marker);
+    assert!(lives(&marker) && child.try_wait().expect("a child").is_none());
+    drop(child.stdin.take());
+    eventually("it ends", || child.try_wait().expect("a child").is_some());
+    eventually("the worker and the linker are gone", || !lives(&marker));
+    assert_eq!(names(&directory.path().join("work")), [""; 0]);
+}
+
+#[test]
+fn worker_and_linker_end_with_a_compiler_that_is_killed() {
+    let directory = directory();
+    let marker = format!("they-end-with-{}", std::process::id());
+    let mut child = linking_for_ever(directory.path(), &marker);
+    child.kill().expect("it is there");
+    child.wait().expect("it ends");
+    eventually("the worker and the linker are gone", || !lives(&marker));
 }

@@ -1,8 +1,9 @@
 //! Is this file a shared object of ours? Asked of its headers before anything of it can run.
 //!
-//! The loader maps segments itself. It binds no symbol, applies no relocation and runs no
-//! constructor, whatever the file says; an object that would need any of these is refused here, so
-//! that what is loaded is what was compiled.
+//! The loader takes the file as it is for what is to be in memory. It binds no symbol, applies no
+//! relocation and runs no constructor, whatever the file says; an object that would need any of these,
+//! or whose segments lie elsewhere in memory than in the file, is refused here, so that what is
+//! loaded is what was compiled.
 //!
 //! Source: System V gABI, chapters 4 and 5 (ELF header, program headers, dynamic section).
 
@@ -16,10 +17,8 @@ pub(crate) const HEADERS_BYTES: usize = 4096;
 /// A loadable segment.
 #[derive(Clone, Debug)]
 pub(crate) struct Segment {
-    /// Addresses relative to the object's first, page-aligned at the start.
+    /// Addresses relative to the object's first, widened to whole pages. They are places in the file, too.
     pub addresses: Range<u64>,
-    /// Where its bytes lie in the file, page-aligned.
-    pub file_offset: u64,
     /// May it be executed?
     pub execute: bool,
 }
@@ -122,25 +121,20 @@ fn segment(
         });
     }
     let inside = file_offset.checked_add(in_file).is_some_and(|end| end <= file_bytes);
-    let congruent = file_offset % PAGE == range.start % PAGE;
-    if !inside
-        || !congruent
-        || in_file != range.end - range.start
-        || in_file == 0
-        || range.end > 1 << 40
-    {
+    if !inside || in_file != range.end - range.start || in_file == 0 {
         return shape("a segment does not lie in the file");
     }
-    let lead = range.start % PAGE;
+    if file_offset != range.start {
+        return shape("a segment lies elsewhere than in the file");
+    }
     Ok(Segment {
-        addresses: range.start - lead..range.end.next_multiple_of(PAGE),
-        file_offset: file_offset - lead,
+        addresses: range.start / PAGE * PAGE..range.end.next_multiple_of(PAGE),
         execute: flags & PF_EXECUTE != 0,
     })
 }
 
-/// Looks through the dynamic section of a mapped object and finds the address of the symbol `name`.
-/// `image` holds the object's bytes from address 0 on as far as they are readable.
+/// Looks through the dynamic section of an object and finds the address of the symbol `name`.
+/// `image` holds the object's bytes from address 0 on.
 pub(crate) fn check_dynamic(shape_of: &Shape, image: &[u8], name: &str) -> Result<u64, LoadError> {
     let image = Bytes(image);
     let (mut strings, mut strings_bytes, mut symbols, mut hash, mut gnu_hash) = (0, 0, 0, 0, 0);

@@ -20,14 +20,14 @@
 //! function with 64 MiB of data then takes 64 MiB in each slot, and as long to clean).
 
 use std::fs::File;
-use std::io::{self, Write};
-use std::os::fd::{AsRawFd, FromRawFd};
+use std::io;
 
 use awsm_abi::desc::{DataDesc, extern_flag, segment_mode};
 
 use crate::constant;
-use crate::mapping::{Access, Mapping, PAGE_BYTES};
+use crate::mapping::{Mapping, PAGE_BYTES};
 use crate::module::Module;
+use crate::sealed::sealed_file;
 
 /// Pages from which on a run is mapped: its first touches cost page faults then, in return for a
 /// reset that costs what has been written. 64 KiB: below, copying all of it costs less than a fault.
@@ -121,7 +121,7 @@ impl Image {
         longest.sort_by_key(|run| std::cmp::Reverse(runs[*run].pages));
         longest.truncate(MAPPED_RUNS_MAX);
         if !longest.is_empty()
-            && let Ok((file, view)) = sealed(contents.as_flattened())
+            && let Ok((file, view)) = sealed_file(c"awsm-image", contents.as_flattened())
         {
             longest.into_iter().for_each(|run| runs[run].mapped = true);
             return Self { runs, contents: Contents::Sealed { file, view } };
@@ -198,27 +198,6 @@ fn runs_of(parts: &[(u64, &[u8])]) -> Vec<Run> {
         at += run.pages;
     }
     runs
-}
-
-/// A file in memory with these bytes that nobody can change, and a view of it.
-pub(crate) fn sealed(bytes: &[u8]) -> io::Result<(File, Mapping)> {
-    let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
-    // SAFETY: makes a descriptor that nobody else has; the name is a string that ends in zero.
-    let mut file = unsafe {
-        match libc::memfd_create(c"awsm-image".as_ptr(), flags) {
-            -1 => return Err(io::Error::last_os_error()),
-            fd => File::from_raw_fd(fd),
-        }
-    };
-    file.write_all(bytes)?;
-    let seals = libc::F_SEAL_WRITE | libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
-    // SAFETY: a command to a descriptor that is open.
-    if unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals) } == -1 {
-        return Err(io::Error::last_os_error());
-    }
-    let view = Mapping::reserve(bytes.len())?;
-    view.map_file(0, bytes.len(), file.as_raw_fd(), 0, Access::Read)?;
-    Ok((file, view))
 }
 
 #[cfg(test)]

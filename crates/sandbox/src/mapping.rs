@@ -1,8 +1,10 @@
 //! Address space: reserve, open, close, give back. The one file that maps memory.
 
+use std::ffi::{CStr, c_ulong};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Bytes of a page of this system, as far as alignment is concerned.
 pub(crate) const PAGE_BYTES: usize = 4096;
@@ -44,13 +46,32 @@ impl Access {
 impl Mapping {
     /// Reserves `bytes` inaccessible bytes, rounded up to pages, that cost no memory.
     pub(crate) fn reserve(bytes: usize) -> io::Result<Self> {
-        let bytes = bytes.max(1).next_multiple_of(PAGE_BYTES);
-        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        Self::new(bytes, Access::None, 0)
+    }
+
+    /// Memory of `bytes` zeroes, rounded up to pages, to be written at once from its beginning to
+    /// its end: there are no page faults to come, or few and large ones.
+    pub(crate) fn to_be_filled(bytes: usize) -> io::Result<Self> {
+        if bytes < HUGE_PAGE_BYTES {
+            return Self::new(bytes, Access::ReadWrite, libc::MAP_POPULATE);
+        }
+        let mapping = Self::new(bytes, Access::ReadWrite, 0)?;
+        mapping.with_huge_pages(0, mapping.bytes);
+        Ok(mapping)
+    }
+
+    fn new(bytes: usize, access: Access, flags: libc::c_int) -> io::Result<Self> {
+        let bytes =
+            bytes.max(1).checked_next_multiple_of(PAGE_BYTES).ok_or(io::ErrorKind::OutOfMemory)?;
+        left::make_place()?;
+        let flags = flags | libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
         // SAFETY: a new anonymous mapping at an address of the kernel's choice touches nothing.
         let start =
-            unsafe { libc::mmap(std::ptr::null_mut(), bytes, libc::PROT_NONE, flags, -1, 0) };
+            unsafe { libc::mmap(std::ptr::null_mut(), bytes, access.flags(), flags, -1, 0) };
         if start == libc::MAP_FAILED {
-            return Err(io::Error::last_os_error());
+            let error = io::Error::last_os_error();
+            left::give_place_back();
+            return Err(error);
         }
         Ok(Self { start: start.cast(), bytes })
     }
@@ -130,6 +151,16 @@ impl Mapping {
             libc::mmap(at, bytes, access.flags(), flags, fd, file_offset)
         };
         if mapped == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+
+    /// Names this mapping in `/proc/self/maps`, where the system does that (Linux 5.17, if so configured).
+    /// Source: prctl(2), PR_SET_VMA.
+    pub(crate) fn set_name(&self, name: &CStr) {
+        const PR_SET_VMA: libc::c_int = 0x5356_4d41;
+        const PR_SET_VMA_ANON_NAME: c_ulong = 0;
+        let (start, bytes) = (self.start as c_ulong, self.bytes as c_ulong);
+        // SAFETY: names a range that this value owns; the kernel copies the name.
+        unsafe { libc::prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, start, bytes, name.as_ptr()) };
     }
 
     /// Maps a part of a sealed file over a range, privately, to be read and written. The file may be
@@ -324,7 +355,153 @@ mod pagemap {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: this is the mapping that `reserve` made, and its owner is gone.
-        unsafe { libc::munmap(self.start.cast(), self.bytes) };
+        left::unmap(self.start as usize, self.bytes);
+    }
+}
+
+/// What could not be unmapped yet.
+///
+/// The system joins neighbouring mappings of the same kind. To unmap the middle of such a one makes two of
+/// it, which fails while the process has as many as it may (`vm.max_map_count`). Then its memory is given
+/// back at once, and its addresses are noted here and unmapped when the next mapping is made or
+/// dropped: each that goes makes room.
+///
+/// Roads not taken: giving noted addresses to whoever wants as many (hides that the process is at its
+/// limit, which only fewer mappings mend); an inaccessible page of another kind between any two
+/// mappings, so that they are never joined (twice as many mappings for each slot).
+mod left {
+    use super::{Mutex, MutexGuard, PoisonError, io};
+
+    struct Left {
+        /// Start and bytes of each. Its capacity is never less than `places`, so that a drop never allocates.
+        ranges: Vec<(usize, usize)>,
+        /// Mappings of this process, those in `ranges` included.
+        places: usize,
+    }
+
+    static LEFT: Mutex<Left> = Mutex::new(Left { ranges: Vec::new(), places: 0 });
+
+    fn lock() -> MutexGuard<'static, Left> {
+        LEFT.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// For a mapping that is about to be made.
+    pub(super) fn make_place() -> io::Result<()> {
+        let mut left = lock();
+        retry(&mut left);
+        let more = left.places + 1 - left.ranges.len();
+        left.ranges.try_reserve(more).map_err(|_| io::ErrorKind::OutOfMemory)?;
+        left.places += 1;
+        Ok(())
+    }
+
+    /// For a mapping that was not made.
+    pub(super) fn give_place_back() {
+        lock().places -= 1;
+    }
+
+    /// Unmaps a whole mapping whose owner is gone, now or later.
+    pub(super) fn unmap(start: usize, bytes: usize) {
+        let mut left = lock();
+        if try_unmap(start, bytes) {
+            left.places -= 1;
+            retry(&mut left);
+            return;
+        }
+        // It makes no mapping, so it fails only for memory that is locked, which stays until then.
+        // SAFETY: the range is a mapping of ours that nobody uses any more.
+        unsafe { libc::madvise(start as *mut _, bytes, libc::MADV_DONTNEED) };
+        left.ranges.push((start, bytes));
+    }
+
+    fn retry(left: &mut Left) {
+        if left.ranges.is_empty() {
+            return;
+        }
+        let before = left.ranges.len();
+        left.ranges.retain(|(start, bytes)| !try_unmap(*start, *bytes));
+        left.places -= before - left.ranges.len();
+    }
+
+    fn try_unmap(start: usize, bytes: usize) -> bool {
+        // SAFETY: the range is a mapping that `Mapping::new` made and whose owner is gone.
+        unsafe { libc::munmap(start as *mut _, bytes) == 0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    /// The system's answer for a page: `None` if it is not mapped, else whether it has contents.
+    fn contents(address: usize) -> Option<bool> {
+        let mut resident = 0_u8;
+        // SAFETY: one entry for one page; the system looks at no memory of the process.
+        let failed = unsafe { libc::mincore(address as *mut _, PAGE_BYTES, &raw mut resident) };
+        (failed == 0).then_some(resident & 1 != 0)
+    }
+
+    /// Neighbours that the system has joined to one mapping, ascending.
+    fn joined() -> [Mapping; 3] {
+        const BYTES: usize = 16 * PAGE_BYTES;
+        let mut made = Vec::new();
+        for _ in 0..1000 {
+            let mapping = Mapping::reserve(BYTES).expect("addresses");
+            mapping.protect(0, BYTES, Access::ReadWrite).expect("a range of it");
+            made.push(mapping);
+            made.sort_by_key(|mapping| mapping.start() as usize);
+            let start = |at: usize| made[at].start() as usize;
+            let found = (2..made.len()).find(|at| {
+                start(at - 2) + BYTES == start(at - 1) && start(at - 1) + BYTES == start(*at)
+            });
+            if let Some(last) = found {
+                let mut three = made.drain(last - 2..=last);
+                return std::array::from_fn(|_| three.next().expect("three"));
+            }
+        }
+        panic!("no three neighbours");
+    }
+
+    /// Makes mappings of one page until the process may have no more; dropped, they make room.
+    fn fill_to_the_limit() -> Mapping {
+        let limit = std::fs::read_to_string("/proc/sys/vm/max_map_count").expect("readable");
+        let limit: usize = limit.trim().parse().expect("a number");
+        let filler = Mapping::reserve(2 * (limit + 2) * PAGE_BYTES).expect("addresses");
+        for page in 0..=limit {
+            if filler.protect(2 * page * PAGE_BYTES, PAGE_BYTES, Access::Read).is_err() {
+                return filler;
+            }
+        }
+        panic!("a process may have {limit} mappings, and has more");
+    }
+
+    /// In a process of its own: other tests cannot make mappings meanwhile.
+    #[test]
+    fn what_cannot_be_unmapped_is_unmapped_later() {
+        const CHILD: &str = "AWSM_TEST_MAPPING_LIMIT";
+        if std::env::var_os(CHILD).is_none() {
+            let name = "mapping::tests::what_cannot_be_unmapped_is_unmapped_later";
+            let mut child = Command::new(std::env::current_exe().expect("this test"));
+            let output = child.args(["--exact", name, "--nocapture"]).env(CHILD, "1").output();
+            let output = output.expect("it runs");
+            assert!(output.status.success(), "{output:?}");
+            return;
+        }
+        let [below, middle, above] = joined();
+        let address = middle.start() as usize;
+        let other = Mapping::reserve(PAGE_BYTES).expect("addresses");
+        // SAFETY: the page lies in the mapping, open and nobody else's.
+        unsafe { middle.start().write_volatile(1) };
+        assert_eq!(contents(address), Some(true));
+        let filler = fill_to_the_limit();
+        drop(middle);
+        let at_the_limit = contents(address);
+        drop(filler);
+        drop(other);
+        assert_eq!(at_the_limit, Some(false), "addresses still taken, memory given back");
+        assert_eq!(contents(address), None, "unmapped with the next one");
+        drop((below, above));
     }
 }

@@ -1,18 +1,15 @@
-//! A loaded shared object: checked, mapped, its descriptor readable as Rust values.
+//! A loaded shared object: checked, in memory, its descriptor readable as Rust values.
 //!
-//! The file's headers are checked, its segments mapped as they are (code read and execute, the rest
-//! read only), and every table of the descriptor is checked once to lie inside. After that nothing is
-//! parsed: what the loader and the sandboxes read are slices of the mapping.
+//! The file is read once into memory that nobody can change (`sealed`). There its headers are checked,
+//! its code is made executable where it lies, and every table of the descriptor is checked once to lie
+//! inside. After that nothing is parsed: what the loader and the sandboxes read are slices of that memory.
 //!
 //! Road not taken: `dlopen`. It costs about 22 us for a minimal object, takes a process-wide lock,
 //! would run constructors and bind symbols if the check before it were ever wrong, and looks the path
 //! up a second time after the check.
 
 use std::fmt;
-use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
@@ -29,8 +26,9 @@ use awsm_abi::{ABI_VERSION, DESC_SYMBOL, Isolation, MAGIC};
 use crate::elf;
 use crate::image::{self, Image};
 use crate::limits::MODULE_FILE_MAX_BYTES;
-use crate::mapping::{Access, Mapping};
+use crate::mapping::Mapping;
 use crate::registry;
+use crate::sealed::SealedObject;
 
 /// A module in memory, ready to be instantiated any number of times on any thread.
 pub struct Module {
@@ -43,7 +41,7 @@ pub struct Module {
     type_ids: Box<[u32]>,
     /// What the memories that it defines hold at the start; made when first needed.
     images: OnceLock<Option<Box<[Image]>>>,
-    /// What of the mapping is readable from its first byte on without a gap: all of a module of ours.
+    /// The object's bytes as far as its segments reach.
     image: &'static [u8],
     /// Where in it the index of the frame rules begins.
     frame_index: Option<usize>,
@@ -60,8 +58,12 @@ unsafe impl Sync for Module {}
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum LoadError {
-    /// The file could not be read or mapped.
+    /// The file could not be read, or there is no memory for it.
     Io(io::Error),
+    /// A directory, a pipe, a device.
+    NotAFile,
+    /// The system does not let its code be executed.
+    NotExecutable(io::Error),
     /// Not an ELF file, or a broken one.
     NotElf,
     /// For another processor architecture, named.
@@ -90,6 +92,12 @@ impl fmt::Display for LoadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Io(error) => write!(f, "cannot be read: {error}"),
+            Self::NotAFile => f.write_str("is not a regular file: name the module's own file"),
+            Self::NotExecutable(error) => write!(
+                f,
+                "cannot be made executable ({error}): the system forbids it, as \
+                 `MemoryDenyWriteExecute=` does without memfd_create(2): permit one of them"
+            ),
             Self::NotElf => {
                 f.write_str("is not a shared object: compile the module with `awsm build`")
             }
@@ -251,26 +259,39 @@ fn active<'m>(mode: u32, offset: impl FnOnce() -> &'m [ConstOp]) -> &'m [ConstOp
 }
 
 impl Module {
-    /// Loads the shared object at `path`.
+    /// Loads the shared object at `path`: [`SealedObject::read`] and [`Self::of_object`].
     ///
     /// # Errors
     /// Whatever is wrong with the file, see [`LoadError`]. Nothing of the file has run by then.
     pub fn load(path: &Path) -> Result<Arc<Self>, LoadError> {
-        let file = File::open(path)?;
-        let file_bytes = file.metadata()?.len();
-        if file_bytes > MODULE_FILE_MAX_BYTES {
-            return Err(LoadError::TooLarge(file_bytes));
-        }
-        let mut head = [0; elf::HEADERS_BYTES];
-        let head_bytes = head.len().min(usize::try_from(file_bytes).unwrap_or(usize::MAX));
-        file.read_exact_at(&mut head[..head_bytes], 0)?;
-        let shape = elf::check_headers(&head[..head_bytes], file_bytes)?;
-        let mapping = map_segments(&file, &shape)?;
-        let readable = readable_prefix(&shape);
-        // SAFETY: `[0, readable)` of the mapping was just mapped readable without a gap, from a
-        // private file mapping that this module keeps.
-        let image: &'static [u8] = unsafe { std::slice::from_raw_parts(mapping.start(), readable) };
-        let desc_at = elf::check_dynamic(&shape, image, DESC_SYMBOL)?;
+        Self::of_object(SealedObject::read(path)?)
+    }
+
+    /// Loads a shared object that is in memory already.
+    ///
+    /// This is safe to call with any bytes, in so far as nothing of them runs here, and everything that the
+    /// loader and the runtime believe of them later (headers, tables of the descriptor, indices, addresses of
+    /// functions within the text) is checked first, in memory that nobody can change any more; so no file can
+    /// make this process read or write where it must not, or jump to what is not the object's code,
+    /// before a sandbox runs that code. What the machine code itself does is not looked at: whoever runs
+    /// an object trusts that `awsmc` made it, as whoever starts a program trusts its file.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn of_object(object: SealedObject) -> Result<Arc<Self>, LoadError> {
+        let bytes = object.bytes();
+        let shape =
+            elf::check_headers(&bytes[..bytes.len().min(elf::HEADERS_BYTES)], bytes.len() as u64)?;
+        let end = usize::try_from(shape.end).map_err(|_| LoadError::Shape("it is too large"))?;
+        let image_bytes = bytes.len().min(end);
+        let desc_at = elf::check_dynamic(&shape, &bytes[..image_bytes], DESC_SYMBOL)?;
+        let text = shape.segments.iter().filter(|segment| segment.execute);
+        let text = text.map(|s| s.addresses.start as usize..s.addresses.end as usize);
+        let mapping = object.into_executable(text, end)?;
+        // SAFETY: so many bytes of the mapping are readable, nobody can write to them, and they stay as long
+        // as the module, which keeps the mapping.
+        let image: &'static [u8] =
+            unsafe { std::slice::from_raw_parts(mapping.start(), image_bytes) };
         let desc = check_version(image, desc_at)?;
         Self::new(mapping, image, desc, &shape)
     }
@@ -352,6 +373,12 @@ impl Module {
     #[inline]
     pub(crate) fn text(&self) -> std::ops::Range<usize> {
         self.text.0..self.text.1
+    }
+
+    /// Where it lies in memory, for a debugger: what the object calls address 0.
+    #[must_use]
+    pub fn base_address(&self) -> usize {
+        self.mapping.start() as usize
     }
 
     /// Bytes of address space that the loaded object takes.
@@ -624,31 +651,6 @@ fn canonical_types(module: &Module) -> Result<Box<[u32]>, LoadError> {
         numbers.push(number);
     }
     Ok(numbers.into())
-}
-
-/// Maps the segments where the headers want them, relative to each other.
-fn map_segments(file: &File, shape: &elf::Shape) -> Result<Mapping, LoadError> {
-    let end = usize::try_from(shape.end).map_err(|_| LoadError::Shape("it is too large"))?;
-    let mapping = Mapping::reserve(end)?;
-    for segment in &shape.segments {
-        let bytes = (segment.addresses.end - segment.addresses.start) as usize;
-        let access = if segment.execute { Access::Execute } else { Access::Read };
-        let at = segment.addresses.start as usize;
-        mapping.map_file(at, bytes, file.as_raw_fd(), segment.file_offset, access)?;
-    }
-    Ok(mapping)
-}
-
-/// Bytes from address 0 on that are mapped without a gap.
-fn readable_prefix(shape: &elf::Shape) -> usize {
-    let mut end = 0;
-    for segment in &shape.segments {
-        if segment.addresses.start != end {
-            break;
-        }
-        end = segment.addresses.end;
-    }
-    end as usize
 }
 
 /// The descriptor at `at`, if it is of this version.

@@ -135,7 +135,7 @@ impl Trial {
         plain.without_huge_pages();
         plain.protect(0, PLAIN_BYTES, Access::ReadWrite).ok()?;
         let bytes = [0x5a; FILED_PAGES * PAGE_BYTES];
-        let file = crate::image::sealed(&bytes).ok()?.0;
+        let file = crate::sealed::sealed_file(c"awsm-probe", &bytes).ok()?.0;
         let filed = Mapping::reserve(bytes.len()).ok()?;
         filed.map_sealed(0, bytes.len(), &file, 0).ok()?;
         filed.without_huge_pages();

@@ -162,7 +162,7 @@ fn c_library(source: &str, options: &[&str]) -> Vec<u8> {
             "-O1",
             "-fPIC",
             "-fuse-ld=lld",
-            "-Wl,-z,rodynamic,-z,norelro",
+            "-Wl,-z,rodynamic,-z,norelro,-z,separate-code,-z,max-page-size=4096",
         ])
         .args(options)
         .arg("-o")

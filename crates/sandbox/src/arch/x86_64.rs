@@ -39,6 +39,10 @@ pub(crate) fn ticks() -> u64 {
     unsafe { core::arch::x86_64::_rdtsc() }
 }
 
+/// Lets instructions be fetched from memory that was just written: here they can be anyway. Source: Intel's
+/// Software Developer's Manual, volume 3, 11.6 (self-modifying code).
+pub(crate) fn publish_code(_code: &[u8]) {}
+
 /// Program counter and stack pointer of the interrupted code.
 pub(crate) fn pc_and_sp(context: &libc::ucontext_t) -> (usize, usize) {
     let registers = &context.uc_mcontext.gregs;

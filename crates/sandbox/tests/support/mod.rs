@@ -49,9 +49,14 @@ pub(crate) fn load(wat: &str, isolation: Isolation) -> Arc<Module> {
 
 /// A program with the functions `test.log: [i64] -> []` and `test.panic: [] -> []`.
 pub(crate) fn program(wat: &str, isolation: Isolation, limits: Limits) -> Arc<Program<Log>> {
+    link(load(wat, isolation), limits)
+}
+
+/// The same of a module that is loaded.
+pub(crate) fn link(module: Arc<Module>, limits: Limits) -> Arc<Program<Log>> {
     let mut linker = Linker::new();
     linker.func("test", "log", log).func("test", "panic", panics);
-    Program::link(load(wat, isolation), &linker, limits).expect("known imports")
+    Program::link(module, &linker, limits).expect("known imports")
 }
 
 /// Runs `run` of a program to its end in a sandbox of the pool: how it stopped, and what it logged.
