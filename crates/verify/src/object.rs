@@ -148,7 +148,7 @@ fn descriptor_address(image: &[u8], dynamic: Range<u64>) -> Result<u64, Refusal>
     let mut ended = false;
     for at in dynamic.step_by(16) {
         let (tag, value) = (image.u64(at)?, image.u64(at.wrapping_add(8))?);
-        match i64::try_from(tag).map_or(u32::MAX, |tag| u32::try_from(tag).unwrap_or(u32::MAX)) {
+        match tag.cast_signed() {
             elf::DT_NULL => {
                 ended = true;
                 break;

@@ -76,6 +76,9 @@ pub(crate) enum Binary {
     ShiftRight,
     /// To the right, copies of the sign come in.
     ShiftSigned,
+    /// As many bits as the second lowest byte of the second operand says, from the one that its lowest
+    /// says.
+    Extract,
 }
 
 /// What a comparison looks at.
@@ -178,6 +181,8 @@ pub(crate) enum Op {
     Store { place: Place, bytes: Bytes, from: Source },
     /// Memory is read or written, by what is not followed.
     Touch { place: Place, bytes: u16, write: bool },
+    /// Memory is read or written at a place for each part of a vector register, which is added.
+    Scatter { base: Place, bytes: u16, write: bool },
     /// `to :=` any number of so many bits.
     Unknown { to: Reg, bytes: Bytes, bits: u8 },
     /// Conditions are about this from here on.

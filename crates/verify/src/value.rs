@@ -7,6 +7,9 @@
 //! combination one number), so whatever is learned of a value holds for all its copies, in registers
 //! and on the stack.
 //!
+//! What is known of an atom, its range and kind, follows from its name alone: the analysis makes the
+//! same atoms again and again, and what was assumed on the way must not stick to them.
+//!
 //! Each atom stands for an integer that is congruent to the machine's number: the signed one, unless
 //! its range says otherwise. A combination then stands for the integer sum, which is congruent to
 //! what the machine computed. If that sum can be shown to lie between 0 and 2^64, it *is* what the
@@ -78,8 +81,9 @@ pub(crate) enum Atom {
     Context,
     /// The stack pointer at entry.
     Stack,
-    /// The stack pointer after it was rounded down, at an operation.
-    Aligned(u32),
+    /// The stack pointer after it was rounded down, at an operation, from so far above the one at
+    /// entry.
+    Aligned { op: u32, from: i64 },
     /// The return address.
     Return,
     /// Where the object is loaded.
@@ -88,10 +92,12 @@ pub(crate) enum Atom {
     Cells,
     /// What an entry thunk gets: code, its context, values.
     Thunk(u8),
-    /// The unknown result number `n` of what is at this place.
-    Opaque { at: u32, n: u8 },
-    /// A variable at the head of a loop.
-    Phi { block: u32, var: u32 },
+    /// The start of a range that a support routine gets.
+    Range(u8),
+    /// The unknown result number `n` of what is at this place, not above `most`.
+    Opaque { at: u32, n: u8, most: u64, kind: Kind },
+    /// A variable at the head of a loop, of less than 2^32 if it is `narrow`.
+    Phi { block: u32, var: u32, narrow: bool, kind: Kind },
     /// What the values of a list are where they meet.
     Join { block: u32, list: u32 },
     /// The low bits of a value.
@@ -119,7 +125,7 @@ pub(crate) enum Atom {
 }
 
 /// What is known of an atom besides its range: what may be done with it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Kind {
     /// A number.
     Number,
@@ -135,6 +141,8 @@ pub(crate) enum Kind {
     Cells,
     /// An entry thunk's code, context, values.
     Thunk(u8),
+    /// The range that a support routine may write, and the ones that it may read.
+    Range(u8),
     /// The table of builtins.
     Builtins,
     /// The address of the builtin at this offset.
@@ -474,6 +482,11 @@ impl Arena {
         self.lins[value.lin as usize].home
     }
 
+    /// Where the integer sum of a combination lies.
+    pub(crate) fn lin_range(&self, lin: LinId) -> Range {
+        self.lins[lin as usize].range
+    }
+
     /// Where the integer sum lies.
     pub(crate) fn range(&self, value: Value) -> Range {
         self.lins[value.lin as usize].range.shifted(value.k)
@@ -577,6 +590,7 @@ impl Arena {
         let mut sum = std::mem::take(&mut self.scratch);
         sum.clear();
         {
+            // Both lists ascend.
             let (mut left, mut right) = (self.terms(a), self.terms(b));
             while let (Some((x, p)), Some((y, q))) = (left.first(), right.first()) {
                 if x < y {
@@ -644,6 +658,9 @@ impl Arena {
         if bits >= 64 || self.range(value).within(Range::bits(bits)) {
             return value;
         }
+        if let Some(number) = value.constant() {
+            return Value::number(number & ((1 << bits) - 1));
+        }
         let content = self.modulo(bits, value);
         if self.range(content).within(Range::bits(bits)) {
             return content;
@@ -666,10 +683,15 @@ impl Arena {
         }
         // A term that is nothing but one atom's low bits stays as it is: it has a name already.
         if let [(atom, 1)] = *self.terms(value)
-            && !matches!(self.atom(atom).atom, Atom::Low { .. } | Atom::Signed { .. })
             && cut(value.k) == 0
         {
-            return Value { lin: value.lin, k: 0 };
+            let longer = match self.atom(atom).atom {
+                Atom::Low { bits: has, .. } | Atom::Signed { bits: has, .. } => has >= bits,
+                _ => false,
+            };
+            if !longer {
+                return Value { lin: value.lin, k: 0 };
+            }
         }
         let mut sum = Value::number(cut(value.k));
         for (atom, factor) in self.terms(value).to_vec() {

@@ -106,7 +106,8 @@ pub(crate) fn decode(bytes: &[u8], address: u64, allowed: &Allowed) -> Result<Co
             let what = format!("`{:?}` of a feature that it does not name", raw.mnemonic());
             return Err(undecodable(what.to_lowercase()));
         }
-        if Lower { raw: &raw, ops: &mut code.ops }.instruction().is_none() {
+        let mut lower = Lower { raw: &raw, ops: &mut code.ops };
+        if lower.instruction().is_none() {
             let name = format!("{:?}", raw.mnemonic()).to_lowercase();
             return Err(undecodable(format!("`{name}`, which guests must not have in this form")));
         }
@@ -181,6 +182,12 @@ impl Lower<'_> {
             M::Shrx => self.shift_freely(Binary::ShiftRight),
             M::Sarx => self.shift_freely(Binary::ShiftSigned),
             M::Andn => self.and_not(),
+            M::Bextr => {
+                let (to, bytes) = self.register(0)?;
+                let (a, b) = (self.source(1)?, self.source(2)?);
+                let op = Binary::Extract;
+                self.push(Op::Compute { op, to, bytes, a, b, flags: Flags::Forget })
+            }
             M::Cmp => self.compare(Test::Difference),
             M::Test => self.compare(Test::Common),
             M::Push => self.save(),
@@ -261,6 +268,14 @@ impl Lower<'_> {
             false => raw.memory_displacement64().cast_signed(),
         };
         Some(Place { base, index, offset, narrow: narrow_index })
+    }
+
+    /// What a memory operand's address has besides the parts of a vector register.
+    fn scattered(&self) -> Option<Place> {
+        let raw = self.raw;
+        let (reg, 8) = general(raw.memory_base())? else { return None };
+        let offset = raw.memory_displacement64().cast_signed();
+        Some(Place { base: Base::Reg(reg), index: None, offset, narrow: false })
     }
 
     /// An operand to read; what is in memory is loaded first.
@@ -637,7 +652,7 @@ impl Lower<'_> {
                 }
                 self.result(|this, to| this.unknown(to, bytes))?;
             }
-            M::Rorx | M::Bextr | M::Bzhi | M::Blsr | M::Blsi | M::Blsmsk | M::Pdep | M::Pext
+            M::Rorx | M::Bzhi | M::Blsr | M::Blsi | M::Blsmsk | M::Pdep | M::Pext
             | M::Adcx | M::Adox | M::Crc32 => {
                 for operand in 1..raw.op_count() {
                     if self.is_memory(operand) {
@@ -695,8 +710,14 @@ impl Lower<'_> {
                     if !(1..=64).contains(&bytes) {
                         return None;
                     }
-                    let place = self.place()?;
-                    self.push(Op::Touch { place, bytes, write: operand == 0 })?;
+                    let write = operand == 0;
+                    if raw.memory_index().is_vector_register() {
+                        let base = self.scattered()?;
+                        self.push(Op::Scatter { base, bytes, write })?;
+                    } else {
+                        let place = self.place()?;
+                        self.push(Op::Touch { place, bytes, write })?;
+                    }
                 }
                 OpKind::Immediate8 => {}
                 _ => return None,

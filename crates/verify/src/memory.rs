@@ -1,0 +1,121 @@
+//! Linear memory: every access lies between its beginning and what its isolation allows.
+//!
+//! Isolation rests on this file. In `guard` mode that is the end of the reservation; below the memory
+//! at the context pointer there is a guard as well, so an access may also begin there. In `checked`
+//! mode, and for memories that are compared in every mode, an access must end below a size that the
+//! memory had at some time: memories never shrink.
+
+use awsm_abi::context::CONTEXT_GUARD_BYTES;
+use awsm_abi::{GUARD_RESERVE_BYTES, Isolation};
+
+use crate::flow::BlockId;
+use crate::function::Analysis;
+use crate::prove::Goal;
+use crate::report::{Rule, Unshown};
+use crate::value::{AtomId, Kind, Range, Value};
+
+impl Analysis<'_> {
+    /// Checks that `bytes` bytes from `rest` on lie in a memory. `length` more may follow.
+    pub(crate) fn check_memory(
+        &mut self,
+        block: BlockId,
+        op: u32,
+        memory: u32,
+        rest: Value,
+        bytes: Value,
+    ) {
+        match self.memory_rule(block, memory, rest, bytes) {
+            Some(rule) => self.shown(rule),
+            None => {
+                let what = self.describe(rest);
+                let offset = self.code.offset_of(op);
+                self.outcome.unshown.push(Unshown { offset, what });
+            }
+        }
+    }
+
+    fn memory_rule(
+        &mut self,
+        block: BlockId,
+        memory: u32,
+        rest: Value,
+        bytes: Value,
+    ) -> Option<Rule> {
+        let descriptor = self.module.descriptor;
+        let data = descriptor.memories[memory as usize];
+        let compared = data.compared || descriptor.isolation != Isolation::Guard;
+        let least = match descriptor.first_own_memory() {
+            Some(own) if own == memory => -i128::from(CONTEXT_GUARD_BYTES),
+            _ => 0,
+        };
+        let end = self.arena.add(rest, bytes);
+        // The constant of the sum can wrap only if it is far outside anyway.
+        let (start_range, end_range) = (self.arena.range(rest), self.arena.range(end));
+        let near = Range::new(-(1 << 60), 1 << 60);
+        let constants = Range::new(rest.k.into(), end.k.into());
+        if !constants.within(near) || !Range::new(bytes.k.into(), bytes.k.into()).within(near) {
+            return None;
+        }
+        if start_range.lo >= least && end_range.hi <= i128::from(data.least_bytes) {
+            let constant = rest.constant().is_some();
+            return Some(if constant { Rule::MemoryConstant } else { Rule::MemoryRange });
+        }
+        let reserve = if compared { data.least_bytes } else { GUARD_RESERVE_BYTES };
+        let reserve = i128::from(reserve);
+        if start_range.lo >= least && end_range.hi <= reserve {
+            return Some(Rule::MemoryRange);
+        }
+        let mut induction = false;
+        let mut lower = start_range.lo >= least;
+        let mut upper = false;
+        // Each side may help the other: a bound around a loop is known once it is shown.
+        for _ in 0..2 {
+            if !lower {
+                lower = self.is_at_least(rest, least, block);
+                induction |= self.prover.induction;
+            }
+            if !upper {
+                upper = end_range.hi <= reserve || self.is_at_most(end, reserve, block);
+                induction |= self.prover.induction;
+            }
+            if lower && upper {
+                return Some(if induction { Rule::MemoryLoop } else { Rule::MemoryBranch });
+            }
+        }
+        if compared && lower && self.is_compared(block, memory, end) {
+            return Some(Rule::MemoryCompared);
+        }
+        None
+    }
+
+    /// Does a range end below a size that the memory had at some time?
+    fn is_compared(&mut self, block: BlockId, memory: u32, end: Value) -> bool {
+        for size in self.sizes(block, memory) {
+            let size = self.arena.value_of(size);
+            let difference = self.arena.sub(end, size);
+            let goal = Goal { lin: difference.lin, k: end.k.into() };
+            if self.prove(goal, block) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Names of a memory's size at times that have come when a block is reached.
+    fn sizes(&self, block: BlockId, memory: u32) -> Vec<AtomId> {
+        let is_size = |atom: &AtomId| self.arena.kind(*atom) == Kind::MemoryBytes(memory);
+        let atoms = 0..self.arena.len() as AtomId;
+        let known = |atom: &AtomId| self.flow.dominates(self.arena.atom(*atom).home, block);
+        atoms.filter(is_size).filter(known).collect()
+    }
+
+    /// What is known of a value, for people.
+    pub(crate) fn describe(&self, value: Value) -> String {
+        let range = self.arena.range(value);
+        let bound = |bound: i128| match bound {
+            _ if bound.unsigned_abs() >= 1 << 62 => "?".to_owned(),
+            _ => format!("{bound}"),
+        };
+        format!("an address between {} and {}", bound(range.lo), bound(range.hi))
+    }
+}
