@@ -231,8 +231,7 @@ impl Analysis<'_> {
             false => (state.aligned.unwrap_or(sp - RED_ZONE) - base, -base),
         };
         let inside = (base > ALIGNED / 2) == state.aligned.is_some()
-            && self.is_at_least(rest, bottom.into(), block)
-            && self.is_at_most(rest, i128::from(top - bytes), block);
+            && self.is_between((bottom.into(), rest), (rest, i128::from(top - bytes)), block);
         match inside {
             true => self.shown(Rule::Frame),
             false => self.problem(at, "a place in the frame that is not bounded"),
@@ -281,8 +280,7 @@ impl Analysis<'_> {
             Kind::Image => {
                 let end = self.module.object.image.len() as i128;
                 let inside = stored.is_none()
-                    && self.is_at_least(rest, 0, block)
-                    && self.is_at_most(rest, end - i128::from(bytes), block);
+                    && self.is_between((0, rest), (rest, end - i128::from(bytes)), block);
                 match inside {
                     true => self.shown(Rule::Constant),
                     false => self.problem(at, "a constant that is not shown to be the object's"),
@@ -517,8 +515,7 @@ impl Analysis<'_> {
     ) {
         let end = self.arena.add(rest, size);
         let beyond = self.arena.sub(end, length);
-        let inside =
-            may && self.is_at_least(rest, 0, block) && self.is_at_most(beyond, 0, block);
+        let inside = may && self.is_between((0, rest), (beyond, 0), block);
         match inside {
             true => self.shown(Rule::MemoryCompared),
             false => self.problem(at, "an access outside of the range that it was given"),
@@ -950,6 +947,9 @@ impl Analysis<'_> {
         let (image, rest) = self.arena.pointer(target)?;
         if self.arena.kind(image) != Kind::Image {
             return None;
+        }
+        if let Some(to) = rest.constant() {
+            return Some(vec![flow::inside(self.code, self.start(), to.cast_unsigned())?]);
         }
         let [(entry, 1)] = *self.arena.terms(rest) else { return None };
         let Atom::Opaque { at, .. } = self.arena.atom(entry).atom else { return None };

@@ -31,6 +31,15 @@ pub(crate) struct Fact {
     pub k: i128,
     /// What is said.
     pub relation: Relation,
+    /// It is said only if this value is not negative.
+    pub given: Option<Value>,
+}
+
+impl Fact {
+    /// `lin + k` is as the relation says.
+    pub(crate) fn new(lin: LinId, k: i128, relation: Relation) -> Self {
+        Self { lin, k, relation, given: None }
+    }
 }
 
 /// Facts of all blocks: each block's are a chain that leads to its dominator's.
@@ -199,7 +208,7 @@ impl Analysis<'_> {
 
     fn learn_zero(&mut self, value: Value, zero: bool, facts: &mut Vec<Fact>) {
         let relation = if zero { Relation::Zero } else { Relation::NotZero };
-        facts.push(Fact { lin: value.lin, k: value.k.into(), relation });
+        facts.push(Fact::new(value.lin, value.k.into(), relation));
         // A truth value tells what it is of.
         let Some(atom) = self.arena.single(value) else { return };
         if let Atom::Select(number) = self.arena.atom(atom).atom {
@@ -251,10 +260,10 @@ impl Analysis<'_> {
         if carry {
             let negative = self.arena.times(sum, -1);
             let k = limit - i128::from(sum.k);
-            facts.push(Fact { lin: negative.lin, k, relation: Relation::AtMostZero });
+            facts.push(Fact::new(negative.lin, k, Relation::AtMostZero));
         } else {
             let k = i128::from(sum.k) - (limit - 1);
-            facts.push(Fact { lin, k, relation: Relation::AtMostZero });
+            facts.push(Fact::new(lin, k, Relation::AtMostZero));
         }
     }
 
@@ -262,7 +271,7 @@ impl Analysis<'_> {
     fn at_most(&mut self, a: Value, b: Value, by: i128, facts: &mut Vec<Fact>) {
         let difference = self.arena.sub(a, b);
         let k = i128::from(a.k) - i128::from(b.k) + by;
-        facts.push(Fact { lin: difference.lin, k, relation: Relation::AtMostZero });
+        facts.push(Fact::new(difference.lin, k, Relation::AtMostZero));
     }
 
     /// `a + by <= b` of what the machine has, without signs.
@@ -274,17 +283,26 @@ impl Analysis<'_> {
         };
         let (range_x, range_y) = (self.arena.range(x), self.arena.range(y));
         let whole = Range::bits(bits);
-        if !range_y.within(whole) {
+        let turn = 1_i128 << 64;
+        // What the machine has is the integer only if that is not negative.
+        let given = match range_y.within(whole) {
+            true => None,
+            false if range_y.hi < turn => Some(y),
+            false => return,
+        };
+        // The lesser one is not negative either, if it is not so far below that multiples of 2^64 come
+        // between.
+        let small = range_x.within(whole);
+        if !small && (range_x.lo <= range_y.hi - turn || range_x.hi >= turn) {
             return;
         }
-        if range_x.within(whole) {
-            return self.at_most(x, y, by, facts);
-        }
-        // Less than what is not large, and near enough that no multiple of 2^64 comes between.
-        let turn = 1_i128 << 64;
-        if range_x.lo > range_y.hi - turn && range_x.hi < turn {
-            self.at_most(x, y, by, facts);
+        let before = facts.len();
+        self.at_most(x, y, by, facts);
+        if !small {
             self.at_most(Value::number(0), x, 0, facts);
+        }
+        for fact in &mut facts[before..] {
+            fact.given = given;
         }
     }
 
@@ -316,7 +334,7 @@ impl Analysis<'_> {
 fn weakest(fact: Fact, others: &[Fact]) -> Option<Fact> {
     let mut best: Option<Fact> = None;
     for other in others {
-        if other.lin != fact.lin {
+        if other.lin != fact.lin || other.given != fact.given {
             continue;
         }
         let left = match (fact.relation, other.relation) {

@@ -65,24 +65,12 @@ impl Analysis<'_> {
         if start_range.lo >= least && end_range.hi <= reserve {
             return Some(Rule::MemoryRange);
         }
-        let mut induction = false;
-        let mut lower = start_range.lo >= least;
-        let mut upper = false;
-        // Each side may help the other: a bound around a loop is known once it is shown.
-        for _ in 0..2 {
-            if !lower {
-                lower = self.is_at_least(rest, least, block);
-                induction |= self.prover.induction;
-            }
-            if !upper {
-                upper = end_range.hi <= reserve || self.is_at_most(end, reserve, block);
-                induction |= self.prover.induction;
-            }
-            if lower && upper {
-                return Some(if induction { Rule::MemoryLoop } else { Rule::MemoryBranch });
-            }
+        if self.is_between((least, rest), (end, reserve), block) {
+            let induction = self.prover.induction;
+            return Some(if induction { Rule::MemoryLoop } else { Rule::MemoryBranch });
         }
-        if compared && lower && self.is_compared(block, memory, end) {
+        let lower = compared && self.is_at_least(rest, least, block);
+        if lower && self.is_compared(block, memory, end) {
             return Some(Rule::MemoryCompared);
         }
         None

@@ -43,8 +43,10 @@ pub(crate) struct Prover {
     open: Vec<(BlockId, Goal)>,
     /// Goals that were shown for heads of loops, from nothing but facts.
     shown: HashMap<BlockId, Vec<Fact>>,
-    /// Goals of blocks that were decided.
-    decided: HashMap<(Goal, BlockId), bool>,
+    /// How many there are of those.
+    shown_count: u32,
+    /// Goals of blocks that were shown, or failed with so many of those.
+    decided: HashMap<(Goal, BlockId), Option<u32>>,
     /// Steps that are left.
     steps: u32,
     /// Did the last proof use induction?
@@ -87,19 +89,49 @@ impl Analysis<'_> {
         self.prove(Goal { lin: negative.lin, k: limit - i128::from(value.k) }, block)
     }
 
+    /// Is `least <= low`, and `high <= most`?
+    pub(crate) fn is_between(
+        &mut self,
+        (least, low): (i128, Value),
+        (high, most): (Value, i128),
+        block: BlockId,
+    ) -> bool {
+        let mut induction = false;
+        let (mut lower, mut upper) = (false, false);
+        // Each side may help the other: a bound around a loop is known once it is shown.
+        for _ in 0..2 {
+            if !lower {
+                lower = self.is_at_least(low, least, block);
+                induction |= self.prover.induction;
+            }
+            if !upper {
+                upper = self.is_at_most(high, most, block);
+                induction |= self.prover.induction;
+            }
+            if lower && upper {
+                break;
+            }
+        }
+        self.prover.induction = induction;
+        lower && upper
+    }
+
     /// Is the goal met wherever the block is reached?
     pub(crate) fn prove(&mut self, goal: Goal, block: BlockId) -> bool {
         (self.prover.induction, self.prover.branches) = (false, false);
         if self.arena.lin_range(goal.lin).hi + goal.k <= 0 {
             return true;
         }
-        if let Some(decided) = self.prover.decided.get(&(goal, block)) {
-            return *decided;
+        match self.prover.decided.get(&(goal, block)) {
+            Some(None) => return true,
+            Some(Some(count)) if *count == self.prover.shown_count => return false,
+            _ => {}
         }
         self.prover.steps = STEPS;
         let shown = self.step_goal(goal, block, DEPTH);
         debug_assert!(self.prover.assumed.is_empty() && self.prover.open.is_empty());
-        self.prover.decided.insert((goal, block), shown);
+        let count = self.prover.shown_count;
+        self.prover.decided.insert((goal, block), (!shown).then_some(count));
         shown
     }
 
@@ -195,7 +227,13 @@ impl Analysis<'_> {
                     continue;
                 }
                 let Some(left) = self.without(goal, fact, *factor, has) else { continue };
-                if self.excess(left) <= 0 {
+                let settles = self.excess(left) <= 0;
+                if let Some(given) = fact.given
+                    && !(settles && self.holds_at_least(given, 0, block, depth))
+                {
+                    continue;
+                }
+                if settles {
                     self.prover.branches = true;
                     return true;
                 }
@@ -222,7 +260,9 @@ impl Analysis<'_> {
         } else {
             return None;
         };
-        self.combine(goal, times_goal, Goal { lin: fact.lin, k: fact.k }, -times_fact)
+        let left = self.combine(goal, times_goal, Goal { lin: fact.lin, k: fact.k }, -times_fact)?;
+        // An integer of which a multiple is less than that multiple of one is not above zero.
+        Some(Goal { k: left.k - i128::from(times_goal - 1), ..left })
     }
 
     /// `a * x + b * y`, if no factor grows too large.
@@ -342,6 +382,7 @@ impl Analysis<'_> {
                 };
                 let Some(rest) = self.combine(goal, scale, own, without) else { continue };
                 let Some(left) = self.combine(rest, 1, stands, with) else { continue };
+                let left = Goal { k: left.k - i128::from(scale - 1), ..left };
                 if left != goal && self.step_goal(left, block, depth - 1) {
                     return true;
                 }
@@ -413,7 +454,7 @@ impl Analysis<'_> {
                 self.prover.assumed.push(Assumed::Fact(fact));
             }
             if self.flow.dominates(join, *from) {
-                let fact = Fact { lin: goal.lin, k: goal.k, relation: Relation::AtMostZero };
+                let fact = Fact::new(goal.lin, goal.k, Relation::AtMostZero);
                 self.prover.assumed.push(Assumed::Fact(fact));
             }
             if !self.by_way(goal, (join, number, *from), depth, parts) {
@@ -426,8 +467,9 @@ impl Analysis<'_> {
         if all && self.flow.blocks[join as usize].is_head {
             self.prover.induction = true;
             if !self.prover.assumed.iter().any(|assumed| matches!(assumed, Assumed::Fact(..))) {
-                let fact = Fact { lin: goal.lin, k: goal.k, relation: Relation::AtMostZero };
+                let fact = Fact::new(goal.lin, goal.k, Relation::AtMostZero);
                 self.prover.shown.entry(join).or_default().push(fact);
+                self.prover.shown_count += 1;
             }
         }
         all

@@ -83,7 +83,7 @@ impl Allowed {
 
     fn has(&self, raw: &Raw) -> bool {
         let has = |f: &CpuidFeature| self.known.get(*f as usize).copied().unwrap_or(false);
-        raw.cpuid_features().iter().all(has)
+        raw.cpuid_features().iter().all(has) || raw.mnemonic() == M::Tzcnt
     }
 }
 
@@ -633,7 +633,12 @@ impl Lower<'_> {
                     self.unknown(reg, bytes)?;
                 }
             }
-            M::Popcnt | M::Lzcnt | M::Tzcnt => {
+            // Processors without it take it for another instruction, which leaves zero undefined.
+            M::Tzcnt => {
+                self.source(1)?;
+                self.changed()?;
+            }
+            M::Popcnt | M::Lzcnt => {
                 self.source(1)?;
                 let (to, bytes) = self.register(0)?;
                 self.push(Op::Unknown { to, bytes, bits: 7 })?;
