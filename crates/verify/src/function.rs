@@ -51,8 +51,8 @@ pub(crate) struct Outcome {
 struct Varies {
     /// The pointer that it is so far from.
     pointer: Option<AtomId>,
-    /// Is it below 2^32?
-    narrow: bool,
+    /// How many bits it has without sign, or 64 with.
+    bits: u8,
     /// What it is.
     kind: Kind,
 }
@@ -514,21 +514,24 @@ impl<'m> Analysis<'m> {
             Some(_) => pointers.iter().flatten().map(|(_, rest)| *rest).collect(),
             None => values.to_vec(),
         };
-        let narrow = rests.iter().all(|rest| self.arena.range(*rest).within(Range::bits(32)));
-        let before = before.unwrap_or(Varies { pointer: common, narrow, kind });
+        let fits = |bits: &u8| {
+            rests.iter().all(|rest| self.arena.range(*rest).within(Range::bits(*bits)))
+        };
+        let bits = [8, 32].into_iter().find(fits).unwrap_or(64);
+        let before = before.unwrap_or(Varies { pointer: common, bits, kind });
         // Whoever loses its pointer begins again as a number of any size.
         let lost = before.pointer != common;
         Varies {
             pointer: common,
-            narrow: narrow && before.narrow && !lost,
+            bits: if lost { 64 } else { bits.max(before.bits) },
             kind: if lost { Kind::Number } else { weaker(kind, before.kind) },
         }
     }
 
     fn phi(&mut self, block: BlockId, var: u32, varies: Varies) -> Value {
-        let Varies { pointer, narrow, kind } = varies;
-        let range = if narrow { Range::bits(32) } else { Range::ANY };
-        let phi = self.arena.make(Atom::Phi { block, var, narrow, kind }, kind, range, block);
+        let Varies { pointer, bits, kind } = varies;
+        let range = if bits < 64 { Range::bits(bits) } else { Range::ANY };
+        let phi = self.arena.make(Atom::Phi { block, var, bits, kind }, kind, range, block);
         match pointer {
             Some(atom) => {
                 let pointer = self.arena.value_of(atom);
@@ -538,15 +541,10 @@ impl<'m> Analysis<'m> {
         }
     }
 
-    /// What a variable at the head of a loop is where a block ends that leads there.
+    /// What a variable at the head of a loop is where a block ends that leads there, as far from its
+    /// pointer.
     pub(crate) fn argument(&mut self, head: BlockId, variable: u32, from: BlockId) -> Option<Value> {
-        let state = self.outs[from as usize].clone()?;
-        let value = match variable {
-            TIME => state.time,
-            _ if (variable as usize) < REGISTERS => state.registers[variable as usize],
-            _ => state.slot(slot_key(variable))?.value,
-        };
-        value.nameless_place().is_none().then_some(())?;
+        let value = self.argument_now(head, variable, from)?;
         match self.heads.get(&(head, variable))?.pointer {
             None => Some(value),
             Some(pointer) => {
@@ -554,6 +552,17 @@ impl<'m> Analysis<'m> {
                 Some(self.arena.sub(value, pointer))
             }
         }
+    }
+
+    /// The same as it is.
+    pub(crate) fn argument_now(&self, _: BlockId, variable: u32, from: BlockId) -> Option<Value> {
+        let state = self.outs[from as usize].as_ref()?;
+        let value = match variable {
+            TIME => state.time,
+            _ if (variable as usize) < REGISTERS => state.registers[variable as usize],
+            _ => state.slot(slot_key(variable))?.value,
+        };
+        value.nameless_place().is_none().then_some(value)
     }
 
     fn join_values(&mut self, join: &Join, values: &[Value]) -> Value {

@@ -36,6 +36,7 @@ mod function;
 mod evaluate;
 mod facts;
 mod prove;
+mod loops;
 mod check;
 mod reference;
 mod memory;

@@ -12,7 +12,7 @@ use crate::flow::BlockId;
 use crate::function::Analysis;
 use crate::prove::Goal;
 use crate::report::{Rule, Unshown};
-use crate::value::{AtomId, Kind, Range, Value};
+use crate::value::{AT_BLOCK, Atom, AtomId, Kind, Range, Value};
 
 impl Analysis<'_> {
     /// Checks that `bytes` bytes from `rest` on lie in a memory. `length` more may follow.
@@ -104,6 +104,52 @@ impl Analysis<'_> {
             _ if bound.unsigned_abs() >= 1 << 62 => "?".to_owned(),
             _ => format!("{bound}"),
         };
-        format!("an address between {} and {}", bound(range.lo), bound(range.hi))
+        let text = self.text(value, 4);
+        format!("an address between {} and {}: {text}", bound(range.lo), bound(range.hi))
+    }
+
+    /// A value as a sum, its atoms so deep.
+    pub(crate) fn text(&self, value: Value, depth: u32) -> String {
+        let term = |(atom, factor): &(AtomId, i64)| {
+            let atom = self.atom_text(*atom, depth);
+            if *factor == 1 { atom } else { format!("{factor}*{atom}") }
+        };
+        let mut sum: Vec<String> = self.arena.terms(value).iter().map(term).collect();
+        if value.k != 0 || sum.is_empty() {
+            sum.push(value.k.to_string());
+        }
+        sum.join(" + ")
+    }
+
+    fn atom_text(&self, atom: AtomId, depth: u32) -> String {
+        if depth == 0 {
+            return format!("a{atom}");
+        }
+        let text = |value: &Value| self.text(*value, depth - 1);
+        match self.arena.atom(atom).atom {
+            Atom::Opaque { at, n, .. } if at & AT_BLOCK == 0 => {
+                format!("x{n}@{:#x}", self.code.offset_of(at))
+            }
+            Atom::Opaque { at, n, .. } => format!("x{n}@b{}", at & !AT_BLOCK),
+            Atom::Phi { block, var, bits, .. } => {
+                let from: Vec<_> = self.flow.blocks[block as usize].from.iter().map(|from| {
+                    let value = self.argument_now(block, var, from.0);
+                    value.map_or("?".to_owned(), |value| text(&value))
+                }).collect();
+                format!("a{atom}=phi{bits}@b{block}({})", from.join(", "))
+            }
+            Atom::Join { block, list } => {
+                let list: Vec<_> = self.arena.list(list).iter().map(text).collect();
+                format!("a{atom}=join@b{block}({})", list.join(", "))
+            }
+            Atom::Low { bits, of } => format!("low{bits}({})", text(&of)),
+            Atom::Signed { bits, of } => format!("signed{bits}({})", text(&of)),
+            Atom::Right { of, by } => format!("({} >> {by})", text(&of)),
+            Atom::Select(number) => {
+                let choice = self.arena.choice(number);
+                format!("({:?}? {} : {})", choice.condition, text(&choice.then), text(&choice.otherwise))
+            }
+            other => format!("{other:?}"),
+        }
     }
 }

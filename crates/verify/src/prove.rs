@@ -10,11 +10,12 @@
 //! atoms come to be there or in blocks that dominate it; and what was assumed behind the join is of use
 //! before it only if it is about atoms of the latter kind.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use crate::facts::{Fact, Relation};
-use crate::flow::BlockId;
+use crate::flow::{BlockId, Edge};
 use crate::function::Analysis;
+use crate::loops::Steady;
 use crate::value::{Atom, AtomId, LinId, Range, Value};
 
 /// What is to be shown: `lin + k` is at most zero.
@@ -47,6 +48,10 @@ pub(crate) struct Prover {
     shown_count: u32,
     /// Goals of blocks that were shown, or failed with so many of those.
     decided: HashMap<(Goal, BlockId), Option<u32>>,
+    /// How variables of loops change, as far as anybody asked.
+    pub steady: HashMap<AtomId, Option<Steady>>,
+    /// Loops whose rounds are bounded as far as can be.
+    pub counted: HashSet<BlockId>,
     /// Steps that are left.
     steps: u32,
     /// Did the last proof use induction?
@@ -74,6 +79,14 @@ impl Prover {
         self.open.clear();
         self.shown.clear();
         self.decided.clear();
+        self.steady.clear();
+        self.counted.clear();
+    }
+
+    /// Notes what holds whenever the head of a loop is reached.
+    pub(crate) fn show(&mut self, head: BlockId, fact: Fact) {
+        self.shown.entry(head).or_default().push(fact);
+        self.shown_count += 1;
     }
 }
 
@@ -89,8 +102,27 @@ impl Analysis<'_> {
         self.prove(Goal { lin: negative.lin, k: limit - i128::from(value.k) }, block)
     }
 
-    /// Is `least <= low`, and `high <= most`?
+    /// Is `least <= low`, and `high <= most`, of what the machine has? The two are so far apart as they
+    /// seem.
     pub(crate) fn is_between(
+        &mut self,
+        (least, low): (i128, Value),
+        (high, most): (Value, i128),
+        block: BlockId,
+    ) -> bool {
+        if self.is_between_as_sum((least, low), (high, most), block) {
+            return true;
+        }
+        // Another sum that is congruent: both bounds must be of the same.
+        let (Some(low), Some(high)) = (self.counted(low), self.counted(high)) else {
+            return false;
+        };
+        let shown = self.is_between_as_sum((least, low), (high, most), block);
+        self.prover.induction = true;
+        shown
+    }
+
+    fn is_between_as_sum(
         &mut self,
         (least, low): (i128, Value),
         (high, most): (Value, i128),
@@ -114,6 +146,20 @@ impl Analysis<'_> {
         }
         self.prover.induction = induction;
         lower && upper
+    }
+
+    /// Is the goal met where an edge leads from a block?
+    pub(crate) fn prove_on_edge(&mut self, goal: Goal, from: BlockId, edge: Edge) -> bool {
+        let (assumed, steps) = (std::mem::take(&mut self.prover.assumed), self.prover.steps);
+        let open = std::mem::take(&mut self.prover.open);
+        let facts = self.edge_facts(from, edge);
+        self.prover.assumed.extend(facts.into_iter().map(Assumed::Fact));
+        self.prover.steps = STEPS;
+        let shown = self.step_goal(goal, from, DEPTH);
+        self.prover.steps = steps;
+        self.prover.assumed = assumed;
+        self.prover.open = open;
+        shown
     }
 
     /// Is the goal met wherever the block is reached?
@@ -415,23 +461,45 @@ impl Analysis<'_> {
                 return self.by_choice(goal, block, depth, (*atom, *factor, number));
             }
         }
-        let here = |data: &crate::value::AtomData| match data.atom {
-            Atom::Phi { block, .. } | Atom::Join { block, .. } => block == home,
-            _ => false,
-        };
+        let mut joins: Vec<BlockId> = terms
+            .iter()
+            .filter_map(|(atom, _)| match self.arena.atom(*atom).atom {
+                Atom::Phi { block, .. } | Atom::Join { block, .. } | Atom::Rounds { block } => {
+                    Some(block)
+                }
+                _ => None,
+            })
+            .collect();
+        joins.sort_unstable();
+        joins.dedup();
+        joins.into_iter().rev().any(|join| self.by_join(goal, join, depth))
+    }
+
+    /// Shows a goal at a join; what comes to be behind it is as large as it can be.
+    fn by_join(&mut self, goal: Goal, join: BlockId, depth: u32) -> bool {
+        let mut goal = goal;
         let mut parts = Vec::new();
-        for (atom, factor) in terms {
+        for (atom, factor) in self.arena.terms(Value { lin: goal.lin, k: 0 }).to_vec() {
             let data = *self.arena.atom(atom);
-            if here(&data) {
+            let here = match data.atom {
+                Atom::Phi { block, .. } | Atom::Join { block, .. } | Atom::Rounds { block } => {
+                    block == join
+                }
+                _ => false,
+            };
+            if here {
                 parts.push((atom, factor, data.atom));
-            } else if !self.outlives(data.home, home) {
-                return false;
+            } else if !self.outlives(data.home, join) {
+                let bound = if factor > 0 { data.range.hi } else { data.range.lo };
+                let own = Goal { lin: data.lin, k: -bound };
+                let Some(left) = self.combine(goal, 1, own, -factor) else { return false };
+                goal = left;
             }
         }
-        if parts.is_empty() || self.prover.open.contains(&(home, goal)) {
+        if parts.is_empty() || self.prover.open.contains(&(join, goal)) {
             return false;
         }
-        self.by_ways(goal, home, depth, &parts)
+        self.by_ways(goal, join, depth, &parts)
     }
 
     /// Shows a goal at a join for every way in.
@@ -468,8 +536,7 @@ impl Analysis<'_> {
             self.prover.induction = true;
             if !self.prover.assumed.iter().any(|assumed| matches!(assumed, Assumed::Fact(..))) {
                 let fact = Fact::new(goal.lin, goal.k, Relation::AtMostZero);
-                self.prover.shown.entry(join).or_default().push(fact);
-                self.prover.shown_count += 1;
+                self.prover.show(join, fact);
             }
         }
         all
@@ -487,6 +554,10 @@ impl Analysis<'_> {
             let argument = match what {
                 Atom::Join { list, .. } => self.arena.list(*list).get(number).copied(),
                 Atom::Phi { var, .. } => self.argument(join, *var, from),
+                Atom::Rounds { .. } => Some(match self.flow.dominates(join, from) {
+                    true => self.arena.value_of(*atom).plus(1),
+                    false => Value::number(0),
+                }),
                 _ => None,
             };
             let Some(argument) = argument else { return false };

@@ -96,8 +96,10 @@ pub(crate) enum Atom {
     Range(u8),
     /// The unknown result number `n` of what is at this place, not above `most`.
     Opaque { at: u32, n: u8, most: u64, kind: Kind },
-    /// A variable at the head of a loop, of less than 2^32 if it is `narrow`.
-    Phi { block: u32, var: u32, narrow: bool, kind: Kind },
+    /// A variable at the head of a loop, of so many bits without sign, or of 64 with.
+    Phi { block: u32, var: u32, bits: u8, kind: Kind },
+    /// How often a loop has gone round when its head is reached.
+    Rounds { block: u32 },
     /// What the values of a list are where they meet.
     Join { block: u32, list: u32 },
     /// The low bits of a value.
