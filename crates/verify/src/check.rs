@@ -51,18 +51,12 @@ impl Analysis<'_> {
                 let stored = write.then_some(None);
                 self.check_access(state, at, address, bytes.into(), stored);
             }
-            Op::Scatter { base, .. } => {
-                let address = self.address(state, base);
-                let pointer = self.arena.pointer(address);
-                let memory = pointer.is_some_and(|(atom, _)| {
-                    matches!(self.arena.kind(atom), Kind::Context | Kind::MemoryBase(_))
-                });
-                if !memory {
-                    return self.problem(at, "a vector of places of something that is no memory");
-                }
-                let what = "a vector of places".to_owned();
-                let offset = self.code.offset_of(at);
-                self.outcome.unshown.push(crate::report::Unshown { offset, what });
+            Op::Spill { place, bytes, .. } => {
+                let address = self.address(state, place);
+                self.check_access(state, at, address, bytes.into(), Some(None));
+            }
+            Op::Scatter { base, vector, scale, bytes, .. } => {
+                self.check_scatter(state, at, base, vector.map(|vector| (vector, scale)), bytes);
             }
             Op::Bulk { to, from, length } => {
                 let length = self.register(state, length);
@@ -305,6 +299,40 @@ impl Analysis<'_> {
                 self.check_in_range(block, at, rest, size, length, may);
             }
             _ => self.check_pointer(state, at, (atom, data.kind), rest, bytes, stored),
+        }
+    }
+
+    /// Places that the words of a vector register decide.
+    fn check_scatter(
+        &mut self,
+        state: &mut State,
+        at: u32,
+        base: crate::op::Place,
+        added: Option<(u8, u8)>,
+        bytes: u16,
+    ) {
+        let block = self.block_of[at as usize];
+        let address = self.address(state, base);
+        let pointer = self.arena.pointer(address);
+        let memory = pointer.and_then(|(atom, rest)| match self.arena.kind(atom) {
+            Kind::Context => Some((self.module.descriptor.first_own_memory()?, rest)),
+            Kind::MemoryBase(memory) => Some((memory, rest)),
+            _ => None,
+        });
+        let Some((memory, rest)) = memory else {
+            return self.problem(at, "a vector of places of something that is no memory");
+        };
+        match added {
+            Some((vector, scale)) => {
+                let added = self.added(state, at, vector, scale);
+                let rest = self.arena.add(rest, added);
+                self.check_memory(block, at, memory, rest, Value::number(bytes.into()));
+            }
+            None => {
+                let what = "a vector of places".to_owned();
+                let offset = self.code.offset_of(at);
+                self.outcome.unshown.push(crate::report::Unshown { offset, what });
+            }
         }
     }
 

@@ -72,6 +72,19 @@ impl Analysis<'_> {
             }
             // Checked to be about memory, whose contents are not followed.
             Op::Scatter { .. } => {}
+            Op::Vector { to, extent, words } => self.vector(state, to, extent, words),
+            Op::Spill { place, from, bytes } => {
+                let address = self.address(state, place);
+                self.store(state, address, bytes.into(), None);
+                self.touch(state, address);
+                if let Some(key) = self.frame_offset(address) {
+                    self.spill(state, at, key, from, bytes);
+                }
+            }
+            Op::Word { to, from } => {
+                let value = self.word(state, at, to, from);
+                self.write(state, to, 8, value);
+            }
             Op::Unknown { to, bytes, bits } => {
                 let most = if bits >= 64 { u64::MAX } else { (1 << bits) - 1 };
                 let value = match (bits, bytes) {
@@ -639,6 +652,7 @@ impl Analysis<'_> {
         for register in CLOBBERED {
             state.registers[register as usize] = Value::nameless(at);
         }
+        state.vectors.clear();
         state.time = self.opaque(at, TIME as u8, u64::MAX, Kind::Number);
         state.forget_flags();
         if let Callee::Builtin(offset) = callee

@@ -5,7 +5,7 @@
 //! to hold, and never taken back; what is left in the end has held everywhere. Then the function is gone
 //! through once more, and everything that it does is checked (see `check`).
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
 
 use awsm_abi::context::{Builtins, below};
@@ -20,7 +20,7 @@ use crate::prove::Prover;
 use crate::module::{Module, RangeRoutine, Role};
 use crate::op::{Op, REGISTERS, TEMPORARIES};
 use crate::report::{Counts, Rule, Unshown};
-use crate::state::{About, Known, PENDING, Slot, State};
+use crate::state::{About, Known, PENDING, Sizes, Slot, State};
 use crate::summary::{Entry, Summary};
 use crate::value::{AT_BLOCK, Arena, Atom, AtomId, Kind, Range, Value};
 
@@ -115,6 +115,8 @@ pub(crate) struct Analysis<'m> {
     pub outcome: Outcome,
     guesses: Guesses,
     heads: HashMap<(BlockId, u32), Varies>,
+    /// Vector registers that are not the same around a loop.
+    lost_vectors: HashSet<(BlockId, u8)>,
     /// The block of each operation.
     pub block_of: Vec<BlockId>,
     /// What guesses turned out to be wrong.
@@ -149,6 +151,7 @@ impl<'m> Analysis<'m> {
             outcome: Outcome::default(),
             guesses: Guesses::default(),
             heads: HashMap::new(),
+            lost_vectors: HashSet::new(),
             block_of: Vec::new(),
             corrections: Guesses::default(),
         }
@@ -217,6 +220,7 @@ impl<'m> Analysis<'m> {
         self.arena.clear();
         self.prover.clear();
         self.heads.clear();
+        self.lost_vectors.clear();
         self.entries.clear();
         self.new_exceptions.clear();
         let (code, module, summaries) = (self.code, self.module, self.summaries);
@@ -304,6 +308,7 @@ impl<'m> Analysis<'m> {
             time,
             flags: Known::NOTHING,
             slots: vec![Slot { key: 0, bytes: 8, value: returns }],
+            vectors: Vec::new(),
             touched: 0,
             aligned: None,
         };
@@ -459,8 +464,32 @@ impl<'m> Analysis<'m> {
             // The stack pointer differs then, and is no good any more.
             false => None,
         };
+        let vectors = self.meet_vectors(block, head, &sources);
         let touched = sources.iter().map(|state| state.touched).max().unwrap_or(0);
-        State { registers, time, flags, slots, touched, aligned }
+        State { registers, time, flags, slots, vectors, touched, aligned }
+    }
+
+    /// Vector registers: the larger of what comes, and nothing known of what grows around a loop.
+    fn meet_vectors(&mut self, block: BlockId, head: bool, sources: &[Rc<State>]) -> Vec<Sizes> {
+        let mut met = Vec::new();
+        for first in &sources[0].vectors {
+            let register = first.register;
+            let all = || sources.iter().map(|state| state.sizes(register));
+            let low = all().map(|sizes| sizes.low).max().unwrap_or(u64::MAX);
+            let high = all().map(|sizes| sizes.high).max().unwrap_or(u64::MAX);
+            let sizes = Sizes { register, low, high };
+            if head {
+                let lost = self.lost_vectors.contains(&(block, register));
+                if lost || all().any(|other| other != sizes) {
+                    self.lost_vectors.insert((block, register));
+                    continue;
+                }
+            }
+            if low.min(high) < u64::MAX {
+                met.push(sizes);
+            }
+        }
+        met
     }
 
     fn meet(&mut self, join: &mut Join, variable: u32, values: &[Value]) -> Value {

@@ -34,6 +34,7 @@ mod flow;
 mod summary;
 mod function;
 mod evaluate;
+mod vector;
 mod facts;
 mod prove;
 mod loops;

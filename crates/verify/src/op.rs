@@ -164,6 +164,52 @@ pub(crate) enum Flags {
     Forget,
 }
 
+/// Vector registers.
+pub(crate) const VECTORS: usize = 32;
+
+/// How much of a vector register is written, and what becomes of the rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Extent {
+    /// The low 16 bytes; the rest stays.
+    LowOnly,
+    /// The low 16 bytes; the rest becomes zero.
+    Low,
+    /// All, or the rest becomes zero.
+    All,
+}
+
+/// What the 8-byte words of a vector register become, as far as their size is concerned: that is all
+/// that is followed of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Words {
+    /// Anything.
+    Unknown,
+    /// Nothing larger than this.
+    AtMost(u64),
+    /// Words of a register.
+    Of(u8),
+    /// Words of either register.
+    Either(u8, u8),
+    /// Sums of words.
+    Sum(u8, u8),
+    /// Common bits of words.
+    And(u8, u8),
+    /// Bits of either's words.
+    Or(u8, u8),
+    /// Words shifted to the right.
+    Right(u8, u8),
+    /// Words shifted to the left.
+    Left(u8, u8),
+    /// Halves of the second register's words above halves of the first's.
+    Above(u8, u8),
+    /// A general register's low bytes, zero-extended.
+    General(Reg, Bytes),
+    /// Words of a register, and a general register.
+    With(u8, Reg),
+    /// So many bytes of memory, zero-extended to a word or as words.
+    Load(Place, u8),
+}
+
 /// One operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Op {
@@ -181,8 +227,15 @@ pub(crate) enum Op {
     Store { place: Place, bytes: Bytes, from: Source },
     /// Memory is read or written, by what is not followed.
     Touch { place: Place, bytes: u16, write: bool },
-    /// Memory is read or written at a place for each part of a vector register, which is added.
-    Scatter { base: Place, bytes: u16, write: bool },
+    /// Memory is read or written at a place for each word of a vector register: the word, multiplied, is
+    /// added. Without a register nothing is known of what is added.
+    Scatter { base: Place, vector: Option<u8>, scale: u8, bytes: u16, write: bool },
+    /// A vector register becomes something.
+    Vector { to: u8, extent: Extent, words: Words },
+    /// Memory becomes what a vector register holds.
+    Spill { place: Place, from: u8, bytes: u16 },
+    /// `to :=` one of a vector register's words.
+    Word { to: Reg, from: u8 },
     /// `to :=` any number of so many bits.
     Unknown { to: Reg, bytes: Bytes, bits: u8 },
     /// Conditions are about this from here on.

@@ -64,6 +64,17 @@ pub(crate) struct Slot {
     pub value: Value,
 }
 
+/// How large the words of a vector register are at most.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Sizes {
+    /// The register.
+    pub register: u8,
+    /// The low two words.
+    pub low: u64,
+    /// The others.
+    pub high: u64,
+}
+
 /// A state.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct State {
@@ -75,6 +86,8 @@ pub(crate) struct State {
     pub flags: Known,
     /// Words of the stack, by ascending place.
     pub slots: Vec<Slot>,
+    /// What is known of vector registers, by number.
+    pub vectors: Vec<Sizes>,
     /// The lowest place of the stack that was surely touched, relative to the one at entry.
     pub touched: i64,
     /// Where the stack pointer was rounded down, if it was: the place before that.
@@ -82,6 +95,21 @@ pub(crate) struct State {
 }
 
 impl State {
+    /// How large the words of a vector register are at most.
+    pub(crate) fn sizes(&self, register: u8) -> Sizes {
+        let known = self.vectors.iter().find(|sizes| sizes.register == register);
+        known.copied().unwrap_or(Sizes { register, low: u64::MAX, high: u64::MAX })
+    }
+
+    /// Notes that.
+    pub(crate) fn set_sizes(&mut self, sizes: Sizes) {
+        self.vectors.retain(|other| other.register != sizes.register);
+        if sizes.low.min(sizes.high) < u64::MAX {
+            let at = self.vectors.partition_point(|other| other.register < sizes.register);
+            self.vectors.insert(at, sizes);
+        }
+    }
+
     /// What is known of a word.
     pub(crate) fn slot(&self, key: SlotKey) -> Option<Slot> {
         let at = self.slots.binary_search_by_key(&key, |slot| slot.key).ok()?;

@@ -1,6 +1,7 @@
 //! From bytes of code to neutral operations: one decoder for each processor.
 
 pub(crate) mod x86_64;
+mod x86_64_vector;
 
 use crate::op::Op;
 

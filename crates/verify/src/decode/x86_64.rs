@@ -122,9 +122,9 @@ pub(crate) fn is_padding(bytes: &[u8], address: u64) -> bool {
 }
 
 /// One instruction being lowered. Methods answer `None` for what is refused.
-struct Lower<'a> {
-    raw: &'a Raw,
-    ops: &'a mut Vec<Op>,
+pub(super) struct Lower<'a> {
+    pub(super) raw: &'a Raw,
+    pub(super) ops: &'a mut Vec<Op>,
 }
 
 /// The decoder's own registers: a loaded operand, a result on its way to memory.
@@ -132,7 +132,7 @@ const LOADED: Reg = TEMPORARY;
 const RESULT: Reg = TEMPORARY + 1;
 
 impl Lower<'_> {
-    fn push(&mut self, op: Op) -> Option<()> {
+    pub(super) fn push(&mut self, op: Op) -> Option<()> {
         self.ops.push(op);
         Some(())
     }
@@ -204,14 +204,14 @@ impl Lower<'_> {
     // Operands.
 
     /// A general register that is an operand, and how much of it.
-    fn register(&self, operand: u32) -> Option<(Reg, Bytes)> {
+    pub(super) fn register(&self, operand: u32) -> Option<(Reg, Bytes)> {
         if self.raw.op_kind(operand) != OpKind::Register {
             return None;
         }
         general(self.raw.op_register(operand))
     }
 
-    fn is_memory(&self, operand: u32) -> bool {
+    pub(super) fn is_memory(&self, operand: u32) -> bool {
         self.raw.op_kind(operand) == OpKind::Memory
     }
 
@@ -228,7 +228,7 @@ impl Lower<'_> {
     }
 
     /// The memory operand's address. Vector registers are no index here.
-    fn place(&self) -> Option<Place> {
+    pub(super) fn place(&self) -> Option<Place> {
         let raw = self.raw;
         if raw.is_ip_rel_memory_operand() {
             if raw.memory_base() != Register::RIP {
@@ -268,14 +268,6 @@ impl Lower<'_> {
             false => raw.memory_displacement64().cast_signed(),
         };
         Some(Place { base, index, offset, narrow: narrow_index })
-    }
-
-    /// What a memory operand's address has besides the parts of a vector register.
-    fn scattered(&self) -> Option<Place> {
-        let raw = self.raw;
-        let (reg, 8) = general(raw.memory_base())? else { return None };
-        let offset = raw.memory_displacement64().cast_signed();
-        Some(Place { base: Base::Reg(reg), index: None, offset, narrow: false })
     }
 
     /// An operand to read; what is in memory is loaded first.
@@ -684,7 +676,7 @@ impl Lower<'_> {
         Some(())
     }
 
-    fn unknown(&mut self, to: Reg, bytes: Bytes) -> Option<()> {
+    pub(super) fn unknown(&mut self, to: Reg, bytes: Bytes) -> Option<()> {
         self.push(Op::Unknown { to, bytes, bits: bytes * 8 })
     }
 
@@ -694,88 +686,10 @@ impl Lower<'_> {
         self.unknown(to, bytes)
     }
 
-    /// Instructions on vectors: what they do is said by their operands.
-    fn vector(&mut self) -> Option<()> {
-        let raw = self.raw;
-        if does_more_than_it_names(raw.mnemonic()) {
-            return None;
-        }
-        let is_vector = |r: Register| {
-            r.is_xmm() || r.is_ymm() || r.is_zmm() || (Register::K0..=Register::K7).contains(&r)
-        };
-        let mut vectors = 0;
-        for operand in 0..raw.op_count() {
-            match raw.op_kind(operand) {
-                OpKind::Register if is_vector(raw.op_register(operand)) => vectors += 1,
-                OpKind::Register => {
-                    let (_, 4 | 8) = general(raw.op_register(operand))? else { return None };
-                }
-                OpKind::Memory => {
-                    let bytes = u16::try_from(raw.memory_size().size()).ok()?;
-                    if !(1..=64).contains(&bytes) {
-                        return None;
-                    }
-                    let write = operand == 0;
-                    if raw.memory_index().is_vector_register() {
-                        let base = self.scattered()?;
-                        self.push(Op::Scatter { base, bytes, write })?;
-                    } else {
-                        let place = self.place()?;
-                        self.push(Op::Touch { place, bytes, write })?;
-                    }
-                }
-                OpKind::Immediate8 => {}
-                _ => return None,
-            }
-        }
-        if vectors == 0 {
-            return None;
-        }
-        // Results in general registers are first operands.
-        if let Some((to, bytes)) = self.register(0) {
-            self.unknown(to, bytes)?;
-        }
-        Some(())
-    }
-}
-
-/// Vector instructions that read or write more than their operands say, or of whose memory operand
-/// only a part is named.
-fn does_more_than_it_names(name: M) -> bool {
-    matches!(
-        name,
-        M::Ldmxcsr
-            | M::Vldmxcsr
-            | M::Stmxcsr
-            | M::Vstmxcsr
-            | M::Maskmovdqu
-            | M::Vmaskmovdqu
-            | M::Maskmovq
-            | M::Pcmpestri
-            | M::Pcmpestrm
-            | M::Pcmpistri
-            | M::Pcmpistrm
-            | M::Vpcmpestri
-            | M::Vpcmpestrm
-            | M::Vpcmpistri
-            | M::Vpcmpistrm
-            | M::Vpcompressb
-            | M::Vpcompressw
-            | M::Vpcompressd
-            | M::Vpcompressq
-            | M::Vcompressps
-            | M::Vcompresspd
-            | M::Vpexpandb
-            | M::Vpexpandw
-            | M::Vpexpandd
-            | M::Vpexpandq
-            | M::Vexpandps
-            | M::Vexpandpd
-    )
 }
 
 /// A general register's number and bytes; not the second lowest bytes.
-fn general(register: Register) -> Option<(Reg, Bytes)> {
+pub(super) fn general(register: Register) -> Option<(Reg, Bytes)> {
     if !register.is_gpr() || second_byte(register).is_some() {
         return None;
     }
