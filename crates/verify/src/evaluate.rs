@@ -224,8 +224,22 @@ impl Analysis<'_> {
             state.registers[to as usize] = aligned;
             return state.forget_flags();
         }
+        let carry = match op {
+            Binary::AddCarry | Binary::SubBorrow => {
+                self.opaque(at, TIME as u8 + 4, 1, Kind::Number)
+            }
+            _ => Value::number(0),
+        };
         let arena = &mut self.arena;
         let result = match op {
+            Binary::AddCarry => {
+                let sum = arena.add(a, b);
+                arena.add(sum, carry)
+            }
+            Binary::SubBorrow => {
+                let difference = arena.sub(a, b);
+                arena.sub(difference, carry)
+            }
             Binary::Add => arena.add(a, b),
             Binary::Sub => arena.sub(a, b),
             Binary::And => arena.and(bits, a, b),

@@ -209,21 +209,49 @@ impl Analysis<'_> {
     fn learn_zero(&mut self, value: Value, zero: bool, facts: &mut Vec<Fact>) {
         let relation = if zero { Relation::Zero } else { Relation::NotZero };
         facts.push(Fact::new(value.lin, value.k.into(), relation));
-        // A truth value tells what it is of.
         let Some(atom) = self.arena.single(value) else { return };
-        if let Atom::Select(number) = self.arena.atom(atom).atom {
-            let choice = *self.arena.choice(number);
-            let truth = (choice.then.constant(), choice.otherwise.constant());
-            let holds = match truth {
-                (Some(then), Some(0)) if then != 0 => !zero,
-                (Some(0), Some(otherwise)) if otherwise != 0 => zero,
-                _ => return,
-            };
-            let condition =
-                if holds { choice.condition } else { choice.condition.opposite() };
-            if choice.on.about != About::Nothing {
-                self.learn(choice.on, condition, facts);
+        match self.arena.atom(atom).atom {
+            // A truth value tells what it is of.
+            Atom::Select(number) => {
+                let choice = *self.arena.choice(number);
+                let truth = (choice.then.constant(), choice.otherwise.constant());
+                let holds = match truth {
+                    (Some(then), Some(0)) if then != 0 => !zero,
+                    (Some(0), Some(otherwise)) if otherwise != 0 => zero,
+                    _ => return,
+                };
+                let condition =
+                    if holds { choice.condition } else { choice.condition.opposite() };
+                if choice.on.about != About::Nothing {
+                    self.learn(choice.on, condition, facts);
+                }
             }
+            Atom::And(a, b) if !zero => {
+                self.learn_zero(a, false, facts);
+                self.learn_zero(b, false, facts);
+            }
+            Atom::Or(a, b) if zero => {
+                self.learn_zero(a, true, facts);
+                self.learn_zero(b, true, facts);
+            }
+            Atom::Right { of, by } if zero => self.learn_small(of, (1 << by) - 1, facts),
+            _ => {}
+        }
+    }
+
+    /// What the machine has is not larger than this, without sign.
+    fn learn_small(&mut self, value: Value, most: i128, facts: &mut Vec<Fact>) {
+        if let Some(atom) = self.arena.single(value)
+            && let Atom::Or(a, b) = self.arena.atom(atom).atom
+        {
+            self.learn_small(a, most, facts);
+            self.learn_small(b, most, facts);
+        }
+        let range = self.arena.range(value);
+        let turn = 1_i128 << 64;
+        if range.lo > most - turn && range.hi < turn {
+            self.at_most(Value::number(0), value, 0, facts);
+            facts.push(Fact::new(value.lin, i128::from(value.k) - most, Relation::AtMostZero));
         }
     }
 
@@ -234,7 +262,10 @@ impl Analysis<'_> {
         }
         match negative {
             true => self.at_most(value, Value::number(0), 1, facts),
-            false => self.at_most(Value::number(0), value, 0, facts),
+            false => {
+                self.at_most(Value::number(0), value, 0, facts);
+                self.learn_positive(value, facts);
+            }
         }
     }
 
@@ -326,6 +357,19 @@ impl Analysis<'_> {
         let ranges = [self.arena.range(x), self.arena.range(y)];
         if ranges.iter().all(|range| range.within(Range::ANY)) {
             self.at_most(x, y, by, facts);
+            if ranges[0].lo + by >= 0 {
+                self.learn_positive(y, facts);
+            }
+        }
+    }
+
+    /// The low bits of a value are not negative: then they are the same without sign.
+    fn learn_positive(&mut self, value: Value, facts: &mut Vec<Fact>) {
+        let Some(atom) = self.arena.single(value) else { return };
+        if let Atom::Signed { bits, of } = self.arena.atom(atom).atom {
+            let most = Range::signed_bits(bits).hi;
+            facts.push(Fact::new(of.lin, i128::from(of.k) - most, Relation::AtMostZero));
+            self.at_most(of, value, 0, facts);
         }
     }
 }

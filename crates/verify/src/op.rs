@@ -62,6 +62,10 @@ pub(crate) enum Binary {
     Add,
     /// Difference.
     Sub,
+    /// Sum, and one more if there was a carry.
+    AddCarry,
+    /// Difference, and one less if there was a borrow.
+    SubBorrow,
     /// Bits that both have.
     And,
     /// Bits of either.

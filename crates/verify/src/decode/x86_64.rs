@@ -170,6 +170,8 @@ impl Lower<'_> {
             M::And => self.compute(Binary::And, Flags::Set),
             M::Or => self.compute(Binary::Or, Flags::Set),
             M::Xor => self.compute(Binary::Xor, Flags::Set),
+            M::Adc | M::Adcx | M::Adox => self.compute(Binary::AddCarry, Flags::Forget),
+            M::Sbb => self.compute(Binary::SubBorrow, Flags::Forget),
             M::Inc => self.step(Binary::Add),
             M::Dec => self.step(Binary::Sub),
             M::Neg => self.negate(),
@@ -639,7 +641,7 @@ impl Lower<'_> {
             M::Bt | M::Bts | M::Btr | M::Btc if self.is_memory(0) => return None,
             M::Bt => {}
             M::Bts | M::Btr | M::Btc | M::Bsf | M::Bsr | M::Bswap => self.changed()?,
-            M::Rol | M::Ror | M::Rcl | M::Rcr | M::Adc | M::Sbb | M::Shld | M::Shrd => {
+            M::Rol | M::Ror | M::Rcl | M::Rcr | M::Shld | M::Shrd => {
                 if self.is_memory(1) {
                     self.source(1)?;
                 }
@@ -649,8 +651,7 @@ impl Lower<'_> {
                 }
                 self.result(|this, to| this.unknown(to, bytes))?;
             }
-            M::Rorx | M::Bzhi | M::Blsr | M::Blsi | M::Blsmsk | M::Pdep | M::Pext
-            | M::Adcx | M::Adox | M::Crc32 => {
+            M::Rorx | M::Bzhi | M::Blsr | M::Blsi | M::Blsmsk | M::Pdep | M::Pext | M::Crc32 => {
                 for operand in 1..raw.op_count() {
                     if self.is_memory(operand) {
                         self.source(operand)?;
