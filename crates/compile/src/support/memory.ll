@@ -148,7 +148,7 @@ up.loop:
   store <32 x i8> %u.3, ptr %u.to.3, align 1
   %u.next = add i64 %u, 128
   %u.more = icmp ult i64 %u.next, %tail.at
-  br i1 %u.more, label %up.loop, label %up.tail
+  br i1 %u.more, label %up.loop, label %up.tail, !llvm.loop !1
 up.tail:
   %tail.to = getelementptr i8, ptr %to, i64 %tail.at
   %tail.to.1 = getelementptr i8, ptr %tail.to, i64 32
@@ -190,7 +190,7 @@ down.loop:
   store <32 x i8> %d.2, ptr %d.to.2, align 1
   store <32 x i8> %d.3, ptr %d.to.3, align 1
   %d.more = icmp ugt i64 %d.next, 128
-  br i1 %d.more, label %down.loop, label %down.head
+  br i1 %d.more, label %down.loop, label %down.head, !llvm.loop !0
 down.head:
   %head.to.1 = getelementptr i8, ptr %to, i64 32
   %head.to.2 = getelementptr i8, ptr %to, i64 64
@@ -281,7 +281,7 @@ loop:
   store <32 x i8> %v32, ptr %u.1, align 1
   %u.next = add i64 %u, 64
   %more = icmp ult i64 %u.next, %tail.at
-  br i1 %more, label %loop, label %tail
+  br i1 %more, label %loop, label %tail, !llvm.loop !2
 tail:
   %tail.0 = getelementptr i8, ptr %to, i64 %tail.at
   %tail.1 = getelementptr i8, ptr %tail.0, i64 32
@@ -315,3 +315,9 @@ equal:
 }
 
 attributes #0 = { nounwind "no-builtins" "disable-tail-calls"="true" }
+
+; Unrolled, a loop would count on its number of rounds being even, which the verifier does not follow.
+!0 = distinct !{!0, !3}
+!1 = distinct !{!1, !3}
+!2 = distinct !{!2, !3}
+!3 = !{!"llvm.loop.unroll.disable"}

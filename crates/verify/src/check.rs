@@ -1,0 +1,1079 @@
+//! What every operation is held against.
+//!
+//! Isolation rests on this file. An operation is checked in the state before it; whatever states are
+//! made of was found without believing anything that is not checked here.
+
+use std::mem::size_of;
+
+use awsm_abi::context::GlobalCell;
+use awsm_abi::desc::val_type;
+
+use crate::contract::{self, Wants};
+use crate::convention::{
+    ARGUMENTS, CLOBBERED, Convention, RED_ZONE, RESULTS, RETURN_BYTES, SAVED, STACK_POINTER, Spot,
+};
+use crate::evaluate::Callee;
+use crate::flow::{self, BlockId};
+use crate::function::{Analysis, RANGE_MAX};
+use crate::module::{RangeRoutine, Role};
+use crate::op::{Op, Source};
+use crate::report::Rule;
+use crate::state::{ALIGNED, State};
+use crate::summary::Entry;
+use crate::value::{Atom, Kind, Range, Value};
+
+/// Bytes of the stack that may lie between two touches: less than the guard below any stack.
+const UNTOUCHED_MAX: i64 = 8192;
+
+/// Arguments on the stack of a function that nobody outside calls take no more than this.
+const INCOMING_MAX: i64 = 1 << 16;
+
+impl Analysis<'_> {
+    /// Checks one operation.
+    pub(crate) fn check(&mut self, state: &mut State, at: u32) {
+        if self.outcome.problem.is_some() {
+            return;
+        }
+        let block = self.block_of[at as usize];
+        self.check_stack_pointer(state, at);
+        match self.code.ops[at as usize] {
+            Op::Load { place, bytes, .. } => {
+                let address = self.address(state, place);
+                self.check_access(state, at, address, bytes.into(), None);
+            }
+            Op::Store { place, bytes, from } => {
+                let address = self.address(state, place);
+                let value = self.read(state, from, bytes);
+                self.check_access(state, at, address, bytes.into(), Some(Some(value)));
+            }
+            Op::Touch { place, bytes, write } => {
+                let address = self.address(state, place);
+                let stored = write.then_some(None);
+                self.check_access(state, at, address, bytes.into(), stored);
+            }
+            Op::Spill { place, bytes, .. } => {
+                let address = self.address(state, place);
+                self.check_access(state, at, address, bytes.into(), Some(None));
+            }
+            Op::Scatter { base, vector, scale, bytes, .. } => {
+                self.check_scatter(state, at, base, vector.map(|vector| (vector, scale)), bytes);
+            }
+            Op::Bulk { to, from, length } => {
+                let length = self.register(state, length);
+                let to = self.register(state, to);
+                self.check_range(block, at, to, length, true);
+                if let Some(from) = from {
+                    let from = self.register(state, from);
+                    self.check_range(block, at, from, length, false);
+                }
+            }
+            Op::Call { to } => {
+                let callee = self.module.function_at(to).map_or(Callee::Unknown, Callee::Function);
+                self.check_call(state, at, callee);
+            }
+            Op::CallTo { to } => {
+                let target = self.register(state, to);
+                let callee = self.callee(target);
+                self.check_call(state, at, callee);
+            }
+            Op::Jump { to } => {
+                if flow::inside(self.code, self.start(), to).is_none() {
+                    self.check_leaving(state, at, to);
+                }
+            }
+            Op::Branch { to, .. } => {
+                if flow::inside(self.code, self.start(), to).is_none() {
+                    self.check_leaving(state, at, to);
+                }
+            }
+            Op::JumpTo { to } => {
+                let target = self.register(state, to);
+                match self.callee(target) {
+                    Callee::Reference { base, tail: true } => {
+                        self.check_leaving_by(state, at, base);
+                    }
+                    _ => self.check_table(block, at, target),
+                }
+            }
+            Op::Return { pops } => self.check_return(state, at, pops.into()),
+            Op::Fault => {
+                if self.is_called() {
+                    self.problem(at, "a fault that nobody catches");
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn start(&self) -> u64 {
+        self.module.functions[self.number].range.start
+    }
+
+    /// Can anybody call this function?
+    fn is_called(&self) -> bool {
+        let function = &self.module.functions[self.number];
+        let transfers = |op: &Op| match op {
+            Op::Call { to } | Op::Jump { to } | Op::Branch { to, .. } => {
+                *to == function.range.start
+            }
+            _ => false,
+        };
+        function.outside
+            || self.module.functions.iter().any(|other| other.code.ops.iter().any(transfers))
+    }
+
+    /// Where a block ends without a transfer, the next one of the function follows.
+    pub(crate) fn check_end(&mut self, block: BlockId) {
+        let last = self.ops_of(block).last();
+        let Some(last) = last else {
+            if self.flow.blocks[block as usize].to.is_empty() {
+                self.problem(0, "runs off its end");
+            }
+            return;
+        };
+        let ends = match self.code.ops[last] {
+            Op::Call { to } => self
+                .module
+                .function_at(to)
+                .is_some_and(|callee| !self.summaries[callee].returns),
+            // Whether it comes back is checked with the call.
+            Op::CallTo { .. } => {
+                let end = self.flow.blocks[block as usize].instructions.end;
+                end < self.code.instructions.len()
+                    || self.returns_not(end - 1)
+            }
+            op => op.transfers(),
+        };
+        let branches = matches!(self.code.ops[last], Op::Branch { .. });
+        let to = self.flow.blocks[block as usize].to.len();
+        let instruction = self.flow.blocks[block as usize].instructions.end;
+        if to == 0 && !ends || branches && instruction == self.code.instructions.len() {
+            self.problem(last as u32, "runs off its end");
+        }
+    }
+
+    // The frame.
+
+    /// The stack pointer is one at every instruction: signals arrive there.
+    fn check_stack_pointer(&mut self, state: &mut State, at: u32) {
+        let value = self.register(state, STACK_POINTER);
+        let Some(key) = self.frame_offset(value) else {
+            return self.problem(at, "a stack pointer of which nothing is known");
+        };
+        let aligned = key > ALIGNED / 2;
+        let lowest = self.lowest_at(state, key);
+        let within = if aligned { key <= ALIGNED } else { key <= 0 };
+        if !within || aligned != state.aligned.is_some() {
+            return self.problem(at, "a stack pointer outside of the frame");
+        }
+        if lowest.is_none_or(|lowest| lowest < state.touched - UNTOUCHED_MAX) {
+            self.problem(at, "a frame that reaches over the guard without touching it");
+        }
+    }
+
+    /// Bytes of arguments behind the return address that this function may have.
+    fn incoming_limit(&self) -> i64 {
+        let summary = self.summary();
+        match self.module.convention(self.number) {
+            Some(convention) if self.module.functions[self.number].outside => {
+                convention.stack_bytes.max(convention.pops)
+            }
+            Some(_) | None if summary.entry <= Entry::Nothing => INCOMING_MAX,
+            _ => 0,
+        }
+    }
+
+    fn check_frame(&mut self, state: &mut State, at: u32, key: i64, bytes: i64, write: bool) {
+        let sp = self.register(state, STACK_POINTER);
+        let Some(sp) = self.frame_offset(sp) else { return };
+        let lowest = self.lowest_at(state, key);
+        if lowest.is_none_or(|lowest| lowest < state.touched - UNTOUCHED_MAX) {
+            return self.problem(at, "a frame that reaches over the guard without touching it");
+        }
+        let what = if write { "writes" } else { "reads" };
+        if key > ALIGNED / 2 {
+            let inside = sp > ALIGNED / 2 && key >= sp - RED_ZONE && key + bytes <= ALIGNED;
+            return match inside {
+                true => self.shown(Rule::Frame),
+                false => self.problem(at, format!("{what} outside of its rounded frame")),
+            };
+        }
+        let bottom = match state.aligned {
+            Some(from) => from,
+            None => sp - RED_ZONE,
+        };
+        if key >= bottom && key + bytes <= 0 {
+            return self.shown(Rule::Frame);
+        }
+        let end = key + bytes - RETURN_BYTES;
+        if key >= RETURN_BYTES && end <= self.incoming_limit() {
+            self.outcome.incoming = self.outcome.incoming.max((end + 7) & !7);
+            return self.shown(Rule::Frame);
+        }
+        self.problem(at, format!("{what} {key:+} from the stack pointer at entry, outside of its frame"));
+    }
+
+    /// A place in the frame that a number decides.
+    fn check_frame_at(&mut self, state: &mut State, at: u32, base: Value, rest: Value, bytes: i64) {
+        let block = self.block_of[at as usize];
+        let sp = self.register(state, STACK_POINTER);
+        let (Some(sp), Some(base)) = (self.frame_offset(sp), self.frame_offset(base)) else {
+            return;
+        };
+        let (bottom, top) = match base > ALIGNED / 2 {
+            true => (sp - RED_ZONE - base, 0),
+            false => (state.aligned.unwrap_or(sp - RED_ZONE) - base, -base),
+        };
+        let inside = (base > ALIGNED / 2) == state.aligned.is_some()
+            && self.is_between((bottom.into(), rest), (rest, i128::from(top - bytes)), block);
+        match inside {
+            true => self.shown(Rule::Frame),
+            false => self.problem(at, "a place in the frame that is not bounded"),
+        }
+    }
+
+    // Accesses.
+
+    /// Checks an access. `stored` says that it writes, and what if that is known.
+    fn check_access(
+        &mut self,
+        state: &mut State,
+        at: u32,
+        address: Value,
+        bytes: i64,
+        stored: Option<Option<Value>>,
+    ) {
+        if let Some(key) = self.frame_offset(address) {
+            return self.check_frame(state, at, key, bytes, stored.is_some());
+        }
+        let block = self.block_of[at as usize];
+        let Some((atom, rest)) = self.arena.pointer(address) else {
+            return self.problem(at, "an address that begins nowhere");
+        };
+        let data = *self.arena.atom(atom);
+        let size = Value::number(bytes);
+        match data.kind {
+            Kind::Stack => {
+                let base = self.arena.value_of(atom);
+                self.check_frame_at(state, at, base, rest, bytes);
+            }
+            Kind::Context => {
+                let guard = -i64::from(awsm_abi::context::CONTEXT_GUARD_BYTES);
+                match (rest.constant(), self.module.descriptor.first_own_memory()) {
+                    (Some(offset), _) if offset < guard => {
+                        self.check_field(at, offset, bytes, stored);
+                    }
+                    (_, Some(memory)) => self.check_memory(block, at, memory, rest, size),
+                    _ => self.problem(at, "an access to a memory that there is not"),
+                }
+            }
+            Kind::MemoryBase(memory) => self.check_memory(block, at, memory, rest, size),
+            Kind::TableBase(table) => {
+                self.check_element(state, at, atom, table, rest, bytes, stored.is_some());
+            }
+            Kind::Image => {
+                let end = self.module.object.image.len() as i128;
+                let inside = stored.is_none()
+                    && self.is_between((0, rest), (rest, end - i128::from(bytes)), block);
+                match inside {
+                    true => self.shown(Rule::Constant),
+                    false => self.problem(at, "a constant that is not shown to be the object's"),
+                }
+            }
+            Kind::Cells => {
+                let convention = self.module.convention(self.number);
+                let all = convention.map_or(0, |convention| convention.result_bytes);
+                self.check_cells(at, rest, bytes, all);
+            }
+            Kind::Thunk(2) => {
+                let Role::Entry { ty } = self.module.functions[self.number].role else { return };
+                let ty = &self.module.descriptor.types[ty as usize];
+                let cells = ty.params.len().max(ty.results.len());
+                self.check_cells(at, rest, bytes, (cells * size_of::<GlobalCell>()) as i64);
+            }
+            Kind::Range(number) => {
+                let length = self.range_length();
+                let role = self.module.functions[self.number].role;
+                let may = stored.is_none()
+                    || number == 0 && role != Role::Range(RangeRoutine::Compare);
+                self.check_in_range(block, at, rest, size, length, may);
+            }
+            _ => self.check_pointer(state, at, (atom, data.kind), rest, bytes, stored),
+        }
+    }
+
+    /// Places that the words of a vector register decide.
+    fn check_scatter(
+        &mut self,
+        state: &mut State,
+        at: u32,
+        base: crate::op::Place,
+        added: Option<(u8, u8)>,
+        bytes: u16,
+    ) {
+        let block = self.block_of[at as usize];
+        let address = self.address(state, base);
+        let pointer = self.arena.pointer(address);
+        let memory = pointer.and_then(|(atom, rest)| match self.arena.kind(atom) {
+            Kind::Context => Some((self.module.descriptor.first_own_memory()?, rest)),
+            Kind::MemoryBase(memory) => Some((memory, rest)),
+            _ => None,
+        });
+        let Some((memory, rest)) = memory else {
+            return self.problem(at, "a vector of places of something that is no memory");
+        };
+        match added {
+            Some((vector, scale)) => {
+                let added = self.added(state, at, vector, scale);
+                let rest = self.arena.add(rest, added);
+                self.check_memory(block, at, memory, rest, Value::number(bytes.into()));
+            }
+            None => {
+                let what = "a vector of places".to_owned();
+                let offset = self.code.offset_of(at);
+                self.outcome.unshown.push(crate::report::Unshown { offset, what });
+            }
+        }
+    }
+
+    fn check_cells(&mut self, at: u32, rest: Value, bytes: i64, all: i64) {
+        match rest.constant() {
+            Some(offset) if offset >= 0 && offset + bytes <= all => self.shown(Rule::Cells),
+            _ => self.problem(at, "an access outside of the cells for results"),
+        }
+    }
+
+    fn check_field(&mut self, at: u32, offset: i64, bytes: i64, stored: Option<Option<Value>>) {
+        let descriptor = self.module.descriptor;
+        let Some(value) = stored else {
+            let fields = u32::try_from(bytes).ok();
+            let known = fields.and_then(|bytes| descriptor.field(offset, bytes));
+            return match known {
+                Some(_) => self.shown(Rule::Context),
+                None => self.problem(at, format!("reads {offset} from the context")),
+            };
+        };
+        let globals = u32::try_from(bytes).ok();
+        let globals = globals.and_then(|bytes| descriptor.writable_globals(offset, bytes));
+        let Some(globals) = globals else {
+            return self.problem(at, format!("writes {offset} from the context"));
+        };
+        let block = self.block_of[at as usize];
+        for (code, into) in globals {
+            if contract::is_reference(code) {
+                let whole = into == 0 && bytes == 8;
+                let fits =
+                    whole && value.is_some_and(|value| self.reference_fits(value, code, block));
+                if !fits {
+                    return self.problem(at, "writes what is no reference to a global of them");
+                }
+            }
+        }
+        self.shown(Rule::Context);
+    }
+
+    fn check_element(
+        &mut self,
+        state: &mut State,
+        at: u32,
+        base: u32,
+        table: u32,
+        rest: Value,
+        bytes: i64,
+        write: bool,
+    ) {
+        let block = self.block_of[at as usize];
+        let fresh = match self.arena.atom(base).atom {
+            Atom::Field { time, .. } | Atom::Deref { time, .. } => time == state.time,
+            _ => false,
+        };
+        if write || bytes != 8 || !fresh {
+            return self.problem(at, "an access to a table that may have moved");
+        }
+        if !self.is_at_least(rest, 0, block) || !self.is_multiple(rest, 8) {
+            return self.problem(at, "a table element that is not shown to exist");
+        }
+        let atoms = 0..self.arena.len() as u32;
+        let lengths: Vec<u32> = atoms
+            .filter(|atom| self.arena.kind(*atom) == Kind::TableLength(table))
+            .filter(|atom| self.flow.dominates(self.arena.atom(*atom).home, block))
+            .collect();
+        let end = rest.plus(bytes);
+        for length in lengths {
+            let length = self.arena.value_of(length);
+            let difference = self.arena.add_times(end, length, -8);
+            let goal = crate::prove::Goal { lin: difference.lin, k: end.k.into() };
+            if self.prove(goal, block) {
+                return self.shown(Rule::TableElement);
+            }
+        }
+        self.problem(at, "a table element that is not shown to exist");
+    }
+
+    fn is_multiple(&self, value: Value, of: i64) -> bool {
+        value.k % of == 0 && self.arena.terms(value).iter().all(|(_, factor)| factor % of == 0)
+    }
+
+    /// Accesses by pointers that the contract knows, besides memories and tables.
+    fn check_pointer(
+        &mut self,
+        state: &mut State,
+        at: u32,
+        (atom, kind): (u32, Kind),
+        rest: Value,
+        bytes: i64,
+        stored: Option<Option<Value>>,
+    ) {
+        let block = self.block_of[at as usize];
+        let base = self.arena.value_of(atom);
+        let Some(offset) = rest.constant() else {
+            return self.problem(at, "a place that a number decides, in something without numbers");
+        };
+        if kind == Kind::Exception {
+            return self.check_exception(at, base, offset, bytes, stored);
+        }
+        if let Kind::Ref(_) = kind
+            && !self.is_not_null(base, block)
+        {
+            return self.problem(at, "a reference that may be null is looked into");
+        }
+        match stored {
+            None => {
+                let size = u32::try_from(bytes).unwrap_or(u32::MAX);
+                match contract::pointed(self.module.descriptor, kind, offset, size) {
+                    Some(_) => self.shown(Rule::Pointer),
+                    None => self.problem(at, format!("reads {offset:+} from {}", name(kind))),
+                }
+            }
+            Some(value) => {
+                let fits = match kind {
+                    Kind::Global(global) => {
+                        let global = self.module.descriptor.globals[global as usize];
+                        let inside =
+                            offset >= 0 && offset + bytes <= size_of::<GlobalCell>() as i64;
+                        let reference = contract::is_reference(global.ty);
+                        global.mutable
+                            && inside
+                            && (!reference
+                                || offset == 0
+                                    && bytes == 8
+                                    && value.is_some_and(|value| {
+                                        self.reference_fits(value, global.ty, block)
+                                    }))
+                    }
+                    Kind::Exceptions => {
+                        offset == 0
+                            && bytes == 8
+                            && value.is_some_and(|value| {
+                                self.reference_fits(value, val_type::EXNREF, block)
+                            })
+                    }
+                    _ => false,
+                };
+                match fits {
+                    true if kind == Kind::Exceptions => self.shown(Rule::Exception),
+                    true => self.shown(Rule::Pointer),
+                    false => self.problem(at, format!("writes {offset:+} from {}", name(kind))),
+                }
+            }
+        }
+        let _ = state;
+    }
+
+    fn check_exception(
+        &mut self,
+        at: u32,
+        exception: Value,
+        offset: i64,
+        bytes: i64,
+        stored: Option<Option<Value>>,
+    ) {
+        let block = self.block_of[at as usize];
+        if !self.is_not_null(exception, block) {
+            return self.problem(at, "an exception that may be null is looked into");
+        }
+        let fits = if let Some((value, into)) = contract::exception_value(offset) {
+            let tag = self.tag_of(exception, block);
+            let params = tag.map(|tag| self.module.descriptor.tag_params(tag).to_vec());
+            let inside = i64::from(into) + bytes <= size_of::<GlobalCell>() as i64;
+            match params.as_ref().and_then(|params| params.get(value)) {
+                Some(code) if inside => match stored {
+                    Some(value) if contract::is_reference(*code) => {
+                        into == 0
+                            && bytes == 8
+                            && value.is_some_and(|value| self.reference_fits(value, *code, block))
+                    }
+                    _ => true,
+                },
+                _ => false,
+            }
+        } else {
+            match stored {
+                Some(_) => offset == contract::EXCEPTION_REFERENCED && bytes == 4,
+                None => offset == contract::EXCEPTION_TAG && bytes == 8,
+            }
+        };
+        match fits {
+            true => self.shown(Rule::Exception),
+            false => self.problem(at, "an access outside of an exception's values"),
+        }
+    }
+
+    // Ranges.
+
+    /// The length that a routine for ranges got.
+    fn range_length(&mut self) -> Value {
+        let atom = Atom::Opaque {
+            at: crate::value::AT_BLOCK,
+            n: ARGUMENTS[2],
+            most: RANGE_MAX as u64,
+            kind: Kind::Number,
+        };
+        self.arena.make(atom, Kind::Number, Range::new(0, RANGE_MAX), 0)
+    }
+
+    fn check_in_range(
+        &mut self,
+        block: BlockId,
+        at: u32,
+        rest: Value,
+        size: Value,
+        length: Value,
+        may: bool,
+    ) {
+        let end = self.arena.add(rest, size);
+        let beyond = self.arena.sub(end, length);
+        let inside = may && self.is_between((0, rest), (beyond, 0), block);
+        match inside {
+            true => self.shown(Rule::MemoryCompared),
+            false => self.problem(at, "an access outside of the range that it was given"),
+        }
+    }
+
+    /// `length` bytes from an address on, by one instruction or by a routine for ranges.
+    fn check_range(&mut self, block: BlockId, at: u32, start: Value, length: Value, write: bool) {
+        let Some((atom, rest)) = self.arena.pointer(start) else {
+            return self.problem(at, "a range that begins nowhere");
+        };
+        let fits = self.is_at_least(length, 0, block);
+        match self.arena.kind(atom) {
+            Kind::Range(number) => {
+                let whole = self.range_length();
+                let role = self.module.functions[self.number].role;
+                let may = !write || number == 0 && role != Role::Range(RangeRoutine::Compare);
+                self.check_in_range(block, at, rest, length, whole, may && fits);
+            }
+            kind @ (Kind::Context | Kind::MemoryBase(_)) => {
+                let memory = match kind {
+                    Kind::MemoryBase(memory) => Some(memory),
+                    _ => self.module.descriptor.first_own_memory(),
+                };
+                match memory {
+                    Some(memory) if fits => self.check_memory(block, at, memory, rest, length),
+                    Some(_) => {
+                        let what = "a length that may be negative".to_owned();
+                        let offset = self.code.offset_of(at);
+                        self.outcome.unshown.push(crate::report::Unshown { offset, what });
+                    }
+                    None => self.problem(at, "a range of a memory that there is not"),
+                }
+            }
+            _ => self.problem(at, "a range of something that is no memory"),
+        }
+    }
+
+    // Calls.
+
+    fn check_call(&mut self, state: &mut State, at: u32, callee: Callee) {
+        let block = self.block_of[at as usize];
+        let sp = self.register(state, STACK_POINTER);
+        let Some(sp) = self.frame_offset(sp) else { return };
+        // The return address goes below the stack pointer.
+        let (round, top) = if sp > ALIGNED / 2 { (0, ALIGNED) } else { (8, 0) };
+        if sp.rem_euclid(16) != round {
+            return self.problem(at, "a call from a stack pointer that is not rounded");
+        }
+        let room = top - sp;
+        let instruction = self.code.instruction_of(at);
+        match callee {
+            Callee::Function(number) => self.check_direct_call(state, at, number, room),
+            Callee::Builtin(offset) => {
+                let Some(builtin) = contract::builtin(offset) else {
+                    return self.problem(at, "a call of a function that the runtime does not have");
+                };
+                self.correct_return(instruction, builtin.returns);
+                self.check_builtin(state, at, &builtin);
+            }
+            Callee::Reference { base, tail: false } => {
+                self.correct_return(instruction, true);
+                let Some(ty) = self.check_reference(at, base, block) else { return };
+                let convention = self.module.ordinary(ty).clone();
+                let context = self.register(state, convention.context);
+                if !self.is_context_of(context, base) {
+                    return self.problem(at, "a call with the context of something else");
+                }
+                if convention.stack_bytes > room {
+                    return self.problem(at, "a call whose arguments are not in the frame");
+                }
+                if !self.arguments_fit(state, block, &convention, ty) {
+                    return self.problem(at, "a call with an argument that is no reference");
+                }
+                self.shown(Rule::ReferenceCall);
+            }
+            Callee::Thunk => {
+                self.correct_return(instruction, true);
+                let Role::Entry { ty } = self.module.functions[self.number].role else { return };
+                let convention = self.module.ordinary(ty).clone();
+                let context = self.register(state, convention.context);
+                let given = self.arena.kind_of(context) == Kind::Thunk(1);
+                if !given
+                    || convention.stack_bytes > room
+                    || !self.arguments_fit(state, block, &convention, ty)
+                {
+                    return self.problem(at, "a call that is not what the thunk is for");
+                }
+                self.shown(Rule::ReferenceCall);
+            }
+            Callee::Reference { .. } | Callee::Unknown => {
+                self.problem(at, "a call of code that is not known");
+            }
+        }
+    }
+
+    fn returns_not(&self, instruction: usize) -> bool {
+        !self.guessed_return(instruction)
+    }
+
+    fn correct_return(&mut self, instruction: usize, returns: bool) {
+        if self.guessed_return(instruction) != returns {
+            self.corrections.returns.insert(instruction, returns);
+        }
+    }
+
+    fn check_direct_call(&mut self, state: &mut State, at: u32, number: usize, room: i64) {
+        let block = self.block_of[at as usize];
+        let callee = &self.module.functions[number];
+        if let Role::Range(routine) = callee.role {
+            let [to, from, length] =
+                [0, 1, 2].map(|argument| self.register(state, ARGUMENTS[argument]));
+            self.shown(Rule::DirectCall);
+            if !self.is_at_most(length, RANGE_MAX, block) {
+                let what = "a length that is not bounded".to_owned();
+                let offset = self.code.offset_of(at);
+                self.outcome.unshown.push(crate::report::Unshown { offset, what });
+                return;
+            }
+            self.check_range(block, at, to, length, routine != RangeRoutine::Compare);
+            if routine != RangeRoutine::Fill {
+                self.check_range(block, at, from, length, false);
+            }
+            return;
+        }
+        if let Role::Entry { .. } = callee.role {
+            return self.problem(at, "a call of an entry thunk");
+        }
+        if self.summaries[number].incoming > room {
+            return self.problem(at, "a call whose arguments are not in the frame");
+        }
+        let provided = self.provided(state, at, number);
+        self.outcome.calls.push((number, provided));
+        if provided & self.summaries[number].entry.bit() == 0 {
+            let what = format!("a call of `{}` without what it needs", callee.name);
+            if callee.outside {
+                return self.problem(at, what);
+            }
+        }
+        self.shown(Rule::DirectCall);
+    }
+
+    /// Which assumptions about a function's entry hold at a call.
+    fn provided(&mut self, state: &mut State, at: u32, number: usize) -> u8 {
+        let block = self.block_of[at as usize];
+        let mut provided = Entry::Nothing.bit();
+        let first = self.register(state, ARGUMENTS[0]);
+        if self.arena.kind_of(first) == Kind::Context {
+            provided |= Entry::Context.bit();
+        }
+        let (Some(convention), Some(ty)) =
+            (self.module.convention(number), self.module.type_of(number))
+        else {
+            return provided;
+        };
+        let convention = convention.clone();
+        let context = self.register(state, convention.context);
+        if self.arena.kind_of(context) == Kind::Context
+            && self.arguments_fit(state, block, &convention, ty)
+        {
+            provided |= Entry::Typed.bit();
+        }
+        provided
+    }
+
+    /// Are references among the arguments what the type says, and is there room for results?
+    fn arguments_fit(
+        &mut self,
+        state: &mut State,
+        block: BlockId,
+        convention: &Convention,
+        ty: u32,
+    ) -> bool {
+        if let Some(register) = convention.results_at {
+            let cells = self.register(state, register);
+            if !self.has_cells(state, cells, convention) {
+                return false;
+            }
+        }
+        let params = &self.module.descriptor.types[ty as usize].params;
+        for (code, spot) in params.iter().zip(&convention.arguments) {
+            if !contract::is_reference(*code) {
+                continue;
+            }
+            let value = match *spot {
+                Spot::Register(register) => self.register(state, register),
+                Spot::Stack(offset) => {
+                    let sp = self.register(state, STACK_POINTER);
+                    let key = self.frame_offset(sp.plus(offset)).unwrap_or(i64::MAX);
+                    match state.slot(key).filter(|slot| slot.bytes == 8) {
+                        Some(slot) => slot.value,
+                        None => return false,
+                    }
+                }
+                Spot::Vector => return false,
+            };
+            if !self.reference_fits(value, *code, block) {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Is there room for the results of a call at an address?
+    fn has_cells(&mut self, state: &mut State, cells: Value, convention: &Convention) -> bool {
+        let bytes = convention.result_bytes;
+        if let Some(key) = self.frame_offset(cells) {
+            let sp = self.register(state, STACK_POINTER);
+            let Some(sp) = self.frame_offset(sp) else { return false };
+            let aligned = key > ALIGNED / 2;
+            let (bottom, top) = match aligned {
+                true => (sp + convention.stack_bytes, ALIGNED),
+                false => (state.aligned.unwrap_or(sp + convention.stack_bytes), 0),
+            };
+            return aligned == state.aligned.is_some() && key >= bottom && key + bytes <= top;
+        }
+        // Its own, handed on.
+        let own = self.module.convention(self.number).map_or(0, |own| own.result_bytes);
+        self.arena.kind_of(cells) == Kind::Cells && bytes <= own
+    }
+
+    fn check_builtin(&mut self, state: &mut State, at: u32, builtin: &contract::Builtin) {
+        let block = self.block_of[at as usize];
+        let context = self.register(state, ARGUMENTS[0]);
+        if self.arena.kind_of(context) != Kind::Context {
+            return self.problem(at, "a call of the runtime without the context");
+        }
+        let descriptor = self.module.descriptor;
+        let (mut element, mut tag) = (None, None);
+        for (wants, register) in builtin.wants.iter().zip(&ARGUMENTS[1..]) {
+            let value = self.register(state, *register);
+            // Numbers of things are of 32 bits.
+            let number = self.arena.low(32, value).constant();
+            let number = number.and_then(|number| u32::try_from(number).ok());
+            let within = |count: usize| number.filter(|number| (*number as usize) < count);
+            let fits = match wants {
+                Wants::Any => true,
+                Wants::Memory => within(descriptor.memories.len()).is_some(),
+                Wants::Table => {
+                    element = within(descriptor.tables.len())
+                        .map(|table| descriptor.tables[table as usize]);
+                    element.is_some()
+                }
+                Wants::SourceTable => within(descriptor.tables.len()).is_some_and(|table| {
+                    element.is_some_and(|to| subtype(descriptor.tables[table as usize], to))
+                }),
+                Wants::Data => within(descriptor.data as usize).is_some(),
+                Wants::Element => within(descriptor.elements.len()).is_some_and(|segment| {
+                    element.is_none_or(|to| subtype(descriptor.elements[segment as usize], to))
+                }),
+                Wants::TableValue => {
+                    element.is_some_and(|code| self.reference_fits(value, code, block))
+                }
+                Wants::Tag => {
+                    tag = self.tag_at(value);
+                    tag.is_some()
+                }
+                Wants::TagValues => tag.is_some_and(|tag| {
+                    number == Some(descriptor.tag_params(tag).len() as u32)
+                }),
+                Wants::Exception => {
+                    self.reference_fits(value, val_type::EXNREF, block)
+                        && self.is_not_null(value, block)
+                }
+            };
+            if !fits {
+                let what = format!("a call of the runtime with the wrong argument ({wants:?})");
+                return self.problem(at, what.to_lowercase());
+            }
+        }
+        self.shown(Rule::BuiltinCall);
+    }
+
+    // Leaving.
+
+    /// The frame is gone, and all that the caller counts on is there.
+    fn check_exit(&mut self, state: &mut State, at: u32, sp_at: i64) -> bool {
+        let sp = self.register(state, STACK_POINTER);
+        if self.frame_offset(sp) != Some(sp_at) {
+            self.problem(at, "leaves with a stack pointer that is not the one at entry");
+            return false;
+        }
+        let address = state.slot(sp_at).map(|slot| self.arena.kind_of(slot.value));
+        if address != Some(Kind::Return) {
+            self.problem(at, "leaves with another return address");
+            return false;
+        }
+        for register in SAVED {
+            let value = self.register(state, register);
+            let entry = self.arena.single(value).map(|atom| self.arena.atom(atom).atom);
+            if entry != Some(Atom::Entry(register)) {
+                self.problem(at, format!("leaves without restoring saved register {register}"));
+                return false;
+            }
+        }
+        true
+    }
+
+    fn check_return(&mut self, state: &mut State, at: u32, pops: i64) {
+        if !self.check_exit(state, at, 0) {
+            return;
+        }
+        if pops != self.summary().pops {
+            return self.problem(at, "a return that takes the wrong number of bytes off the stack");
+        }
+        self.outcome.returns = true;
+        self.shown(Rule::Exit);
+        self.check_results(state, at);
+    }
+
+    /// References among the results.
+    fn check_results(&mut self, state: &mut State, at: u32) {
+        let block = self.block_of[at as usize];
+        let (Some(convention), Some(ty)) =
+            (self.module.convention(self.number), self.module.type_of(self.number))
+        else {
+            return;
+        };
+        let codes = self.module.descriptor.types[ty as usize].results.clone();
+        let pairs: Vec<_> = codes.iter().copied().zip(convention.results.clone()).collect();
+        for (code, spot) in pairs {
+            if let (Spot::Register(register), true) = (spot, contract::is_reference(code)) {
+                let value = self.register(state, register);
+                if !self.reference_fits(value, code, block) {
+                    self.outcome.typed_results = false;
+                    if self.module.functions[self.number].outside {
+                        self.problem(at, "a result that is no reference");
+                    }
+                }
+            }
+        }
+        let _ = (RESULTS, CLOBBERED);
+    }
+
+    /// A jump to another function, which returns in this one's place.
+    fn check_leaving(&mut self, state: &mut State, at: u32, to: u64) {
+        let Some(number) = self.module.function_at(to) else {
+            return self.problem(at, "a jump to where no function begins");
+        };
+        let callee = &self.module.functions[number];
+        if matches!(callee.role, Role::Entry { .. } | Role::Range(_)) {
+            return self.problem(at, "a jump to a routine that is only called");
+        }
+        let (own, other) = (*self.summary(), self.summaries[number]);
+        let sp_at = own.pops - other.pops;
+        if !self.check_exit(state, at, sp_at) {
+            return;
+        }
+        // Its arguments lie in place of this function's.
+        let room = self.incoming_limit().max(own.pops);
+        if sp_at + other.incoming > room {
+            return self.problem(at, "a jump with more arguments than there is room for");
+        }
+        self.outcome.incoming =
+            self.outcome.incoming.max(if other.incoming > 0 { sp_at + other.incoming } else { 0 });
+        let provided = self.provided(state, at, number);
+        self.outcome.calls.push((number, provided));
+        if provided & other.entry.bit() == 0 && callee.outside {
+            let what = format!("a jump to `{}` without what it needs", callee.name);
+            return self.problem(at, what);
+        }
+        self.check_same_results(at, self.module.type_of(number));
+        self.outcome.returns |= other.returns;
+        self.shown(Rule::Exit);
+    }
+
+    /// Does what returns in this function's place have its results?
+    fn check_same_results(&mut self, at: u32, ty: Option<u32>) {
+        let results = |ty: Option<u32>| {
+            ty.map(|ty| self.module.descriptor.types[ty as usize].results.as_slice())
+        };
+        let (own, other) = (results(self.module.type_of(self.number)), results(ty));
+        let references =
+            own.unwrap_or_default().iter().any(|code| contract::is_reference(*code));
+        if references && own != other {
+            self.outcome.typed_results = false;
+            if self.module.functions[self.number].outside {
+                self.problem(at, "a jump to a function with other results");
+            }
+        }
+    }
+
+    /// The same through a reference.
+    fn check_leaving_by(&mut self, state: &mut State, at: u32, base: Value) {
+        let block = self.block_of[at as usize];
+        let Some(ty) = self.check_reference(at, base, block) else { return };
+        if !self.has_tail_code(base, block) {
+            return self.problem(at, "a jump to code that there may not be");
+        }
+        let convention = self.module.tail(ty).clone();
+        let own = *self.summary();
+        let sp_at = own.pops - convention.pops;
+        if !self.check_exit(state, at, sp_at) {
+            return;
+        }
+        let room = self.incoming_limit().max(own.pops);
+        if sp_at + convention.stack_bytes > room {
+            return self.problem(at, "a jump with more arguments than there is room for");
+        }
+        let context = self.register(state, convention.context);
+        if !self.is_context_of(context, base) {
+            return self.problem(at, "a jump with the context of something else");
+        }
+        if !self.arguments_fit(state, block, &convention, ty) {
+            return self.problem(at, "a jump with an argument that is no reference");
+        }
+        self.check_same_results(at, Some(ty));
+        self.outcome.returns = true;
+        self.shown(Rule::Exit);
+        self.shown(Rule::ReferenceCall);
+    }
+
+    // Tables of jumps.
+
+    /// A jump through a table: each entry that may be used leads to an instruction of the function.
+    fn check_table(&mut self, block: BlockId, at: u32, target: Value) {
+        let instruction = self.code.instruction_of(at);
+        let Some(targets) = self.table_targets(block, target) else {
+            return self.problem(at, "a jump that is not through a bounded table");
+        };
+        let known = self.guessed_table(instruction);
+        if targets.iter().all(|target| known.contains(target)) {
+            return self.shown(Rule::JumpTable);
+        }
+        self.corrections.tables.insert(instruction, targets);
+    }
+
+    fn table_targets(&mut self, block: BlockId, target: Value) -> Option<Vec<usize>> {
+        let (image, rest) = self.arena.pointer(target)?;
+        if self.arena.kind(image) != Kind::Image {
+            return None;
+        }
+        if let Some(to) = rest.constant() {
+            return Some(vec![flow::inside(self.code, self.start(), to.cast_unsigned())?]);
+        }
+        let [(entry, 1)] = *self.arena.terms(rest) else { return None };
+        let Atom::Opaque { at, .. } = self.arena.atom(entry).atom else { return None };
+        let (address, bytes) = *self.entries.get(&at)?;
+        // The address is `first + bytes * index`.
+        let first = address.k;
+        let unit = i64::from(bytes);
+        let terms = self.arena.terms(address);
+        if terms.iter().any(|(_, factor)| factor % unit != 0) {
+            return None;
+        }
+        let terms: Vec<_> = terms.iter().map(|(atom, factor)| (*atom, factor / unit)).collect();
+        let index = self.arena.sum(terms, 0);
+        let (least, most) = self.table_bounds(block, index)?;
+        let mut targets = Vec::new();
+        for number in least..=most {
+            let at = first.checked_add(number.checked_mul(unit)?)?;
+            let word = self.module.object.bytes(at.cast_unsigned(), 4)?;
+            let distance = i32::from_le_bytes(word.try_into().ok()?);
+            let to = rest.k.checked_add(distance.into())?;
+            targets.push(flow::inside(self.code, self.start(), to.cast_unsigned())?);
+        }
+        targets.sort_unstable();
+        targets.dedup();
+        Some(targets)
+    }
+
+    /// Bounds of a table's index, as near as they are found.
+    fn table_bounds(&mut self, block: BlockId, index: Value) -> Option<(i64, i64)> {
+        const ENTRIES_MAX: i128 = 1 << 16;
+        let range = self.arena.range(index);
+        let mut uppers = vec![range.hi];
+        let mut lowers = vec![range.lo];
+        for fact in self.facts.chain(block, None) {
+            let negative = self.arena.times(Value { lin: fact.lin, k: 0 }, -1).lin;
+            if fact.lin == index.lin {
+                uppers.push(-fact.k);
+            } else if negative == index.lin {
+                lowers.push(fact.k);
+            }
+        }
+        // Bounds of what the index is made of.
+        let inner: Vec<Value> = self
+            .arena
+            .terms(index)
+            .iter()
+            .filter_map(|(atom, _)| match self.arena.atom(*atom).atom {
+                Atom::Low { of, .. } | Atom::Signed { of, .. } => Some(of),
+                _ => None,
+            })
+            .collect();
+        for of in inner {
+            for fact in self.facts.chain(block, None) {
+                if fact.lin == of.lin {
+                    uppers.push(i128::from(of.k) - fact.k);
+                }
+            }
+        }
+        for power in [3, 7, 15, 31, 63, 127, 255] {
+            uppers.push(power);
+        }
+        uppers.retain(|upper| (0..ENTRIES_MAX).contains(upper));
+        uppers.sort_unstable();
+        uppers.dedup();
+        lowers.push(0);
+        lowers.retain(|lower| (-ENTRIES_MAX..ENTRIES_MAX).contains(lower));
+        lowers.sort_unstable_by(|a, b| b.cmp(a));
+        let upper = uppers.into_iter().find(|upper| self.is_at_most(index, *upper, block))?;
+        let lower = lowers.into_iter().find(|lower| self.is_at_least(index, *lower, block))?;
+        Some((lower as i64, upper as i64))
+    }
+}
+
+/// May a reference of the first type stand where one of the second is wanted?
+fn subtype(a: u32, b: u32) -> bool {
+    let null = a & val_type::NON_NULL != 0 || b & val_type::NON_NULL == 0;
+    let ty = val_type::function_type(b).is_none()
+        || val_type::function_type(a) == val_type::function_type(b);
+    val_type::kind(a) == val_type::kind(b) && null && ty
+}
+
+fn name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Builtins => "the runtime's table",
+        Kind::TableRecord(_) => "a table's record",
+        Kind::MemoryRecord(_) => "a memory's record",
+        Kind::Global(_) => "a global",
+        Kind::Exceptions => "the record of exceptions",
+        Kind::Ref(_) => "a reference",
+        Kind::Code { .. } | Kind::Builtin(_) => "code",
+        Kind::RefContext | Kind::Thunk(_) => "another context",
+        Kind::Tag(_) => "a tag",
+        Kind::Extern => "something of the host",
+        Kind::Return => "a return address",
+        _ => "something",
+    }
+}
+
+const _: () = assert!(matches!(Source::Number(0), Source::Number(_)));

@@ -1,0 +1,398 @@
+//! What branches tell: inequalities between values that hold in the blocks behind them.
+//!
+//! A fact is about the integer sum of a value (see `value`). A comparison is about what the machine
+//! has, so it makes a fact only if the two are the same: values of 32 bits and fewer always, wider ones
+//! if their ranges leave no doubt. Facts are kept with the block behind an edge and hold in all that it
+//! dominates; where ways meet, those hold that every way brings.
+
+use crate::flow::{BlockId, Edge};
+use crate::function::Analysis;
+use crate::op::Condition;
+use crate::state::{About, Known};
+use crate::value::{Atom, Kind, LinId, Range, Value};
+
+/// What is said of a sum.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Relation {
+    /// At most zero.
+    AtMostZero,
+    /// Zero, modulo 2^64.
+    Zero,
+    /// Not zero, modulo 2^64.
+    NotZero,
+}
+
+/// A fact: `lin + k` is as the relation says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Fact {
+    /// The combination.
+    pub lin: LinId,
+    /// The constant.
+    pub k: i128,
+    /// What is said.
+    pub relation: Relation,
+    /// It is said only if this value is not negative.
+    pub given: Option<Value>,
+}
+
+impl Fact {
+    /// `lin + k` is as the relation says.
+    pub(crate) fn new(lin: LinId, k: i128, relation: Relation) -> Self {
+        Self { lin, k, relation, given: None }
+    }
+}
+
+/// Facts of all blocks: each block's are a chain that leads to its dominator's.
+#[derive(Debug, Default)]
+pub(crate) struct Facts {
+    links: Vec<(u32, Fact)>,
+    of: Vec<u32>,
+}
+
+/// The end of a chain.
+const NONE: u32 = u32::MAX;
+
+/// Facts that are looked through where ways meet, at most.
+const MEETING: usize = 48;
+
+impl Facts {
+    /// A block's facts, the latest first, back to those of `until` and without them.
+    pub(crate) fn chain(&self, block: BlockId, until: Option<BlockId>) -> impl Iterator<Item = Fact> {
+        let end = until.map_or(NONE, |block| self.of[block as usize]);
+        let mut at = self.of[block as usize];
+        std::iter::from_fn(move || {
+            if at == end || at == NONE {
+                return None;
+            }
+            let (next, fact) = self.links[at as usize];
+            at = next;
+            Some(fact)
+        })
+    }
+
+    fn add(&mut self, chain: u32, fact: Fact) -> u32 {
+        self.links.push((chain, fact));
+        self.links.len() as u32 - 1
+    }
+}
+
+impl Analysis<'_> {
+    /// Gathers the facts of all blocks, once their states are final.
+    pub(crate) fn learn_all(&mut self) {
+        self.facts.links.clear();
+        self.facts.of.clear();
+        self.facts.of.resize(self.flow.blocks.len(), NONE);
+        for block in 1..self.flow.blocks.len() as BlockId {
+            let data = &self.flow.blocks[block as usize];
+            let (dominator, head) = (data.dominator, data.is_head);
+            let from = data.from.clone();
+            let mut chain = self.facts.of[dominator as usize];
+            if let [(one, edge)] = from[..] {
+                for fact in self.edge_facts(one, edge) {
+                    chain = self.facts.add(chain, fact);
+                }
+            } else if !head {
+                for fact in self.meeting_facts(&from, dominator) {
+                    chain = self.facts.add(chain, fact);
+                }
+            }
+            self.facts.of[block as usize] = chain;
+        }
+    }
+
+    /// What holds on every way into a block.
+    fn meeting_facts(&mut self, from: &[(BlockId, Edge)], dominator: BlockId) -> Vec<Fact> {
+        let mut common: Option<Vec<Fact>> = None;
+        for (block, edge) in from {
+            let mut here = self.edge_facts(*block, *edge);
+            here.extend(self.facts.chain(*block, Some(dominator)).take(MEETING));
+            common = Some(match common {
+                None => here,
+                Some(common) => {
+                    common.iter().filter_map(|fact| weakest(*fact, &here)).collect()
+                }
+            });
+            if common.as_ref().is_some_and(Vec::is_empty) {
+                break;
+            }
+        }
+        common.unwrap_or_default()
+    }
+
+    /// What an edge tells.
+    pub(crate) fn edge_facts(&mut self, from: BlockId, edge: Edge) -> Vec<Fact> {
+        let mut facts = Vec::new();
+        if let Edge::If(condition) = edge
+            && let Some(state) = self.outs[from as usize].clone()
+        {
+            self.learn(state.flags, condition, &mut facts);
+        }
+        facts
+    }
+
+    /// What it means that a condition holds.
+    pub(crate) fn learn(&mut self, known: Known, condition: Condition, facts: &mut Vec<Fact>) {
+        use Condition as C;
+        let bits = known.bytes * 8;
+        let (a, b) = (known.a, known.b);
+        match known.about {
+            About::Nothing => {}
+            About::Difference => match condition {
+                C::Equal | C::NotEqual => {
+                    let (x, y) = self.same_bits(bits, a, b);
+                    let difference = self.arena.sub(x, y);
+                    self.learn_zero(difference, condition == C::Equal, facts);
+                }
+                C::Below => self.unsigned(bits, a, b, 1, facts),
+                C::BelowOrEqual => self.unsigned(bits, a, b, 0, facts),
+                C::Above => self.unsigned(bits, b, a, 1, facts),
+                C::AboveOrEqual => self.unsigned(bits, b, a, 0, facts),
+                C::Less => self.with_sign(bits, a, b, 1, facts),
+                C::LessOrEqual => self.with_sign(bits, a, b, 0, facts),
+                C::Greater => self.with_sign(bits, b, a, 1, facts),
+                C::GreaterOrEqual => self.with_sign(bits, b, a, 0, facts),
+                C::Negative | C::NotNegative => {
+                    let difference = self.arena.sub(a, b);
+                    self.learn_sign(bits, difference, condition == C::Negative, facts);
+                }
+                C::Other => {}
+            },
+            About::Common => {
+                let value = self.arena.and(bits, a, b);
+                let zero = Value::number(0);
+                match condition {
+                    C::Equal | C::BelowOrEqual => self.learn_zero(value, true, facts),
+                    C::NotEqual | C::Above => self.learn_zero(value, false, facts),
+                    C::Less | C::Negative => self.learn_sign(bits, value, true, facts),
+                    C::GreaterOrEqual | C::NotNegative => {
+                        self.learn_sign(bits, value, false, facts);
+                    }
+                    C::Greater => self.with_sign(bits, zero, value, 1, facts),
+                    C::LessOrEqual => self.with_sign(bits, value, zero, 0, facts),
+                    C::Below | C::AboveOrEqual | C::Other => {}
+                }
+            }
+            About::Sum => {
+                let sum = self.arena.add(a, b);
+                match condition {
+                    C::Equal | C::NotEqual => {
+                        let sum = self.arena.low(bits, sum);
+                        self.learn_zero(sum, condition == C::Equal, facts);
+                    }
+                    C::Negative | C::NotNegative => {
+                        self.learn_sign(bits, sum, condition == C::Negative, facts);
+                    }
+                    C::Below | C::AboveOrEqual => {
+                        self.learn_carry(bits, a, b, condition == C::Below, facts);
+                    }
+                    _ => {}
+                }
+            }
+            About::Result => match condition {
+                C::Equal | C::NotEqual => {
+                    let value = self.arena.low(bits, a);
+                    self.learn_zero(value, condition == C::Equal, facts);
+                }
+                C::Negative | C::NotNegative => {
+                    self.learn_sign(bits, a, condition == C::Negative, facts);
+                }
+                _ => {}
+            },
+        }
+    }
+
+    /// Two values of so many bits, cut to them if they are fewer than 64.
+    fn same_bits(&mut self, bits: u8, a: Value, b: Value) -> (Value, Value) {
+        (self.arena.low(bits, a), self.arena.low(bits, b))
+    }
+
+    fn learn_zero(&mut self, value: Value, zero: bool, facts: &mut Vec<Fact>) {
+        let relation = if zero { Relation::Zero } else { Relation::NotZero };
+        facts.push(Fact::new(value.lin, value.k.into(), relation));
+        let Some(atom) = self.arena.single(value) else { return };
+        match self.arena.atom(atom).atom {
+            // A truth value tells what it is of.
+            Atom::Select(number) => {
+                let choice = *self.arena.choice(number);
+                let truth = (choice.then.constant(), choice.otherwise.constant());
+                let holds = match truth {
+                    (Some(then), Some(0)) if then != 0 => !zero,
+                    (Some(0), Some(otherwise)) if otherwise != 0 => zero,
+                    _ => return,
+                };
+                let condition =
+                    if holds { choice.condition } else { choice.condition.opposite() };
+                if choice.on.about != About::Nothing {
+                    self.learn(choice.on, condition, facts);
+                }
+            }
+            Atom::And(a, b) if !zero => {
+                self.learn_zero(a, false, facts);
+                self.learn_zero(b, false, facts);
+            }
+            Atom::Or(a, b) if zero => {
+                self.learn_zero(a, true, facts);
+                self.learn_zero(b, true, facts);
+            }
+            Atom::Right { of, by } if zero => self.learn_small(of, (1 << by) - 1, facts),
+            _ => {}
+        }
+    }
+
+    /// What the machine has is not larger than this, without sign.
+    fn learn_small(&mut self, value: Value, most: i128, facts: &mut Vec<Fact>) {
+        if let Some(atom) = self.arena.single(value)
+            && let Atom::Or(a, b) = self.arena.atom(atom).atom
+        {
+            self.learn_small(a, most, facts);
+            self.learn_small(b, most, facts);
+        }
+        let range = self.arena.range(value);
+        let turn = 1_i128 << 64;
+        if range.lo > most - turn && range.hi < turn {
+            self.at_most(Value::number(0), value, 0, facts);
+            facts.push(Fact::new(value.lin, i128::from(value.k) - most, Relation::AtMostZero));
+        }
+    }
+
+    fn learn_sign(&mut self, bits: u8, value: Value, negative: bool, facts: &mut Vec<Fact>) {
+        let value = self.arena.signed(bits, value);
+        if !self.arena.range(value).within(Range::ANY) {
+            return;
+        }
+        match negative {
+            true => self.at_most(value, Value::number(0), 1, facts),
+            false => {
+                self.at_most(Value::number(0), value, 0, facts);
+                self.learn_positive(value, facts);
+            }
+        }
+    }
+
+    /// Whether a sum without signs is too large for its bits.
+    fn learn_carry(&mut self, bits: u8, a: Value, b: Value, carry: bool, facts: &mut Vec<Fact>) {
+        // A negative constant was meant as a large number.
+        let large = |value: Value| match value.constant() {
+            Some(k) if k < 0 && bits == 64 => None,
+            _ => Some(value),
+        };
+        let (Some(a), Some(b)) = (large(a), large(b)) else { return };
+        let (x, y) = self.same_bits(bits, a, b);
+        let whole = Range::bits(bits);
+        if !self.arena.range(x).within(whole) || !self.arena.range(y).within(whole) {
+            return;
+        }
+        let sum = self.arena.add(x, y);
+        let (lin, limit) = (sum.lin, 1_i128 << bits);
+        // The constant of a sum can wrap: then nothing is said.
+        if i128::from(sum.k) != i128::from(x.k) + i128::from(y.k) {
+            return;
+        }
+        if carry {
+            let negative = self.arena.times(sum, -1);
+            let k = limit - i128::from(sum.k);
+            facts.push(Fact::new(negative.lin, k, Relation::AtMostZero));
+        } else {
+            let k = i128::from(sum.k) - (limit - 1);
+            facts.push(Fact::new(lin, k, Relation::AtMostZero));
+        }
+    }
+
+    /// `a + by <= b` of integer sums.
+    fn at_most(&mut self, a: Value, b: Value, by: i128, facts: &mut Vec<Fact>) {
+        let difference = self.arena.sub(a, b);
+        let k = i128::from(a.k) - i128::from(b.k) + by;
+        facts.push(Fact::new(difference.lin, k, Relation::AtMostZero));
+    }
+
+    /// `a + by <= b` of what the machine has, without signs.
+    fn unsigned(&mut self, bits: u8, a: Value, b: Value, by: i128, facts: &mut Vec<Fact>) {
+        let (x, y) = self.same_bits(bits, a, b);
+        let (x, y) = match bits {
+            64 => self.without_pointer(x, y),
+            _ => (x, y),
+        };
+        let (range_x, range_y) = (self.arena.range(x), self.arena.range(y));
+        let whole = Range::bits(bits);
+        let turn = 1_i128 << 64;
+        // What the machine has is the integer only if that is not negative.
+        let given = match range_y.within(whole) {
+            true => None,
+            false if range_y.hi < turn => Some(y),
+            false => return,
+        };
+        // The lesser one is not negative either, if it is not so far below that multiples of 2^64 come
+        // between.
+        let small = range_x.within(whole);
+        if !small && (range_x.lo <= range_y.hi - turn || range_x.hi >= turn) {
+            return;
+        }
+        let before = facts.len();
+        self.at_most(x, y, by, facts);
+        if !small {
+            self.at_most(Value::number(0), x, 0, facts);
+        }
+        for fact in &mut facts[before..] {
+            fact.given = given;
+        }
+    }
+
+    /// Two addresses in the same memory as distances from its beginning, if no sum of theirs wraps.
+    fn without_pointer(&mut self, a: Value, b: Value) -> (Value, Value) {
+        let (Some((p, x)), Some((q, y))) = (self.arena.pointer(a), self.arena.pointer(b)) else {
+            return (a, b);
+        };
+        let memory = matches!(
+            self.arena.kind(p),
+            Kind::Context | Kind::MemoryBase(_) | Kind::Range(_)
+        );
+        let near = Range::new(0, 1 << 46);
+        let inside = [x, y].into_iter().all(|rest| self.arena.range(rest).within(near));
+        if p == q && memory && inside { (x, y) } else { (a, b) }
+    }
+
+    /// `a + by <= b` of what the machine has, with signs.
+    fn with_sign(&mut self, bits: u8, a: Value, b: Value, by: i128, facts: &mut Vec<Fact>) {
+        let (x, y) = (self.arena.signed(bits, a), self.arena.signed(bits, b));
+        let ranges = [self.arena.range(x), self.arena.range(y)];
+        if ranges.iter().all(|range| range.within(Range::ANY)) {
+            self.at_most(x, y, by, facts);
+            if ranges[0].lo + by >= 0 {
+                self.learn_positive(y, facts);
+            }
+        }
+    }
+
+    /// The low bits of a value are not negative: then they are the same without sign.
+    fn learn_positive(&mut self, value: Value, facts: &mut Vec<Fact>) {
+        let Some(atom) = self.arena.single(value) else { return };
+        if let Atom::Signed { bits, of } = self.arena.atom(atom).atom {
+            let most = Range::signed_bits(bits).hi;
+            facts.push(Fact::new(of.lin, i128::from(of.k) - most, Relation::AtMostZero));
+            self.at_most(of, value, 0, facts);
+        }
+    }
+}
+
+/// What is left of a fact if one of these holds instead.
+fn weakest(fact: Fact, others: &[Fact]) -> Option<Fact> {
+    let mut best: Option<Fact> = None;
+    for other in others {
+        if other.lin != fact.lin || other.given != fact.given {
+            continue;
+        }
+        let left = match (fact.relation, other.relation) {
+            (Relation::AtMostZero, Relation::AtMostZero) => {
+                Some(Fact { k: fact.k.min(other.k), ..fact })
+            }
+            (a, b) if a == b && fact.k == other.k => Some(fact),
+            _ => None,
+        };
+        best = match (best, left) {
+            (Some(a), Some(b)) if a.relation == Relation::AtMostZero && b.k > a.k => Some(b),
+            (None, left) => left,
+            (best, _) => best,
+        };
+    }
+    best
+}

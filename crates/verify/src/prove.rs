@@ -1,0 +1,622 @@
+//! Shows that a sum is at most zero wherever a block is reached.
+//!
+//! A goal is an integer sum of atoms. It is shown by the atoms' ranges; by taking away what is known
+//! to be at most zero (facts of branches, induction hypotheses); by putting bounds in an atom's place
+//! that follow from what the atom is; or where ways meet, by showing it for every way in, with the
+//! values that come from there. At the head of a loop that is an induction: on the ways back it may be
+//! assumed for the round before.
+//!
+//! Names mean what was computed last (see `value`), so a goal is carried back to a join only if all its
+//! atoms come to be there or in blocks that dominate it; and what was assumed behind the join is of use
+//! before it only if it is about atoms of the latter kind.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::facts::{Fact, Relation};
+use crate::flow::{BlockId, Edge};
+use crate::function::Analysis;
+use crate::loops::Steady;
+use crate::value::{Atom, AtomId, LinId, Range, Value};
+
+/// What is to be shown: `lin + k` is at most zero.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(crate) struct Goal {
+    /// The combination.
+    pub lin: LinId,
+    /// The constant.
+    pub k: i128,
+}
+
+/// What holds besides the facts of blocks.
+#[derive(Clone, Copy, Debug)]
+enum Assumed {
+    /// A fact.
+    Fact(Fact),
+    /// What is before was assumed behind this join.
+    Join(BlockId),
+}
+
+/// What a proof has to work with.
+#[derive(Debug, Default)]
+pub(crate) struct Prover {
+    assumed: Vec<Assumed>,
+    /// Goals at heads of loops that are being shown.
+    open: Vec<(BlockId, Goal)>,
+    /// Goals that were shown for heads of loops, from nothing but facts.
+    shown: HashMap<BlockId, Vec<Fact>>,
+    /// How many there are of those.
+    shown_count: u32,
+    /// Goals of blocks that were shown, or failed with so many of those.
+    decided: HashMap<(Goal, BlockId), Option<u32>>,
+    /// How variables of loops change, as far as anybody asked.
+    pub steady: HashMap<AtomId, Option<Steady>>,
+    /// Loops whose rounds are bounded as far as can be.
+    pub counted: HashSet<BlockId>,
+    /// Steps that are left.
+    steps: u32,
+    /// Did the last proof use induction?
+    pub induction: bool,
+    /// Did it use facts?
+    pub branches: bool,
+}
+
+/// Steps of one proof, at most.
+const STEPS: u32 = 600;
+
+/// How deeply steps follow each other.
+const DEPTH: u32 = 7;
+
+/// Facts of a block that are looked at, at most.
+const FACTS: usize = 160;
+
+/// Factors that grow beyond this are given up.
+const FACTOR_MAX: i64 = 1 << 44;
+
+impl Prover {
+    /// Forgets everything that was about another function.
+    pub(crate) fn clear(&mut self) {
+        self.assumed.clear();
+        self.open.clear();
+        self.shown.clear();
+        self.decided.clear();
+        self.steady.clear();
+        self.counted.clear();
+    }
+
+    /// Notes what holds whenever the head of a loop is reached.
+    pub(crate) fn show(&mut self, head: BlockId, fact: Fact) {
+        self.shown.entry(head).or_default().push(fact);
+        self.shown_count += 1;
+    }
+}
+
+impl Analysis<'_> {
+    /// Is `value <= limit`, as integers, wherever the block is reached?
+    pub(crate) fn is_at_most(&mut self, value: Value, limit: i128, block: BlockId) -> bool {
+        self.prove(Goal { lin: value.lin, k: i128::from(value.k) - limit }, block)
+    }
+
+    /// Is `value >= limit`?
+    pub(crate) fn is_at_least(&mut self, value: Value, limit: i128, block: BlockId) -> bool {
+        let negative = self.arena.times(value, -1);
+        self.prove(Goal { lin: negative.lin, k: limit - i128::from(value.k) }, block)
+    }
+
+    /// Is `least <= low`, and `high <= most`, of what the machine has? The two are so far apart as they
+    /// seem.
+    pub(crate) fn is_between(
+        &mut self,
+        (least, low): (i128, Value),
+        (high, most): (Value, i128),
+        block: BlockId,
+    ) -> bool {
+        if self.is_between_as_sum((least, low), (high, most), block) {
+            return true;
+        }
+        // Another sum that is congruent: both bounds must be of the same.
+        let (Some(low), Some(high)) = (self.counted(low), self.counted(high)) else {
+            return false;
+        };
+        let shown = self.is_between_as_sum((least, low), (high, most), block);
+        self.prover.induction = true;
+        shown
+    }
+
+    fn is_between_as_sum(
+        &mut self,
+        (least, low): (i128, Value),
+        (high, most): (Value, i128),
+        block: BlockId,
+    ) -> bool {
+        let mut induction = false;
+        let (mut lower, mut upper) = (false, false);
+        // Each side may help the other: a bound around a loop is known once it is shown.
+        for _ in 0..2 {
+            if !lower {
+                lower = self.is_at_least(low, least, block);
+                induction |= self.prover.induction;
+            }
+            if !upper {
+                upper = self.is_at_most(high, most, block);
+                induction |= self.prover.induction;
+            }
+            if lower && upper {
+                break;
+            }
+        }
+        self.prover.induction = induction;
+        lower && upper
+    }
+
+    /// Is the goal met where an edge leads from a block?
+    pub(crate) fn prove_on_edge(&mut self, goal: Goal, from: BlockId, edge: Edge) -> bool {
+        let (assumed, steps) = (std::mem::take(&mut self.prover.assumed), self.prover.steps);
+        let open = std::mem::take(&mut self.prover.open);
+        let facts = self.edge_facts(from, edge);
+        self.prover.assumed.extend(facts.into_iter().map(Assumed::Fact));
+        self.prover.steps = STEPS;
+        let shown = self.step_goal(goal, from, DEPTH);
+        self.prover.steps = steps;
+        self.prover.assumed = assumed;
+        self.prover.open = open;
+        shown
+    }
+
+    /// Is the goal met wherever the block is reached?
+    pub(crate) fn prove(&mut self, goal: Goal, block: BlockId) -> bool {
+        (self.prover.induction, self.prover.branches) = (false, false);
+        if self.arena.lin_range(goal.lin).hi + goal.k <= 0 {
+            return true;
+        }
+        match self.prover.decided.get(&(goal, block)) {
+            Some(None) => return true,
+            Some(Some(count)) if *count == self.prover.shown_count => return false,
+            _ => {}
+        }
+        self.prover.steps = STEPS;
+        let shown = self.step_goal(goal, block, DEPTH);
+        debug_assert!(self.prover.assumed.is_empty() && self.prover.open.is_empty());
+        let count = self.prover.shown_count;
+        self.prover.decided.insert((goal, block), (!shown).then_some(count));
+        shown
+    }
+
+    fn step_goal(&mut self, goal: Goal, block: BlockId, depth: u32) -> bool {
+        let range = self.arena.lin_range(goal.lin);
+        if range.hi.saturating_add(goal.k) <= 0 {
+            return true;
+        }
+        if depth == 0 || self.prover.steps == 0 || goal.lin == 0 {
+            return false;
+        }
+        self.prover.steps -= 1;
+        let mut others = Vec::new();
+        if self.by_facts(goal, block, depth, &mut others) {
+            return true;
+        }
+        if self.by_structure(goal, block, depth) || self.by_cases(goal, block, depth) {
+            return true;
+        }
+        others.sort_by_key(|goal: &Goal| {
+            (self.arena.terms(Value { lin: goal.lin, k: 0 }).len(), self.excess(*goal))
+        });
+        others.dedup();
+        others.truncate(6);
+        others.into_iter().any(|goal| self.step_goal(goal, block, depth - 1))
+    }
+
+    /// By how much the ranges miss a goal.
+    fn excess(&self, goal: Goal) -> i128 {
+        self.arena.lin_range(goal.lin).hi.saturating_add(goal.k)
+    }
+
+    // Facts.
+
+    /// Facts that hold in a block and are of use for a goal.
+    fn usable(&self, block: BlockId) -> Vec<Fact> {
+        let mut facts = Vec::new();
+        let mut joins = Vec::new();
+        for assumed in self.prover.assumed.iter().rev() {
+            match *assumed {
+                Assumed::Join(join) => joins.push(join),
+                Assumed::Fact(fact) => {
+                    let home = self.arena.home(Value { lin: fact.lin, k: 0 });
+                    if joins.iter().all(|join| self.outlives(home, *join)) {
+                        facts.push(fact);
+                    }
+                }
+            }
+        }
+        facts.extend(self.facts.chain(block, None).take(FACTS));
+        if !self.prover.shown.is_empty() {
+            for (head, shown) in &self.prover.shown {
+                if self.flow.dominates(*head, block) {
+                    facts.extend(shown);
+                }
+            }
+        }
+        facts
+    }
+
+    /// Takes away what is at most zero; what is left to be shown otherwise goes to `others`.
+    fn by_facts(
+        &mut self,
+        goal: Goal,
+        block: BlockId,
+        depth: u32,
+        others: &mut Vec<Goal>,
+    ) -> bool {
+        let terms = self.arena.terms(Value { lin: goal.lin, k: 0 }).to_vec();
+        for fact in self.usable(block) {
+            if fact.lin == 0 {
+                continue;
+            }
+            if fact.relation == Relation::NotZero {
+                if let Some(goal) = self.beside(goal, fact, block, depth)
+                    && self.step_goal(goal, block, depth - 1)
+                {
+                    self.prover.branches = true;
+                    return true;
+                }
+                continue;
+            }
+            let fact_range = self.arena.lin_range(fact.lin);
+            let turn = 1_i128 << 64;
+            let exact = fact_range.hi + fact.k < turn && fact_range.lo + fact.k > -turn;
+            if fact.relation == Relation::Zero && !exact {
+                continue;
+            }
+            for (atom, factor) in &terms {
+                let Some(has) = self.factor(fact.lin, *atom) else { continue };
+                let signs_fit = (*factor > 0) == (has > 0);
+                if !signs_fit && fact.relation != Relation::Zero {
+                    continue;
+                }
+                let Some(left) = self.without(goal, fact, *factor, has) else { continue };
+                let settles = self.excess(left) <= 0;
+                if let Some(given) = fact.given
+                    && !(settles && self.holds_at_least(given, 0, block, depth))
+                {
+                    continue;
+                }
+                if settles {
+                    self.prover.branches = true;
+                    return true;
+                }
+                if self.arena.terms(Value { lin: left.lin, k: 0 }).len() <= terms.len() + 1 {
+                    others.push(left);
+                }
+            }
+        }
+        false
+    }
+
+    fn factor(&self, lin: LinId, atom: AtomId) -> Option<i64> {
+        let terms = self.arena.terms(Value { lin, k: 0 });
+        terms.iter().find(|(other, _)| *other == atom).map(|(_, factor)| *factor)
+    }
+
+    /// The goal, multiplied if need be, without as much of the fact as makes an atom vanish that has
+    /// these factors in the two.
+    fn without(&mut self, goal: Goal, fact: Fact, in_goal: i64, in_fact: i64) -> Option<Goal> {
+        let (times_goal, times_fact) = if in_goal % in_fact == 0 {
+            (1, in_goal / in_fact)
+        } else if in_fact % in_goal == 0 && in_fact / in_goal > 0 {
+            (in_fact / in_goal, 1)
+        } else {
+            return None;
+        };
+        let left = self.combine(goal, times_goal, Goal { lin: fact.lin, k: fact.k }, -times_fact)?;
+        // An integer of which a multiple is less than that multiple of one is not above zero.
+        Some(Goal { k: left.k - i128::from(times_goal - 1), ..left })
+    }
+
+    /// `a * x + b * y`, if no factor grows too large.
+    fn combine(&mut self, x: Goal, a: i64, y: Goal, b: i64) -> Option<Goal> {
+        let fits = |arena: &crate::value::Arena, lin: LinId, by: i64| {
+            arena.terms(Value { lin, k: 0 }).iter().all(|(_, factor)| {
+                factor.checked_mul(by).is_some_and(|factor| factor.abs() < FACTOR_MAX)
+            })
+        };
+        if !fits(&self.arena, x.lin, a) || !fits(&self.arena, y.lin, b) {
+            return None;
+        }
+        let scaled = self.arena.times(Value { lin: x.lin, k: 0 }, a);
+        let sum = self.arena.add_times(scaled, Value { lin: y.lin, k: 0 }, b);
+        let k = x.k.checked_mul(a.into())?.checked_add(y.k.checked_mul(b.into())?)?;
+        Some(Goal { lin: sum.lin, k })
+    }
+
+    /// What suffices for a goal since a sum is not zero: the same with the sum at zero.
+    fn beside(&mut self, goal: Goal, fact: Fact, block: BlockId, depth: u32) -> Option<Goal> {
+        let negative = self.arena.times(Value { lin: fact.lin, k: 0 }, -1).lin;
+        let fact_k = match goal.lin {
+            lin if lin == fact.lin => fact.k,
+            lin if lin == negative => -fact.k,
+            _ => return None,
+        };
+        // The goal is `v + missing <= 0` with `v`, the sum or its negative, not zero.
+        let missing = goal.k - fact_k;
+        let terms = self.arena.terms(Value { lin: fact.lin, k: 0 });
+        let unit = terms.iter().fold(fact.k.unsigned_abs(), |unit, (_, factor)| {
+            greatest_divisor(unit, factor.unsigned_abs().into())
+        });
+        if missing <= 0 || missing.unsigned_abs() > unit {
+            return None;
+        }
+        // It is not zero modulo 2^64: as an integer, if it is not far below zero.
+        let turn = 1_i128 << 64;
+        let range = self.arena.lin_range(goal.lin);
+        if range.lo + fact_k <= -turn {
+            let opposite = self.arena.times(Value { lin: goal.lin, k: 0 }, -1).lin;
+            let far = Goal { lin: opposite, k: 1 - turn - fact_k };
+            if !self.step_goal(far, block, depth - 1) {
+                return None;
+            }
+        }
+        Some(Goal { lin: goal.lin, k: fact_k })
+    }
+
+    // Structure.
+
+    /// Puts bounds in an atom's place that follow from what it is.
+    fn by_structure(&mut self, goal: Goal, block: BlockId, depth: u32) -> bool {
+        let terms = self.arena.terms(Value { lin: goal.lin, k: 0 }).to_vec();
+        for (atom, factor) in terms {
+            let data = *self.arena.atom(atom);
+            let own = Goal { lin: data.lin, k: 0 };
+            // Each pair is a multiple of the goal, and a sum that may stand for as many atoms.
+            let mut bounds: Vec<(i64, Value)> = Vec::new();
+            match data.atom {
+                Atom::Low { bits, of } => {
+                    let range = self.arena.range(of);
+                    let fits = match factor > 0 {
+                        true => range.lo >= 0 || self.holds_at_least(of, 0, block, depth),
+                        false => {
+                            let most = Range::bits(bits).hi;
+                            range.hi <= most || self.holds_at_most(of, most, block, depth)
+                        }
+                    };
+                    if fits {
+                        bounds.push((1, of));
+                    }
+                }
+                Atom::Signed { bits, of } => {
+                    let most = Range::signed_bits(bits).hi;
+                    if factor > 0
+                        || self.arena.range(of).hi <= most
+                        || self.holds_at_most(of, most, block, depth)
+                    {
+                        bounds.push((1, of));
+                    }
+                }
+                Atom::Right { of, by }
+                    if by < 40 && self.arena.range(of).within(Range::bits(64)) =>
+                {
+                    let unit = 1_i64 << by;
+                    let of = if factor > 0 { of } else { of.plus(1 - unit) };
+                    bounds.push((unit, of));
+                }
+                Atom::And(a, b) if factor > 0 => {
+                    for value in [a, b] {
+                        if self.arena.range(value).lo >= 0 {
+                            bounds.push((1, value));
+                        }
+                    }
+                }
+                Atom::Or(a, b) => {
+                    let both = [a, b].into_iter().all(|value| self.arena.range(value).lo >= 0);
+                    if both && factor > 0 {
+                        let sum = self.arena.add(a, b);
+                        bounds.push((1, sum));
+                    } else if both && data.range.lo >= 0 {
+                        bounds.extend([(1, a), (1, b)]);
+                    }
+                }
+                _ => {}
+            }
+            for (unit, value) in bounds {
+                // unit * goal - unit * factor * atom + factor * value
+                let stands = Goal { lin: value.lin, k: value.k.into() };
+                let (scale, factor) = match factor % unit {
+                    0 => (1, factor),
+                    _ => (unit, factor),
+                };
+                let (without, with) = match scale {
+                    1 => (-factor, factor / unit),
+                    _ => (factor.saturating_mul(-unit), factor),
+                };
+                let Some(rest) = self.combine(goal, scale, own, without) else { continue };
+                let Some(left) = self.combine(rest, 1, stands, with) else { continue };
+                let left = Goal { k: left.k - i128::from(scale - 1), ..left };
+                if left != goal && self.step_goal(left, block, depth - 1) {
+                    return true;
+                }
+            }
+        }
+        false
+    }
+
+    fn holds_at_least(&mut self, value: Value, limit: i128, block: BlockId, depth: u32) -> bool {
+        let negative = self.arena.times(value, -1);
+        let goal = Goal { lin: negative.lin, k: limit - i128::from(value.k) };
+        self.step_goal(goal, block, depth - 1)
+    }
+
+    fn holds_at_most(&mut self, value: Value, limit: i128, block: BlockId, depth: u32) -> bool {
+        let goal = Goal { lin: value.lin, k: i128::from(value.k) - limit };
+        self.step_goal(goal, block, depth - 1)
+    }
+
+    // Cases.
+
+    /// One case for each way into a join, or for each side of a choice.
+    fn by_cases(&mut self, goal: Goal, block: BlockId, depth: u32) -> bool {
+        let terms = self.arena.terms(Value { lin: goal.lin, k: 0 }).to_vec();
+        let home = self.arena.home(Value { lin: goal.lin, k: 0 });
+        for (atom, factor) in &terms {
+            if let Atom::Select(number) = self.arena.atom(*atom).atom
+                && self.arena.atom(*atom).home == home
+            {
+                return self.by_choice(goal, block, depth, (*atom, *factor, number));
+            }
+        }
+        let mut joins: Vec<BlockId> = terms
+            .iter()
+            .filter_map(|(atom, _)| match self.arena.atom(*atom).atom {
+                Atom::Phi { block, .. } | Atom::Join { block, .. } | Atom::Rounds { block } => {
+                    Some(block)
+                }
+                _ => None,
+            })
+            .collect();
+        joins.sort_unstable();
+        joins.dedup();
+        joins.into_iter().rev().any(|join| self.by_join(goal, join, depth))
+    }
+
+    /// Shows a goal at a join; what comes to be behind it is as large as it can be.
+    fn by_join(&mut self, goal: Goal, join: BlockId, depth: u32) -> bool {
+        let mut goal = goal;
+        let mut parts = Vec::new();
+        for (atom, factor) in self.arena.terms(Value { lin: goal.lin, k: 0 }).to_vec() {
+            let data = *self.arena.atom(atom);
+            let here = match data.atom {
+                Atom::Phi { block, .. } | Atom::Join { block, .. } | Atom::Rounds { block } => {
+                    block == join
+                }
+                _ => false,
+            };
+            if here {
+                parts.push((atom, factor, data.atom));
+            } else if !self.outlives(data.home, join) {
+                let bound = if factor > 0 { data.range.hi } else { data.range.lo };
+                let own = Goal { lin: data.lin, k: -bound };
+                let Some(left) = self.combine(goal, 1, own, -factor) else { return false };
+                goal = left;
+            }
+        }
+        if parts.is_empty() || self.prover.open.contains(&(join, goal)) {
+            return false;
+        }
+        self.by_ways(goal, join, depth, &parts)
+    }
+
+    /// Shows a goal at a join for every way in.
+    fn by_ways(
+        &mut self,
+        goal: Goal,
+        join: BlockId,
+        depth: u32,
+        parts: &[(AtomId, i64, Atom)],
+    ) -> bool {
+        let ways = self.flow.blocks[join as usize].from.clone();
+        let (assumed, open) = (self.prover.assumed.len(), self.prover.open.len());
+        self.prover.assumed.push(Assumed::Join(join));
+        self.prover.open.push((join, goal));
+        let before = self.prover.assumed.len();
+        let mut all = true;
+        for (number, (from, edge)) in ways.iter().enumerate() {
+            self.prover.assumed.truncate(before);
+            for fact in self.edge_facts(*from, *edge) {
+                self.prover.assumed.push(Assumed::Fact(fact));
+            }
+            if self.flow.dominates(join, *from) {
+                let fact = Fact::new(goal.lin, goal.k, Relation::AtMostZero);
+                self.prover.assumed.push(Assumed::Fact(fact));
+            }
+            if !self.by_way(goal, (join, number, *from), depth, parts) {
+                all = false;
+                break;
+            }
+        }
+        self.prover.assumed.truncate(assumed);
+        self.prover.open.truncate(open);
+        if all && self.flow.blocks[join as usize].is_head {
+            self.prover.induction = true;
+            if !self.prover.assumed.iter().any(|assumed| matches!(assumed, Assumed::Fact(..))) {
+                let fact = Fact::new(goal.lin, goal.k, Relation::AtMostZero);
+                self.prover.show(join, fact);
+            }
+        }
+        all
+    }
+
+    fn by_way(
+        &mut self,
+        goal: Goal,
+        (join, number, from): (BlockId, usize, BlockId),
+        depth: u32,
+        parts: &[(AtomId, i64, Atom)],
+    ) -> bool {
+        let mut left = goal;
+        for (atom, factor, what) in parts {
+            let argument = match what {
+                Atom::Join { list, .. } => self.arena.list(*list).get(number).copied(),
+                Atom::Phi { var, .. } => self.argument(join, *var, from),
+                Atom::Rounds { .. } => Some(match self.flow.dominates(join, from) {
+                    true => self.arena.value_of(*atom).plus(1),
+                    false => Value::number(0),
+                }),
+                _ => None,
+            };
+            let Some(argument) = argument else { return false };
+            let range = self.arena.range(argument);
+            // The atom is the signed number: so must be the sum that stands for it.
+            let fits = (range.hi <= Range::ANY.hi
+                || self.holds_at_most(argument, Range::ANY.hi, from, depth))
+                && (range.lo >= Range::ANY.lo
+                    || self.holds_at_least(argument, Range::ANY.lo, from, depth));
+            if !fits {
+                return false;
+            }
+            let own = Goal { lin: self.arena.atom(*atom).lin, k: 0 };
+            let stands = Goal { lin: argument.lin, k: argument.k.into() };
+            let Some(rest) = self.combine(left, 1, own, -factor) else { return false };
+            let Some(next) = self.combine(rest, 1, stands, *factor) else { return false };
+            left = next;
+        }
+        self.step_goal(left, from, depth - 1)
+    }
+
+    fn by_choice(
+        &mut self,
+        goal: Goal,
+        block: BlockId,
+        depth: u32,
+        (atom, factor, number): (AtomId, i64, u32),
+    ) -> bool {
+        let choice = *self.arena.choice(number);
+        let own = Goal { lin: self.arena.atom(atom).lin, k: 0 };
+        let sides = [
+            (choice.then, choice.condition),
+            (choice.otherwise, choice.condition.opposite()),
+        ];
+        for (value, condition) in sides {
+            if !self.arena.range(value).within(Range::ANY) {
+                return false;
+            }
+            let stands = Goal { lin: value.lin, k: value.k.into() };
+            let Some(rest) = self.combine(goal, 1, own, -factor) else { return false };
+            let Some(left) = self.combine(rest, 1, stands, factor) else { return false };
+            let mut facts = Vec::new();
+            self.learn(choice.on, condition, &mut facts);
+            let before = self.prover.assumed.len();
+            self.prover.assumed.extend(facts.into_iter().map(|fact| Assumed::Fact(fact)));
+            let shown = self.step_goal(left, block, depth - 1);
+            self.prover.assumed.truncate(before);
+            if !shown {
+                return false;
+            }
+        }
+        true
+    }
+}
+
+fn greatest_divisor(a: u128, b: u128) -> u128 {
+    let (mut a, mut b) = (a, b);
+    while b != 0 {
+        (a, b) = (b, a % b);
+    }
+    a
+}

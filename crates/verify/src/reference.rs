@@ -1,0 +1,308 @@
+//! References: which values are some, of which type, and not null.
+
+use std::mem::offset_of;
+
+use awsm_abi::context::FuncRef;
+use awsm_abi::desc::val_type;
+
+use crate::contract::{self, RefType};
+use crate::facts::Relation;
+use crate::flow::BlockId;
+use crate::function::Analysis;
+use crate::state::About;
+use crate::value::{Atom, Kind, Range, Value};
+
+/// How many joins are looked through.
+const DEPTH: u32 = 6;
+
+impl Analysis<'_> {
+    /// May a value stand where a reference of this type is wanted?
+    pub(crate) fn reference_fits(&mut self, value: Value, code: u32, block: BlockId) -> bool {
+        let nullable = code & val_type::NON_NULL == 0;
+        if value == Value::number(0) {
+            return nullable;
+        }
+        let kind = self.reference_kind(value);
+        let right = match (contract::kind_of_type(code), kind) {
+            (Kind::Ref(wanted), Kind::Ref(found)) => match wanted.ty {
+                None => true,
+                Some(ty) => found.ty == Some(ty) || self.has_type(value, ty, block),
+            },
+            (Kind::Extern, Kind::Extern) | (Kind::Exception, Kind::Exception) => true,
+            _ => false,
+        };
+        right && (nullable || self.is_not_null(value, block))
+    }
+
+    /// Is a value surely not null?
+    pub(crate) fn is_not_null(&mut self, value: Value, block: BlockId) -> bool {
+        self.not_null(value, block, DEPTH, &mut Vec::new())
+    }
+
+    fn not_null(
+        &mut self,
+        value: Value,
+        block: BlockId,
+        depth: u32,
+        open: &mut Vec<Value>,
+    ) -> bool {
+        match self.reference_kind(value) {
+            Kind::Ref(RefType { non_null: true, .. }) => return true,
+            _ if value.constant().is_some_and(|number| number != 0) => return true,
+            _ => {}
+        }
+        let negative = self.arena.times(value, -1);
+        let said = self.facts.chain(block, None).any(|fact| {
+            fact.relation == Relation::NotZero
+                && (fact.lin == value.lin && fact.k == value.k.into()
+                    || fact.lin == negative.lin && fact.k == negative.k.into())
+        });
+        if said || open.contains(&value) {
+            return true;
+        }
+        if depth == 0 {
+            return false;
+        }
+        // Around a loop it may be assumed for the round before.
+        open.push(value);
+        let shown = self.in_all_cases(value, block, &mut |this, value, block, facts| {
+            let negative = this.arena.times(value, -1);
+            let said = facts.iter().any(|fact| {
+                fact.relation == Relation::NotZero
+                    && (fact.lin == value.lin && fact.k == value.k.into()
+                        || fact.lin == negative.lin && fact.k == negative.k.into())
+            });
+            said || this.not_null(value, block, depth - 1, open)
+        });
+        if !shown {
+            open.retain(|other| *other != value);
+        }
+        shown
+    }
+
+    /// Does a reference name a function of this type?
+    pub(crate) fn has_type(&mut self, value: Value, ty: u32, block: BlockId) -> bool {
+        self.of_type(value, ty, block, DEPTH, &mut Vec::new())
+    }
+
+    fn of_type(
+        &mut self,
+        value: Value,
+        ty: u32,
+        block: BlockId,
+        depth: u32,
+        open: &mut Vec<Value>,
+    ) -> bool {
+        if let Kind::Ref(RefType { ty: Some(found), .. }) = self.reference_kind(value)
+            && found == ty
+        {
+            return true;
+        }
+        let number = self.type_number(value);
+        if self.equals_type(number, ty, block, &[], 3) || open.contains(&value) {
+            return true;
+        }
+        if depth == 0 {
+            return false;
+        }
+        open.push(value);
+        let shown = self.in_all_cases(value, block, &mut |this, value, block, facts| {
+            if value == Value::number(0) {
+                return true;
+            }
+            let number = this.type_number(value);
+            this.equals_type(number, ty, block, facts, 3)
+                || this.of_type(value, ty, block, depth - 1, open)
+        });
+        if !shown {
+            open.retain(|other| *other != value);
+        }
+        shown
+    }
+
+    /// The number of the type of the function that a reference names.
+    fn type_number(&mut self, reference: Value) -> Value {
+        let at = offset_of!(FuncRef, type_id) as i32;
+        let atom = Atom::Deref { base: reference, at, bytes: 4, time: Value::number(0) };
+        let home = self.arena.home(reference);
+        self.arena.make(atom, Kind::RefType, Range::bits(32), home)
+    }
+
+    /// Is a number that of a type, by comparisons?
+    fn equals_type(
+        &mut self,
+        number: Value,
+        ty: u32,
+        block: BlockId,
+        more: &[crate::facts::Fact],
+        depth: u32,
+    ) -> bool {
+        let Some(wanted) = self.arena.single(number) else { return false };
+        let facts: Vec<_> = more.iter().copied().chain(self.facts.chain(block, None)).collect();
+        for fact in facts {
+            if fact.relation != Relation::Zero || fact.k != 0 {
+                continue;
+            }
+            let terms = self.arena.terms(Value { lin: fact.lin, k: 0 });
+            let other = match *terms {
+                [(a, p), (b, q)] if p == -q && (p == 1 || p == -1) => match wanted {
+                    _ if a == wanted => b,
+                    _ if b == wanted => a,
+                    _ => continue,
+                },
+                _ => continue,
+            };
+            match self.arena.kind(other) {
+                Kind::TypeId(found) if found == ty => return true,
+                Kind::RefType if depth > 0 => {
+                    let other = self.arena.value_of(other);
+                    if self.equals_type(other, ty, block, more, depth - 1) {
+                        return true;
+                    }
+                }
+                _ => {}
+            }
+        }
+        false
+    }
+
+    /// Holds something of a value in all cases: for what comes to a join from each side, and for both
+    /// sides of a choice? The facts of the way come with it.
+    fn in_all_cases(
+        &mut self,
+        value: Value,
+        block: BlockId,
+        holds: &mut dyn FnMut(&mut Self, Value, BlockId, &[crate::facts::Fact]) -> bool,
+    ) -> bool {
+        let Some(atom) = self.arena.single(value) else { return false };
+        match self.arena.atom(atom).atom {
+            Atom::Join { block: join, list } => {
+                let values = self.arena.list(list).to_vec();
+                let from = self.flow.blocks[join as usize].from.clone();
+                values.len() == from.len()
+                    && values.into_iter().zip(from).all(|(value, (from, edge))| {
+                        let facts = self.edge_facts(from, edge);
+                        holds(self, value, from, &facts)
+                    })
+            }
+            Atom::Phi { block: head, var, .. } => {
+                let from = self.flow.blocks[head as usize].from.clone();
+                from.into_iter().all(|(from, edge)| {
+                    let facts = self.edge_facts(from, edge);
+                    self.argument(head, var, from)
+                        .is_some_and(|value| holds(self, value, from, &facts))
+                })
+            }
+            Atom::Select(number) => {
+                let choice = *self.arena.choice(number);
+                if choice.on.about == About::Nothing {
+                    return holds(self, choice.then, block, &[])
+                        && holds(self, choice.otherwise, block, &[]);
+                }
+                let (mut then, mut otherwise) = (Vec::new(), Vec::new());
+                self.learn(choice.on, choice.condition, &mut then);
+                self.learn(choice.on, choice.condition.opposite(), &mut otherwise);
+                holds(self, choice.then, block, &then)
+                    && holds(self, choice.otherwise, block, &otherwise)
+            }
+            _ => false,
+        }
+    }
+
+    /// Is what a reference names known to be there, and of which type?
+    pub(crate) fn check_reference(&mut self, at: u32, base: Value, block: BlockId) -> Option<u32> {
+        if !matches!(self.reference_kind(base), Kind::Ref(_)) {
+            self.problem(at, "a call through what is no reference");
+            return None;
+        }
+        if !self.is_not_null(base, block) {
+            self.problem(at, "a call through a reference that may be null");
+            return None;
+        }
+        let assumed = self.assumed_type(at, base);
+        if let Some(ty) = assumed
+            && self.has_type(base, ty, block)
+        {
+            return Some(ty);
+        }
+        // Another type that something was compared with.
+        let mut types = Vec::new();
+        for atom in 0..self.arena.len() as u32 {
+            if let Kind::TypeId(ty) = self.arena.kind(atom) {
+                types.push(ty);
+            }
+        }
+        for ty in types {
+            if Some(ty) != assumed && self.has_type(base, ty, block) {
+                self.call_types.insert(at, ty);
+                self.again = true;
+                return Some(ty);
+            }
+        }
+        self.problem(at, "a call through a reference whose type is not shown");
+        None
+    }
+
+    /// Does a reference surely have code for calls in tail position?
+    pub(crate) fn has_tail_code(&mut self, base: Value, block: BlockId) -> bool {
+        let at = offset_of!(FuncRef, tail) as i32;
+        let atom = Atom::Deref { base, at, bytes: 8, time: Value::number(0) };
+        let home = self.arena.home(base);
+        let kind = Kind::Code { tail: true };
+        let code = self.arena.make(atom, kind, Range::ANY, home);
+        self.is_not_null(code, block)
+    }
+
+    /// Is a value the context of the function that a reference names?
+    pub(crate) fn is_context_of(&self, value: Value, reference: Value) -> bool {
+        let Some(atom) = self.arena.single(value) else { return false };
+        let at = offset_of!(FuncRef, ctx) as i32;
+        match self.arena.atom(atom).atom {
+            Atom::Deref { base, at: offset, bytes: 8, .. } => base == reference && offset == at,
+            _ => false,
+        }
+    }
+
+    /// The tag that a value is the place of.
+    pub(crate) fn tag_at(&self, value: Value) -> Option<u32> {
+        match self.arena.kind_of(value) {
+            Kind::Tag(tag) => Some(tag),
+            _ => match self.arena.terms(value) {
+                [(atom, 1)] if self.arena.kind(*atom) == Kind::Context => {
+                    self.module.descriptor.tag_at(value.k)
+                }
+                _ => None,
+            },
+        }
+    }
+
+    /// The tag that an exception has: what it was made with, or was found to be equal to.
+    pub(crate) fn tag_of(&mut self, exception: Value, block: BlockId) -> Option<u32> {
+        let atom = self.arena.single(exception)?;
+        if let Atom::Opaque { at, .. } = self.arena.atom(atom).atom
+            && let Some(tag) = self.new_exceptions.get(&at)
+        {
+            return Some(*tag);
+        }
+        let at = contract::EXCEPTION_TAG as i32;
+        let tag = Atom::Deref { base: exception, at, bytes: 8, time: Value::number(0) };
+        let home = self.arena.home(exception);
+        let tag = self.arena.make(tag, Kind::Number, Range::ANY, home);
+        let facts: Vec<_> = self.facts.chain(block, None).collect();
+        for fact in facts {
+            if fact.relation != Relation::Zero {
+                continue;
+            }
+            let Ok(k) = i64::try_from(fact.k) else { continue };
+            let sum = Value { lin: fact.lin, k };
+            for sign in [1, -1] {
+                // `tag - place = 0`
+                let place = self.arena.add_times(tag, sum, -sign);
+                if let Some(tag) = self.tag_at(place) {
+                    return Some(tag);
+                }
+            }
+        }
+        None
+    }
+}

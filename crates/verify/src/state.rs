@@ -1,0 +1,134 @@
+//! What is known at one place of a function: values of registers and of the stack's words.
+//!
+//! **Joins.** A value may keep its name where ways meet only if it has it on all of them, and if the
+//! homes of its atoms dominate the join strictly. The second is what makes names safe in loops: an atom
+//! is made anew each time its home is passed, and every cycle through the home of an atom has a join
+//! that the home does not strictly dominate, so no old value survives under the name of a new one.
+
+use crate::op::{Bytes, REGISTERS, TEMPORARIES};
+use crate::value::Value;
+
+/// What conditions are about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+#[repr(u8)]
+pub(crate) enum About {
+    /// Nothing known.
+    Nothing,
+    /// `a - b`.
+    Difference,
+    /// `a & b`.
+    Common,
+    /// `a + b`, carries included.
+    Sum,
+    /// Whether `a` is zero or negative.
+    Result,
+}
+
+/// What the last comparison was of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Known {
+    /// How conditions are to be read.
+    pub about: About,
+    /// How many low bytes of the values count.
+    pub bytes: Bytes,
+    /// The first value.
+    pub a: Value,
+    /// The second value.
+    pub b: Value,
+}
+
+impl Known {
+    /// Nothing.
+    pub(crate) const NOTHING: Self =
+        Self { about: About::Nothing, bytes: 8, a: Value::number(0), b: Value::number(0) };
+}
+
+/// Where a word of the stack is: so many bytes above the stack pointer at entry, or with
+/// [`ALIGNED`] added, above the one that was rounded down.
+pub(crate) type SlotKey = i64;
+
+/// Added to what is counted from the rounded stack pointer.
+pub(crate) const ALIGNED: SlotKey = 1 << 40;
+
+/// The place of the exception under way, which is followed like a word of the stack.
+pub(crate) const PENDING: SlotKey = 1 << 41;
+
+/// A word of the stack.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Slot {
+    /// Where.
+    pub key: SlotKey,
+    /// How many bytes.
+    pub bytes: Bytes,
+    /// What is there: a number of so many bytes.
+    pub value: Value,
+}
+
+/// How large the words of a vector register are at most.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Sizes {
+    /// The register.
+    pub register: u8,
+    /// The low two words.
+    pub low: u64,
+    /// The others.
+    pub high: u64,
+}
+
+/// A state.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct State {
+    /// Registers, and those of the decoder.
+    pub registers: [Value; REGISTERS + TEMPORARIES],
+    /// A name for the time since the last call: what calls change is the same while it is.
+    pub time: Value,
+    /// What conditions are about.
+    pub flags: Known,
+    /// Words of the stack, by ascending place.
+    pub slots: Vec<Slot>,
+    /// What is known of vector registers, by number.
+    pub vectors: Vec<Sizes>,
+    /// The lowest place of the stack that was surely touched, relative to the one at entry.
+    pub touched: i64,
+    /// Where the stack pointer was rounded down, if it was: the place before that.
+    pub aligned: Option<i64>,
+}
+
+impl State {
+    /// How large the words of a vector register are at most.
+    pub(crate) fn sizes(&self, register: u8) -> Sizes {
+        let known = self.vectors.iter().find(|sizes| sizes.register == register);
+        known.copied().unwrap_or(Sizes { register, low: u64::MAX, high: u64::MAX })
+    }
+
+    /// Notes that.
+    pub(crate) fn set_sizes(&mut self, sizes: Sizes) {
+        self.vectors.retain(|other| other.register != sizes.register);
+        if sizes.low.min(sizes.high) < u64::MAX {
+            let at = self.vectors.partition_point(|other| other.register < sizes.register);
+            self.vectors.insert(at, sizes);
+        }
+    }
+
+    /// What is known of a word.
+    pub(crate) fn slot(&self, key: SlotKey) -> Option<Slot> {
+        let at = self.slots.binary_search_by_key(&key, |slot| slot.key).ok()?;
+        Some(self.slots[at])
+    }
+
+    /// Forgets what lies in a range.
+    pub(crate) fn forget(&mut self, from: SlotKey, to: SlotKey) {
+        let first = self.slots.partition_point(|slot| slot.key + i64::from(slot.bytes) <= from);
+        let end = self.slots.partition_point(|slot| slot.key < to);
+        if first < end {
+            self.slots.drain(first..end);
+        }
+    }
+
+    /// Notes what a word is from now on.
+    pub(crate) fn put(&mut self, key: SlotKey, bytes: Bytes, value: Value) {
+        self.forget(key, key + i64::from(bytes));
+        let at = self.slots.partition_point(|slot| slot.key < key);
+        self.slots.insert(at, Slot { key, bytes, value });
+    }
+}
