@@ -83,7 +83,12 @@ pub struct Loaded {
 
 /// An entry that a process serves: it stays in the cache for as long.
 #[derive(Debug)]
-pub struct InUse(#[expect(dead_code, reason = "held for its lock")] File);
+pub struct InUse {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Locked.
+    _file: File,
+}
 
 /// Why there is no module. Each message is one line that says what to do.
 #[derive(Debug)]
@@ -299,7 +304,8 @@ impl Cache {
             // Where it is not ours, it cannot be said when it was used.
             let _ = file.set_modified(SystemTime::now());
             let stays = !in_use || dir.leads_to(&name, &file);
-            Ok(stays.then_some((module, InUse(file))))
+            let path = dir.path().join(&name);
+            Ok(stays.then_some((module, InUse { path, _file: file })))
         });
         loaded.unwrap_or_else(|why| {
             let (entry, file) = (dir.path().join(&name), job.file.display());
@@ -334,27 +340,37 @@ impl Cache {
                     if is_own {
                         self.complain(&error);
                     }
-                    failed = Some(error);
+                    let no_place = || CompileError::NoPlace(self.dir.clone(), error);
+                    failed.get_or_insert_with(no_place);
+                }
+                Err(Failed::NoRoom(message)) => {
+                    if is_own {
+                        self.complain(&io::Error::other(message.clone()));
+                    }
+                    failed = Some(CompileError::Refused(message));
                 }
             }
             is_own = false;
         }
-        let error = failed.expect("there was a place to try");
-        Err(CompileError::NoPlace(self.dir.clone(), error).into())
+        Err(failed.expect("there was a place to try").into())
     }
 
     /// Makes an entry of the object in a draft. It is in use from its beginning.
     fn keep(&self, job: &Job<'_>, draft: Draft, object: &SealedObject) -> Option<InUse> {
         let name = job.key.file_name();
         let kept = || -> io::Result<(Dir, InUse)> {
-            let mut file = draft.dir().append(OBJECT)?;
-            file.write_all(&job.key.trailer(object.bytes()))?;
+            let mut written = draft.dir().append(OBJECT)?;
+            written.write_all(&job.key.trailer(object.bytes()))?;
             // What a crash of the machine leaves under the final name is whole.
-            file.sync_all()?;
-            let _ = flock(&file, FlockOperation::NonBlockingLockShared);
+            written.sync_all()?;
+            // Where there are no locks it may be evicted, no more.
+            let _ = flock(&written, FlockOperation::NonBlockingLockShared);
             let dir = Dir::make_private(&self.dir)?;
             dir.take(draft.dir(), OBJECT, &name)?;
-            Ok((dir, InUse(file)))
+            let file = dir.open(&name)?;
+            let _ = flock(&file, FlockOperation::NonBlockingLockShared);
+            let path = dir.path().join(&name);
+            Ok((dir, InUse { path, _file: file }))
         };
         match kept() {
             Ok((dir, in_use)) => {
@@ -406,7 +422,7 @@ impl Cache {
         let (path, limit) = (dir.path().display(), self.limit_bytes);
         if evicted > 0 {
             tracing::info!(
-                "{path}: {evicted} compiled modules evicted; the cache may have {limit} bytes"
+                "{path}: compiled modules evicted: {evicted}; the cache may have {limit} bytes"
             );
         }
         if bytes > limit {
@@ -420,8 +436,10 @@ impl Cache {
 
 /// Why a job was not done in one place.
 enum Failed {
-    /// It may be done in another.
+    /// Nothing can be written there. It may be done in another.
     NoPlace(io::Error),
+    /// The compiler failed, most likely because there was no room for what it writes.
+    NoRoom(String),
     /// It will not be done in any.
     Module(ModuleError),
 }
@@ -442,9 +460,8 @@ fn compile(job: &Job<'_>, draft: &Draft) -> Result<SealedObject, Failed> {
     let paths = (module.as_path(), output.as_path(), draft.path());
     if let Err(error) = job.compiler.compile_as(&job.fingerprint, paths, job.options) {
         return Err(match explained(error, &module, job.file) {
-            // For want of a place, and not because of the module.
-            CompileError::Refused(message) if has_no_place(&message, draft) => {
-                Failed::NoPlace(io::Error::other(message))
+            CompileError::Refused(message) if has_no_room(&message, draft, job) => {
+                Failed::NoRoom(message)
             }
             error => Failed::Module(error.into()),
         });
@@ -465,9 +482,12 @@ fn explained(error: CompileError, draft: &Path, file: &Path) -> CompileError {
 }
 
 /// Can the compiler have failed because the draft's directory has no room, or is not where it was?
-fn has_no_place(message: &str, draft: &Draft) -> bool {
-    let there = Dir::any(draft.path());
-    draft.dir().is_full() || there.is_err() || message.contains("Disk quota exceeded")
+fn has_no_room(message: &str, draft: &Draft, job: &Job<'_>) -> bool {
+    // Objects are larger than modules, and lie there more than once on their way.
+    let wanted = (1 << 20) + 16 * job.wasm.len() as u64;
+    draft.dir().is_full(wanted)
+        || Dir::any(draft.path()).is_err()
+        || message.contains("Disk quota exceeded")
 }
 
 /// Where one can compile if not in the cache: on a disk, or in memory.

@@ -202,7 +202,7 @@ impl Dir {
     pub fn leads_to(&self, name: &str, file: &File) -> bool {
         let about = statat(&self.dir, name, AtFlags::SYMLINK_NOFOLLOW);
         let same = |there: rustix::fs::Stat, here: std::fs::Metadata| {
-            (there.st_dev as u64, there.st_ino as u64) == (here.dev(), here.ino())
+            (there.st_dev, there.st_ino) == (here.dev(), here.ino())
         };
         about.ok().zip(file.metadata().ok()).is_some_and(|(there, here)| same(there, here))
     }
@@ -260,12 +260,11 @@ impl Dir {
         Some(own)
     }
 
-    /// Is there no room for much in its file system?
+    /// Has its file system no room for so many bytes and a few files?
     #[must_use]
-    pub fn is_full(&self) -> bool {
-        const ROOM_BYTES: u64 = 64 << 20;
+    pub fn is_full(&self, bytes: u64) -> bool {
         rustix::fs::fstatvfs(&self.dir).is_ok_and(|about| {
-            about.f_bavail.saturating_mul(about.f_frsize) < ROOM_BYTES
+            about.f_bavail.saturating_mul(about.f_frsize) < bytes
                 || (about.f_files > 0 && about.f_favail < 16)
                 || about.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY)
         })

@@ -82,7 +82,10 @@ impl fmt::Display for DeployError {
             }
             Self::Compile(
                 _,
-                error @ (CompileError::Unreadable(..) | CompileError::TooLarge(..)),
+                error @ (CompileError::Unreadable(..)
+                | CompileError::TooLarge(..)
+                | CompileError::Dir(_)
+                | CompileError::NoPlace(..)),
             ) => error.fmt(f),
             Self::Compile(path, error) => write!(f, "{}: {error}", path.display()),
             Self::Load(path, error) => write!(f, "{}: {error}", path.display()),

@@ -19,6 +19,7 @@ pub mod endpoint;
 pub mod function;
 pub mod profiles;
 pub mod scheduling;
+pub mod watch;
 
 pub mod guest;
 pub mod http;

@@ -165,6 +165,8 @@ pub const PROFILES_BYTES: u64 = 256 * MIB;
 pub const PROFILE_PAUSE: Duration = Duration::from_secs(1);
 /// See [`PROFILE_PAUSE`].
 pub const PROFILES_AT_ONCE: usize = 8;
+/// How often it is told that the same module's file has changed, at most.
+pub const WATCH_PAUSE: Duration = Duration::from_secs(1);
 /// Bytes of a module that is handed to the compiler.
 pub const MODULE_BYTES: u64 = 256 * MIB;
 

@@ -113,11 +113,14 @@ impl Node {
         if let Some(reason) = findings.reason {
             tracing::warn!("{reason}");
         }
+        let store = Store::open(config.node.state_dir.as_deref()).map_err(NodeError::State)?;
+        store.iter().for_each(Store::clean);
         let cache = Cache::open(config.node.cache_dir.as_deref(), config.node.cache_bytes);
         let cache = cache.map_err(NodeError::Cache)?;
         cache.clean().map_err(NodeError::Cache)?;
         let functions =
             deploy(&config.functions, &cache, compiler.as_deref()).map_err(NodeError::Deploy)?;
+        watch_modules(&config, &functions);
         let cores = cores();
         let workers = match config.node.workers {
             0 => cores.len(),
@@ -126,8 +129,6 @@ impl Node {
         let listen = config.node.listen;
         let listeners = listeners(listen, workers).map_err(|e| NodeError::Listen(listen, e))?;
         let address = listeners[0].local_addr().map_err(|e| NodeError::Listen(listen, e))?;
-        let store = Store::open(config.node.state_dir.as_deref()).map_err(NodeError::State)?;
-        store.iter().for_each(Store::clean);
         let profiles = store.as_ref().map(Store::load).unwrap_or_default();
         let (measured, keeper) = keep_profiles(store, &functions)
             .map_err(|error| NodeError::Worker(format!("cannot start a thread: {error}")))?;
@@ -264,6 +265,16 @@ fn work(
             ended = running => tracing::error!("a worker's loop has ended: {ended:?}"),
         }
     });
+}
+
+/// Tells from now on when a file changes from which a module was loaded.
+fn watch_modules(config: &Config, functions: &[Function]) {
+    let modules = config.functions.iter().map(|function| function.module.clone());
+    let entries =
+        functions.iter().filter_map(|function| Some(function.in_use.as_ref()?.path.clone()));
+    if let Err(error) = crate::watch::start(modules.chain(entries)) {
+        tracing::info!("it is not told when modules change on disk: {error}");
+    }
 }
 
 /// Starts the thread that keeps what workers measure, as long as they do; says where to send it.

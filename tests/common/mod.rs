@@ -105,11 +105,21 @@ impl Node {
     }
 
     pub(crate) fn start_workers(workers: usize, node: &str, functions: &[String]) -> Self {
+        Self::start_by(awsm(), workers, node, functions)
+    }
+
+    /// By a command that has the arguments of `awsm` added.
+    pub(crate) fn start_by(
+        mut command: Command,
+        workers: usize,
+        node: &str,
+        functions: &[String],
+    ) -> Self {
         let scratch = Scratch::new();
         let text = format!("[node]\nworkers = {workers}\n{node}\n\n{}", functions.join("\n"));
         let config = scratch.write("awsm.toml", text);
         let log = fs::File::create(scratch.path().join("log")).expect("writable");
-        let mut child = awsm()
+        let mut child = command
             .args(["serve", "--listen", "127.0.0.1:0", "--state-dir"])
             .arg(scratch.path().join("state"))
             .arg(config)

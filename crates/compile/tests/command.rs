@@ -101,6 +101,21 @@ fn versions_and_fingerprints() {
     assert_eq!(fingerprint.trim_end(), wanted.expect("a fingerprint"));
 }
 
+#[test]
+fn another_compiler_than_expected_makes_nothing() {
+    let directory = directory();
+    fs::write(directory.path().join("a.wat"), "(module)").expect("a file");
+    let own = awsmc(&["--fingerprint"], directory.path()).stdout;
+    let own = String::from_utf8(own).expect("text");
+    let make =
+        |expected: &str| awsmc(&["--expect", expected, "a.wat", "-o", "a.so"], directory.path());
+    let output = make("awsmc 0.0.1");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("replaced"), "{output:?}");
+    assert_eq!(names(directory.path()), ["a.wat"]);
+    assert!(make(own.trim_end()).status.success());
+}
+
 /// How long anything that should happen soon may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -115,11 +130,9 @@ fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
 /// Is there a process that has inherited this environment?
 fn lives(marker: &str) -> bool {
     let processes = fs::read_dir("/proc").expect("it is there").flatten();
-    let environments =
+    let mut environments =
         processes.filter_map(|process| fs::read(process.path().join("environ")).ok());
-    let contains =
-        |bytes: Vec<u8>| bytes.windows(marker.len()).any(|part| part == marker.as_bytes());
-    environments.map(contains).any(|found| found)
+    environments.any(|bytes| bytes.windows(marker.len()).any(|part| part == marker.as_bytes()))
 }
 
 /// The compiler, brought so far that it waits for a linker that does not end before the directory does.
