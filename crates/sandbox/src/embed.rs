@@ -19,6 +19,7 @@ use crate::instance::{Binding, Core, StartError};
 use crate::limits::Limits;
 use crate::linear;
 use crate::module::{FuncIdx, Module, val_type_name};
+use crate::own::Own;
 use crate::probe::Cleaning;
 use crate::reach::Reach;
 use crate::stack::GuestStack;
@@ -33,13 +34,12 @@ pub struct Store {
     reach: Reach,
     /// Exceptions of all instances. What refers to them is not followed from one to another, so that
     /// they stay until the store goes.
-    exceptions: Box<Exceptions>,
+    exceptions: Own<Exceptions>,
     stack: Option<GuestStack>,
 }
 
 struct Linked {
-    /// From `Box::into_raw`; freed with the store.
-    core: *mut Core,
+    core: Own<Core>,
     imports: Vec<Extern>,
 }
 
@@ -164,7 +164,7 @@ impl Store {
             limits,
             instances: Vec::new(),
             reach: Reach::default(),
-            exceptions: Exceptions::new(),
+            exceptions: Own::new(Exceptions::new()),
             stack: None,
         }
     }
@@ -198,11 +198,10 @@ impl Store {
         // SAFETY: the bindings were compared with the imports, and what they refer to lives as long
         // as this store.
         let (core, applied) = unsafe {
-            let group = Some(&raw mut *self.exceptions);
+            let group = Some(self.exceptions.as_ptr());
             Core::new_in_group(module, &bindings, &self.limits, None, group)?
         };
         self.reach.add(&core);
-        let core = Box::into_raw(core);
         self.instances.push(Linked { core, imports: imports.to_vec() });
         applied.map_err(|kind| StartError::Trap(kind.into()))?;
         let instance = Instance { store: self.id, index: self.instances.len() - 1 };
@@ -215,9 +214,7 @@ impl Store {
 
     fn core(&self, instance: Instance) -> &Core {
         assert_eq!(instance.store, self.id, "an instance of this store");
-        let core = self.instances[instance.index].core;
-        // SAFETY: alive as long as the store; no guest runs while the reference is used.
-        unsafe { &*core }
+        &self.instances[instance.index].core
     }
 
     /// What `instance` exports under `name`.
@@ -327,11 +324,9 @@ impl Store {
                 .expect("memory for a stack"),
         };
         let limit = stack.host_call_limit();
-        for instance in &self.instances {
-            // SAFETY: alive as long as the store, and no guest runs.
-            unsafe { (*instance.core).set_stack_limit(limit) };
+        for instance in &mut self.instances {
+            instance.core.set_stack_limit(limit);
         }
-        let Some(any) = self.instances.last().map(|instance| instance.core) else { return Ok(()) };
         // SAFETY: the entry is of an instance of this store; `values` has a cell for each argument and
         // result and outlives the fiber, which ends below.
         let mut fiber = unsafe { Fiber::new(stack, [None, None], entry, values.as_mut_ptr()) };
@@ -343,8 +338,9 @@ impl Store {
                     break Err(TrapKind::UncaughtException.into());
                 }
                 CoroutineResult::Return(Finish::Faulted { kind, address, pc }) => {
-                    // SAFETY: as above. Which instance's code faulted is not known.
-                    break Err(unsafe { (*any).describe_fault(kind, address, pc, &[]) });
+                    // Which instance's code faulted is not known.
+                    let any = &self.instances.last().expect("the guest is of an instance").core;
+                    break Err(any.describe_fault(kind, address, pc, &[]));
                 }
                 CoroutineResult::Yield(Pause::Trapped(kind)) => break Err(kind.into()),
                 // Only host functions do this, and stores have none.
@@ -355,15 +351,6 @@ impl Store {
         };
         self.stack = Some(fiber.into_stack());
         result
-    }
-}
-
-impl Drop for Store {
-    fn drop(&mut self) {
-        for instance in self.instances.drain(..) {
-            // SAFETY: from Box::into_raw; all instances that could refer to it go, too.
-            drop(unsafe { Box::from_raw(instance.core) });
-        }
     }
 }
 

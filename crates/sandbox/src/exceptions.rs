@@ -78,9 +78,9 @@ impl Drop for Object {
 
 impl Exceptions {
     /// None yet.
-    pub(crate) fn new() -> Box<Self> {
+    pub(crate) fn new() -> Self {
         let shared = context::Exceptions { pending: ptr::null_mut() };
-        Box::new(Self { shared, objects: Vec::new(), bytes: 0 })
+        Self { shared, objects: Vec::new(), bytes: 0 }
     }
 
     /// Is there room for an exception with so many values?
@@ -191,7 +191,7 @@ mod tests {
     use super::*;
 
     /// Five exceptions with three values each.
-    fn five() -> (Box<Exceptions>, [usize; 5]) {
+    fn five() -> (Exceptions, [usize; 5]) {
         let mut exceptions = Exceptions::new();
         let places = [(); 5].map(|()| exceptions.make(ptr::null(), 3) as usize);
         (exceptions, places)

@@ -177,7 +177,10 @@ impl Fiber {
         let mut coroutine = self.coroutine;
         // SAFETY: nothing on a guest's stack needs dropping, see the head of this file.
         unsafe { coroutine.force_reset() };
-        coroutine.into_stack()
+        let stack = coroutine.into_stack();
+        #[cfg(feature = "sanitize")]
+        stack.forget_frames();
+        stack
     }
 }
 

@@ -27,6 +27,7 @@ use crate::limits::{Limits, PoolConfig, TRACE_NAME_CHARS};
 use crate::linear::{Linear, Size};
 use crate::mapping::PAGE_BYTES;
 use crate::module::{FuncIdx, Module};
+use crate::own::Own;
 use crate::planted::{self, Planted};
 use crate::probe::Cleaning;
 use crate::residency::Faults;
@@ -35,7 +36,7 @@ use crate::trace::GuestWords;
 use crate::trap::Trap;
 
 /// The runtime's record of an instance. Reached from compiled code through
-/// [`Header::instance`], so it is boxed and never moves.
+/// [`Header::instance`], so it never moves.
 pub(crate) struct Core {
     module: Arc<Module>,
     /// The context pointer.
@@ -45,9 +46,9 @@ pub(crate) struct Core {
     /// Own memories after the first.
     more: Box<[Linear]>,
     /// What its memories and tables take, and may take.
-    account: Account,
+    account: Own<Account>,
     keep_resident_pages: usize,
-    tables: Box<[TableStore]>,
+    tables: Box<[Own<TableStore>]>,
     /// Own globals as they are before the first instruction.
     globals_at_start: Box<[GlobalCell]>,
     /// Which segments `data.drop` and `elem.drop` have emptied, and whether any has been.
@@ -57,7 +58,7 @@ pub(crate) struct Core {
     /// The `T` of the host functions, while an invocation runs.
     data: *mut (),
     /// Exceptions of this instance alone, if its module has any.
-    exceptions: Option<Box<Exceptions>>,
+    exceptions: Option<Own<Exceptions>>,
     /// May others refer to what is in it?
     linked: bool,
     /// The context as it was before the first instruction, where it is to be compared.
@@ -139,7 +140,7 @@ impl Core {
         limits: &Limits,
         config: &PoolConfig,
         budget: Option<&Arc<MemoryBudget>>,
-    ) -> Result<Box<Self>, StartError> {
+    ) -> Result<Own<Self>, StartError> {
         // SAFETY: the caller's duty.
         let mut core =
             unsafe { Self::make(module, bindings, limits, config.cleaning, budget, None)? };
@@ -155,7 +156,7 @@ impl Core {
             None => core.apply_data(),
         });
         applied.map_err(|kind| StartError::Trap(kind.into()))?;
-        core.tables.iter_mut().for_each(TableStore::keep);
+        core.tables.iter_mut().for_each(|table| table.keep());
         if config.compare {
             core.context_at_start = core.context_bytes().into();
         }
@@ -174,7 +175,7 @@ impl Core {
         limits: &Limits,
         budget: Option<&Arc<MemoryBudget>>,
         group: Option<*mut Exceptions>,
-    ) -> Result<(Box<Self>, Result<(), TrapKind>), StartError> {
+    ) -> Result<(Own<Self>, Result<(), TrapKind>), StartError> {
         // SAFETY: the caller's duty.
         let mut core = unsafe {
             let cleaning = Cleaning::Discarded;
@@ -195,12 +196,13 @@ impl Core {
         cleaning: Cleaning,
         budget: Option<&Arc<MemoryBudget>>,
         group: Option<*mut Exceptions>,
-    ) -> Result<Box<Self>, StartError> {
+    ) -> Result<Own<Self>, StartError> {
         let bytes = bytes_at_start(module, limits)?;
-        let account = Account::open(bytes, limits.memory_bytes, budget)?;
+        let account = Own::new(Account::open(bytes, limits.memory_bytes, budget)?);
         let (first, more) = make_memories(module, limits, cleaning)?;
-        let tables = module.tables().iter().map(|table| TableStore::new(table.ty.min)).collect();
-        let mut core = Box::new(Self {
+        let tables =
+            module.tables().iter().map(|table| Own::new(TableStore::new(table.ty.min))).collect();
+        let mut core = Own::new(Self {
             module: Arc::clone(module),
             ctx: first.base(),
             first,
@@ -220,10 +222,13 @@ impl Core {
         let exceptions = match group {
             _ if !module.has_exceptions() => ptr::null_mut(),
             Some(shared) => shared,
-            None => ptr::from_mut(&mut **core.exceptions.insert(Exceptions::new())),
+            None => core.exceptions.insert(Own::new(Exceptions::new())).as_ptr(),
         };
         // SAFETY: the caller vouches for the bindings; the context was just mapped.
-        unsafe { core.write_context(bindings, limits, exceptions) };
+        unsafe {
+            let this = core.as_ptr();
+            core.write_context(this, bindings, limits, exceptions);
+        }
         core.fill_tables();
         Ok(core)
     }
@@ -259,13 +264,14 @@ impl Core {
     /// As for [`Core::new`].
     unsafe fn write_context(
         &mut self,
+        this: *mut Self,
         bindings: &[Binding],
         limits: &Limits,
         exceptions: *mut Exceptions,
     ) {
         let module = Arc::clone(&self.module);
         let layout = module.layout();
-        let this = ptr::from_mut(self).cast::<()>();
+        let this = this.cast::<()>();
         // SAFETY: all places lie in the context, which is mapped, zeroed, written by nobody else now,
         // and laid out for the counts that the loader compared with the tables.
         unsafe {
@@ -292,11 +298,13 @@ impl Core {
             for (index, id) in module.type_ids().iter().enumerate() {
                 type_ids.add(index).write(*id);
             }
-            let account = &raw mut self.account;
+            let account = self.account.as_ptr();
             for index in 0..self.tables.len() {
                 let most = module.tables()[index].ty.limit().unwrap_or(u64::from(u32::MAX));
                 let place = self.place(layout.table(index as u32));
-                self.tables[index].write_record(place, most.min(limits.table_elements), account);
+                let most = most.min(limits.table_elements);
+                let owner = self.tables[index].as_ptr();
+                self.tables[index].write_record(owner, place, most, account);
             }
             self.bind(bindings);
         }
@@ -618,7 +626,7 @@ impl Core {
     }
 
     /// Own tables.
-    pub(crate) fn tables(&self) -> &[TableStore] {
+    pub(crate) fn tables(&self) -> &[Own<TableStore>] {
         &self.tables
     }
 

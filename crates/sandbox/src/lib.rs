@@ -38,6 +38,7 @@ mod instance;
 mod last_words;
 mod linear;
 mod mapping;
+mod own;
 mod reach;
 mod registry;
 mod residency;

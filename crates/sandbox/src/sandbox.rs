@@ -16,6 +16,7 @@ use crate::fiber::{Fiber, Finish, Pause};
 use crate::instance::Core;
 use crate::link::Program;
 use crate::module::FuncIdx;
+use crate::own::Own;
 use crate::reach::Reach;
 use crate::trap::{Trap, TrapKind};
 
@@ -119,8 +120,7 @@ pub struct Sandbox<T> {
 /// A slot bound to a program and, while an invocation lives in it, that invocation. Boxed once and
 /// reused, so that a start allocates nothing.
 pub(crate) struct Inner<T> {
-    /// From `Box::into_raw`; freed in `drop`.
-    core: *mut Core,
+    core: Own<Core>,
     /// What its guests may do.
     reach: Reach,
     program: Arc<Program<T>>,
@@ -148,10 +148,10 @@ pub struct Call<'a> {
 }
 
 impl<T> Inner<T> {
-    pub(crate) fn new(core: Box<Core>, program: Arc<Program<T>>) -> Box<Self> {
+    pub(crate) fn new(core: Own<Core>, program: Arc<Program<T>>) -> Box<Self> {
         Box::new(Self {
             reach: Reach::of(&core),
-            core: Box::into_raw(core),
+            core,
             program,
             fiber: None,
             data: Slotted::new(),
@@ -167,11 +167,9 @@ impl<T> Inner<T> {
         &self.program
     }
 
-    /// The instance's record. No guest runs in it while the caller has the reference.
+    /// The instance's record. No guest runs in it while the caller has the reference: guests run in `resume`.
     pub(crate) fn core(&mut self) -> &mut Core {
-        // SAFETY: from Box::into_raw and alive until drop; compiled code refers to it only while it
-        // runs, which is inside `resume`.
-        unsafe { &mut *self.core }
+        &mut self.core
     }
 
     /// Begins an invocation. `self` is boxed and stays where it is until `end`.
@@ -225,40 +223,38 @@ impl<T> Inner<T> {
 /// A place for a value that host functions reach by its address while its owner is borrowed: allocated once,
 /// for any number of values in turn.
 struct Slotted<T> {
-    /// From `Box::into_raw`; freed when dropped. Every reference to the value is made from this.
-    place: *mut MaybeUninit<T>,
+    place: Own<MaybeUninit<T>>,
     full: bool,
 }
 
 impl<T> Slotted<T> {
     fn new() -> Self {
-        Self { place: Box::into_raw(Box::new(MaybeUninit::uninit())), full: false }
+        Self { place: Own::new(MaybeUninit::uninit()), full: false }
     }
 
     /// Puts a value in place of the one that is there; answers where it is.
     fn put(&mut self, value: T) -> *mut T {
         self.clear();
-        // SAFETY: the place is this value's, and empty.
-        unsafe { self.place.cast::<T>().write(value) };
+        self.place.write(value);
         self.full = true;
-        self.place.cast()
+        self.place.as_ptr().cast()
     }
 
     fn get(&self) -> Option<&T> {
         // SAFETY: there is a value in the place, which nobody else refers to while `self` is borrowed: guests
         // run in `Sandbox::resume` only.
-        self.full.then(|| unsafe { &*self.place.cast::<T>() })
+        self.full.then(|| unsafe { self.place.assume_init_ref() })
     }
 
     fn get_mut(&mut self) -> Option<&mut T> {
         // SAFETY: as above.
-        self.full.then(|| unsafe { &mut *self.place.cast::<T>() })
+        self.full.then(|| unsafe { self.place.assume_init_mut() })
     }
 
     fn clear(&mut self) {
         if std::mem::take(&mut self.full) {
             // SAFETY: there was a value in the place, and nobody will look at it again.
-            unsafe { self.place.cast::<T>().drop_in_place() };
+            unsafe { self.place.assume_init_drop() };
         }
     }
 }
@@ -266,16 +262,13 @@ impl<T> Slotted<T> {
 impl<T> Drop for Slotted<T> {
     fn drop(&mut self) {
         self.clear();
-        // SAFETY: from Box::into_raw, and empty.
-        drop(unsafe { Box::from_raw(self.place) });
     }
 }
 
 impl<T> Drop for Inner<T> {
     fn drop(&mut self) {
+        // The fiber that could run in the instance goes first.
         drop(self.end());
-        // SAFETY: from Box::into_raw in `new`; the fiber that could run in it is gone.
-        drop(unsafe { Box::from_raw(self.core) });
     }
 }
 

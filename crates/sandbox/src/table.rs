@@ -55,17 +55,18 @@ impl TableStore {
     /// Writes what compiled code sees, and remembers who pays for growth.
     ///
     /// # Safety
-    /// `place` is the table's in the context. It, `self` and `account` stay where they are as long as the instance
-    /// lives.
+    /// `owner` is where this is, and `place` the table's in the context. Both, and `account`, stay where they are as
+    /// long as the instance lives.
     pub(crate) unsafe fn write_record(
         &mut self,
+        owner: *mut Self,
         place: *mut Table,
         max_len: u64,
         account: *mut Account,
     ) {
         self.account = account;
         let (base, len) = (self.elements.as_mut_ptr(), self.elements.len() as u64);
-        let owner = ptr::from_mut(self).cast();
+        let owner = owner.cast();
         // SAFETY: the caller's duty.
         unsafe { place.write(Table { base, len, max_len: max_len.max(len), owner }) };
     }
@@ -173,5 +174,74 @@ pub(crate) unsafe fn extend(table: *mut Table, value: usize, count: u64) {
         store.changed = true;
         table.base = store.elements.as_mut_ptr();
         table.len = new as u64;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use awsm_abi::context::Table;
+
+    use super::*;
+    use crate::own::Own;
+
+    /// What an instance has of a table: its store, its record, who pays.
+    struct Instance {
+        store: Own<TableStore>,
+        account: Own<Account>,
+        record: Own<Table>,
+    }
+
+    /// A table of three elements that may have six.
+    fn instance() -> Instance {
+        let account = Account::open(24, 1 << 20, None).expect("room for it");
+        let none = Table { base: ptr::null_mut(), len: 0, max_len: 0, owner: ptr::null_mut() };
+        let (store, account, record) =
+            (Own::new(TableStore::new(3)), Own::new(account), Own::new(none));
+        let mut instance = Instance { store, account, record };
+        let owner = instance.store.as_ptr();
+        let (record, account) = (instance.record.as_ptr(), instance.account.as_ptr());
+        instance.store.fill(7);
+        // SAFETY: all three stay where they are as long as the instance lives.
+        unsafe { instance.store.write_record(owner, record, 6, account) };
+        instance.store.keep();
+        instance
+    }
+
+    /// Compiled code reads and writes elements by the record alone.
+    fn seen(record: *mut Table) -> Vec<usize> {
+        // SAFETY: base and length of a living table.
+        unsafe {
+            (0..(*record).len as usize).map(|index| (*record).base.add(index).read()).collect()
+        }
+    }
+
+    #[test]
+    fn what_records_refer_to_is_what_the_store_has() {
+        let mut instance = instance();
+        let record = instance.record.as_ptr();
+        for _ in 0..3 {
+            assert_eq!(seen(record), [7, 7, 7]);
+            // SAFETY: a living table; each reference is gone before the next is made.
+            unsafe {
+                (*record).base.add(1).write(1);
+                elements_mut(record)[2] = 2;
+                assert_eq!(seen(record), [7, 1, 2]);
+                part_mut(record, 0, 2).expect("two elements").fill(9);
+                assert!(
+                    part_mut(record, 2, 2).is_none() && part_mut(record, u64::MAX, 1).is_none()
+                );
+                assert_eq!((reserve(record, 4), reserve(record, u64::MAX)), (None, None));
+                assert_eq!(reserve(record, 2), Some(3));
+                extend(record, 5, 1);
+                extend(record, 6, 1);
+            }
+            assert_eq!(seen(record), [9, 9, 2, 5, 6]);
+            assert!(!instance.account.is_at_start());
+            // SAFETY: no guest runs.
+            unsafe { instance.store.reset(record) };
+            instance.account.reset();
+            assert!(instance.account.is_at_start());
+            assert_eq!(instance.store.elements(), [7, 7, 7]);
+        }
     }
 }

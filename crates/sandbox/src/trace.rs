@@ -141,6 +141,33 @@ impl GuestWords<'_> {
             && address.checked_add(size_of::<usize>()).is_some_and(|end| end <= self.range.end)
             && address.is_multiple_of(align_of::<usize>());
         // SAFETY: aligned and within the range, which is readable.
-        inside.then(|| unsafe { (address as *const usize).read() })
+        inside.then(|| unsafe { read_word(address as *const usize) })
     }
+}
+
+/// The word at a place on a stack.
+///
+/// # Safety
+/// As for [`std::ptr::read`].
+#[cfg(not(feature = "sanitize"))]
+unsafe fn read_word(place: *const usize) -> usize {
+    // SAFETY: the caller's duty.
+    unsafe { place.read() }
+}
+
+/// The same behind the sanitizer's back: host frames have places between their variables that it has closed.
+///
+/// # Safety
+/// As for [`std::ptr::read`].
+#[cfg(feature = "sanitize")]
+unsafe fn read_word(place: *const usize) -> usize {
+    let word;
+    // SAFETY: the caller's duty.
+    unsafe {
+        #[cfg(target_arch = "x86_64")]
+        core::arch::asm!("mov {}, [{}]", out(reg) word, in(reg) place, options(nostack, readonly));
+        #[cfg(target_arch = "aarch64")]
+        core::arch::asm!("ldr {}, [{}]", out(reg) word, in(reg) place, options(nostack, readonly));
+    }
+    word
 }

@@ -14,6 +14,7 @@ use crate::builtins::{BUILTINS, exceptions_of};
 use crate::clock::monotonic_ns;
 use crate::fiber::{Entry, Fiber, Finish, Pause, Thunk};
 use crate::instance::Core;
+use crate::own::Own;
 use crate::reach::Reach;
 use crate::stack::GuestStack;
 use crate::{Cleaning, Limits, Module, PoolConfig, preempt, signal};
@@ -234,7 +235,7 @@ fn spin(thunk: Thunk, buffer: &mut Buffer, core: &Core, stack: GuestStack) -> (u
     }
 }
 
-fn core(wat: &str) -> Box<Core> {
+fn core(wat: &str) -> Own<Core> {
     let wasm = wat::parse_str(wat).expect("a module");
     let options = awsm_compile::Options { isolation: Isolation::Guard, ..Default::default() };
     let object = awsm_compile::compile(&wasm, &options).expect("it compiles");
