@@ -40,10 +40,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use awsm_sandbox::{LoadError, Module, SealedObject};
+use awsm_verify::Refusal;
 use rustix::fs::{FlockOperation, flock};
 use sha2::{Digest, Sha256};
 
 use crate::disk::{Dir, DirError, Draft};
+use crate::trust::{self, Objects};
 use crate::{limits, profiles};
 use entry::Key;
 
@@ -62,6 +64,7 @@ const OBJECT: &str = "object.so";
 pub struct Cache {
     dir: PathBuf,
     limit_bytes: u64,
+    trust: Objects,
     /// Has it been said that nothing can be kept?
     complained: AtomicBool,
     /// What compilers have said of themselves.
@@ -98,6 +101,10 @@ pub enum ModuleError {
     Compile(CompileError),
     /// The shared object was not loaded.
     Load(LoadError),
+    /// The shared object was made elsewhere, and is not shown to stay in its sandbox.
+    NotShown(Refusal),
+    /// The shared object was made elsewhere, and only WebAssembly is taken.
+    NotOwn,
 }
 
 impl From<CompileError> for ModuleError {
@@ -191,8 +198,13 @@ struct Job<'j> {
 }
 
 impl Cache {
-    /// The cache in that directory, or in the user's, of at most so many bytes.
-    pub fn open(dir: Option<&Path>, limit_bytes: u64) -> Result<Self, CompileError> {
+    /// The cache in that directory, or in the user's, of at most so many bytes; `trust` says which objects are
+    /// taken that come from elsewhere.
+    pub fn open(
+        dir: Option<&Path>,
+        limit_bytes: u64,
+        trust: Objects,
+    ) -> Result<Self, CompileError> {
         let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
         let dir = dir
             .map(Path::to_path_buf)
@@ -200,7 +212,7 @@ impl Cache {
             .or_else(|| Some(absolute("HOME")?.join(".cache/awsm")))
             .ok_or(CompileError::NoCacheDir)?;
         let (complained, fingerprints) = (AtomicBool::new(false), Mutex::default());
-        Ok(Self { dir, limit_bytes, complained, fingerprints })
+        Ok(Self { dir, limit_bytes, trust, complained, fingerprints })
     }
 
     /// Removes what compilations left behind whose process is gone, and what is beyond the limit.
@@ -238,7 +250,9 @@ impl Cache {
         let wasm = match read(file)? {
             Content::WebAssembly(wasm) => wasm,
             Content::Object(object) => {
-                let (identity, key) = names_of(&Sha256::digest(object.bytes()).into());
+                let digest = Sha256::digest(object.bytes()).into();
+                self.check_trust(&object, &digest)?;
+                let (identity, key) = names_of(&digest);
                 let module = Module::of_object(object)?;
                 return Ok(Loaded { module, identity, key, in_use: None });
             }
@@ -258,6 +272,42 @@ impl Cache {
         };
         let identity = names_of(&digest).0;
         Ok(Loaded { module, identity, key: job.key.file_name(), in_use })
+    }
+
+    /// May an object run that this node's compiler has not made? A verdict is kept: the same content gets the
+    /// same one.
+    fn check_trust(&self, object: &SealedObject, digest: &[u8; 32]) -> Result<(), ModuleError> {
+        match self.trust {
+            Objects::None => return Ok(()),
+            Objects::Own => return Err(ModuleError::NotOwn),
+            Objects::Verify => {}
+        }
+        let key = Key::of_verdict(digest, awsm_verify::FINGERPRINT);
+        let name = key.file_name();
+        let mut kept = Vec::new();
+        let known = self.existing()?.is_some_and(|dir| {
+            let file = dir.open(&name);
+            let read = file.and_then(|file| {
+                let _ = file.set_modified(SystemTime::now());
+                file.take(limits::VERDICT_BYTES).read_to_end(&mut kept)
+            });
+            read.is_ok() && key.check(&kept).is_ok()
+        });
+        if known {
+            return Ok(());
+        }
+        trust::verify(object.bytes()).map_err(ModuleError::NotShown)?;
+        let keep = || -> io::Result<()> {
+            let draft = Draft::create(Dir::make_private(&self.dir)?, DRAFT)?;
+            let mut file = draft.dir().create(OBJECT)?;
+            file.write_all(&key.trailer(&[]))?;
+            file.sync_all()?;
+            Dir::make_private(&self.dir)?.take(draft.dir(), OBJECT, &name)
+        };
+        if let Err(error) = keep() {
+            self.complain(&error);
+        }
+        Ok(())
     }
 
     fn fingerprint(

@@ -12,6 +12,7 @@ mod profile;
 mod run;
 mod serve;
 mod simulate;
+mod verify;
 
 use std::io;
 use std::path::PathBuf;
@@ -54,6 +55,8 @@ enum Command {
     Run(run::Options),
     /// Compile a WebAssembly module to a shared object
     Build(build::Options),
+    /// Show of a shared object that its code stays in its sandbox, or say what is not shown
+    Verify(verify::Options),
     /// Check a configuration without serving it
     Check {
         /// The configuration
@@ -123,6 +126,7 @@ pub fn main() -> ExitCode {
         Command::Serve(options) => serve::run(&options),
         Command::Run(options) => run::run(&options),
         Command::Build(options) => build::run(&options),
+        Command::Verify(options) => verify::run(&options),
         Command::Check { config } => check(&config),
         Command::Profile(options) => profile::run(&options),
         Command::Plan(options) => plan::run(&options),

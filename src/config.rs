@@ -19,6 +19,7 @@ use std::time::Duration;
 use awsm_sched::{Admission, Policy};
 
 use crate::limits;
+use crate::trust::Objects;
 use reader::{Document, Item, Table};
 
 pub use grants::{DIR_KEYS, DirConfig, GrantsConfig, StdinConfig};
@@ -51,6 +52,9 @@ pub const NODE_KEYS: &[&str] = &[
     "shutdown_timeout",
     "watchdog",
 ];
+
+/// Keys of `[trust]`.
+pub const TRUST_KEYS: &[&str] = &["objects"];
 
 /// Keys of `[[function]]`.
 pub const FUNCTION_KEYS: &[&str] = &[
@@ -86,6 +90,8 @@ pub const FUNCTION_KEYS: &[&str] = &[
 pub struct Config {
     /// The `[node]` table.
     pub node: NodeConfig,
+    /// `objects` of `[trust]`: what is asked of shared objects that were made elsewhere.
+    pub trust: Objects,
     /// The `[[tenant]]` tables, in the order of the file.
     pub tenants: Vec<TenantConfig>,
     /// The `[[function]]` tables, in the order of the file. At least one.
@@ -288,10 +294,17 @@ impl Config {
     /// Checks the text of a configuration; looks at no file.
     pub fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
         let document = Document::new(file, text);
-        let mut root = document.root(&["node", "tenant", "function"])?;
+        let mut root = document.root(&["node", "trust", "tenant", "function"])?;
         let node = match root.take("node") {
             Some(item) => NodeConfig::read(item.table("[node]", NODE_KEYS)?)?,
             None => NodeConfig::default(),
+        };
+        let trust = match root.take("trust") {
+            Some(item) => match item.table("[trust]", TRUST_KEYS)?.take("objects") {
+                Some(item) => item.one_of(&Objects::ALL.map(|policy| (policy.name(), policy)))?,
+                None => Objects::default(),
+            },
+            None => Objects::default(),
         };
         let tenants = tenant::read_all(&document, root.take("tenant"))?;
         let items = root.take("function").map_or_else(|| Ok(Vec::new()), Item::tables)?;
@@ -312,7 +325,7 @@ impl Config {
             }
             functions.push(function);
         }
-        Ok(Self { node, tenants, functions })
+        Ok(Self { node, trust, tenants, functions })
     }
 }
 

@@ -8,6 +8,7 @@ use std::thread;
 
 use awsm_sandbox::{FuncIdx, Isolation as Compiled, Limits, Linker, LoadError, Module, Program};
 use awsm_sched::{Class, Nanos};
+use awsm_verify::Refusal;
 use awsm_wasi::{Helpers, WasiCtx};
 use hyper::header::HeaderValue;
 
@@ -59,6 +60,10 @@ pub enum DeployError {
     Compile(PathBuf, CompileError),
     /// The shared object, named, was not loaded.
     Load(PathBuf, LoadError),
+    /// The shared object, named, was made elsewhere and is not shown to stay in its sandbox.
+    NotShown(PathBuf, Refusal),
+    /// The shared object, named, was made elsewhere.
+    NotOwn(PathBuf),
     /// The module, named, asks for what there is not.
     Link(PathBuf, String),
     /// The module, named, has no entry.
@@ -89,6 +94,18 @@ impl fmt::Display for DeployError {
             ) => error.fmt(f),
             Self::Compile(path, error) => write!(f, "{}: {error}", path.display()),
             Self::Load(path, error) => write!(f, "{}: {error}", path.display()),
+            Self::NotShown(path, refusal) => write!(
+                f,
+                "{}: is not shown to stay in its sandbox: {refusal}: compile its module here, or set \
+                 `objects = \"none\"` in [trust] if you trust whoever made it",
+                path.display()
+            ),
+            Self::NotOwn(path) => write!(
+                f,
+                "{}: is a shared object, and `objects = \"own\"` in [trust] takes WebAssembly only: \
+                 name the module that it was made from",
+                path.display()
+            ),
             Self::Link(path, error) => write!(f, "{}: {error}", path.display()),
             Self::NoEntry(path) => write!(
                 f,
@@ -117,6 +134,8 @@ impl DeployError {
         match error {
             ModuleError::Compile(error) => Self::Compile(path, error),
             ModuleError::Load(error) => Self::Load(path, error),
+            ModuleError::NotShown(refusal) => Self::NotShown(path, refusal),
+            ModuleError::NotOwn => Self::NotOwn(path),
         }
     }
 }

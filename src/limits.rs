@@ -151,6 +151,9 @@ pub const WARM_SLOTS: usize = 4;
 /// Most of them for all functions together; each function has one all the same.
 pub const WARM_SLOTS_TOTAL: usize = 1024;
 
+/// Bytes of a verdict in the cache that are read.
+pub const VERDICT_BYTES: u64 = 4096;
+
 /// Length of a request id that is taken over from the caller.
 pub const REQUEST_ID_BYTES: usize = 128;
 /// Functions in one configuration.

@@ -115,7 +115,8 @@ impl Node {
         }
         let store = Store::open(config.node.state_dir.as_deref()).map_err(NodeError::State)?;
         store.iter().for_each(Store::clean);
-        let cache = Cache::open(config.node.cache_dir.as_deref(), config.node.cache_bytes);
+        let cache =
+            Cache::open(config.node.cache_dir.as_deref(), config.node.cache_bytes, config.trust);
         let cache = cache.map_err(NodeError::Cache)?;
         cache.clean().map_err(NodeError::Cache)?;
         let functions =

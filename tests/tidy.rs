@@ -4,13 +4,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The crates of the workspace, and which of ours each may depend on.
-const ARROWS: [(&str, &[&str]); 6] = [
+const ARROWS: [(&str, &[&str]); 7] = [
     ("crates/abi", &[]),
     ("crates/sched", &[]),
-    ("crates/compile", &["awsm-abi"]),
+    ("crates/compile", &["awsm-abi", "awsm-verify"]),
+    ("crates/verify", &["awsm-abi"]),
     ("crates/sandbox", &["awsm-abi"]),
     ("crates/wasi", &["awsm-sandbox"]),
-    (".", &["awsm-sandbox", "awsm-wasi", "awsm-sched"]),
+    (".", &["awsm-sandbox", "awsm-wasi", "awsm-sched", "awsm-verify"]),
 ];
 
 /// Where unsafe code may stand.
@@ -22,7 +23,8 @@ const UNSAFE_FENCE: [&str; 4] = [
 ];
 
 /// Crate roots that forbid it.
-const FORBIDS_UNSAFE: [&str; 7] = [
+const FORBIDS_UNSAFE: [&str; 8] = [
+    "crates/verify/src/lib.rs",
     "crates/abi/src/lib.rs",
     "crates/sched/src/lib.rs",
     "crates/wasi/src/lib.rs",

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 fn main() {
     // Of the dependencies, the lock file says which they are; LLVM tells its own version.
-    let roots = ["build.rs", "Cargo.toml", "src", "../abi/src", "../../Cargo.lock"];
+    let roots =
+        ["build.rs", "Cargo.toml", "src", "../abi/src", "../verify/src", "../../Cargo.lock"];
     let mut files = Vec::new();
     for root in roots {
         println!("cargo::rerun-if-changed={root}");

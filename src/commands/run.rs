@@ -20,6 +20,7 @@ use crate::config::parse_bytes;
 use crate::endpoint::{self, Endpoint};
 use crate::function::{self, DeployError};
 use crate::limits;
+use crate::trust::Objects;
 
 /// What a module without an entry wants called first.
 const INITIALIZE: &str = "_initialize";
@@ -54,6 +55,9 @@ pub(super) struct Options {
     /// Where compiled modules are kept
     #[arg(long, value_name = "DIR", env = "AWSM_CACHE_DIR")]
     cache_dir: Option<PathBuf>,
+    /// What is asked of a shared object: `verify` it, refuse all but WebAssembly (`own`), or `none`
+    #[arg(long, value_name = "POLICY", default_value = Objects::default().name(), value_parser = objects, env = "AWSM_TRUST")]
+    trust: Objects,
     /// The module, WebAssembly or a shared object, and the guest's arguments
     #[arg(value_names = ["FILE", "ARGS"], num_args = 1.., required = true, trailing_var_arg = true)]
     command: Vec<String>,
@@ -102,6 +106,10 @@ fn variable(text: &str) -> Result<String, String> {
             Err(_) => Err(format!("`{text}` has no value here; a variable is NAME=VALUE")),
         },
     }
+}
+
+fn objects(text: &str) -> Result<Objects, String> {
+    Objects::of_name(text).ok_or_else(|| "a policy is `verify`, `own` or `none`".to_owned())
 }
 
 fn bytes(text: &str) -> Result<u64, String> {
@@ -218,7 +226,8 @@ fn visible(text: &str) -> String {
 
 /// The program, and what keeps its entry in the cache.
 fn load(options: &Options, file: &Path) -> Result<(Arc<Program<WasiCtx>>, Option<InUse>), Failure> {
-    let cache = Cache::open(options.cache_dir.as_deref(), limits::CACHE_SIZE.default)?;
+    let cache =
+        Cache::open(options.cache_dir.as_deref(), limits::CACHE_SIZE.default, options.trust)?;
     let find = || Compiler::find(options.compile.awsmc.as_deref());
     let loaded = cache
         .module(file, &options.compile.options(), &find)

@@ -34,6 +34,8 @@ pub enum CompileError {
     },
     /// The linker ran and failed.
     Linker(String),
+    /// The finished code was read back, and is not shown to stay in its sandbox.
+    NotShown(awsm_verify::Refusal),
     /// A temporary file could not be used.
     Io(io::Error),
 }
@@ -57,6 +59,11 @@ impl fmt::Display for CompileError {
                 write!(f, "no linker: none of {} can be run (install lld)", tried.join(", "))
             }
             Self::Linker(message) => write!(f, "linking failed: {message}"),
+            Self::NotShown(refusal) => write!(
+                f,
+                "the compiled code is not shown to be isolated, so it is not given out: {refusal}: \
+                 this is a fault of the compiler, and `-O 0` may help"
+            ),
             Self::Io(error) => write!(f, "temporary files: {error}"),
         }
     }

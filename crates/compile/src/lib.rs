@@ -19,6 +19,7 @@ mod number;
 mod optimize;
 mod options;
 mod order;
+mod proof;
 mod support;
 mod target;
 mod timings;
@@ -40,9 +41,10 @@ pub use unit::Threads;
 
 use dwarf::Lines;
 use module::Module;
+use proof::Verdict;
 use target::Processor;
 use translate::Code;
-use unit::{Form, Job};
+use unit::{Form, Job, Output};
 use units::Units;
 
 /// What [`emit`] writes.
@@ -99,31 +101,78 @@ pub fn emit_timed(
         }
         false => None,
     };
-    let job = Job { module, options, processor, code, units, lines };
+    let mut job = Job { module, options, processor, code, units, lines };
     let form = match what {
         Emit::Ir => Form::Ir,
         Emit::Asm => Form::Native(FileType::Assembly),
         Emit::Object | Emit::SharedObject => Form::Native(FileType::Object),
     };
-    let outputs = timings.phase("units", || unit::compile_all(&job, form, threads))?;
-    let descriptor = match outputs.len() {
-        1 => None, // it is in there
-        _ => Some(timings.phase("descriptor", || unit::descriptor(&job, &outputs, form))?),
-    };
-    let mut objects = Vec::new();
-    for output in outputs {
-        objects.push(output.bytes);
+    let mut outputs = timings.phase("units", || unit::compile_all(&job, form, threads))?;
+    if what == Emit::SharedObject {
+        let object = shown(&mut job, &mut outputs, threads, timings)?;
+        outputs.into_iter().for_each(|output| timings.unit(output.timings));
+        return Ok(object);
+    }
+    let mut objects = descriptor_of(&job, &outputs, form, timings)?;
+    for (place, output) in outputs.into_iter().enumerate() {
+        objects.insert(place, output.bytes);
         timings.unit(output.timings);
     }
-    objects.extend(descriptor);
-    let arch = job.processor.arch;
     match what {
-        Emit::Ir | Emit::Asm => Ok(objects.join(&b'\n')),
         Emit::Object => timings.phase("link", || link::join(objects)),
-        Emit::SharedObject => {
-            timings.phase("link", || link::link(arch, &objects, &support::objects(&job.processor)?))
+        _ => Ok(objects.join(&b'\n')),
+    }
+}
+
+/// The descriptor as an object of its own, unless there is one unit only: then it is in there.
+fn descriptor_of(
+    job: &Job<'_>,
+    outputs: &[Output],
+    form: Form,
+    timings: &mut Timings,
+) -> Result<Vec<Vec<u8>>, CompileError> {
+    match outputs.len() {
+        1 => Ok(Vec::new()),
+        _ => Ok(vec![timings.phase("descriptor", || unit::descriptor(job, outputs, form))?]),
+    }
+}
+
+/// The shared object of compiled units, shown to stay in its sandbox: see [`proof`]. Where that needs functions
+/// to be compiled once more, `outputs` are replaced.
+fn shown(
+    job: &mut Job<'_>,
+    outputs: &mut Vec<Output>,
+    threads: Threads,
+    timings: &mut Timings,
+) -> Result<Vec<u8>, CompileError> {
+    let form = Form::Native(FileType::Object);
+    let support = support::objects(&job.processor)?;
+    for _ in 0..=proof::ROUNDS_MAX {
+        let descriptor = descriptor_of(job, outputs, form, timings)?;
+        let objects: Vec<&[u8]> =
+            outputs.iter().map(|output| &output.bytes).chain(&descriptor).map(|o| &**o).collect();
+        let object =
+            timings.phase("link", || link::link(job.processor.arch, &objects, &support))?;
+        if !proof::applies(job) {
+            return Ok(object);
+        }
+        let verdict = timings.phase("verify", || proof::verify(job, &object, threads.count))?;
+        let Verdict::NotShown(functions) = verdict else { return Ok(object) };
+        if let Some(own) = functions.iter().find(|own| job.units.is_plain(**own)) {
+            return Err(proof::refused(job, *own));
+        }
+        timings.recompiled(functions.iter().map(|own| job.code.functions[*own as usize].body()));
+        let changed = job.units.set_apart(&job.module, &functions)?;
+        let again = timings.phase("units", || unit::compile_some(job, &changed, form, threads))?;
+        for (number, output) in changed.into_iter().zip(again) {
+            if number == outputs.len() {
+                outputs.push(output);
+            } else {
+                outputs[number] = output;
+            }
         }
     }
+    Err(CompileError::Codegen("too many rounds until all accesses are shown".to_owned()))
 }
 
 /// The objects in which the open references of an [`Emit::Object`] are found, but for [`TEXT_BYTES_SYMBOL`] and for

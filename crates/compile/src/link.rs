@@ -19,7 +19,7 @@ const LINKERS: [&str; 3] = ["ld.lld-19", "ld.lld", "/usr/lib/llvm-19/bin/ld.lld"
 /// Links the module's objects with what they need of the support objects.
 pub(crate) fn link(
     arch: Arch,
-    objects: &[Vec<u8>],
+    objects: &[&[u8]],
     support: &[Vec<u8>],
 ) -> Result<Vec<u8>, CompileError> {
     let directory = directory()?;
@@ -62,10 +62,10 @@ fn directory() -> io::Result<TempDir> {
     tempfile::Builder::new().prefix("awsmc-").tempdir()
 }
 
-fn write(directory: &Path, name: &str, objects: &[Vec<u8>]) -> io::Result<Vec<PathBuf>> {
-    let write = |(number, object): (usize, &Vec<u8>)| {
+fn write(directory: &Path, name: &str, objects: &[impl AsRef<[u8]>]) -> io::Result<Vec<PathBuf>> {
+    let write = |(number, object)| {
         let path = directory.join(format!("{name}{number}.o"));
-        std::fs::write(&path, object).map(|()| path)
+        std::fs::write(&path, AsRef::<[u8]>::as_ref(object)).map(|()| path)
     };
     objects.iter().enumerate().map(write).collect()
 }

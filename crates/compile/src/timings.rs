@@ -12,6 +12,9 @@ use crate::units::Unit;
 pub struct Timings {
     phases: Phases,
     units: Vec<UnitTimings>,
+    /// Symbols of functions that were compiled once more without optimisation, since their accesses to
+    /// memory were not shown to stay inside.
+    recompiled: Vec<String>,
 }
 
 /// What phases took, in order: each is the one name of something that happened once.
@@ -91,14 +94,26 @@ impl Timings {
         self.phases.run(name, run)
     }
 
+    /// Functions that were compiled once more without optimisation, by their symbols: what they do to
+    /// memory could not be shown to stay inside otherwise.
+    #[must_use]
+    pub fn functions_recompiled(&self) -> &[String] {
+        &self.recompiled
+    }
+
+    /// Adds such functions.
+    pub(crate) fn recompiled<'a>(&mut self, symbols: impl Iterator<Item = &'a str>) {
+        self.recompiled.extend(symbols.map(str::to_owned));
+    }
+
     /// Adds what a unit took.
     pub(crate) fn unit(&mut self, unit: UnitTimings) {
         self.units.push(unit);
     }
 
     /// One object: `phases` (`name`, `wall_ms`, `cpu_ms`), `units` (one for each, in the order of their code:
-    /// processor time of each phase in ms, `functions`, `wasm_bytes`, `output_bytes`, `level`), `wall_ms`, `cpu_ms`
-    /// and `peak_bytes`, the most memory that the process has had.
+    /// processor time of each phase in ms, `functions`, `wasm_bytes`, `output_bytes`, `level`),
+    /// `functions_recompiled` (how many), `wall_ms`, `cpu_ms` and `peak_bytes`, the most memory that the process has had.
     #[must_use]
     pub fn to_json(&self) -> String {
         let phase = |phase: &Phase| {
@@ -121,9 +136,10 @@ impl Timings {
         let all = self.all();
         let peak = peak_bytes().map_or("null".to_owned(), |bytes| bytes.to_string());
         format!(
-            r#"{{"phases":[{}],"units":[{}],"wall_ms":{:.3},"cpu_ms":{:.3},"peak_bytes":{peak}}}"#,
+            r#"{{"phases":[{}],"units":[{}],"functions_recompiled":{},"wall_ms":{:.3},"cpu_ms":{:.3},"peak_bytes":{peak}}}"#,
             phases.join(","),
             units.join(","),
+            self.recompiled.len(),
             ms(all.wall),
             ms(all.cpu)
         )
@@ -164,6 +180,9 @@ impl fmt::Display for Timings {
         }
         if let Some(bytes) = peak_bytes() {
             writeln!(f, "{:<14}{:>12.1}", "peak MiB", bytes as f64 / f64::from(1 << 20))?;
+        }
+        for function in &self.recompiled {
+            writeln!(f, "compiled again without optimisation: {}", function.escape_debug())?;
         }
         if self.units.len() < 2 {
             return Ok(());

@@ -93,19 +93,30 @@ pub(crate) fn compile_all(
     form: Form,
     threads: Threads,
 ) -> Result<Vec<Output>, CompileError> {
-    let units = &job.units.all;
+    let all: Vec<usize> = (0..job.units.all.len()).collect();
+    compile_some(job, &all, form, threads)
+}
+
+/// Compiles the units with these numbers; what comes out is in the order of the numbers.
+pub(crate) fn compile_some(
+    job: &Job<'_>,
+    numbers: &[usize],
+    form: Form,
+    threads: Threads,
+) -> Result<Vec<Output>, CompileError> {
+    let units: Vec<_> = numbers.iter().map(|number| &job.units.all[*number]).collect();
     // The largest first, so that at the end no thread waits long for another.
-    let mut order: Vec<&Unit> = units.iter().collect();
-    order.sort_by_key(|unit| std::cmp::Reverse(unit.bytes));
+    let mut order: Vec<(usize, &Unit)> = units.iter().copied().enumerate().collect();
+    order.sort_by_key(|(_, unit)| std::cmp::Reverse(unit.bytes));
     let next = AtomicUsize::new(0);
     let outputs: Vec<_> = units.iter().map(|_| Mutex::new(None)).collect();
     let work = || {
-        while let Some(unit) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
+        while let Some((place, unit)) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
             let output = compile(job, unit, form);
             if output.is_err() {
                 next.store(order.len(), Ordering::Relaxed); // the others are for nothing
             }
-            *outputs[unit.number].lock().expect("nobody panics holding it") = Some(output);
+            *outputs[*place].lock().expect("nobody panics holding it") = Some(output);
         }
     };
     thread::scope(|scope| {

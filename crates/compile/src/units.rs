@@ -58,6 +58,39 @@ impl Units {
         Ok(Self { all, called_across })
     }
 
+    /// Puts functions into a unit of their own, without optimisation. Answers the numbers of the units that are
+    /// to be compiled, again or for the first time: nothing else changes in the others, since whatever the
+    /// functions call in them was called from another unit before.
+    pub(crate) fn set_apart(
+        &mut self,
+        module: &Module<'_>,
+        functions: &[u32],
+    ) -> Result<Vec<usize>, CompileError> {
+        let bytes = |own: &u32| module.bodies[*own as usize].as_bytes().len();
+        let mut changed = Vec::new();
+        for unit in &mut self.all {
+            let before = unit.functions.len();
+            unit.functions.retain(|own| functions.binary_search(own).is_err());
+            if unit.functions.len() < before {
+                unit.bytes = unit.functions.iter().map(bytes).sum();
+                changed.push(unit.number);
+            }
+        }
+        let number = self.all.len();
+        changed.push(number);
+        let bytes = functions.iter().map(bytes).sum();
+        let level = OptLevel::O0;
+        self.all.push(Unit { number, functions: functions.to_vec(), bytes, level });
+        self.called_across = called_across(module, &self.all)?;
+        Ok(changed)
+    }
+
+    /// Has this function been compiled without optimisation?
+    pub(crate) fn is_plain(&self, own: u32) -> bool {
+        let unit = self.all.iter().find(|unit| unit.functions.contains(&own));
+        unit.is_some_and(|unit| unit.level == OptLevel::O0)
+    }
+
     /// Do other units call the defined function number `own`?
     pub(crate) fn is_called_across(&self, own: u32) -> bool {
         self.called_across.get(own as usize).copied().unwrap_or(false)
