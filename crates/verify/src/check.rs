@@ -7,10 +7,11 @@ use std::mem::size_of;
 
 use awsm_abi::context::GlobalCell;
 use awsm_abi::desc::val_type;
+use awsm_abi::tail::BYTES_POPPED;
 
 use crate::contract::{self, Wants};
 use crate::convention::{
-    ARGUMENTS, CLOBBERED, Convention, RED_ZONE, RESULTS, RETURN_BYTES, SAVED, STACK_POINTER, Spot,
+    ARGUMENTS, Convention, RED_ZONE, RETURN_BYTES, SAVED, STACK_POINTER, Spot,
 };
 use crate::evaluate::Callee;
 use crate::flow::{self, BlockId};
@@ -18,7 +19,9 @@ use crate::function::{Analysis, RANGE_MAX};
 use crate::module::{RangeRoutine, Role};
 use crate::op::{Op, Source};
 use crate::report::Rule;
-use crate::state::{ALIGNED, State};
+use crate::state::{
+    ALIGNED, CALLEE, CALLEE_CELLS, OWN_CELLS, RESULT_CELLS, SlotKey, State, argument_cell,
+};
 use crate::summary::Entry;
 use crate::value::{Atom, Kind, Range, Value};
 
@@ -89,13 +92,13 @@ impl Analysis<'_> {
             Op::JumpTo { to } => {
                 let target = self.register(state, to);
                 match self.callee(target) {
-                    Callee::Reference { base, tail: true } => {
-                        self.check_leaving_by(state, at, base);
+                    Callee::Reference { base, tail } => {
+                        self.check_leaving_by(state, at, base, tail);
                     }
                     _ => self.check_table(block, at, target),
                 }
             }
-            Op::Return { pops } => self.check_return(state, at, pops.into()),
+            Op::Return { pops } => self.check_return(state, at, pops),
             Op::Fault => {
                 if self.is_called() {
                     self.problem(at, "a fault that nobody catches");
@@ -171,13 +174,9 @@ impl Analysis<'_> {
 
     /// Bytes of arguments behind the return address that this function may have.
     fn incoming_limit(&self) -> i64 {
-        let summary = self.summary();
         match self.module.convention(self.number) {
-            Some(convention) if self.module.functions[self.number].outside => {
-                convention.stack_bytes.max(convention.pops)
-            }
-            Some(_) | None if summary.entry <= Entry::Nothing => INCOMING_MAX,
-            _ => 0,
+            Some(convention) if self.module.functions[self.number].outside => convention.stack_bytes,
+            _ => INCOMING_MAX,
         }
     }
 
@@ -346,6 +345,9 @@ impl Analysis<'_> {
 
     fn check_field(&mut self, at: u32, offset: i64, bytes: i64, stored: Option<Option<Value>>) {
         let descriptor = self.module.descriptor;
+        if contract::is_in_argument_cell(offset, bytes, descriptor.counts.argument_cells) {
+            return self.shown(Rule::Cells);
+        }
         let Some(value) = stored else {
             let fields = u32::try_from(bytes).ok();
             let known = fields.and_then(|bytes| descriptor.field(offset, bytes));
@@ -462,6 +464,7 @@ impl Analysis<'_> {
                                         self.reference_fits(value, global.ty, block)
                                     }))
                     }
+                    Kind::RefContext => self.has_argument_cell(at, base, offset, bytes, block),
                     Kind::Exceptions => {
                         offset == 0
                             && bytes == 8
@@ -473,6 +476,7 @@ impl Analysis<'_> {
                 };
                 match fits {
                     true if kind == Kind::Exceptions => self.shown(Rule::Exception),
+                    true if kind == Kind::RefContext => self.shown(Rule::Cells),
                     true => self.shown(Rule::Pointer),
                     false => self.problem(at, format!("writes {offset:+} from {}", name(kind))),
                 }
@@ -605,10 +609,13 @@ impl Analysis<'_> {
                 self.correct_return(instruction, builtin.returns);
                 self.check_builtin(state, at, &builtin);
             }
-            Callee::Reference { base, tail: false } => {
+            Callee::Reference { base, tail } => {
                 self.correct_return(instruction, true);
                 let Some(ty) = self.check_reference(at, base, block) else { return };
-                let convention = self.module.ordinary(ty).clone();
+                if tail && !self.has_tail_code(base, block) {
+                    return self.problem(at, "a call of code that there may not be");
+                }
+                let convention = self.module.by_reference(ty, tail).clone();
                 let context = self.register(state, convention.context);
                 if !self.is_context_of(context, base) {
                     return self.problem(at, "a call with the context of something else");
@@ -616,7 +623,7 @@ impl Analysis<'_> {
                 if convention.stack_bytes > room {
                     return self.problem(at, "a call whose arguments are not in the frame");
                 }
-                if !self.arguments_fit(state, block, &convention, ty) {
+                if !self.arguments_fit(state, block, &convention, ty, false) {
                     return self.problem(at, "a call with an argument that is no reference");
                 }
                 self.shown(Rule::ReferenceCall);
@@ -629,15 +636,13 @@ impl Analysis<'_> {
                 let given = self.arena.kind_of(context) == Kind::Thunk(1);
                 if !given
                     || convention.stack_bytes > room
-                    || !self.arguments_fit(state, block, &convention, ty)
+                    || !self.arguments_fit(state, block, &convention, ty, false)
                 {
                     return self.problem(at, "a call that is not what the thunk is for");
                 }
                 self.shown(Rule::ReferenceCall);
             }
-            Callee::Reference { .. } | Callee::Unknown => {
-                self.problem(at, "a call of code that is not known");
-            }
+            Callee::Unknown => self.problem(at, "a call of code that is not known"),
         }
     }
 
@@ -676,7 +681,7 @@ impl Analysis<'_> {
         if self.summaries[number].incoming > room {
             return self.problem(at, "a call whose arguments are not in the frame");
         }
-        let provided = self.provided(state, at, number);
+        let provided = self.provided(state, at, number, false);
         self.outcome.calls.push((number, provided));
         if provided & self.summaries[number].entry.bit() == 0 {
             let what = format!("a call of `{}` without what it needs", callee.name);
@@ -687,8 +692,8 @@ impl Analysis<'_> {
         self.shown(Rule::DirectCall);
     }
 
-    /// Which assumptions about a function's entry hold at a call.
-    fn provided(&mut self, state: &mut State, at: u32, number: usize) -> u8 {
+    /// Which assumptions about a function's entry hold at a call, or where it is jumped to.
+    fn provided(&mut self, state: &mut State, at: u32, number: usize, leaving: bool) -> u8 {
         let block = self.block_of[at as usize];
         let mut provided = Entry::Nothing.bit();
         let first = self.register(state, ARGUMENTS[0]);
@@ -703,24 +708,27 @@ impl Analysis<'_> {
         let convention = convention.clone();
         let context = self.register(state, convention.context);
         if self.arena.kind_of(context) == Kind::Context
-            && self.arguments_fit(state, block, &convention, ty)
+            && self.arguments_fit(state, block, &convention, ty, leaving)
         {
             provided |= Entry::Typed.bit();
         }
         provided
     }
 
-    /// Are references among the arguments what the type says, and is there room for results?
+    /// Are references among the arguments what the type says, and is there room for results? `leaving`
+    /// says that it is no call but a jump, above whose stack pointer there is a return address already,
+    /// and below it nothing of this function any more.
     fn arguments_fit(
         &mut self,
         state: &mut State,
         block: BlockId,
         convention: &Convention,
         ty: u32,
+        leaving: bool,
     ) -> bool {
         if let Some(register) = convention.results_at {
             let cells = self.register(state, register);
-            if !self.has_cells(state, cells, convention) {
+            if !self.has_cells(state, cells, convention, leaving) {
                 return false;
             }
         }
@@ -730,26 +738,44 @@ impl Analysis<'_> {
                 continue;
             }
             let value = match *spot {
-                Spot::Register(register) => self.register(state, register),
+                Spot::Register(register) => Some(self.register(state, register)),
                 Spot::Stack(offset) => {
+                    let above = if leaving { RETURN_BYTES } else { 0 };
                     let sp = self.register(state, STACK_POINTER);
-                    let key = self.frame_offset(sp.plus(offset)).unwrap_or(i64::MAX);
-                    match state.slot(key).filter(|slot| slot.bytes == 8) {
-                        Some(slot) => slot.value,
-                        None => return false,
-                    }
+                    let key = self.frame_offset(sp.plus(above + offset));
+                    key.and_then(|key| word_at(state, key))
                 }
-                Spot::Vector => return false,
+                Spot::Cell(number) => {
+                    let context = self.register(state, convention.context);
+                    let cells = self.cells_of(state, context);
+                    cells.and_then(|cells| word_at(state, argument_cell(cells, number)))
+                }
+                Spot::Vector => None,
             };
-            if !self.reference_fits(value, *code, block) {
+            if !value.is_some_and(|value| self.reference_fits(value, *code, block)) {
                 return false;
             }
         }
         true
     }
 
+    /// Where the argument cells of a context are followed, if it is this function's or the one that
+    /// such cells were last written of.
+    fn cells_of(&self, state: &State, context: Value) -> Option<SlotKey> {
+        match self.arena.kind_of(context) {
+            Kind::Context => Some(OWN_CELLS),
+            _ => state.slot(CALLEE).filter(|slot| slot.value == context).map(|_| CALLEE_CELLS),
+        }
+    }
+
     /// Is there room for the results of a call at an address?
-    fn has_cells(&mut self, state: &mut State, cells: Value, convention: &Convention) -> bool {
+    fn has_cells(
+        &mut self,
+        state: &mut State,
+        cells: Value,
+        convention: &Convention,
+        leaving: bool,
+    ) -> bool {
         let bytes = convention.result_bytes;
         if let Some(key) = self.frame_offset(cells) {
             let sp = self.register(state, STACK_POINTER);
@@ -759,7 +785,8 @@ impl Analysis<'_> {
                 true => (sp + convention.stack_bytes, ALIGNED),
                 false => (state.aligned.unwrap_or(sp + convention.stack_bytes), 0),
             };
-            return aligned == state.aligned.is_some() && key >= bottom && key + bytes <= top;
+            let inside = key >= bottom && key + bytes <= top;
+            return !leaving && inside && aligned == state.aligned.is_some();
         }
         // Its own, handed on.
         let own = self.module.convention(self.number).map_or(0, |own| own.result_bytes);
@@ -821,13 +848,13 @@ impl Analysis<'_> {
     // Leaving.
 
     /// The frame is gone, and all that the caller counts on is there.
-    fn check_exit(&mut self, state: &mut State, at: u32, sp_at: i64) -> bool {
+    fn check_exit(&mut self, state: &mut State, at: u32) -> bool {
         let sp = self.register(state, STACK_POINTER);
-        if self.frame_offset(sp) != Some(sp_at) {
+        if self.frame_offset(sp) != Some(0) {
             self.problem(at, "leaves with a stack pointer that is not the one at entry");
             return false;
         }
-        let address = state.slot(sp_at).map(|slot| self.arena.kind_of(slot.value));
+        let address = state.slot(0).map(|slot| self.arena.kind_of(slot.value));
         if address != Some(Kind::Return) {
             self.problem(at, "leaves with another return address");
             return false;
@@ -843,12 +870,12 @@ impl Analysis<'_> {
         true
     }
 
-    fn check_return(&mut self, state: &mut State, at: u32, pops: i64) {
-        if !self.check_exit(state, at, 0) {
+    fn check_return(&mut self, state: &mut State, at: u32, pops: u16) {
+        if !self.check_exit(state, at) {
             return;
         }
-        if pops != self.summary().pops {
-            return self.problem(at, "a return that takes the wrong number of bytes off the stack");
+        if u32::from(pops) != BYTES_POPPED {
+            return self.problem(at, "a return that takes arguments off the stack");
         }
         self.outcome.returns = true;
         self.shown(Rule::Exit);
@@ -864,19 +891,27 @@ impl Analysis<'_> {
             return;
         };
         let codes = self.module.descriptor.types[ty as usize].results.clone();
-        let pairs: Vec<_> = codes.iter().copied().zip(convention.results.clone()).collect();
-        for (code, spot) in pairs {
-            if let (Spot::Register(register), true) = (spot, contract::is_reference(code)) {
-                let value = self.register(state, register);
-                if !self.reference_fits(value, code, block) {
-                    self.outcome.typed_results = false;
-                    if self.module.functions[self.number].outside {
-                        self.problem(at, "a result that is no reference");
-                    }
-                }
+        let convention = convention.clone();
+        for (number, code) in codes.into_iter().enumerate() {
+            if !contract::is_reference(code) {
+                continue;
+            }
+            let value = match (convention.results.get(number), convention.result_offsets.get(number)) {
+                (Some(Spot::Register(register)), _) => Some(self.register(state, *register)),
+                (_, Some(offset)) => word_at(state, RESULT_CELLS + offset),
+                _ => None,
+            };
+            if !value.is_some_and(|value| self.reference_fits(value, code, block)) {
+                self.results_do_not_fit(at, "a result that is no reference");
             }
         }
-        let _ = (RESULTS, CLOBBERED);
+    }
+
+    fn results_do_not_fit(&mut self, at: u32, what: &str) {
+        self.outcome.typed_results = false;
+        if self.module.functions[self.number].outside {
+            self.problem(at, what);
+        }
     }
 
     /// A jump to another function, which returns in this one's place.
@@ -888,69 +923,72 @@ impl Analysis<'_> {
         if matches!(callee.role, Role::Entry { .. } | Role::Range(_)) {
             return self.problem(at, "a jump to a routine that is only called");
         }
-        let (own, other) = (*self.summary(), self.summaries[number]);
-        let sp_at = own.pops - other.pops;
-        if !self.check_exit(state, at, sp_at) {
+        let other = self.summaries[number];
+        if !self.check_exit(state, at) {
             return;
         }
         // Its arguments lie in place of this function's.
-        let room = self.incoming_limit().max(own.pops);
-        if sp_at + other.incoming > room {
+        if other.incoming > self.incoming_limit() {
             return self.problem(at, "a jump with more arguments than there is room for");
         }
-        self.outcome.incoming =
-            self.outcome.incoming.max(if other.incoming > 0 { sp_at + other.incoming } else { 0 });
-        let provided = self.provided(state, at, number);
+        self.outcome.incoming = self.outcome.incoming.max(other.incoming);
+        let provided = self.provided(state, at, number, true);
         self.outcome.calls.push((number, provided));
         if provided & other.entry.bit() == 0 && callee.outside {
             let what = format!("a jump to `{}` without what it needs", callee.name);
             return self.problem(at, what);
         }
-        self.check_same_results(at, self.module.type_of(number));
+        let module = self.module;
+        let returns = module.type_of(number).zip(module.convention(number));
+        self.check_same_results(at, returns.filter(|_| other.typed_results));
         self.outcome.returns |= other.returns;
         self.shown(Rule::Exit);
     }
 
-    /// Does what returns in this function's place have its results?
-    fn check_same_results(&mut self, at: u32, ty: Option<u32>) {
-        let results = |ty: Option<u32>| {
-            ty.map(|ty| self.module.descriptor.types[ty as usize].results.as_slice())
+    /// Does what returns in this function's place, of this type and in this convention, have its results?
+    fn check_same_results(&mut self, at: u32, other: Option<(u32, &Convention)>) {
+        let module = self.module;
+        let types = |ty: u32| module.descriptor.types[ty as usize].results.as_slice();
+        let (Some(own), Some(convention)) =
+            (module.type_of(self.number).map(types), module.convention(self.number))
+        else {
+            return;
         };
-        let (own, other) = (results(self.module.type_of(self.number)), results(ty));
-        let references = own.unwrap_or_default().iter().any(|code| contract::is_reference(*code));
-        if references && own != other {
-            self.outcome.typed_results = false;
-            if self.module.functions[self.number].outside {
-                self.problem(at, "a jump to a function with other results");
-            }
+        let same = other.is_some_and(|(ty, other)| {
+            own == types(ty)
+                && convention.results_at.is_some() == other.results_at.is_some()
+                && convention.results == other.results
+                && convention.result_offsets == other.result_offsets
+        });
+        if !same && own.iter().any(|code| contract::is_reference(*code)) {
+            self.results_do_not_fit(at, "a jump to a function with other results");
         }
     }
 
     /// The same through a reference.
-    fn check_leaving_by(&mut self, state: &mut State, at: u32, base: Value) {
+    fn check_leaving_by(&mut self, state: &mut State, at: u32, base: Value, tail: bool) {
         let block = self.block_of[at as usize];
         let Some(ty) = self.check_reference(at, base, block) else { return };
-        if !self.has_tail_code(base, block) {
+        if tail && !self.has_tail_code(base, block) {
             return self.problem(at, "a jump to code that there may not be");
         }
-        let convention = self.module.tail(ty).clone();
-        let own = *self.summary();
-        let sp_at = own.pops - convention.pops;
-        if !self.check_exit(state, at, sp_at) {
+        if !self.check_exit(state, at) {
             return;
         }
-        let room = self.incoming_limit().max(own.pops);
-        if sp_at + convention.stack_bytes > room {
+        let module = self.module;
+        let convention = module.by_reference(ty, tail);
+        if convention.stack_bytes > self.incoming_limit() {
             return self.problem(at, "a jump with more arguments than there is room for");
         }
+        self.outcome.incoming = self.outcome.incoming.max(convention.stack_bytes);
         let context = self.register(state, convention.context);
         if !self.is_context_of(context, base) {
             return self.problem(at, "a jump with the context of something else");
         }
-        if !self.arguments_fit(state, block, &convention, ty) {
+        if !self.arguments_fit(state, block, convention, ty, true) {
             return self.problem(at, "a jump with an argument that is no reference");
         }
-        self.check_same_results(at, Some(ty));
+        self.check_same_results(at, Some((ty, convention)));
         self.outcome.returns = true;
         self.shown(Rule::Exit);
         self.shown(Rule::ReferenceCall);
@@ -1049,6 +1087,11 @@ impl Analysis<'_> {
         let lower = lowers.into_iter().find(|lower| self.is_at_least(index, *lower, block))?;
         Some((lower as i64, upper as i64))
     }
+}
+
+/// What is known of a word that is followed.
+fn word_at(state: &State, key: SlotKey) -> Option<Value> {
+    state.slot(key).filter(|slot| slot.bytes == 8).map(|slot| slot.value)
 }
 
 /// May a reference of the first type stand where one of the second is wanted?

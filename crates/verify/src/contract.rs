@@ -10,6 +10,7 @@ use awsm_abi::context::{
     Memory, Table, below,
 };
 use awsm_abi::desc::val_type;
+use awsm_abi::tail;
 
 use crate::descriptor::Descriptor;
 use crate::value::{Kind, Range};
@@ -232,6 +233,15 @@ impl Descriptor {
     pub(crate) fn tag_params(&self, tag: u32) -> &[u32] {
         &self.types[self.tags[tag as usize] as usize].params
     }
+}
+
+/// Does an access to `bytes` bytes at `at` from a context lie in one of its first `cells` argument
+/// cells?
+pub(crate) fn is_in_argument_cell(at: i64, bytes: i64, cells: u32) -> bool {
+    let cell = size_of::<GlobalCell>() as i64;
+    let end = cell - i64::from(tail::cell_below(0));
+    let start = cell - i64::from(tail::cell_below(cells));
+    (start..end).contains(&at) && (at - start) % cell + bytes <= cell
 }
 
 /// A field of a table's record.

@@ -1,12 +1,17 @@
 //! How arguments and results travel: the C convention as LLVM lowers it, and the one of calls in tail
-//! position.
+//! position, which `awsm_abi::tail` defines.
 //!
-//! Isolation rests on this file: two functions that disagree on where an argument lies, or on how many
-//! bytes a return takes off the stack, let a guest choose where a function returns to.
+//! Isolation rests on this file: where two functions disagree on where an argument lies, types of
+//! references are a guest's to choose.
 //!
 //! Source: System V psABI for x86-64, section 3.2.3; LLVM's X86CallingConv.td.
 
+use std::mem::size_of;
+
+use awsm_abi::context::GlobalCell;
+use awsm_abi::cpu::Arch;
 use awsm_abi::desc::val_type;
+use awsm_abi::tail::{Place, Places, has_result_cells};
 
 use crate::descriptor::Type;
 use crate::op::Reg;
@@ -27,7 +32,13 @@ pub(crate) const SAVED: [Reg; 6] = [3, 5, 12, 13, 14, 15];
 pub(crate) const CLOBBERED: [Reg; 9] = [0, 1, 2, 6, 7, 8, 9, 10, 11];
 
 /// Vector registers for arguments.
-const VECTOR_ARGUMENTS: u32 = 8;
+const VECTOR_ARGUMENTS: u32 = awsm_abi::tail::VECTOR_REGISTERS;
+
+/// Vector registers for results.
+const VECTOR_RESULTS: u32 = 4;
+
+/// Bytes that a cell for an argument or a result has.
+const CELL_BYTES: i64 = size_of::<GlobalCell>() as i64;
 
 /// Bytes that a return address has.
 pub(crate) const RETURN_BYTES: i64 = 8;
@@ -44,6 +55,8 @@ pub(crate) enum Spot {
     Vector,
     /// On the stack, so many bytes behind the return address.
     Stack(i64),
+    /// In the argument cell with this number of the callee's context.
+    Cell(u32),
 }
 
 /// How functions of a type are called.
@@ -57,12 +70,12 @@ pub(crate) struct Convention {
     pub arguments: Vec<Spot>,
     /// Bytes of arguments on the stack.
     pub stack_bytes: i64,
-    /// Bytes that a return takes off the stack behind the return address.
-    pub pops: i64,
     /// Where the results are, if not in memory.
     pub results: Vec<Spot>,
     /// Bytes of results in memory.
     pub result_bytes: i64,
+    /// Where the results are in these bytes, if they are in memory.
+    pub result_offsets: Vec<i64>,
 }
 
 /// The C convention.
@@ -74,39 +87,43 @@ pub(crate) fn ordinary(ty: &Type) -> Convention {
     let context = next();
     let skip = 1 + usize::from(results_at.is_some());
     let (arguments, stack_bytes) = arguments(&ty.params, skip);
+    let (result_offsets, result_bytes) = match results {
+        Some(_) => (Vec::new(), 0),
+        None => structure(&ty.results),
+    };
     Convention {
         context,
         results_at,
         arguments,
         stack_bytes,
-        pops: 0,
-        result_bytes: if results.is_none() { struct_bytes(&ty.results) } else { 0 },
         results: results.unwrap_or_default(),
+        result_bytes,
+        result_offsets,
     }
 }
 
-/// The convention of calls in tail position: the callee takes its stack arguments away, and several
-/// results go through a pointer behind the context pointer.
+/// The convention of calls in tail position.
 pub(crate) fn tail(ty: &Type) -> Convention {
-    let several = ty.results.len() > 1;
-    let (arguments, stack_bytes) = arguments(&ty.params, 1 + usize::from(several));
+    let several = has_result_cells(ty.results.len());
+    let mut places = Places::new(Arch::X86_64, ty.results.len());
+    let place = |code: &u32| match places.next(*code) {
+        Place::Integer(number) => Spot::Register(ARGUMENTS[number as usize]),
+        Place::Vector(_) => Spot::Vector,
+        Place::Cell(number) => Spot::Cell(number),
+    };
+    let cells = if several { ty.results.len() as i64 } else { 0 };
     Convention {
         context: ARGUMENTS[0],
         results_at: several.then_some(ARGUMENTS[1]),
-        arguments,
-        stack_bytes,
-        pops: tail_pops(stack_bytes),
-        result_bytes: if several { 16 * ty.results.len() as i64 } else { 0 },
+        arguments: ty.params.iter().map(place).collect(),
+        stack_bytes: 0,
         results: match several {
             true => Vec::new(),
             false => results(&ty.results).unwrap_or_default(),
         },
+        result_bytes: cells * CELL_BYTES,
+        result_offsets: (0..cells).map(|cell| cell * CELL_BYTES).collect(),
     }
-}
-
-/// Bytes that a function in that convention takes off the stack, by those of its arguments.
-fn tail_pops(stack_bytes: i64) -> i64 {
-    if stack_bytes % 16 == 8 { stack_bytes } else { stack_bytes + 8 }
 }
 
 fn is_vector(code: u32) -> bool {
@@ -134,43 +151,29 @@ fn arguments(params: &[u32], skip: usize) -> (Vec<Spot>, i64) {
     (places, stack)
 }
 
-/// Where results are that registers suffice for.
+/// Where results are that registers suffice for. Of several, floats come back in the first lanes of
+/// vectors, of which there are four.
 fn results(types: &[u32]) -> Option<Vec<Spot>> {
     let mut registers = RESULTS.iter().copied();
-    let mut vectors = 0;
-    let place = |code: &u32| {
-        if !is_vector(*code) {
-            return registers.next().map(Spot::Register);
-        }
-        vectors += 1;
-        // Floats come back in two registers only, vectors in four.
-        let most = if val_type::kind(*code) == val_type::V128 { 4 } else { 2 };
-        (vectors <= most).then_some(Spot::Vector)
+    let mut vectors = 0..VECTOR_RESULTS;
+    let place = |code: &u32| match is_vector(*code) {
+        true => vectors.next().map(|_| Spot::Vector),
+        false => registers.next().map(Spot::Register),
     };
     types.iter().map(place).collect()
 }
 
-/// Bytes of a struct with fields of these types.
-fn struct_bytes(types: &[u32]) -> i64 {
-    let (mut at, mut most) = (0, 1);
+/// Where the fields of a struct of several results are, and how many bytes it has. Floats are vectors
+/// in it as well.
+fn structure(types: &[u32]) -> (Vec<i64>, i64) {
+    let (mut at, mut most) = (0_i64, 1);
+    let mut offsets = Vec::new();
     for code in types {
-        let bytes = crate::contract::value_bytes(*code);
-        at = (at + bytes - 1) / bytes * bytes + bytes;
+        let bytes = if is_vector(*code) { CELL_BYTES } else { crate::contract::value_bytes(*code) };
+        at = (at + bytes - 1) / bytes * bytes;
+        offsets.push(at);
+        at += bytes;
         most = most.max(bytes);
     }
-    (at + most - 1) / most * most
-}
-
-/// Where the field with this number of such a struct is.
-pub(crate) fn field_offset(types: &[u32], field: usize) -> i64 {
-    let mut at = 0;
-    for (number, code) in types.iter().enumerate() {
-        let bytes = crate::contract::value_bytes(*code);
-        at = (at + bytes - 1) / bytes * bytes;
-        if number == field {
-            break;
-        }
-        at += bytes;
-    }
-    at
+    (offsets, (at + most - 1) / most * most)
 }

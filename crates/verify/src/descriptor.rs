@@ -12,7 +12,7 @@ use awsm_abi::desc::{
     ElemDesc, ExportDesc, ExternType, FuncDesc, GlobalDesc, ImportDesc, ModuleDesc, RelSlice,
     TableDesc, TypeDesc, extern_flag, extern_kind, module_flag, val_type,
 };
-use awsm_abi::{ABI_VERSION, Isolation, MAGIC};
+use awsm_abi::{ABI_VERSION, Isolation, MAGIC, tail};
 
 use crate::object::Object;
 use crate::report::Refusal;
@@ -28,12 +28,19 @@ pub(crate) struct Type {
     pub entry: Option<u64>,
 }
 
+impl Type {
+    /// Argument cells that a function of this type takes in the tail convention.
+    pub(crate) fn cells(&self, arch: Arch) -> u32 {
+        tail::cells(arch, self.params.iter().copied(), self.results.len())
+    }
+}
+
 /// A function that the module defines.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Function {
-    /// Address of its code.
-    pub code: u64,
-    /// Address of its code for calls in tail position, if that is other code.
+    /// Address of its code in the ordinary convention: none if only code of this object calls it.
+    pub code: Option<u64>,
+    /// Address of its code in the tail convention, if there is such.
     pub tail: Option<u64>,
     /// Its type.
     pub ty: u32,
@@ -324,12 +331,15 @@ impl Descriptor {
         let imported = self.func_refs.len();
         let list = root.slice(offset_of!(ModuleDesc, functions));
         for record in reader.list(list, size_of::<FuncDesc>(), "functions")? {
-            let code = reader.place(record.u64(offset_of!(FuncDesc, code)));
-            let tail = match record.u64(offset_of!(FuncDesc, tail)) {
-                0 => None,
-                distance => Some(self.address(reader.place(distance), "function")?),
+            let address = |at: usize| match record.u64(at) {
+                0 => Ok(None),
+                distance => self.address(reader.place(distance), "function").map(Some),
             };
-            let code = self.address(code, "function")?;
+            let code = address(offset_of!(FuncDesc, code))?;
+            let tail = address(offset_of!(FuncDesc, tail))?;
+            if code.or(tail).is_none() {
+                return Err(broken("function"));
+            }
             let ty = record.u32(offset_of!(FuncDesc, type_index));
             self.functions.push(Function { code, tail, ty, outside: false });
         }
@@ -347,7 +357,12 @@ impl Descriptor {
         }
         for index in outside {
             if let Some(own) = own(index) {
-                self.functions.get_mut(own).ok_or_else(|| broken("function index"))?.outside = true;
+                let function = self.functions.get_mut(own);
+                let function = function.ok_or_else(|| broken("function index"))?;
+                if function.code.is_none() {
+                    return Err(broken("function without code for the outside"));
+                }
+                function.outside = true;
             }
         }
         for index in escaping {
@@ -378,6 +393,12 @@ impl Descriptor {
             if u64::from(index) >= types {
                 return Err(broken("type index"));
             }
+        }
+        // Whoever calls one through a reference writes as many cells as its type says.
+        let tail = self.functions.iter().filter(|function| function.tail.is_some());
+        let cells = tail.map(|function| self.types[function.ty as usize].cells(self.arch));
+        if cells.max().unwrap_or(0) != counts.argument_cells {
+            return Err(broken("argument cells"));
         }
         let codes = self.types.iter().flat_map(|ty| ty.params.iter().chain(&ty.results));
         let globals = self.globals.iter().map(|global| &global.ty);
@@ -419,5 +440,7 @@ fn counts(root: &Record<'_>) -> Counts {
         func_refs: count(offset_of!(Counts, func_refs)),
         imported_tags: count(offset_of!(Counts, imported_tags)),
         own_tags: count(offset_of!(Counts, own_tags)),
+        argument_cells: count(offset_of!(Counts, argument_cells)),
+        reserved: count(offset_of!(Counts, reserved)),
     }
 }

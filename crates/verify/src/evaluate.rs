@@ -5,14 +5,18 @@
 
 use std::mem::offset_of;
 
-use awsm_abi::context::FuncRef;
+use awsm_abi::context::{CONTEXT_MAX_BYTES, FuncRef, GlobalCell};
 
 use crate::contract::{self, Changes, Meaning};
 use crate::convention::{ARGUMENTS, CLOBBERED, RESULTS, RETURN_BYTES, STACK_POINTER, Spot};
 use crate::function::{Analysis, TIME};
 use crate::module::Role;
-use crate::op::{Base, Binary, Bytes, Condition, Extension, Flags, Op, Place, Reg, Source};
-use crate::state::{ALIGNED, About, Known, PENDING, State};
+use crate::op::{
+    Base, Binary, Bytes, Condition, Extension, Flags, Op, Place, Reg, Source,
+};
+use crate::state::{
+    ALIGNED, About, CALLEE, CALLEE_CELLS, Known, OWN_CELLS, PENDING, RESULT_CELLS, SlotKey, State,
+};
 use crate::value::{Atom, Choice, Kind, Range, Value};
 
 /// Whom a call calls.
@@ -381,6 +385,11 @@ impl Analysis<'_> {
             };
             return self.extended(value, bytes, extension);
         }
+        if let Some((_, key)) = self.cell(address, bytes.into()) {
+            let found = state.slot(key).filter(|slot| slot.bytes >= bytes);
+            let value = found.map_or_else(|| self.any(at, bytes), |slot| slot.value);
+            return self.extended(value, bytes, extension);
+        }
         if let Some((atom, rest)) = self.arena.pointer(address)
             && self.arena.kind(atom) == Kind::Image
         {
@@ -396,6 +405,23 @@ impl Analysis<'_> {
                 self.extended(value, bytes, extension)
             }
         }
+    }
+
+    /// The cell for an argument or a result that an address leads to: the pointer that it is reached by,
+    /// and where it is followed.
+    fn cell(&mut self, address: Value, bytes: i64) -> Option<(Value, SlotKey)> {
+        let (atom, rest) = self.arena.pointer(address)?;
+        let offset = rest.constant()?;
+        let descriptor = self.module.descriptor;
+        let in_cells = |cells| contract::is_in_argument_cell(offset, bytes, cells);
+        let first = match self.arena.kind(atom) {
+            Kind::Context if in_cells(descriptor.counts.argument_cells) => OWN_CELLS,
+            // How many there are is checked.
+            Kind::RefContext if in_cells(CELLS_MAX) => CALLEE_CELLS,
+            Kind::Cells if (0..i64::from(CELLS_MAX)).contains(&offset) => RESULT_CELLS,
+            _ => return None,
+        };
+        Some((self.arena.value_of(atom), first + offset))
     }
 
     /// Any number of so many bytes.
@@ -522,6 +548,9 @@ impl Analysis<'_> {
             }
             return;
         }
+        if let Some((base, key)) = self.cell(address, bytes.into()) {
+            return self.store_to_cell(state, base, key, bytes, value);
+        }
         let Some((atom, rest)) = self.arena.pointer(address) else { return };
         match self.arena.kind(atom) {
             Kind::Stack => {
@@ -537,6 +566,38 @@ impl Analysis<'_> {
                 _ => state.forget(PENDING, PENDING + 8),
             },
             _ => {}
+        }
+    }
+
+    /// What a store to a cell changes: of the own context's and a callee's, which may be the same one, the
+    /// other is not known any more.
+    fn store_to_cell(
+        &mut self,
+        state: &mut State,
+        base: Value,
+        key: SlotKey,
+        bytes: u32,
+        value: Option<Value>,
+    ) {
+        let size = i64::from(bytes);
+        match self.arena.kind_of(base) {
+            Kind::Context => {
+                let same = key - OWN_CELLS + CALLEE_CELLS;
+                state.forget(same, same + size);
+            }
+            Kind::RefContext => {
+                let same = key - CALLEE_CELLS + OWN_CELLS;
+                state.forget(same, same + size);
+                if state.slot(CALLEE).is_none_or(|slot| slot.value != base) {
+                    state.forget(CALLEE_CELLS - RESULT_CELLS, SlotKey::MAX);
+                    state.put(CALLEE, 8, base);
+                }
+            }
+            _ => {}
+        }
+        match (value, u8::try_from(bytes)) {
+            (Some(value), Ok(bytes)) => state.put(key, bytes, value),
+            _ => state.forget(key, key + size),
         }
     }
 
@@ -602,12 +663,12 @@ impl Analysis<'_> {
 
     /// What a call does to the state.
     fn call(&mut self, state: &mut State, at: u32, callee: Callee) {
-        let (mut pops, mut stack_bytes, mut results) = (0, 0, None);
+        let (mut stack_bytes, mut results) = (0, None);
         let mut cells = None;
         match callee {
             Callee::Function(number) => {
                 let summary = &self.summaries[number];
-                (pops, stack_bytes) = (summary.pops, summary.incoming);
+                stack_bytes = summary.incoming;
                 if let (crate::summary::Entry::Typed, Some(convention)) =
                     (summary.entry, self.module.convention(number))
                 {
@@ -617,9 +678,9 @@ impl Analysis<'_> {
                     }
                 }
             }
-            Callee::Reference { base, .. } => {
+            Callee::Reference { base, tail } => {
                 if let Some(ty) = self.assumed_type(at, base) {
-                    let convention = self.module.ordinary(ty);
+                    let convention = self.module.by_reference(ty, tail);
                     stack_bytes = convention.stack_bytes;
                     cells = convention.results_at.map(|at| (at, convention.result_bytes));
                     results = Some(ty);
@@ -651,13 +712,15 @@ impl Analysis<'_> {
             let bottom = if key > ALIGNED / 2 { ALIGNED / 2 } else { i64::MIN };
             state.forget(bottom, key + stack_bytes);
         }
-        if let Some((cells, bytes)) = cells
-            && let Some(key) = self.frame_offset(cells)
-        {
+        let cells = cells.and_then(|(cells, bytes)| {
+            let own = self.arena.kind_of(cells) == Kind::Cells;
+            let key = if own { Some(RESULT_CELLS) } else { self.frame_offset(cells) }?;
             state.forget(key, key + bytes);
-        }
+            Some(key)
+        });
         state.forget(PENDING, PENDING + 8);
-        state.registers[STACK_POINTER as usize] = stack.plus(pops);
+        state.forget_argument_cells();
+        state.registers[STACK_POINTER as usize] = stack;
         for register in CLOBBERED {
             state.registers[register as usize] = Value::nameless(at);
         }
@@ -675,14 +738,22 @@ impl Analysis<'_> {
             state.registers[RESULTS[0] as usize] = self.opaque(at, RESULTS[0], u64::MAX, kind);
         }
         if let Some(ty) = results {
-            self.results(state, at, callee, ty);
+            self.results(state, at, callee, ty, cells);
         }
     }
 
-    /// References among the results of a call.
-    fn results(&mut self, state: &mut State, at: u32, callee: Callee, ty: u32) {
+    /// References among the results of a call, of which those in memory are in `cells`.
+    fn results(
+        &mut self,
+        state: &mut State,
+        at: u32,
+        callee: Callee,
+        ty: u32,
+        cells: Option<SlotKey>,
+    ) {
         let convention = match callee {
             Callee::Function(number) => self.module.convention(number),
+            Callee::Reference { tail, .. } => Some(self.module.by_reference(ty, tail)),
             _ => Some(self.module.ordinary(ty)),
         };
         let Some(convention) = convention else { return };
@@ -693,8 +764,20 @@ impl Analysis<'_> {
                 state.registers[register as usize] = self.opaque(at, register, u64::MAX, kind);
             }
         }
+        let Some(cells) = cells else { return };
+        for (number, (code, offset)) in codes.iter().zip(&convention.result_offsets).enumerate() {
+            let kind = contract::kind_of_type(*code);
+            if kind != Kind::Number {
+                let atom = Atom::Result { at, number: number as u32, kind };
+                let value = self.arena.make(atom, kind, Range::ANY, self.block_of[at as usize]);
+                state.put(cells + offset, 8, value);
+            }
+        }
     }
 }
+
+/// More than any context or list of results has.
+const CELLS_MAX: u32 = (CONTEXT_MAX_BYTES / size_of::<GlobalCell>() as u64) as u32;
 
 // Offsets that fit the atoms' fields.
 const _: () = assert!(offset_of!(FuncRef, tail) < 32);

@@ -20,7 +20,10 @@ use crate::module::{Module, RangeRoutine, Role};
 use crate::op::{Op, REGISTERS, TEMPORARIES};
 use crate::prove::Prover;
 use crate::report::{Counts, Rule, Unshown};
-use crate::state::{About, Known, PENDING, Sizes, Slot, State};
+use crate::state::{
+    ALIGNED, About, CALLEE, CALLEE_CELLS, Known, OWN_CELLS, PENDING, RESULT_CELLS, Sizes, Slot, State,
+    argument_cell,
+};
 use crate::summary::{Entry, Summary};
 use crate::value::{AT_BLOCK, Arena, Atom, AtomId, Kind, Range, Value};
 
@@ -59,30 +62,43 @@ struct Varies {
 
 /// Variables by number: registers, time, words of the stack.
 pub(crate) const TIME: u32 = REGISTERS as u32;
-const SLOTS: u32 = 1 << 30;
+
+/// The first number of the variables of words that are followed, and where these are counted from; by
+/// ascending number, 2^29 of each.
+const FOLLOWED: [(u32, i64); 5] = [
+    (2 << 29, 0),
+    (3 << 29, RESULT_CELLS),
+    (4 << 29, ALIGNED),
+    (5 << 29, OWN_CELLS),
+    (6 << 29, CALLEE_CELLS),
+];
 
 /// The number of the variable of a word of the stack, if it is one that loops are followed through.
 fn slot_variable(key: i64) -> Option<u32> {
-    if key == PENDING {
-        return Some(TIME + 1);
+    match key {
+        PENDING => return Some(TIME + 1),
+        CALLEE => return Some(TIME + 2),
+        _ => {}
     }
     let near = 1 << 28;
-    let (base, offset) = match key > crate::state::ALIGNED / 2 {
-        true => (2 * SLOTS, key - crate::state::ALIGNED),
-        false => (SLOTS, key),
+    let of = |(base, start): &(u32, i64)| {
+        let offset = key - start;
+        (-near..near).contains(&offset).then(|| base + (offset + near) as u32)
     };
-    (-near..near).contains(&offset).then(|| base + (offset + near) as u32)
+    FOLLOWED.iter().find_map(of)
 }
 
 fn slot_key(variable: u32) -> i64 {
     let near = 1 << 28;
     match variable {
-        _ if variable == TIME + 1 => PENDING,
-        _ if variable >= 2 * SLOTS => {
-            i64::from(variable - 2 * SLOTS) - near + crate::state::ALIGNED
-        }
-        _ => i64::from(variable - SLOTS) - near,
+        _ if variable == TIME + 1 => return PENDING,
+        _ if variable == TIME + 2 => return CALLEE,
+        _ => {}
     }
+    let of = |(base, start): &(u32, i64)| {
+        Some(i64::from(variable.checked_sub(*base)?) - near + start)
+    };
+    FOLLOWED.iter().rev().find_map(of).expect("the number of a variable")
 }
 
 /// One function being analysed.
@@ -358,6 +374,10 @@ impl<'m> Analysis<'m> {
                             let atom = Atom::Incoming(at as i32);
                             let value = self.arena.make(atom, kind, Range::ANY, 0);
                             state.put(key, 8, value);
+                        }
+                        Spot::Cell(number) => {
+                            let value = self.arena.make(Atom::Cell(number), kind, Range::ANY, 0);
+                            state.put(argument_cell(OWN_CELLS, number), 8, value);
                         }
                         Spot::Vector => {}
                     }

@@ -147,6 +147,11 @@ impl<'a> Module<'a> {
         &self.tail[ty as usize]
     }
 
+    /// One of both, for what is called through a reference.
+    pub(crate) fn by_reference(&self, ty: u32, tail: bool) -> &Convention {
+        if tail { self.tail(ty) } else { self.ordinary(ty) }
+    }
+
     /// How a function is called, if it has a type.
     pub(crate) fn convention(&self, function: usize) -> Option<&Convention> {
         match self.functions[function].role {
@@ -194,8 +199,9 @@ fn roles(descriptor: &Descriptor) -> Result<HashMap<u64, (Role, bool)>, Refusal>
         Ok(())
     };
     for function in &descriptor.functions {
-        // With code of its own for tail calls, the other is a wrapper that only the outside calls.
-        add(function.code, Role::Ordinary { ty: function.ty }, function.outside)?;
+        if let Some(code) = function.code {
+            add(code, Role::Ordinary { ty: function.ty }, function.outside)?;
+        }
         if let Some(tail) = function.tail {
             add(tail, Role::Tail { ty: function.ty }, function.outside)?;
         }

@@ -220,6 +220,24 @@ impl Analysis<'_> {
             return None;
         }
         let assumed = self.assumed_type(at, base);
+        match self.known_type(at, base, block) {
+            Some(ty) => {
+                if Some(ty) != assumed {
+                    self.call_types.insert(at, ty);
+                    self.again = true;
+                }
+                Some(ty)
+            }
+            None => {
+                self.problem(at, "a call through a reference whose type is not shown");
+                None
+            }
+        }
+    }
+
+    /// The type of the function that a reference surely names if it is not null.
+    pub(crate) fn known_type(&mut self, at: u32, base: Value, block: BlockId) -> Option<u32> {
+        let assumed = self.assumed_type(at, base);
         if let Some(ty) = assumed
             && self.has_type(base, ty, block)
         {
@@ -232,15 +250,32 @@ impl Analysis<'_> {
                 types.push(ty);
             }
         }
-        for ty in types {
-            if Some(ty) != assumed && self.has_type(base, ty, block) {
-                self.call_types.insert(at, ty);
-                self.again = true;
-                return Some(ty);
-            }
+        types.into_iter().find(|ty| Some(*ty) != assumed && self.has_type(base, *ty, block))
+    }
+
+    /// Has the context that a reference names an argument cell for an access to `bytes` bytes at `at`
+    /// from it? It has those that the reference's type says if there is code that takes them.
+    pub(crate) fn has_argument_cell(
+        &mut self,
+        op: u32,
+        context: Value,
+        at: i64,
+        bytes: i64,
+        block: BlockId,
+    ) -> bool {
+        let Some(atom) = self.arena.single(context) else { return false };
+        let Atom::Deref { base, .. } = self.arena.atom(atom).atom else { return false };
+        if !self.is_context_of(context, base)
+            || !self.is_not_null(base, block)
+            || !self.has_tail_code(base, block)
+        {
+            return false;
         }
-        self.problem(at, "a call through a reference whose type is not shown");
-        None
+        let descriptor = self.module.descriptor;
+        self.known_type(op, base, block).is_some_and(|ty| {
+            let cells = descriptor.types[ty as usize].cells(descriptor.arch);
+            contract::is_in_argument_cell(at, bytes, cells)
+        })
     }
 
     /// Does a reference surely have code for calls in tail position?

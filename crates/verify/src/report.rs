@@ -64,7 +64,7 @@ pub enum Rule {
     Pointer,
     /// Accesses to exceptions.
     Exception,
-    /// Accesses to cells for several results, and to values of entry thunks.
+    /// Accesses to cells for arguments and for several results, and to values of entry thunks.
     Cells,
     /// Reads of constants of the object.
     Constant,
@@ -116,7 +116,7 @@ impl Rule {
             Self::TableElement => "table elements",
             Self::Pointer => "references and records",
             Self::Exception => "exceptions",
-            Self::Cells => "result cells",
+            Self::Cells => "cells for arguments and results",
             Self::Constant => "constants",
             Self::MemoryConstant => "memory, constant address",
             Self::MemoryRange => "memory, bounded sum",

@@ -53,6 +53,25 @@ pub(crate) const ALIGNED: SlotKey = 1 << 40;
 /// The place of the exception under way, which is followed like a word of the stack.
 pub(crate) const PENDING: SlotKey = 1 << 41;
 
+/// Added to the offset in the cells for several results, which are followed like the stack.
+pub(crate) const RESULT_CELLS: SlotKey = 1 << 42;
+
+/// Added to the distance from the context of its argument cells, which are followed like the stack until
+/// a call.
+pub(crate) const OWN_CELLS: SlotKey = 1 << 43;
+
+/// The same for the context of a function that is about to be called through a reference: it is
+/// what is noted at [`CALLEE`].
+pub(crate) const CALLEE_CELLS: SlotKey = 1 << 44;
+
+/// The context that these cells are of.
+pub(crate) const CALLEE: SlotKey = 1 << 45;
+
+/// Where a cell for an argument is among those of a context.
+pub(crate) fn argument_cell(context: SlotKey, number: u32) -> SlotKey {
+    context - i64::from(awsm_abi::tail::cell_below(number))
+}
+
 /// A word of the stack.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Slot {
@@ -123,6 +142,11 @@ impl State {
         if first < end {
             self.slots.drain(first..end);
         }
+    }
+
+    /// Forgets what argument cells hold.
+    pub(crate) fn forget_argument_cells(&mut self) {
+        self.forget(OWN_CELLS - RESULT_CELLS / 2, SlotKey::MAX);
     }
 
     /// Notes what a word is from now on.

@@ -36,8 +36,6 @@ pub(crate) struct Summary {
     pub entry: Entry,
     /// Can it return?
     pub returns: bool,
-    /// Bytes that its return takes off the stack behind the return address.
-    pub pops: i64,
     /// Bytes behind the return address that it reads or writes.
     pub incoming: i64,
     /// Are its results what the type says?
@@ -56,27 +54,11 @@ pub(crate) fn first(module: &Module<'_>) -> Vec<Summary> {
                 _ => Entry::Typed,
             },
             returns,
-            pops: pops(module, number),
             incoming: convention.map_or(0, |convention| convention.stack_bytes),
             typed_results: true,
         }
     };
     returns.into_iter().enumerate().map(of).collect()
-}
-
-/// Bytes that a function's return takes off the stack: by its type, or of functions that nobody outside
-/// calls by what its own returns say. Each return and each caller is checked against it.
-fn pops(module: &Module<'_>, number: usize) -> i64 {
-    let function = &module.functions[number];
-    let by_type = module.convention(number).map_or(0, |convention| convention.pops);
-    if function.outside {
-        return by_type;
-    }
-    let said = function.code.ops.iter().find_map(|op| match op {
-        Op::Return { pops } => Some(i64::from(*pops)),
-        _ => None,
-    });
-    said.unwrap_or(by_type)
 }
 
 /// Which functions may return, by their transfers alone: the least set. Indirect calls count as coming

@@ -77,6 +77,10 @@ pub(crate) enum Atom {
     Entry(u8),
     /// A word of the stack at entry, so many bytes above the stack pointer.
     Incoming(i32),
+    /// The argument cell with this number at entry.
+    Cell(u32),
+    /// The result number `number` of the call at an operation, of those that go through memory.
+    Result { at: u32, number: u32, kind: Kind },
     /// The context pointer.
     Context,
     /// The stack pointer at entry.

@@ -21,7 +21,7 @@ pub(crate) struct Frame<'ctx> {
     /// Types of the values that a branch carries.
     label_types: Vec<ValType>,
     /// Types of the values that are left at the end.
-    results: Vec<ValType>,
+    pub(super) results: Vec<ValType>,
     /// Height of the operand stack below the block's own values.
     pub(super) height: usize,
 }

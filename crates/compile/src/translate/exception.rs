@@ -22,6 +22,7 @@ use wasmparser::{Catch, Operator, TryTable};
 use super::control::Kind;
 use super::function::Func;
 use crate::error::CompileError;
+use crate::module::ValType;
 
 /// What a handler knows of one `catch`.
 #[derive(Clone, Copy, Debug)]
@@ -160,11 +161,27 @@ impl<'ctx> Func<'_, 'ctx> {
         }
         let block = self.block();
         self.way_out = Some(block);
-        self.at(block, |func| match func.function.get_type().get_return_type() {
-            Some(ty) => func.b.build_return(Some(&ty.const_zero())),
-            None => func.b.build_return(None),
-        })?;
+        self.at(block, |func| func.return_nothing())?;
         Ok(block)
+    }
+
+    /// Returns zeros and null. References in the caller's cells are such as well, so that nothing that is
+    /// read back as one is ever another thing.
+    fn return_nothing(&mut self) -> Result<(), CompileError> {
+        if let Some(results) = self.results {
+            let types = self.frames[0].results.clone();
+            for (index, ty) in types.into_iter().enumerate() {
+                if matches!(ty, ValType::Ref(_)) {
+                    let place = self.above(results, index * size_of::<GlobalCell>())?;
+                    self.b.build_store(place, self.zero(ty))?;
+                }
+            }
+        }
+        match self.function.get_type().get_return_type() {
+            Some(ty) => self.b.build_return(Some(&ty.const_zero()))?,
+            None => self.b.build_return(None)?,
+        };
+        Ok(())
     }
 
     /// The handler of a `try_table`, written when first needed: one comparison for each `catch`.
