@@ -10,7 +10,7 @@ fn main() {
         n += 1;
         let bytes = std::fs::read(file).unwrap();
         let t = Instant::now();
-        let r = awsm_verify::verify_with(&bytes, awsm_verify::Options { threads });
+        let r = awsm_verify::verify_each(&bytes, awsm_verify::Options { threads });
         let dt = t.elapsed().as_secs_f64();
         match r {
             Ok(r) => {
@@ -22,7 +22,7 @@ fn main() {
                 println!("{file}: ok {} functions, memory {s}/{a}, {:.3} s, {:.2} s/MB", r.functions.len(), dt, dt / r.code_bytes as f64 * 1e6);
                 if verbose { for f in r.unshown() { for u in &f.unshown { println!("    {}+{:#x} {}", f.name, u.offset, u.what); } } }
             }
-            Err(e) => println!("{file}: REFUSED {e}"),
+            Err(e) => { println!("{file}: REFUSED {} {:.2} s", e.len(), dt); for e in e { println!("   !! {e}"); } }
         }
     }
     println!("{ok}/{n} ok; memory {shown}/{all} = {:.5}; functions with unshown {fu}/{ft}; {:.2} s/MB", shown as f64 / all as f64, time / code as f64 * 1e6);

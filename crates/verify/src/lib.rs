@@ -47,4 +47,4 @@ mod verify;
 pub use report::{
     Counts, FunctionReport, REMAINS_TRUSTED, Refusal, Report, Rule, Unshown,
 };
-pub use verify::{Options, verify, verify_with};
+pub use verify::{Options, verify, verify_each, verify_with};

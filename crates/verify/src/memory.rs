@@ -19,7 +19,7 @@ use crate::value::{AT_BLOCK, Atom, AtomId, Kind, Range, Value};
 const BOUNDS: usize = 6;
 
 /// Joins that are looked through for them.
-const WAYS: u32 = 3;
+pub(crate) const WAYS: u32 = 3;
 
 impl Analysis<'_> {
     /// Checks that `bytes` bytes from `rest` on lie in a memory. `length` more may follow.
@@ -79,18 +79,25 @@ impl Analysis<'_> {
         if !compared {
             return None;
         }
-        if self.is_at_least(rest, least, block) && self.is_compared(block, memory, end, WAYS) {
+        let size = Kind::MemoryBytes(memory);
+        if self.is_at_least(rest, least, block) && self.is_below_size(block, size, end, WAYS) {
             return Some(Rule::MemoryCompared);
         }
         let (rest, end) = (self.counted(rest)?, self.counted(end)?);
         let shown =
-            self.is_at_least(rest, least, block) && self.is_compared(block, memory, end, 0);
+            self.is_at_least(rest, least, block) && self.is_below_size(block, size, end, 0);
         shown.then_some(Rule::MemoryCompared)
     }
 
-    /// Does a range end below a size that the memory had at some time? What it was compared with can be
-    /// another one on each way.
-    fn is_compared(&mut self, block: BlockId, memory: u32, end: Value, depth: u32) -> bool {
+    /// Is a number at most a size of this kind that there was at some time? What it was compared with
+    /// can be another one on each way.
+    pub(crate) fn is_below_size(
+        &mut self,
+        block: BlockId,
+        kind: Kind,
+        end: Value,
+        depth: u32,
+    ) -> bool {
         let mut bounds = Vec::new();
         for fact in self.usable(block) {
             if fact.relation == Relation::NotZero || fact.given.is_some() {
@@ -99,7 +106,7 @@ impl Analysis<'_> {
             // `x - size <= 0`, so `end - x <= 0` suffices.
             let terms = self.arena.terms(Value { lin: fact.lin, k: 0 });
             let is_size = |term: &&(AtomId, i64)| {
-                term.1 == -1 && self.arena.kind(term.0) == Kind::MemoryBytes(memory)
+                term.1 == -1 && self.arena.kind(term.0) == kind
             };
             let Some((size, _)) = terms.iter().find(is_size).copied() else { continue };
             let size = self.arena.value_of(size);
@@ -124,7 +131,7 @@ impl Analysis<'_> {
         }
         depth > 0
             && self.on_each_way(end, &mut |this, end, from| {
-                this.is_compared(from, memory, end, depth - 1)
+                this.is_below_size(from, kind, end, depth - 1)
             })
     }
 
