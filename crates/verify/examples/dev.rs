@@ -11,7 +11,7 @@ fn main() {
         n += 1;
         let bytes = std::fs::read(file).unwrap();
         let t = Instant::now();
-        let r = awsm_verify::verify_with(&bytes, awsm_verify::Options { threads });
+        let r = awsm_verify::verify_each(&bytes, awsm_verify::Options { threads });
         let dt = t.elapsed().as_secs_f64();
         match r {
             Ok(r) => {
@@ -40,7 +40,7 @@ fn main() {
                     }
                 }
             }
-            Err(e) => println!("{file}: REFUSED {e}"),
+            Err(e) => { println!("{file}: REFUSED {} {:.2} s", e.len(), dt); for e in e { println!("   !! {e}"); } }
         }
     }
     println!(

@@ -15,6 +15,7 @@ use crate::convention::{
 };
 use crate::evaluate::Callee;
 use crate::flow::{self, BlockId};
+use crate::memory::WAYS;
 use crate::function::{Analysis, RANGE_MAX};
 use crate::module::{RangeRoutine, Role};
 use crate::op::{Op, Source};
@@ -34,7 +35,9 @@ const INCOMING_MAX: i64 = 1 << 16;
 impl Analysis<'_> {
     /// Checks one operation.
     pub(crate) fn check(&mut self, state: &mut State, at: u32) {
-        if self.outcome.problem.is_some() {
+        // What was guessed about control flow is looked at all the same: the problem may come from that.
+        let guessed = matches!(self.code.ops[at as usize], Op::CallTo { .. } | Op::JumpTo { .. });
+        if self.outcome.problem.is_some() && !guessed {
             return;
         }
         let block = self.block_of[at as usize];
@@ -393,24 +396,15 @@ impl Analysis<'_> {
         if write || bytes != 8 || !fresh {
             return self.problem(at, "an access to a table that may have moved");
         }
-        if !self.is_at_least(rest, 0, block) || !self.is_multiple(rest, 8) {
-            return self.problem(at, "a table element that is not shown to exist");
+        let index = self.arena.terms(rest).iter().map(|(atom, factor)| (*atom, factor / 8)).collect();
+        let index = self.arena.sum(index, rest.k / 8);
+        let exists = self.is_multiple(rest, 8)
+            && self.is_at_least(index, 0, block)
+            && self.is_below_size(block, Kind::TableLength(table), index.plus(1), WAYS);
+        match exists {
+            true => self.shown(Rule::TableElement),
+            false => self.problem(at, "a table element that is not shown to exist"),
         }
-        let atoms = 0..self.arena.len() as u32;
-        let lengths: Vec<u32> = atoms
-            .filter(|atom| self.arena.kind(*atom) == Kind::TableLength(table))
-            .filter(|atom| self.flow.dominates(self.arena.atom(*atom).home, block))
-            .collect();
-        let end = rest.plus(bytes);
-        for length in lengths {
-            let length = self.arena.value_of(length);
-            let difference = self.arena.add_times(end, length, -8);
-            let goal = crate::prove::Goal { lin: difference.lin, k: end.k.into() };
-            if self.prove(goal, block) {
-                return self.shown(Rule::TableElement);
-            }
-        }
-        self.problem(at, "a table element that is not shown to exist");
     }
 
     fn is_multiple(&self, value: Value, of: i64) -> bool {

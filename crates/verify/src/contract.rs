@@ -74,7 +74,7 @@ pub(crate) enum Changes {
 }
 
 /// Memories have fewer bytes than this, and tables fewer elements: no system has more address space.
-const SIZE_MAX: i128 = 1 << 56;
+pub(crate) const SIZE_MAX: i128 = 1 << 56;
 
 fn fixed(kind: Kind) -> Meaning {
     Meaning { kind, range: Range::ANY, changes: Changes::Never }

@@ -11,7 +11,7 @@ use std::rc::Rc;
 use awsm_abi::context::{Builtins, below};
 use std::mem::offset_of;
 
-use crate::contract::RefType;
+use crate::contract::{self, RefType};
 use crate::convention::{ARGUMENTS, STACK_POINTER, Spot};
 use crate::decode::Code;
 use crate::facts::Facts;
@@ -358,7 +358,7 @@ impl<'m> Analysis<'m> {
                 let ty = self.module.type_of(self.number).expect("it has a convention");
                 let params = &self.module.descriptor.types[ty as usize].params;
                 for (code, spot) in params.iter().zip(&convention.arguments) {
-                    let kind = crate::contract::kind_of_type(*code);
+                    let kind = contract::kind_of_type(*code);
                     if kind == Kind::Number {
                         continue;
                     }
@@ -581,7 +581,11 @@ impl<'m> Analysis<'m> {
 
     fn phi(&mut self, block: BlockId, var: u32, varies: Varies) -> Value {
         let Varies { pointer, bits, kind } = varies;
-        let range = if bits < 64 { Range::bits(bits) } else { Range::ANY };
+        let range = match kind {
+            Kind::MemoryBytes(_) | Kind::TableLength(_) => Range::new(0, contract::SIZE_MAX),
+            _ if bits < 64 => Range::bits(bits),
+            _ => Range::ANY,
+        };
         let phi = self.arena.make(Atom::Phi { block, var, bits, kind }, kind, range, block);
         match pointer {
             Some(atom) => {
@@ -719,7 +723,11 @@ impl<'m> Analysis<'m> {
                 null = true;
                 continue;
             }
-            let kind = self.reference_kind(*value);
+            let kind = match self.arena.kind_of(*value) {
+                // A size that there was once, whichever: none becomes smaller.
+                kind @ (Kind::MemoryBytes(_) | Kind::TableLength(_)) => kind,
+                _ => self.reference_kind(*value),
+            };
             common = Some(match common {
                 None => kind,
                 Some(other) => weaker(kind, other),
@@ -728,6 +736,7 @@ impl<'m> Analysis<'m> {
         match common {
             Some(Kind::Ref(ty)) if null => Kind::Ref(RefType { non_null: false, ..ty }),
             Some(kind @ (Kind::Ref(_) | Kind::Exception | Kind::Extern)) => kind,
+            Some(kind @ (Kind::MemoryBytes(_) | Kind::TableLength(_))) if !null => kind,
             _ => Kind::Number,
         }
     }

@@ -49,4 +49,4 @@ pub const FINGERPRINT: &str =
     concat!("verifier ", env!("CARGO_PKG_VERSION"), "; source ", env!("AWSM_VERIFY_SOURCE"));
 
 pub use report::{Counts, FunctionReport, REMAINS_TRUSTED, Refusal, Report, Rule, Unshown};
-pub use verify::{Options, verify, verify_with};
+pub use verify::{Options, verify, verify_each, verify_with};

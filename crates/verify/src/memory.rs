@@ -10,9 +10,16 @@ use awsm_abi::{GUARD_RESERVE_BYTES, Isolation};
 
 use crate::flow::BlockId;
 use crate::function::Analysis;
+use crate::facts::Relation;
 use crate::prove::Goal;
 use crate::report::{Rule, Unshown};
 use crate::value::{AT_BLOCK, Atom, AtomId, Kind, Range, Value};
+
+/// Comparisons with a memory's size that are tried for one access, at most.
+const BOUNDS: usize = 6;
+
+/// Joins that are looked through for them.
+pub(crate) const WAYS: u32 = 3;
 
 impl Analysis<'_> {
     /// Checks that `bytes` bytes from `rest` on lie in a memory. `length` more may follow.
@@ -69,32 +76,63 @@ impl Analysis<'_> {
             let induction = self.prover.induction;
             return Some(if induction { Rule::MemoryLoop } else { Rule::MemoryBranch });
         }
-        let lower = compared && self.is_at_least(rest, least, block);
-        if lower && self.is_compared(block, memory, end) {
+        if !compared {
+            return None;
+        }
+        let size = Kind::MemoryBytes(memory);
+        if self.is_at_least(rest, least, block) && self.is_below_size(block, size, end, WAYS) {
             return Some(Rule::MemoryCompared);
         }
-        None
+        let (rest, end) = (self.counted(rest)?, self.counted(end)?);
+        let shown =
+            self.is_at_least(rest, least, block) && self.is_below_size(block, size, end, 0);
+        shown.then_some(Rule::MemoryCompared)
     }
 
-    /// Does a range end below a size that the memory had at some time?
-    fn is_compared(&mut self, block: BlockId, memory: u32, end: Value) -> bool {
-        for size in self.sizes(block, memory) {
+    /// Is a number at most a size of this kind that there was at some time? What it was compared with
+    /// can be another one on each way.
+    pub(crate) fn is_below_size(
+        &mut self,
+        block: BlockId,
+        kind: Kind,
+        end: Value,
+        depth: u32,
+    ) -> bool {
+        let mut bounds = Vec::new();
+        for fact in self.usable(block) {
+            if fact.relation == Relation::NotZero || fact.given.is_some() {
+                continue;
+            }
+            // `x - size <= 0`, so `end - x <= 0` suffices.
+            let terms = self.arena.terms(Value { lin: fact.lin, k: 0 });
+            let is_size = |term: &&(AtomId, i64)| {
+                term.1 == -1 && self.arena.kind(term.0) == kind
+            };
+            let Some((size, _)) = terms.iter().find(is_size).copied() else { continue };
             let size = self.arena.value_of(size);
-            let difference = self.arena.sub(end, size);
-            let goal = Goal { lin: difference.lin, k: end.k.into() };
-            if self.prove(goal, block) {
-                return true;
+            let below = self.arena.add(Value { lin: fact.lin, k: 0 }, size);
+            let left = self.arena.sub(Value { lin: end.lin, k: 0 }, below);
+            let goal = Goal { lin: left.lin, k: i128::from(end.k) - fact.k };
+            if !bounds.contains(&goal) {
+                bounds.push(goal);
             }
         }
-        false
-    }
-
-    /// Names of a memory's size at times that have come when a block is reached.
-    fn sizes(&self, block: BlockId, memory: u32) -> Vec<AtomId> {
-        let is_size = |atom: &AtomId| self.arena.kind(*atom) == Kind::MemoryBytes(memory);
-        let atoms = 0..self.arena.len() as AtomId;
-        let known = |atom: &AtomId| self.flow.dominates(self.arena.atom(*atom).home, block);
-        atoms.filter(is_size).filter(known).collect()
+        let excess = |this: &Self, goal: &Goal| this.arena.lin_range(goal.lin).hi + goal.k;
+        if bounds.iter().any(|goal| excess(self, goal) <= 0) {
+            return true;
+        }
+        // Those that have something in common with it.
+        let atoms = self.arena.terms(end).len();
+        bounds.retain(|goal| self.arena.terms(Value { lin: goal.lin, k: 0 }).len() <= atoms + 1);
+        bounds.sort_by_key(|goal| self.arena.terms(Value { lin: goal.lin, k: 0 }).len());
+        bounds.truncate(BOUNDS);
+        if bounds.into_iter().any(|goal| self.prove_here(goal, block)) {
+            return true;
+        }
+        depth > 0
+            && self.on_each_way(end, &mut |this, end, from| {
+                this.is_below_size(from, kind, end, depth - 1)
+            })
     }
 
     /// What is known of a value, for people.

@@ -148,6 +148,78 @@ impl Analysis<'_> {
         lower && upper
     }
 
+    /// Is the goal met in a block, with what is assumed now?
+    pub(crate) fn prove_here(&mut self, goal: Goal, block: BlockId) -> bool {
+        if self.prover.assumed.is_empty() {
+            return self.prove(goal, block);
+        }
+        self.prover.steps = STEPS / 4;
+        self.step_goal(goal, block, DEPTH)
+    }
+
+    /// Holds something of a value on every way into the deepest join that it is made of? On ways back
+    /// into a loop that leave it as it is, it holds if it did before.
+    pub(crate) fn on_each_way(
+        &mut self,
+        value: Value,
+        holds: &mut dyn FnMut(&mut Self, Value, BlockId) -> bool,
+    ) -> bool {
+        let terms = self.arena.terms(value).to_vec();
+        let joins = terms.iter().filter_map(|(atom, _)| match self.arena.atom(*atom).atom {
+            Atom::Phi { block, .. } | Atom::Join { block, .. } => Some(block),
+            _ => None,
+        });
+        let Some(join) = joins.max() else { return false };
+        let before = self.prover.assumed.len();
+        self.prover.assumed.push(Assumed::Join(join));
+        let ways = self.flow.blocks[join as usize].from.clone();
+        let mut all = true;
+        for (number, (from, edge)) in ways.into_iter().enumerate() {
+            self.prover.assumed.truncate(before + 1);
+            for fact in self.edge_facts(from, edge) {
+                self.prover.assumed.push(Assumed::Fact(fact));
+            }
+            let Some(there) = self.on_way(value, (join, number, from)) else {
+                all = false;
+                break;
+            };
+            let back = self.flow.dominates(join, from);
+            if !(back && there == value) && !holds(self, there, from) {
+                all = false;
+                break;
+            }
+        }
+        self.prover.assumed.truncate(before);
+        all
+    }
+
+    /// What a value is on a way into a join, as an integer.
+    fn on_way(
+        &mut self,
+        value: Value,
+        (join, number, from): (BlockId, usize, BlockId),
+    ) -> Option<Value> {
+        let mut there = value;
+        for (atom, factor) in self.arena.terms(value).to_vec() {
+            let data = *self.arena.atom(atom);
+            let argument = match data.atom {
+                Atom::Join { block, list } if block == join => {
+                    self.arena.list(list).get(number).copied()
+                }
+                Atom::Phi { block, var, .. } if block == join => self.argument(join, var, from),
+                _ if self.outlives(data.home, join) => continue,
+                _ => None,
+            }?;
+            if !self.arena.range(argument).within(Range::ANY) {
+                return None;
+            }
+            let own = self.arena.value_of(atom);
+            let difference = self.arena.sub(argument, own);
+            there = self.arena.add_times(there, difference, factor);
+        }
+        Some(there)
+    }
+
     /// Is the goal met where an edge leads from a block?
     pub(crate) fn prove_on_edge(&mut self, goal: Goal, from: BlockId, edge: Edge) -> bool {
         let (assumed, steps) = (std::mem::take(&mut self.prover.assumed), self.prover.steps);
@@ -213,7 +285,7 @@ impl Analysis<'_> {
     // Facts.
 
     /// Facts that hold in a block and are of use for a goal.
-    fn usable(&self, block: BlockId) -> Vec<Fact> {
+    pub(crate) fn usable(&self, block: BlockId) -> Vec<Fact> {
         let mut facts = Vec::new();
         let mut joins = Vec::new();
         for assumed in self.prover.assumed.iter().rev() {
@@ -241,7 +313,11 @@ impl Analysis<'_> {
     /// Takes away what is at most zero; what is left to be shown otherwise goes to `others`.
     fn by_facts(&mut self, goal: Goal, block: BlockId, depth: u32, others: &mut Vec<Goal>) -> bool {
         let terms = self.arena.terms(Value { lin: goal.lin, k: 0 }).to_vec();
-        for fact in self.usable(block) {
+        let facts = self.usable(block);
+        if self.by_low_bits(goal, block, depth, &facts) {
+            return true;
+        }
+        for fact in facts {
             if fact.lin == 0 {
                 continue;
             }
@@ -279,6 +355,39 @@ impl Analysis<'_> {
                 }
                 if self.arena.terms(Value { lin: left.lin, k: 0 }).len() <= terms.len() + 1 {
                     others.push(left);
+                }
+            }
+        }
+        false
+    }
+
+    /// Where facts are about the low bits of something that the goal is about: a value is its low bits if
+    /// it has no more.
+    fn by_low_bits(&mut self, goal: Goal, block: BlockId, depth: u32, facts: &[Fact]) -> bool {
+        let mut tried = Vec::new();
+        for fact in facts {
+            if fact.relation == Relation::NotZero {
+                continue;
+            }
+            for (atom, _) in self.arena.terms(Value { lin: fact.lin, k: 0 }).to_vec() {
+                let data = *self.arena.atom(atom);
+                let Atom::Low { bits, of } = data.atom else { continue };
+                let [(inner, in_fact)] = *self.arena.terms(of) else { continue };
+                let Some(in_goal) = self.factor(goal.lin, inner) else { continue };
+                if (in_goal > 0) != (in_fact > 0) || tried.contains(&atom) {
+                    continue;
+                }
+                tried.push(atom);
+                // `of - low <= 0`, if `of` has no more bits.
+                let low = self.arena.value_of(atom);
+                let above = self.arena.sub(of, low);
+                let fact = Fact::new(above.lin, above.k.into(), Relation::AtMostZero);
+                let Some(left) = self.without(goal, fact, in_goal, in_fact) else { continue };
+                if self.step_goal(left, block, depth.min(2) - 1)
+                    && self.holds_at_most(of, Range::bits(bits).hi, block, depth)
+                {
+                    self.prover.branches = true;
+                    return true;
                 }
             }
         }

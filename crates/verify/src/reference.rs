@@ -13,7 +13,10 @@ use crate::state::About;
 use crate::value::{Atom, Kind, Range, Value};
 
 /// How many joins are looked through.
-const DEPTH: u32 = 6;
+const DEPTH: u32 = 64;
+
+/// How many comparisons and joins lead from one number of a type to another.
+const EQUALS: u32 = 6;
 
 impl Analysis<'_> {
     /// May a value stand where a reference of this type is wanted?
@@ -99,7 +102,7 @@ impl Analysis<'_> {
             return true;
         }
         let number = self.type_number(value);
-        if self.equals_type(number, ty, block, &[], 3) || open.contains(&value) {
+        if self.equals_type(number, ty, block, &[], EQUALS) || open.contains(&value) {
             return true;
         }
         if depth == 0 {
@@ -111,7 +114,7 @@ impl Analysis<'_> {
                 return true;
             }
             let number = this.type_number(value);
-            this.equals_type(number, ty, block, facts, 3)
+            this.equals_type(number, ty, block, facts, EQUALS)
                 || this.of_type(value, ty, block, depth - 1, open)
         });
         if !shown {
@@ -138,6 +141,9 @@ impl Analysis<'_> {
         depth: u32,
     ) -> bool {
         let Some(wanted) = self.arena.single(number) else { return false };
+        if self.arena.kind(wanted) == Kind::TypeId(ty) {
+            return true;
+        }
         let facts: Vec<_> = more.iter().copied().chain(self.facts.chain(block, None)).collect();
         for fact in facts {
             if fact.relation != Relation::Zero || fact.k != 0 {
@@ -152,18 +158,27 @@ impl Analysis<'_> {
                 },
                 _ => continue,
             };
-            match self.arena.kind(other) {
-                Kind::TypeId(found) if found == ty => return true,
-                Kind::RefType if depth > 0 => {
-                    let other = self.arena.value_of(other);
-                    if self.equals_type(other, ty, block, more, depth - 1) {
-                        return true;
-                    }
-                }
-                _ => {}
+            if self.arena.kind(other) == Kind::TypeId(ty) {
+                return true;
+            }
+            let other = self.arena.value_of(other);
+            if depth > 0 && self.equals_type(other, ty, block, more, depth - 1) {
+                return true;
             }
         }
-        false
+        if depth == 0 {
+            return false;
+        }
+        // The number of the type of what comes from several sides is several numbers.
+        if let Atom::Deref { base, .. } = self.arena.atom(wanted).atom {
+            return self.in_all_cases(base, block, &mut |this, base, block, facts| {
+                let number = this.type_number(base);
+                this.equals_type(number, ty, block, facts, depth - 1)
+            });
+        }
+        self.in_all_cases(number, block, &mut |this, number, block, facts| {
+            this.equals_type(number, ty, block, facts, depth - 1)
+        })
     }
 
     /// Holds something of a value in all cases: for what comes to a join from each side, and for both

@@ -42,9 +42,17 @@ pub fn verify(file: &[u8]) -> Result<Report, Refusal> {
 /// # Errors
 /// As [`verify`].
 pub fn verify_with(file: &[u8], options: Options) -> Result<Report, Refusal> {
-    let object = Object::read(file)?;
-    let descriptor = Descriptor::read(&object)?;
-    let module = Module::new(&object, &descriptor)?;
+    verify_each(file, options).map_err(|mut refusals| refusals.swap_remove(0))
+}
+
+/// The same, with one refusal for each function that is not shown.
+///
+/// # Errors
+/// As [`verify`]: at least one.
+pub fn verify_each(file: &[u8], options: Options) -> Result<Report, Vec<Refusal>> {
+    let object = Object::read(file).map_err(alone)?;
+    let descriptor = Descriptor::read(&object).map_err(alone)?;
+    let module = Module::new(&object, &descriptor).map_err(alone)?;
     let count = module.functions.len();
     let mut summaries = summary::first(&module);
     let mut outcomes: Vec<Option<Outcome>> = (0..count).map(|_| None).collect();
@@ -59,7 +67,11 @@ pub fn verify_with(file: &[u8], options: Options) -> Result<Report, Refusal> {
         }
         work = affected(&module, &outcomes, &changed);
     }
-    Err(Refusal::object("has functions whose assumptions of each other do not settle"))
+    Err(alone(Refusal::object("has functions whose assumptions of each other do not settle")))
+}
+
+fn alone(refusal: Refusal) -> Vec<Refusal> {
+    vec![refusal]
 }
 
 /// Analyses functions side by side.
@@ -131,12 +143,13 @@ fn affected(module: &Module<'_>, outcomes: &[Option<Outcome>], changed: &[usize]
     (0..outcomes.len()).filter(|number| is_changed[*number] || calls(*number)).collect()
 }
 
-fn report(module: &Module<'_>, outcomes: Vec<Option<Outcome>>) -> Result<Report, Refusal> {
+fn report(module: &Module<'_>, outcomes: Vec<Option<Outcome>>) -> Result<Report, Vec<Refusal>> {
     let mut report = Report { functions: Vec::new(), code_bytes: 0 };
+    let mut refusals = Vec::new();
     for (function, outcome) in module.functions.iter().zip(outcomes) {
         let outcome = outcome.unwrap_or_default();
         if let Some((op, what)) = outcome.problem {
-            return Err(Refusal::function(&function.name, function.code.offset_of(op), what));
+            refusals.push(Refusal::function(&function.name, function.code.offset_of(op), what));
         }
         let bytes = function.code.bytes;
         report.code_bytes += u64::from(bytes);
@@ -147,5 +160,5 @@ fn report(module: &Module<'_>, outcomes: Vec<Option<Outcome>>) -> Result<Report,
             unshown: outcome.unshown,
         });
     }
-    Ok(report)
+    if refusals.is_empty() { Ok(report) } else { Err(refusals) }
 }
