@@ -128,6 +128,7 @@ pub fn deploy(
     compiler: Option<&Path>,
 ) -> Result<Vec<Function>, DeployError> {
     let loaded = load_all(configs, cache, compiler)?;
+    cache.trim();
     let mut linker = Linker::new();
     awsm_wasi::add_to_linker(&mut linker);
     let helpers = Helpers::new(limits::HELPERS);

@@ -223,6 +223,7 @@ fn load(options: &Options, file: &Path) -> Result<(Arc<Program<WasiCtx>>, Option
     let loaded = cache
         .module(file, &options.compile.options(), &find)
         .map_err(|error| DeployError::of(file, error))?;
+    cache.trim_if_grown();
     tracing::debug!("{}: address 0 is at {:#x}", file.display(), loaded.module.base_address());
     let mut linker = Linker::new();
     awsm_wasi::add_to_linker(&mut linker);

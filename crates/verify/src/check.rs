@@ -132,15 +132,13 @@ impl Analysis<'_> {
             return;
         };
         let ends = match self.code.ops[last] {
-            Op::Call { to } => self
-                .module
-                .function_at(to)
-                .is_some_and(|callee| !self.summaries[callee].returns),
+            Op::Call { to } => {
+                self.module.function_at(to).is_some_and(|callee| !self.summaries[callee].returns)
+            }
             // Whether it comes back is checked with the call.
             Op::CallTo { .. } => {
                 let end = self.flow.blocks[block as usize].instructions.end;
-                end < self.code.instructions.len()
-                    || self.returns_not(end - 1)
+                end < self.code.instructions.len() || self.returns_not(end - 1)
             }
             op => op.transfers(),
         };
@@ -210,7 +208,10 @@ impl Analysis<'_> {
             self.outcome.incoming = self.outcome.incoming.max((end + 7) & !7);
             return self.shown(Rule::Frame);
         }
-        self.problem(at, format!("{what} {key:+} from the stack pointer at entry, outside of its frame"));
+        self.problem(
+            at,
+            format!("{what} {key:+} from the stack pointer at entry, outside of its frame"),
+        );
     }
 
     /// A place in the frame that a number decides.
@@ -294,8 +295,8 @@ impl Analysis<'_> {
             Kind::Range(number) => {
                 let length = self.range_length();
                 let role = self.module.functions[self.number].role;
-                let may = stored.is_none()
-                    || number == 0 && role != Role::Range(RangeRoutine::Compare);
+                let may =
+                    stored.is_none() || number == 0 && role != Role::Range(RangeRoutine::Compare);
                 self.check_in_range(block, at, rest, size, length, may);
             }
             _ => self.check_pointer(state, at, (atom, data.kind), rest, bytes, stored),
@@ -801,9 +802,9 @@ impl Analysis<'_> {
                     tag = self.tag_at(value);
                     tag.is_some()
                 }
-                Wants::TagValues => tag.is_some_and(|tag| {
-                    number == Some(descriptor.tag_params(tag).len() as u32)
-                }),
+                Wants::TagValues => {
+                    tag.is_some_and(|tag| number == Some(descriptor.tag_params(tag).len() as u32))
+                }
                 Wants::Exception => {
                     self.reference_fits(value, val_type::EXNREF, block)
                         && self.is_not_null(value, block)
@@ -916,8 +917,7 @@ impl Analysis<'_> {
             ty.map(|ty| self.module.descriptor.types[ty as usize].results.as_slice())
         };
         let (own, other) = (results(self.module.type_of(self.number)), results(ty));
-        let references =
-            own.unwrap_or_default().iter().any(|code| contract::is_reference(*code));
+        let references = own.unwrap_or_default().iter().any(|code| contract::is_reference(*code));
         if references && own != other {
             self.outcome.typed_results = false;
             if self.module.functions[self.number].outside {

@@ -196,8 +196,7 @@ impl Descriptor {
     pub(crate) fn func_ref_at(&self, at: i64) -> Option<u32> {
         let distance = u32::try_from(at.checked_neg()?).ok()?;
         let (layout, counts) = (&self.layout, &self.counts);
-        let found =
-            element(layout.func_refs, size_of::<FuncRef>(), counts.func_refs, distance)?;
+        let found = element(layout.func_refs, size_of::<FuncRef>(), counts.func_refs, distance)?;
         (found.1 == 0).then_some(found.0)
     }
 
@@ -265,11 +264,9 @@ pub(crate) fn func_ref_field(_: RefType, offset: i64, bytes: u32) -> Option<Mean
         (CODE, 8) => Some(fixed(Kind::Code { tail: false })),
         (CTX, 8) => Some(fixed(Kind::RefContext)),
         (TAIL, 8) => Some(fixed(Kind::Code { tail: true })),
-        (TYPE_ID, 4) => Some(Meaning {
-            kind: Kind::RefType,
-            range: Range::bits(32),
-            changes: Changes::Never,
-        }),
+        (TYPE_ID, 4) => {
+            Some(Meaning { kind: Kind::RefType, range: Range::bits(32), changes: Changes::Never })
+        }
         _ => None,
     }
 }
@@ -284,12 +281,7 @@ pub(crate) fn value(code: u32, offset: u32, bytes: u32, changes: Changes) -> Opt
 }
 
 /// What a pointer of the contract leads to, `at` bytes from it.
-pub(crate) fn pointed(
-    descriptor: &Descriptor,
-    kind: Kind,
-    at: i64,
-    bytes: u32,
-) -> Option<Meaning> {
+pub(crate) fn pointed(descriptor: &Descriptor, kind: Kind, at: i64, bytes: u32) -> Option<Meaning> {
     let offset = u32::try_from(at).ok()?;
     match kind {
         Kind::Builtins => {

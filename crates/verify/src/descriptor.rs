@@ -334,7 +334,8 @@ impl Descriptor {
             self.functions.push(Function { code, tail, ty, outside: false });
         }
         let own = |index: u32| (index as usize).checked_sub(imported);
-        let escaping = reader.numbers(root.slice(offset_of!(ModuleDesc, escaping)), "references")?;
+        let escaping =
+            reader.numbers(root.slice(offset_of!(ModuleDesc, escaping)), "references")?;
         let start = root.u32(offset_of!(ModuleDesc, start));
         let exports = root.slice(offset_of!(ModuleDesc, exports));
         let mut outside = escaping.clone();
@@ -371,7 +372,8 @@ impl Descriptor {
             return Err(broken("counts"));
         }
         let indices = self.functions.iter().map(|function| function.ty);
-        let indices = indices.chain(self.func_refs.iter().copied()).chain(self.tags.iter().copied());
+        let indices =
+            indices.chain(self.func_refs.iter().copied()).chain(self.tags.iter().copied());
         for index in indices {
             if u64::from(index) >= types {
                 return Err(broken("type index"));

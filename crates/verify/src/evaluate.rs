@@ -11,9 +11,7 @@ use crate::contract::{self, Changes, Meaning};
 use crate::convention::{ARGUMENTS, CLOBBERED, RESULTS, RETURN_BYTES, STACK_POINTER, Spot};
 use crate::function::{Analysis, TIME};
 use crate::module::Role;
-use crate::op::{
-    Base, Binary, Bytes, Condition, Extension, Flags, Op, Place, Reg, Source,
-};
+use crate::op::{Base, Binary, Bytes, Condition, Extension, Flags, Op, Place, Reg, Source};
 use crate::state::{ALIGNED, About, Known, PENDING, State};
 use crate::value::{Atom, Choice, Kind, Range, Value};
 
@@ -258,7 +256,8 @@ impl Analysis<'_> {
             Binary::Extract => match b.constant() {
                 Some(range) => {
                     let (from, count) = (range as u8, (range >> 8) as u8);
-                    let above = if from < bits { arena.right(bits, a, from) } else { Value::number(0) };
+                    let above =
+                        if from < bits { arena.right(bits, a, from) } else { Value::number(0) };
                     arena.low(count.min(64), above)
                 }
                 None => Value::nameless(at),
@@ -411,12 +410,8 @@ impl Analysis<'_> {
         let [(atom, 1)] = self.arena.terms(address) else {
             let (atom, _) = self.arena.pointer(address)?;
             let Kind::TableBase(table) = self.arena.kind(atom) else { return None };
-            let element = contract::value(
-                descriptor.tables[table as usize],
-                0,
-                bytes,
-                Changes::Always,
-            );
+            let element =
+                contract::value(descriptor.tables[table as usize], 0, bytes, Changes::Always);
             return Some((address, 0, element?));
         };
         let (atom, offset) = (*atom, address.k);

@@ -57,7 +57,11 @@ const MEETING: usize = 48;
 
 impl Facts {
     /// A block's facts, the latest first, back to those of `until` and without them.
-    pub(crate) fn chain(&self, block: BlockId, until: Option<BlockId>) -> impl Iterator<Item = Fact> {
+    pub(crate) fn chain(
+        &self,
+        block: BlockId,
+        until: Option<BlockId>,
+    ) -> impl Iterator<Item = Fact> {
         let end = until.map_or(NONE, |block| self.of[block as usize]);
         let mut at = self.of[block as usize];
         std::iter::from_fn(move || {
@@ -108,9 +112,7 @@ impl Analysis<'_> {
             here.extend(self.facts.chain(*block, Some(dominator)).take(MEETING));
             common = Some(match common {
                 None => here,
-                Some(common) => {
-                    common.iter().filter_map(|fact| weakest(*fact, &here)).collect()
-                }
+                Some(common) => common.iter().filter_map(|fact| weakest(*fact, &here)).collect(),
             });
             if common.as_ref().is_some_and(Vec::is_empty) {
                 break;
@@ -220,8 +222,7 @@ impl Analysis<'_> {
                     (Some(0), Some(otherwise)) if otherwise != 0 => zero,
                     _ => return,
                 };
-                let condition =
-                    if holds { choice.condition } else { choice.condition.opposite() };
+                let condition = if holds { choice.condition } else { choice.condition.opposite() };
                 if choice.on.about != About::Nothing {
                     self.learn(choice.on, condition, facts);
                 }
@@ -342,10 +343,8 @@ impl Analysis<'_> {
         let (Some((p, x)), Some((q, y))) = (self.arena.pointer(a), self.arena.pointer(b)) else {
             return (a, b);
         };
-        let memory = matches!(
-            self.arena.kind(p),
-            Kind::Context | Kind::MemoryBase(_) | Kind::Range(_)
-        );
+        let memory =
+            matches!(self.arena.kind(p), Kind::Context | Kind::MemoryBase(_) | Kind::Range(_));
         let near = Range::new(0, 1 << 46);
         let inside = [x, y].into_iter().all(|rest| self.arena.range(rest).within(near));
         if p == q && memory && inside { (x, y) } else { (a, b) }

@@ -112,15 +112,12 @@ impl Flow {
         Self::order(count, &leads, &targets)
     }
 
-    fn order(
-        count: usize,
-        leads: &[bool],
-        targets: &HashMap<usize, Vec<(usize, Edge)>>,
-    ) -> Self {
+    fn order(count: usize, leads: &[bool], targets: &HashMap<usize, Vec<(usize, Edge)>>) -> Self {
         // Blocks in the order in which they lie.
         let starts: Vec<usize> = (0..count).filter(|number| leads[*number]).collect();
         let end = |block: usize| starts.get(block + 1).copied().unwrap_or(count);
-        let block_at = |instruction: usize| starts.partition_point(|start| *start <= instruction) - 1;
+        let block_at =
+            |instruction: usize| starts.partition_point(|start| *start <= instruction) - 1;
         let successors = |block: usize| -> Vec<(usize, Edge)> {
             match targets.get(&(end(block) - 1)) {
                 Some(targets) => targets.iter().map(|(to, edge)| (block_at(*to), *edge)).collect(),
@@ -274,11 +271,9 @@ fn merged(edges: impl Iterator<Item = (BlockId, Edge)>) -> Vec<(BlockId, Edge)> 
 /// of the runtime's table.
 pub(crate) fn guess_returns(code: &Code, builtins: i64, trap: i64) -> HashMap<usize, bool> {
     let loads = |op: &Op, offset: i64, base: &dyn Fn(Reg) -> bool| match *op {
-        Op::Load { to, place: Place { base: Base::Reg(reg), index: None, offset: at, .. }, .. }
-            if at == offset && base(reg) =>
-        {
-            Some(to)
-        }
+        Op::Load {
+            to, place: Place { base: Base::Reg(reg), index: None, offset: at, .. }, ..
+        } if at == offset && base(reg) => Some(to),
         _ => None,
     };
     let mut guesses = HashMap::new();

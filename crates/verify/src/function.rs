@@ -16,9 +16,9 @@ use crate::convention::{ARGUMENTS, STACK_POINTER, Spot};
 use crate::decode::Code;
 use crate::facts::Facts;
 use crate::flow::{self, BlockId, Flow, Guesses};
-use crate::prove::Prover;
 use crate::module::{Module, RangeRoutine, Role};
 use crate::op::{Op, REGISTERS, TEMPORARIES};
+use crate::prove::Prover;
 use crate::report::{Counts, Rule, Unshown};
 use crate::state::{About, Known, PENDING, Sizes, Slot, State};
 use crate::summary::{Entry, Summary};
@@ -297,8 +297,7 @@ impl<'m> Analysis<'m> {
         let returns = self.arena.make(Atom::Return, Kind::Return, Range::ANY, 0);
         let mut registers = [Value::number(0); REGISTERS + TEMPORARIES];
         for (number, register) in registers[..REGISTERS].iter_mut().enumerate() {
-            *register =
-                self.arena.make(Atom::Entry(number as u8), Kind::Number, Range::ANY, 0);
+            *register = self.arena.make(Atom::Entry(number as u8), Kind::Number, Range::ANY, 0);
         }
         registers[STACK_POINTER as usize] = stack;
         let time = Atom::Opaque { at: AT_BLOCK, n: TIME as u8, most: u64::MAX, kind: Kind::Number };
@@ -383,8 +382,7 @@ impl<'m> Analysis<'m> {
             kind: Kind::Number,
         };
         let range = Range::new(0, RANGE_MAX);
-        state.registers[ARGUMENTS[2] as usize] =
-            self.arena.make(length, Kind::Number, range, 0);
+        state.registers[ARGUMENTS[2] as usize] = self.arena.make(length, Kind::Number, range, 0);
     }
 
     /// The context pointer.
@@ -443,9 +441,14 @@ impl<'m> Analysis<'m> {
         for slot in &first.slots {
             values.clear();
             values.push(slot.value);
-            values.extend(others.iter().filter_map(|state| {
-                state.slot(slot.key).filter(|other| other.bytes == slot.bytes)
-            }).map(|slot| slot.value));
+            values.extend(
+                others
+                    .iter()
+                    .filter_map(|state| {
+                        state.slot(slot.key).filter(|other| other.bytes == slot.bytes)
+                    })
+                    .map(|slot| slot.value),
+            );
             let Some(variable) = slot_variable(slot.key) else { continue };
             if values.len() < sources.len() {
                 continue;
@@ -543,9 +546,8 @@ impl<'m> Analysis<'m> {
             Some(_) => pointers.iter().flatten().map(|(_, rest)| *rest).collect(),
             None => values.to_vec(),
         };
-        let fits = |bits: &u8| {
-            rests.iter().all(|rest| self.arena.range(*rest).within(Range::bits(*bits)))
-        };
+        let fits =
+            |bits: &u8| rests.iter().all(|rest| self.arena.range(*rest).within(Range::bits(*bits)));
         let bits = [8, 32].into_iter().find(fits).unwrap_or(64);
         let before = before.unwrap_or(Varies { pointer: common, bits, kind });
         // Whoever loses its pointer begins again as a number of any size.
@@ -572,7 +574,12 @@ impl<'m> Analysis<'m> {
 
     /// What a variable at the head of a loop is where a block ends that leads there, as far from its
     /// pointer.
-    pub(crate) fn argument(&mut self, head: BlockId, variable: u32, from: BlockId) -> Option<Value> {
+    pub(crate) fn argument(
+        &mut self,
+        head: BlockId,
+        variable: u32,
+        from: BlockId,
+    ) -> Option<Value> {
         let value = self.argument_now(head, variable, from)?;
         match self.heads.get(&(head, variable))?.pointer {
             None => Some(value),

@@ -21,30 +21,28 @@
 //! belongs to no function.
 #![forbid(unsafe_code)]
 
-mod object;
-mod descriptor;
-mod op;
-mod decode;
+mod check;
 mod contract;
 mod convention;
-mod module;
-mod value;
-mod state;
-mod flow;
-mod summary;
-mod function;
+mod decode;
+mod descriptor;
 mod evaluate;
-mod vector;
 mod facts;
-mod prove;
+mod flow;
+mod function;
 mod loops;
-mod check;
-mod reference;
 mod memory;
+mod module;
+mod object;
+mod op;
+mod prove;
+mod reference;
 mod report;
+mod state;
+mod summary;
+mod value;
+mod vector;
 mod verify;
 
-pub use report::{
-    Counts, FunctionReport, REMAINS_TRUSTED, Refusal, Report, Rule, Unshown,
-};
+pub use report::{Counts, FunctionReport, REMAINS_TRUSTED, Refusal, Report, Rule, Unshown};
 pub use verify::{Options, verify, verify_with};

@@ -82,11 +82,11 @@ impl Analysis<'_> {
                 }
                 continue;
             }
-            let (sum, bits) = match self.arena.single(argument).map(|atom| self.arena.atom(atom).atom)
-            {
-                Some(Atom::Low { bits, of }) => (of, bits),
-                _ => (argument, 64),
-            };
+            let (sum, bits) =
+                match self.arena.single(argument).map(|atom| self.arena.atom(atom).atom) {
+                    Some(Atom::Low { bits, of }) => (of, bits),
+                    _ => (argument, 64),
+                };
             modulo = modulo.min(bits);
             let change = self.arena.sub(sum, own).constant()?;
             if *step.get_or_insert(change) != change {

@@ -132,10 +132,14 @@ impl Analysis<'_> {
             }
             Atom::Opaque { at, n, .. } => format!("x{n}@b{}", at & !AT_BLOCK),
             Atom::Phi { block, var, bits, .. } => {
-                let from: Vec<_> = self.flow.blocks[block as usize].from.iter().map(|from| {
-                    let value = self.argument_now(block, var, from.0);
-                    value.map_or("?".to_owned(), |value| text(&value))
-                }).collect();
+                let from: Vec<_> = self.flow.blocks[block as usize]
+                    .from
+                    .iter()
+                    .map(|from| {
+                        let value = self.argument_now(block, var, from.0);
+                        value.map_or("?".to_owned(), |value| text(&value))
+                    })
+                    .collect();
                 format!("a{atom}=phi{bits}@b{block}({})", from.join(", "))
             }
             Atom::Join { block, list } => {
@@ -147,7 +151,12 @@ impl Analysis<'_> {
             Atom::Right { of, by } => format!("({} >> {by})", text(&of)),
             Atom::Select(number) => {
                 let choice = self.arena.choice(number);
-                format!("({:?}? {} : {})", choice.condition, text(&choice.then), text(&choice.otherwise))
+                format!(
+                    "({:?}? {} : {})",
+                    choice.condition,
+                    text(&choice.then),
+                    text(&choice.otherwise)
+                )
             }
             other => format!("{other:?}"),
         }

@@ -90,7 +90,11 @@ impl<'a> Module<'a> {
         for symbol in &object.symbols {
             let range = symbol.range.clone();
             if range.start < end || range.end > descriptor.text.end {
-                return Err(Refusal::function(&symbol.name, 0, "overlaps another, or lies outside"));
+                return Err(Refusal::function(
+                    &symbol.name,
+                    0,
+                    "overlaps another, or lies outside",
+                ));
             }
             module.check_padding(end, range.start)?;
             end = range.end;

@@ -51,7 +51,8 @@ type Header = elf::FileHeader64<LE>;
 impl Object {
     /// Reads a file.
     pub(crate) fn read(file: &[u8]) -> Result<Self, Refusal> {
-        let header = Header::parse(file).map_err(|_| Refusal::object("is not a 64-bit ELF file"))?;
+        let header =
+            Header::parse(file).map_err(|_| Refusal::object("is not a 64-bit ELF file"))?;
         if header.e_ident().data != elf::ELFDATA2LSB || header.e_type(LE) != elf::ET_DYN {
             return Err(Refusal::object("is not a little-endian shared object"));
         }
@@ -159,7 +160,8 @@ fn descriptor_address(image: &[u8], dynamic: Range<u64>) -> Result<u64, Refusal>
             elf::DT_SYMTAB => symbols = value,
             elf::DT_SYMENT | elf::DT_FLAGS | elf::DT_FLAGS_1 | elf::DT_SONAME => {}
             other => {
-                let what = format!("has an entry of unknown type {other:#x} in its dynamic section");
+                let what =
+                    format!("has an entry of unknown type {other:#x} in its dynamic section");
                 return Err(Refusal::object(what));
             }
         }
@@ -213,8 +215,7 @@ fn symbols(file: &[u8], header: &Header) -> Result<Vec<Symbol>, Refusal> {
             return Err(Refusal::object("has relocations"));
         }
     }
-    let table =
-        sections.symbols(LE, file, elf::SHT_SYMTAB).map_err(|_| broken("symbol table"))?;
+    let table = sections.symbols(LE, file, elf::SHT_SYMTAB).map_err(|_| broken("symbol table"))?;
     let mut symbols = Vec::new();
     for symbol in table.iter() {
         if symbol.st_type() != elf::STT_FUNC || symbol.st_size(LE) == 0 {
@@ -242,9 +243,9 @@ struct Words<'a>(&'a [u8]);
 
 impl Words<'_> {
     fn get(&self, at: u64, count: u64) -> Result<&[u8], Refusal> {
-        let range = at.checked_add(count).and_then(|end| {
-            self.0.get(usize::try_from(at).ok()?..usize::try_from(end).ok()?)
-        });
+        let range = at
+            .checked_add(count)
+            .and_then(|end| self.0.get(usize::try_from(at).ok()?..usize::try_from(end).ok()?));
         range.ok_or_else(|| Refusal::object("has headers that point outside of it"))
     }
 

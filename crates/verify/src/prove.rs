@@ -239,13 +239,7 @@ impl Analysis<'_> {
     }
 
     /// Takes away what is at most zero; what is left to be shown otherwise goes to `others`.
-    fn by_facts(
-        &mut self,
-        goal: Goal,
-        block: BlockId,
-        depth: u32,
-        others: &mut Vec<Goal>,
-    ) -> bool {
+    fn by_facts(&mut self, goal: Goal, block: BlockId, depth: u32, others: &mut Vec<Goal>) -> bool {
         let terms = self.arena.terms(Value { lin: goal.lin, k: 0 }).to_vec();
         for fact in self.usable(block) {
             if fact.lin == 0 {
@@ -306,7 +300,8 @@ impl Analysis<'_> {
         } else {
             return None;
         };
-        let left = self.combine(goal, times_goal, Goal { lin: fact.lin, k: fact.k }, -times_fact)?;
+        let left =
+            self.combine(goal, times_goal, Goal { lin: fact.lin, k: fact.k }, -times_fact)?;
         // An integer of which a multiple is less than that multiple of one is not above zero.
         Some(Goal { k: left.k - i128::from(times_goal - 1), ..left })
     }
@@ -588,10 +583,8 @@ impl Analysis<'_> {
     ) -> bool {
         let choice = *self.arena.choice(number);
         let own = Goal { lin: self.arena.atom(atom).lin, k: 0 };
-        let sides = [
-            (choice.then, choice.condition),
-            (choice.otherwise, choice.condition.opposite()),
-        ];
+        let sides =
+            [(choice.then, choice.condition), (choice.otherwise, choice.condition.opposite())];
         for (value, condition) in sides {
             if !self.arena.range(value).within(Range::ANY) {
                 return false;

@@ -192,7 +192,8 @@ impl Report {
     #[must_use]
     pub fn memory_accesses(&self) -> (u64, u64) {
         let counts = self.counts();
-        let shown = counts.iter().filter(|(rule, _)| rule.is_memory()).map(|(_, count)| count).sum();
+        let shown =
+            counts.iter().filter(|(rule, _)| rule.is_memory()).map(|(_, count)| count).sum();
         let unshown: u64 = self.functions.iter().map(|f| f.unshown.len() as u64).sum();
         (shown + unshown, shown)
     }

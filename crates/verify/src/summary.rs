@@ -95,11 +95,7 @@ fn returns(module: &Module<'_>) -> Vec<bool> {
     returns
 }
 
-fn may_return(
-    module: &Module<'_>,
-    function: &crate::module::Function,
-    returns: &[bool],
-) -> bool {
+fn may_return(module: &Module<'_>, function: &crate::module::Function, returns: &[bool]) -> bool {
     let code = &function.code;
     let known = |address: u64| module.function_at(address).is_none_or(|callee| returns[callee]);
     let mut seen = vec![false; code.instructions.len()];

@@ -677,9 +677,10 @@ impl Arena {
             (number << shift) >> shift
         };
         let whole = Range::bits(bits);
-        let plain = self.terms(value).iter().all(|(atom, factor)| {
-            cut(*factor) == *factor && self.atom(*atom).range.within(whole)
-        });
+        let plain = self
+            .terms(value)
+            .iter()
+            .all(|(atom, factor)| cut(*factor) == *factor && self.atom(*atom).range.within(whole));
         if plain {
             return Value { lin: value.lin, k: cut(value.k) };
         }

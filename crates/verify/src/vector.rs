@@ -83,7 +83,9 @@ impl Analysis<'_> {
         if let Some(key) = self.frame_offset(address) {
             let slot = |word: i64| state.slot(key + word * RETURN_BYTES);
             let most = |word: i64| {
-                slot(word).filter(|slot| slot.bytes == 8).map_or(u64::MAX, |slot| self.most(slot.value))
+                slot(word)
+                    .filter(|slot| slot.bytes == 8)
+                    .map_or(u64::MAX, |slot| self.most(slot.value))
             };
             return (0..words).map(most).max().unwrap_or(u64::MAX);
         }

@@ -686,7 +686,6 @@ impl Lower<'_> {
         let (to, bytes) = self.register(0)?;
         self.unknown(to, bytes)
     }
-
 }
 
 /// A general register's number and bytes; not the second lowest bytes.

@@ -225,7 +225,13 @@ impl Lower<'_> {
                 let into = if sources == 1 { at(0)? } else { at(1)? };
                 Words::With(into, general(raw.op_register(sources))?.0)
             }
-            M::Pxor | M::Vpxor | M::Vpxord | M::Vpxorq | M::Xorps | M::Vxorps | M::Xorpd
+            M::Pxor
+            | M::Vpxor
+            | M::Vpxord
+            | M::Vpxorq
+            | M::Xorps
+            | M::Vxorps
+            | M::Xorpd
             | M::Vxorpd => {
                 let (a, b) = pair()?;
                 if a != b {
@@ -237,7 +243,13 @@ impl Lower<'_> {
                 let (a, b) = pair()?;
                 Words::Sum(a, b)
             }
-            M::Pand | M::Vpand | M::Vpandd | M::Vpandq | M::Andps | M::Vandps | M::Andpd
+            M::Pand
+            | M::Vpand
+            | M::Vpandd
+            | M::Vpandq
+            | M::Andps
+            | M::Vandps
+            | M::Andpd
             | M::Vandpd => {
                 let (a, b) = pair()?;
                 Words::And(a, b)
@@ -337,4 +349,3 @@ fn does_more_than_it_names(name: M) -> bool {
             | M::Vexpandpd
     )
 }
-
