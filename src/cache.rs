@@ -42,6 +42,7 @@ use std::time::SystemTime;
 use awsm_sandbox::{LoadError, Module, SealedObject};
 use awsm_verify::Refusal;
 use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use sha2::{Digest, Sha256};
 
 use crate::disk::{Dir, DirError, Draft};
@@ -67,6 +68,8 @@ pub struct Cache {
     trust: Objects,
     /// Has it been said that nothing can be kept?
     complained: AtomicBool,
+    /// Was an entry made?
+    has_grown: AtomicBool,
     /// What compilers have said of themselves.
     fingerprints: Mutex<HashMap<(Compiler, CompileOptions), String>>,
 }
@@ -211,11 +214,17 @@ impl Cache {
             .or_else(|| Some(absolute("XDG_CACHE_HOME")?.join("awsm")))
             .or_else(|| Some(absolute("HOME")?.join(".cache/awsm")))
             .ok_or(CompileError::NoCacheDir)?;
-        let (complained, fingerprints) = (AtomicBool::new(false), Mutex::default());
-        Ok(Self { dir, limit_bytes, trust, complained, fingerprints })
+        Ok(Self {
+            dir,
+            limit_bytes,
+            trust,
+            complained: AtomicBool::new(false),
+            has_grown: AtomicBool::new(false),
+            fingerprints: Mutex::default(),
+        })
     }
 
-    /// Removes what compilations left behind whose process is gone, and what is beyond the limit.
+    /// Removes what compilations left behind whose process is gone.
     ///
     /// # Errors
     /// When others may change the directory.
@@ -223,9 +232,6 @@ impl Cache {
         let elsewhere = elsewhere().filter_map(|path| Dir::any(&path).ok());
         let sweeps = elsewhere.map(|dir| (dir, DRAFT_ELSEWHERE));
         let own = self.existing()?;
-        if let Some(own) = &own {
-            self.evict(own);
-        }
         for (dir, prefix) in own.map(|own| (own, DRAFT)).into_iter().chain(sweeps) {
             match Draft::sweep(&dir, prefix) {
                 Ok(0) => {}
@@ -345,17 +351,20 @@ impl Cache {
             file => file.map_err(|error| error.to_string()),
         };
         let loaded = file.and_then(|file| {
-            // Without a lock it may be evicted, no more.
-            let in_use = flock(&file, FlockOperation::NonBlockingLockShared).is_ok();
+            // Without locks it may be evicted, no more.
+            if flock(&file, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK)
+                || !dir.leads_to(&name, &file)
+            {
+                return Ok(None); // it is being evicted
+            }
             let object = SealedObject::of_file(&file, &file_name(job.file));
             let object = object.map_err(|error| error.to_string())?;
             job.key.check(object.bytes())?;
             let module = Module::of_object(object).map_err(|error| error.to_string())?;
             // Where it is not ours, it cannot be said when it was used.
             let _ = file.set_modified(SystemTime::now());
-            let stays = !in_use || dir.leads_to(&name, &file);
             let path = dir.path().join(&name);
-            Ok(stays.then_some((module, InUse { path, _file: file })))
+            Ok(Some((module, InUse { path, _file: file })))
         });
         loaded.unwrap_or_else(|why| {
             let (entry, file) = (dir.path().join(&name), job.file.display());
@@ -408,7 +417,7 @@ impl Cache {
     /// Makes an entry of the object in a draft. It is in use from its beginning.
     fn keep(&self, job: &Job<'_>, draft: Draft, object: &SealedObject) -> Option<InUse> {
         let name = job.key.file_name();
-        let kept = || -> io::Result<(Dir, InUse)> {
+        let kept = || -> io::Result<InUse> {
             let mut written = draft.dir().append(OBJECT)?;
             written.write_all(&job.key.trailer(object.bytes()))?;
             // What a crash of the machine leaves under the final name is whole.
@@ -419,19 +428,14 @@ impl Cache {
             dir.take(draft.dir(), OBJECT, &name)?;
             let file = dir.open(&name)?;
             let _ = flock(&file, FlockOperation::NonBlockingLockShared);
-            let path = dir.path().join(&name);
-            Ok((dir, InUse { path, _file: file }))
+            Ok(InUse { path: dir.path().join(&name), _file: file })
         };
-        match kept() {
-            Ok((dir, in_use)) => {
-                self.evict(&dir);
-                Some(in_use)
-            }
-            Err(error) => {
-                self.complain(&error);
-                None
-            }
+        let kept = kept();
+        match &kept {
+            Ok(_) => self.has_grown.store(true, Ordering::Relaxed),
+            Err(error) => self.complain(error),
         }
+        kept.ok()
     }
 
     /// Says once that nothing is kept.
@@ -445,8 +449,17 @@ impl Cache {
         }
     }
 
-    /// Removes entries that nobody uses, those used least recently first, until the others fit.
-    fn evict(&self, dir: &Dir) {
+    /// [`Self::trim`], if an entry was made.
+    pub fn trim_if_grown(&self) {
+        if self.has_grown.load(Ordering::Relaxed) {
+            self.trim();
+        }
+    }
+
+    /// Removes entries that nobody uses, those used least recently first, until the others fit. To be called when
+    /// all that are needed are in use.
+    pub fn trim(&self) {
+        let Ok(Some(dir)) = Dir::private(&self.dir) else { return };
         // Another process that does so does it for all.
         let Some(_turn) = dir.try_turn() else { return };
         // An entry that cannot be listed now is counted the next time.
@@ -516,7 +529,7 @@ fn compile(job: &Job<'_>, draft: &Draft) -> Result<SealedObject, Failed> {
             error => Failed::Module(error.into()),
         });
     }
-    let object = SealedObject::of_file(&draft.dir().open(OBJECT)?, &file_name(job.file));
+    let object = SealedObject::of_file(&draft.dir().open_made(OBJECT)?, &file_name(job.file));
     object.map_err(|error| Failed::Module(error.into()))
 }
 

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::{
-    AtFlags, CWD, FlockOperation, Mode, OFlags, flock, openat, renameat, statat, unlinkat,
+    AtFlags, CWD, FlockOperation, Mode, OFlags, chmodat, flock, openat, renameat, statat, unlinkat,
 };
 use rustix::process::geteuid;
 
@@ -177,6 +177,16 @@ impl Dir {
             return Err(io::Error::other("others may write to it"));
         }
         Ok(file)
+    }
+
+    /// The same of a file that another program has just made for this one, with whatever permissions. From
+    /// then on nobody else has any.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_made(&self, name: &str) -> io::Result<File> {
+        chmodat(&self.dir, name, Mode::RUSR | Mode::WUSR, AtFlags::empty())?;
+        self.open(name)
     }
 
     /// Creates a file for writing that nobody else can read, under a name that is not taken.

@@ -15,7 +15,7 @@ use hyper::header::HeaderValue;
 use crate::cache::{Cache, CompileError, CompileOptions, Compiler, InUse, Loaded, ModuleError};
 use crate::config::{Abi, FunctionConfig};
 use crate::guest::Environment;
-use crate::limits;
+use crate::{limits, perf};
 
 /// Where a command begins: the one export that the node calls.
 pub const ENTRY: &str = "_start";
@@ -147,6 +147,7 @@ pub fn deploy(
     compiler: Option<&Path>,
 ) -> Result<Vec<Function>, DeployError> {
     let loaded = load_all(configs, cache, compiler)?;
+    cache.trim();
     let mut linker = Linker::new();
     awsm_wasi::add_to_linker(&mut linker);
     let helpers = Helpers::new(limits::HELPERS);
@@ -260,7 +261,7 @@ fn load_all(
         let loaded = result.into_inner().expect(unpoisoned).expect("every job is done");
         let Loaded { module, identity, key, in_use } =
             loaded.map_err(|error| DeployError::of(file, error))?;
-        tracing::debug!("{}: address 0 is at {:#x}", file.display(), module.base_address());
+        perf::tell(file, &module);
         let new = || Shared { module, identity, in_use: in_use.map(Arc::new) };
         shared.push(by_key.entry(key).or_insert_with(new).clone());
     }

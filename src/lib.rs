@@ -17,6 +17,7 @@ pub mod cache;
 pub mod disk;
 pub mod endpoint;
 pub mod function;
+pub mod perf;
 pub mod profiles;
 pub mod scheduling;
 pub mod trust;

@@ -7,12 +7,12 @@ use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
-use common::{Node, Scratch, awsm, eventually, wait};
+use common::{Node, PATIENCE, Scratch, awsm, eventually, read, wait};
 use rustix::process::Signal;
 
 /// A command that answers with this name, which stands in its code and nowhere else.
@@ -384,7 +384,7 @@ fn what_is_used_least_goes_first_and_what_is_served_stays() {
     let mut second = Node::start(&size(3), &functions(&scratch, &["five"]));
     assert_eq!(there(), [true, false, false, true], "{}", second.log());
     answers(&second, "five");
-    assert!(second.log().contains("compiled modules evicted: 1"), "{}", second.log());
+    assert!(second.log().contains("compiled modules evicted: 2"), "{}", second.log());
     assert_eq!(names_in(&cache).len(), 3);
     // Nothing of what is served goes, even if there is no room at all.
     let no_room = Node::start(&size(0), &functions(&scratch, &["six"]));
@@ -402,11 +402,29 @@ fn what_is_used_least_goes_first_and_what_is_served_stays() {
     assert_eq!((there()[0], names_in(&cache).len()), (true, 2));
 }
 
+/// How a child ends by itself; one that does not is killed.
+fn wait_or_kill(child: &mut Child) -> Option<ExitStatus> {
+    let end = Instant::now() + PATIENCE;
+    while Instant::now() < end {
+        if let Some(status) = child.try_wait().expect("a child") {
+            return Some(status);
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    child.kill().and_then(|()| child.wait()).expect("it is there");
+    None
+}
+
 /// The one line with which `awsm` refuses something.
-fn refusal(command: &mut Command) -> String {
-    let output = command.stdin(Stdio::null()).output().expect("it runs");
-    let error = String::from_utf8(output.stderr).expect("text");
-    assert!(output.status.code() == Some(1) && error.lines().count() == 1, "{error}");
+fn refusal(scratch: &Scratch, command: &mut Command) -> String {
+    let said = scratch.path().join("said");
+    let stderr = File::create(&said).expect("made");
+    let command = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
+    let mut child = command.spawn().expect("it runs");
+    let status = wait_or_kill(&mut child);
+    let error = read(&said);
+    assert!(status.is_some_and(|status| status.code() == Some(1)), "not refused: {error}");
+    assert_eq!(error.lines().count(), 1, "{error}");
     error
 }
 
@@ -430,9 +448,9 @@ fn directories_that_others_may_write_to_are_refused() {
             let mut serve_state = awsm();
             serve_state.args(["serve", "--listen", "127.0.0.1:0", "--cache-dir"]).arg(&own);
             let refusals = [
-                refusal(serve.arg("--cache-dir").arg(dir).arg("--state-dir").arg(&own)),
-                refusal(serve_state.arg(&config).arg("--state-dir").arg(dir)),
-                refusal(run.env("AWSM_CACHE_DIR", dir)),
+                refusal(&scratch, serve.arg("--cache-dir").arg(dir).arg("--state-dir").arg(&own)),
+                refusal(&scratch, serve_state.arg(&config).arg("--state-dir").arg(dir)),
+                refusal(&scratch, run.env("AWSM_CACHE_DIR", dir)),
             ];
             for refusal in refusals {
                 assert!(refusal.contains(&wanted) && refusal.contains("`chmod go-w "), "{refusal}");
@@ -471,4 +489,21 @@ fn a_cache_that_cannot_be_written_costs_no_function() {
         let node = Node::start_by(command, 1, &cache_dir(&cache), &functions);
         serves_without_a_cache(&node, &cache);
     }
+}
+
+/// What others could write to would be refused the next time.
+#[test]
+fn entries_are_their_makers_whatever_files_are_by_default() {
+    let scratch = Scratch::new();
+    let cache = scratch.path().join("cache");
+    for _ in 0..2 {
+        let mut command = Command::new("sh");
+        command.args(["-c", "umask 0 && exec \"$@\"", "sh", env!("CARGO_BIN_EXE_awsm")]);
+        command.args(["run", "--cache-dir"]).arg(&cache).arg(module(&scratch, "one"));
+        let output = command.output().expect("it runs");
+        assert_eq!((output.stdout, output.stderr), (b"one".to_vec(), Vec::new()));
+    }
+    let mode = |path: &Path| fs::metadata(path).expect("there").permissions().mode() & 0o777;
+    let entry = cache.join(names_in(&cache).first().expect("an entry"));
+    assert_eq!((mode(&cache), mode(&entry)), (0o700, 0o600));
 }

@@ -229,6 +229,7 @@ fn everything_can_be_said() {
         unprofiled = 9
         state_dir = "/tmp/state"
         cache_dir = "/tmp/cache"
+        cache_size = "100MiB"
         queue = 10
         sandboxes = 20
         connections = 30
@@ -273,6 +274,7 @@ fn everything_can_be_said() {
     assert_eq!((config.node.workers, config.node.queue), (2, 10));
     assert_eq!(config.node.idle_timeout, Duration::from_secs(3));
     assert_eq!(config.node.watchdog, Duration::from_secs(5));
+    assert_eq!(config.node.cache_bytes, 100 << 20);
     assert_eq!((config.node.reserve_ppm, config.node.unprofiled), (125_000, 9));
     let (tenant, slo) = (&config.tenants[0], &config.functions[0].slo);
     let budget = tenant.budget.expect("it has one");

@@ -19,8 +19,8 @@ use crate::cache::{Cache, Compiler, InUse};
 use crate::config::parse_bytes;
 use crate::endpoint::{self, Endpoint};
 use crate::function::{self, DeployError};
-use crate::limits;
 use crate::trust::Objects;
+use crate::{limits, perf};
 
 /// What a module without an entry wants called first.
 const INITIALIZE: &str = "_initialize";
@@ -232,7 +232,8 @@ fn load(options: &Options, file: &Path) -> Result<(Arc<Program<WasiCtx>>, Option
     let loaded = cache
         .module(file, &options.compile.options(), &find)
         .map_err(|error| DeployError::of(file, error))?;
-    tracing::debug!("{}: address 0 is at {:#x}", file.display(), loaded.module.base_address());
+    cache.trim_if_grown();
+    perf::tell(file, &loaded.module);
     let mut linker = Linker::new();
     awsm_wasi::add_to_linker(&mut linker);
     let limits = Limits { memory_bytes: options.max_memory, huge_pages: true, ..Limits::default() };

@@ -447,9 +447,9 @@ impl Module {
         (!name.is_empty()).then_some(name)
     }
 
-    /// The function whose code begins at this native address.
-    pub(crate) fn func_starting_at(&self, pc: usize) -> Option<FuncIdx> {
-        let starts = self.starts.get_or_init(|| {
+    /// Address and number of each defined function's code, ascending.
+    fn starts(&self) -> &[(usize, u32)] {
+        self.starts.get_or_init(|| {
             let functions = self.functions().iter().enumerate();
             let start = |(index, func): (usize, &FuncDesc)| {
                 // A wrapper of code for calls in tail position is not the function itself.
@@ -459,7 +459,24 @@ impl Module {
             let mut starts: Box<[_]> = functions.map(start).collect();
             starts.sort_unstable();
             starts
-        });
+        })
+    }
+
+    /// Where the code of the functions lies that it defines, for profilers: address, bytes up to the next one's,
+    /// name or number.
+    pub fn code(&self) -> impl Iterator<Item = (usize, usize, String)> {
+        let starts = self.starts();
+        let ends = starts.iter().skip(1).map(|(start, _)| *start).chain([self.text.1]);
+        starts.iter().zip(ends).map(|((start, index), end)| {
+            let func = FuncIdx(index + self.imported_funcs());
+            let name = self.func_name(func).map(str::to_owned);
+            (*start, end - start, name.unwrap_or_else(|| format!("function {}", func.0)))
+        })
+    }
+
+    /// The function whose code begins at this native address.
+    pub(crate) fn func_starting_at(&self, pc: usize) -> Option<FuncIdx> {
+        let starts = self.starts();
         let at = starts.partition_point(|(start, _)| *start < pc);
         let (start, index) = starts.get(at)?;
         (*start == pc).then(|| FuncIdx(index + self.imported_funcs()))
