@@ -6,12 +6,13 @@ export CARGO_TERM_COLOR ?= auto
 # All packages but the benchmarks, which link the peers.
 TESTED := --workspace --exclude awsm-bench
 
-.PHONY: help setup build demo guests examples test fuzz lint yosys clean bench-startup bench-reset bench-http bench-wasi
+.PHONY: help setup build demo guests examples test sanitize miri fuzz lint yosys clean bench-startup bench-reset bench-http bench-wasi
 .PHONY: bench-code bench-compile bench-overload bench-budgets bench-preempt bench-neighbours bench-balance
 
 help:
 	@echo 'make demo           builds everything, starts a node, calls real functions, stops'
 	@echo 'make test           all tests'
+	@echo 'make sanitize       the sandbox crate under AddressSanitizer, its pure parts under Miri (nightly Rust)'
 	@echo 'make fuzz           random modules beside an interpreter, until stopped'
 	@echo 'make build          target/release/awsm and target/release/awsmc'
 	@echo 'make guests         the example functions, target/guests/*.wasm'
@@ -53,6 +54,27 @@ test: setup guests examples
 	else \
 		$(CARGO) test $(TESTED) --no-fail-fast; \
 	fi
+
+# The crate with the unsafe code, checked as it runs. Needs a nightly toolchain; for Miri its components `miri` and
+# `rust-src`. Faults of guests are ours to handle, and guests run on stacks of their own.
+HOST := $(shell rustc -vV | sed -n 's/^host: //p')
+ASAN := detect_stack_use_after_return=0:use_sigaltstack=0:allow_user_segv_handler=1
+ASAN := $(ASAN):handle_segv=0:handle_sigbus=0:handle_sigill=0:handle_sigfpe=0:handle_sigtrap=0
+# What needs neither mapped memory nor compiled code.
+PURE := budget:: call:: constant:: exceptions:: guest:: image:: registry:: table:: trace:: last_words::tests::a_line
+sanitize: setup
+	@rustc +nightly --version >/dev/null || { echo 'needs `rustup toolchain install nightly`'; exit 1; }
+	ASAN_OPTIONS=$(ASAN) RUSTFLAGS=-Zsanitizer=address $(CARGO) +nightly test --target $(HOST) \
+		--target-dir target/sanitize -p awsm-sandbox --features sanitize --lib --tests -- --test-threads=1
+	@if $(CARGO) +nightly miri --version >/dev/null 2>&1; then $(MAKE) --no-print-directory miri; \
+	else echo 'Miri did not run: `rustup +nightly component add miri rust-src`'; fi
+
+# Under both models of what references may do.
+miri:
+	MIRIFLAGS=-Zmiri-permissive-provenance $(CARGO) +nightly miri test --target-dir target/sanitize \
+		-p awsm-sandbox --lib -- $(PURE) --skip long_runs_are_mapped
+	MIRIFLAGS='-Zmiri-permissive-provenance -Zmiri-tree-borrows' $(CARGO) +nightly miri test \
+		--target-dir target/sanitize -p awsm-sandbox --lib -- $(PURE) --skip long_runs_are_mapped
 
 # Random modules until one diverges or you stop it: `make fuzz SEEDS=100000..200000`.
 SEEDS ?= 0..

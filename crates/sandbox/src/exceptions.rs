@@ -248,14 +248,15 @@ mod tests {
     fn there_is_a_bound() {
         let mut exceptions = Exceptions::new();
         let mut last = ptr::null_mut();
-        while exceptions.has_room(7) {
-            last = exceptions.make(ptr::null(), 7);
+        // 16 KiB each.
+        while exceptions.has_room(1023) {
+            last = exceptions.make(ptr::null(), 1023);
             assert!(!last.is_null());
         }
-        assert!(exceptions.make(ptr::null(), 7).is_null());
+        assert!(exceptions.make(ptr::null(), 1023).is_null());
         assert_eq!(exceptions.bytes, EXCEPTIONS_BYTES);
         exceptions.collect([last as usize].into_iter());
-        assert_eq!(exceptions.bytes, 128);
-        assert!(!exceptions.make(ptr::null(), 7).is_null());
+        assert_eq!(exceptions.bytes, 16 << 10);
+        assert!(!exceptions.make(ptr::null(), 1023).is_null());
     }
 }

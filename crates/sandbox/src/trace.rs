@@ -171,3 +171,25 @@ unsafe fn read_word(place: *const usize) -> usize {
     }
     word
 }
+
+#[cfg(test)]
+mod tests {
+    use super::GuestWords;
+
+    #[test]
+    fn nothing_beside_the_stack_is_read() {
+        const WORD: usize = size_of::<usize>();
+        let stack: [usize; 6] = [1, 2, 3, 4, 5, 6];
+        let start = (&raw const stack) as usize;
+        // SAFETY: the middle of the array, which nobody writes to.
+        let words = unsafe { GuestWords::new(start + WORD..start + 5 * WORD) };
+        assert_eq!(words.all().collect::<Vec<_>>(), [2, 3, 4, 5]);
+        assert_eq!((words.read(start + WORD), words.read(start + 4 * WORD)), (Some(2), Some(5)));
+        let others =
+            [0, start, start + WORD + 1, start + 5 * WORD, start + 4 * WORD + 1, usize::MAX];
+        assert!(others.iter().all(|address| words.read(*address).is_none()));
+        // SAFETY: as above; the first whole word is the third.
+        let odd = unsafe { GuestWords::new(start + WORD + 1..start + 4 * WORD + 3) };
+        assert_eq!(odd.all().collect::<Vec<_>>(), [3, 4]);
+    }
+}
