@@ -102,6 +102,7 @@ pub fn emit_timed(
         false => None,
     };
     let mut job = Job { module, options, processor, code, units, lines };
+    proof::check(&job)?;
     let form = match what {
         Emit::Ir => Form::Ir,
         Emit::Asm => Form::Native(FileType::Assembly),

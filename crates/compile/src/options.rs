@@ -23,6 +23,8 @@ pub struct Options {
     pub lax: bool,
     /// Carries the guest's line table over, for debuggers and profilers.
     pub lines: bool,
+    /// Reads the finished object back, and gives it out only if its code is shown to stay in its sandbox.
+    pub verify: bool,
 }
 
 impl Default for Options {
@@ -34,6 +36,7 @@ impl Default for Options {
             isolation: Isolation::Guard,
             lax: false,
             lines: false,
+            verify: false,
         }
     }
 }
@@ -91,7 +94,7 @@ pub fn fingerprint(options: &Options) -> Result<String, CompileError> {
     let processor = Processor::resolve(options)?;
     Ok(format!(
         "{version}; source {source}; abi {ABI_VERSION}; {triple}; {base} {features}; \
-         tune {tune}; {level:?}; {isolation}{lax}{lines}",
+         tune {tune}; {level:?}; {isolation}{lax}{lines}{verify}",
         version = version(),
         source = env!("AWSMC_SOURCE"),
         triple = options.target,
@@ -102,5 +105,6 @@ pub fn fingerprint(options: &Options) -> Result<String, CompileError> {
         isolation = options.isolation.name(),
         lax = if options.lax { "; lax" } else { "" },
         lines = if options.lines { "; lines" } else { "" },
+        verify = if options.verify { "; verified" } else { "" },
     ))
 }

@@ -1,4 +1,5 @@
-//! What was linked is read back, and given out only if it is shown to stay in its sandbox.
+//! Where it is asked for, what was linked is read back, and given out only if it is shown to stay in its
+//! sandbox.
 //!
 //! Isolation rests on this file: it is what makes a fault of LLVM, or of this compiler, a refusal
 //! instead of a breach.
@@ -8,8 +9,7 @@
 //! where addresses are computed just before they are used; what is not shown then is refused. Most
 //! modules need none of that.
 //!
-//! Objects for other architectures than the verifier reads, and code without isolation, which no runtime
-//! loads, are not looked at.
+//! Code without isolation, which no runtime loads, is not looked at.
 
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
@@ -33,9 +33,20 @@ pub(crate) enum Verdict {
     NotShown(Vec<u32>),
 }
 
-/// Can objects of this job be verified?
+/// Are objects of this job to be verified?
 pub(crate) fn applies(job: &Job<'_>) -> bool {
-    job.processor.arch == Arch::X86_64 && job.options.isolation != Isolation::None
+    job.options.verify && job.options.isolation != Isolation::None
+}
+
+/// Says what cannot be verified before it is compiled.
+pub(crate) fn check(job: &Job<'_>) -> Result<(), CompileError> {
+    if applies(job) && job.processor.arch != Arch::X86_64 {
+        let arch = job.processor.arch.name();
+        return Err(CompileError::Target(format!(
+            "code for {arch} cannot be verified yet: compile without `--verify`"
+        )));
+    }
+    Ok(())
 }
 
 /// Verifies a linked object.

@@ -40,7 +40,12 @@ fn main() {
                     }
                 }
             }
-            Err(e) => { println!("{file}: REFUSED {} {:.2} s", e.len(), dt); for e in e { println!("   !! {e}"); } }
+            Err(e) => {
+                println!("{file}: REFUSED {} {:.2} s", e.len(), dt);
+                for e in e {
+                    println!("   !! {e}");
+                }
+            }
         }
     }
     println!(

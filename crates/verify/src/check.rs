@@ -15,8 +15,8 @@ use crate::convention::{
 };
 use crate::evaluate::Callee;
 use crate::flow::{self, BlockId};
-use crate::memory::WAYS;
 use crate::function::{Analysis, RANGE_MAX};
+use crate::memory::WAYS;
 use crate::module::{RangeRoutine, Role};
 use crate::op::{Op, Source};
 use crate::report::Rule;
@@ -178,7 +178,9 @@ impl Analysis<'_> {
     /// Bytes of arguments behind the return address that this function may have.
     fn incoming_limit(&self) -> i64 {
         match self.module.convention(self.number) {
-            Some(convention) if self.module.functions[self.number].outside => convention.stack_bytes,
+            Some(convention) if self.module.functions[self.number].outside => {
+                convention.stack_bytes
+            }
             _ => INCOMING_MAX,
         }
     }
@@ -396,7 +398,8 @@ impl Analysis<'_> {
         if write || bytes != 8 || !fresh {
             return self.problem(at, "an access to a table that may have moved");
         }
-        let index = self.arena.terms(rest).iter().map(|(atom, factor)| (*atom, factor / 8)).collect();
+        let index =
+            self.arena.terms(rest).iter().map(|(atom, factor)| (*atom, factor / 8)).collect();
         let index = self.arena.sum(index, rest.k / 8);
         let exists = self.is_multiple(rest, 8)
             && self.is_at_least(index, 0, block)
@@ -890,11 +893,12 @@ impl Analysis<'_> {
             if !contract::is_reference(code) {
                 continue;
             }
-            let value = match (convention.results.get(number), convention.result_offsets.get(number)) {
-                (Some(Spot::Register(register)), _) => Some(self.register(state, *register)),
-                (_, Some(offset)) => word_at(state, RESULT_CELLS + offset),
-                _ => None,
-            };
+            let value =
+                match (convention.results.get(number), convention.result_offsets.get(number)) {
+                    (Some(Spot::Register(register)), _) => Some(self.register(state, *register)),
+                    (_, Some(offset)) => word_at(state, RESULT_CELLS + offset),
+                    _ => None,
+                };
             if !value.is_some_and(|value| self.reference_fits(value, code, block)) {
                 self.results_do_not_fit(at, "a result that is no reference");
             }

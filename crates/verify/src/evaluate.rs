@@ -11,9 +11,7 @@ use crate::contract::{self, Changes, Meaning};
 use crate::convention::{ARGUMENTS, CLOBBERED, RESULTS, RETURN_BYTES, STACK_POINTER, Spot};
 use crate::function::{Analysis, TIME};
 use crate::module::Role;
-use crate::op::{
-    Base, Binary, Bytes, Condition, Extension, Flags, Op, Place, Reg, Source,
-};
+use crate::op::{Base, Binary, Bytes, Condition, Extension, Flags, Op, Place, Reg, Source};
 use crate::state::{
     ALIGNED, About, CALLEE, CALLEE_CELLS, Known, OWN_CELLS, PENDING, RESULT_CELLS, SlotKey, State,
 };

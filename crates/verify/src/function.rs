@@ -21,8 +21,8 @@ use crate::op::{Op, REGISTERS, TEMPORARIES};
 use crate::prove::Prover;
 use crate::report::{Counts, Rule, Unshown};
 use crate::state::{
-    ALIGNED, About, CALLEE, CALLEE_CELLS, Known, OWN_CELLS, PENDING, RESULT_CELLS, Sizes, Slot, State,
-    argument_cell,
+    ALIGNED, About, CALLEE, CALLEE_CELLS, Known, OWN_CELLS, PENDING, RESULT_CELLS, Sizes, Slot,
+    State, argument_cell,
 };
 use crate::summary::{Entry, Summary};
 use crate::value::{AT_BLOCK, Arena, Atom, AtomId, Kind, Range, Value};
@@ -95,9 +95,8 @@ fn slot_key(variable: u32) -> i64 {
         _ if variable == TIME + 2 => return CALLEE,
         _ => {}
     }
-    let of = |(base, start): &(u32, i64)| {
-        Some(i64::from(variable.checked_sub(*base)?) - near + start)
-    };
+    let of =
+        |(base, start): &(u32, i64)| Some(i64::from(variable.checked_sub(*base)?) - near + start);
     FOLLOWED.iter().rev().find_map(of).expect("the number of a variable")
 }
 

@@ -8,9 +8,9 @@
 use awsm_abi::context::CONTEXT_GUARD_BYTES;
 use awsm_abi::{GUARD_RESERVE_BYTES, Isolation};
 
+use crate::facts::Relation;
 use crate::flow::BlockId;
 use crate::function::Analysis;
-use crate::facts::Relation;
 use crate::prove::Goal;
 use crate::report::{Rule, Unshown};
 use crate::value::{AT_BLOCK, Atom, AtomId, Kind, Range, Value};
@@ -84,8 +84,7 @@ impl Analysis<'_> {
             return Some(Rule::MemoryCompared);
         }
         let (rest, end) = (self.counted(rest)?, self.counted(end)?);
-        let shown =
-            self.is_at_least(rest, least, block) && self.is_below_size(block, size, end, 0);
+        let shown = self.is_at_least(rest, least, block) && self.is_below_size(block, size, end, 0);
         shown.then_some(Rule::MemoryCompared)
     }
 
@@ -105,9 +104,7 @@ impl Analysis<'_> {
             }
             // `x - size <= 0`, so `end - x <= 0` suffices.
             let terms = self.arena.terms(Value { lin: fact.lin, k: 0 });
-            let is_size = |term: &&(AtomId, i64)| {
-                term.1 == -1 && self.arena.kind(term.0) == kind
-            };
+            let is_size = |term: &&(AtomId, i64)| term.1 == -1 && self.arena.kind(term.0) == kind;
             let Some((size, _)) = terms.iter().find(is_size).copied() else { continue };
             let size = self.arena.value_of(size);
             let below = self.arena.add(Value { lin: fact.lin, k: 0 }, size);
