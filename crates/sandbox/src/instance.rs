@@ -146,7 +146,8 @@ impl Core {
             unsafe { Self::make(module, bindings, limits, config.cleaning, budget, None)? };
         let images = module.images();
         for (memory, image) in core.memories_mut().zip(images.unwrap_or_default()) {
-            memory.fill(image)?;
+            // SAFETY: the module's own, in the order of its memories; no guest has run.
+            unsafe { memory.fill(image)? };
         }
         let applied = core.apply_elements().and_then(|()| match images {
             Some(_) => {
@@ -813,7 +814,8 @@ impl Core {
     /// # Safety
     /// No guest runs in it, and none that has begun will go on.
     pub(crate) unsafe fn reset(&mut self, faults: Faults) -> io::Result<u64> {
-        let touched = self.reset_memory(faults)?;
+        // SAFETY: the caller's duty.
+        let touched = unsafe { self.reset_memory(faults)? };
         let layout_globals = self.module.layout();
         let forgotten = usize::from(planted::has(Planted::Global));
         let globals = self.globals_at_start.len().saturating_sub(forgotten);
@@ -848,14 +850,17 @@ impl Core {
         Ok(touched)
     }
 
-    fn reset_memory(&mut self, faults: Faults) -> io::Result<u64> {
+    /// # Safety
+    /// As for [`Self::reset`].
+    unsafe fn reset_memory(&mut self, faults: Faults) -> io::Result<u64> {
         let module = Arc::clone(&self.module);
         let keep_resident_pages = self.keep_resident_pages;
         let mut touched = 0;
         // What depends on other instances cannot be made anew.
         let images = module.images().ok_or(io::ErrorKind::Unsupported)?;
         for (memory, image) in self.memories_mut().zip(images) {
-            touched += memory.reset(image, faults, keep_resident_pages)?;
+            // SAFETY: the module's own, in the order of its memories; the rest is the caller's duty.
+            touched += unsafe { memory.reset(image, faults, keep_resident_pages)? };
         }
         Ok(touched)
     }

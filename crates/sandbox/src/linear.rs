@@ -209,11 +209,15 @@ impl Linear {
     }
 
     /// Makes a new memory what `image` says.
-    pub(crate) fn fill(&mut self, image: &Image) -> io::Result<()> {
+    ///
+    /// # Safety
+    /// The image is this memory's: it ends with the initial memory. No guest runs in it.
+    pub(crate) unsafe fn fill(&mut self, image: &Image) -> io::Result<()> {
         image.map(&self.slot, self.origin)?;
         // The advice is about mappings, and these are new.
         self.slot.without_huge_pages();
-        self.copy(image, 0);
+        // SAFETY: the caller's duty.
+        unsafe { self.copy(image, 0) };
         Ok(())
     }
 
@@ -226,7 +230,10 @@ impl Linear {
     /// [`Residency`]; `faults` was counted after the guest's last instruction. Of those, `keep_pages`
     /// stay with the memory. Answers how many pages were its own: what this invocation has written, and
     /// of the initial memory what those before it in this slot have.
-    pub(crate) fn reset(
+    ///
+    /// # Safety
+    /// As for [`Self::fill`], and none that has begun will go on.
+    pub(crate) unsafe fn reset(
         &mut self,
         image: &Image,
         faults: Faults,
@@ -266,7 +273,8 @@ impl Linear {
         if let Some(first) = pages.get(kept).copied() {
             let from = self.origin + first as usize * PAGE_BYTES;
             self.slot.discard(from, self.origin + initial - from)?;
-            self.copy(image, first);
+            // SAFETY: the caller's duty.
+            unsafe { self.copy(image, first) };
             let copied = image.copied_from(first).map(|(page, _)| page);
             let copied = copied.filter(|_| !planted::has(Planted::List));
             self.residency.replace(kept.., copied);
@@ -275,10 +283,13 @@ impl Linear {
     }
 
     /// Copies the pages of the image that are not mapped, from number `first` on.
-    fn copy(&self, image: &Image, first: u32) {
+    ///
+    /// # Safety
+    /// As for [`Self::fill`].
+    unsafe fn copy(&self, image: &Image, first: u32) {
         let memory = self.base().cast::<Page>();
         for (page, contents) in image.copied_from(first) {
-            // SAFETY: image pages lie in the initial memory, see `images_of`, and no guest runs in it.
+            // SAFETY: the caller's duty: the page lies in the initial memory, and no guest runs in it.
             unsafe { ptr::copy_nonoverlapping(contents, memory.add(page as usize), 1) };
         }
     }
