@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::mapping::{Access, HUGE_PAGE_BYTES, Mapping, PAGE_BYTES};
 
 /// Objects up to this size share chunks.
-const PART_BYTES_MAX: usize = HUGE_PAGE_BYTES / 4;
+const PART_BYTES_MAX: usize = HUGE_PAGE_BYTES / 2;
 const CHUNK_PAGES: usize = HUGE_PAGE_BYTES / PAGE_BYTES;
 
 /// A mapping whose parts belong to objects, on whatever threads they are.
@@ -102,6 +102,7 @@ impl Memory {
             let mapping = Mapping::reserve(bytes)?;
             mapping.protect(0, mapping.bytes(), Access::ReadWrite)?;
             mapping.with_huge_pages(0, mapping.bytes());
+            mapping.populate(0, mapping.bytes());
             let range = 0..mapping.bytes();
             return Ok(Self { mapping: Arc::new(Shared(mapping)), range, is_part: false });
         }
@@ -250,7 +251,7 @@ mod tests {
         assert!(count() >= 2);
         drop(many);
         // Others' parts may hold one each.
-        let again: Vec<_> = (0..9).map(|_| filled(PART_BYTES_MAX, 2)).collect();
+        let again: Vec<_> = (0..20).map(|_| filled(PART_BYTES_MAX, 2)).collect();
         let full = count();
         drop(again);
         assert!(count() < full);
