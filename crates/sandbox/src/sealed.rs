@@ -15,10 +15,10 @@
 //! change (memfd_create(2)), compared with what was read after it was sealed, and mapped in its place.
 //!
 //! Roads not taken: mapping the file (lazily, and shared between processes: a loaded module cost no memory that
-//! another process had not paid already, and 10 to 40 us less to load; but `cp new.so live.so` ended the
-//! node); the sealed file in memory always (memory of modules would have a name in perf; 26 us instead of 17 for an
-//! object of 20 KB, 60 instead of 47 for 100 KB, 38 ms instead of 12 for 50 MB); mseal(2) (nothing
-//! sealed by it can be unmapped before the process ends).
+//! another process had not paid already, and an object of 85 KB was there after 9 us instead of 10, but its page faults were still
+//! to come; and `cp new.so live.so` ended the node); the sealed file in memory always (memory of modules would
+//! have a name in perf; 2 us a page: 60 us for 100 KB, 38 ms instead of 12 for 50 MB); mseal(2) (nothing sealed by it
+//! can be unmapped before the process ends).
 
 use std::ffi::{CStr, CString};
 use std::fmt;
