@@ -5,7 +5,7 @@
 //! Whatever happens, the first one says so in one line, and nothing is left behind: scratch files lie in a
 //! directory of its own, and the output is moved to its place when it is whole.
 //!
-//! Nobody outlives the one for whom he works. Each holds the end of a pipe that is the next one's standard
+//! No process outlives the one that it works for. Each holds the end of a pipe that is the next one's standard
 //! input and on which nothing is ever written: it ends with its holder, however that one ends. Then the
 //! first process ends the worker and whatever that has started (the linker), and cleans up; if the first one is
 //! killed, the worker ends itself and the linker. Road not taken: a signal on the parent's death

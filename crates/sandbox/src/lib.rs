@@ -27,6 +27,7 @@ pub mod sandbox;
 pub mod trap;
 
 mod arch;
+mod arena;
 mod builtins;
 mod compare;
 mod constant;

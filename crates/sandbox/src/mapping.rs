@@ -3,6 +3,7 @@
 use std::ffi::{CStr, c_ulong};
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -10,7 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 pub(crate) const PAGE_BYTES: usize = 4096;
 
 /// Bytes of a huge page.
-const HUGE_PAGE_BYTES: usize = 2 << 20;
+pub(crate) const HUGE_PAGE_BYTES: usize = 2 << 20;
 
 /// A reserved range of addresses, unmapped when dropped.
 #[derive(Debug)]
@@ -46,28 +47,13 @@ impl Access {
 impl Mapping {
     /// Reserves `bytes` inaccessible bytes, rounded up to pages, that cost no memory.
     pub(crate) fn reserve(bytes: usize) -> io::Result<Self> {
-        Self::new(bytes, Access::None, 0)
-    }
-
-    /// Memory of `bytes` zeroes, rounded up to pages, to be written at once from its beginning to
-    /// its end: there are no page faults to come, or few and large ones.
-    pub(crate) fn to_be_filled(bytes: usize) -> io::Result<Self> {
-        if bytes < HUGE_PAGE_BYTES {
-            return Self::new(bytes, Access::ReadWrite, libc::MAP_POPULATE);
-        }
-        let mapping = Self::new(bytes, Access::ReadWrite, 0)?;
-        mapping.with_huge_pages(0, mapping.bytes);
-        Ok(mapping)
-    }
-
-    fn new(bytes: usize, access: Access, flags: libc::c_int) -> io::Result<Self> {
         let bytes =
             bytes.max(1).checked_next_multiple_of(PAGE_BYTES).ok_or(io::ErrorKind::OutOfMemory)?;
         left::make_place()?;
-        let flags = flags | libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
         // SAFETY: a new anonymous mapping at an address of the kernel's choice touches nothing.
         let start =
-            unsafe { libc::mmap(std::ptr::null_mut(), bytes, access.flags(), flags, -1, 0) };
+            unsafe { libc::mmap(std::ptr::null_mut(), bytes, libc::PROT_NONE, flags, -1, 0) };
         if start == libc::MAP_FAILED {
             let error = io::Error::last_os_error();
             left::give_place_back();
@@ -133,6 +119,13 @@ impl Mapping {
         }
     }
 
+    /// Takes the page faults of writing to a range beforehand, in one go, where the system does that (Linux 5.14).
+    pub(crate) fn populate(&self, offset: usize, bytes: usize) {
+        self.check(offset, bytes);
+        // SAFETY: advice about a range that this value owns; its contents stay.
+        unsafe { libc::madvise(self.start.add(offset).cast(), bytes, libc::MADV_POPULATE_WRITE) };
+    }
+
     /// Maps a part of a file over a range, privately.
     pub(crate) fn map_file(
         &self,
@@ -153,12 +146,14 @@ impl Mapping {
         if mapped == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
-    /// Names this mapping in `/proc/self/maps`, where the system does that (Linux 5.17, if so configured).
-    /// Source: prctl(2), PR_SET_VMA.
-    pub(crate) fn set_name(&self, name: &CStr) {
+    /// Names a range of this mapping in `/proc/self/maps`, where the system does that (Linux 5.17, if so
+    /// configured). Source: prctl(2), PR_SET_VMA.
+    pub(crate) fn set_name(&self, range: Range<usize>, name: &CStr) {
         const PR_SET_VMA: libc::c_int = 0x5356_4d41;
         const PR_SET_VMA_ANON_NAME: c_ulong = 0;
-        let (start, bytes) = (self.start as c_ulong, self.bytes as c_ulong);
+        self.check(range.start, range.len());
+        let (start, bytes) =
+            ((self.start as usize + range.start) as c_ulong, range.len() as c_ulong);
         // SAFETY: names a range that this value owns; the kernel copies the name.
         unsafe { libc::prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, start, bytes, name.as_ptr()) };
     }
@@ -424,7 +419,7 @@ mod left {
     }
 
     fn try_unmap(start: usize, bytes: usize) -> bool {
-        // SAFETY: the range is a mapping that `Mapping::new` made and whose owner is gone.
+        // SAFETY: the range is a mapping that `Mapping::reserve` made and whose owner is gone.
         unsafe { libc::munmap(start as *mut _, bytes) == 0 }
     }
 }

@@ -23,16 +23,16 @@ use awsm_abi::desc::{
 use awsm_abi::tail;
 use awsm_abi::{ABI_VERSION, DESC_SYMBOL, Isolation, MAGIC};
 
+use crate::arena::Memory;
 use crate::elf;
 use crate::image::{self, Image};
 use crate::limits::MODULE_FILE_MAX_BYTES;
-use crate::mapping::Mapping;
 use crate::registry;
 use crate::sealed::SealedObject;
 
 /// A module in memory, ready to be instantiated any number of times on any thread.
 pub struct Module {
-    mapping: Mapping,
+    memory: Memory,
     desc: &'static ModuleDesc,
     isolation: Isolation,
     layout: Layout,
@@ -49,7 +49,7 @@ pub struct Module {
     starts: OnceLock<Box<[(usize, u32)]>>,
 }
 
-// SAFETY: the mapping is read-only and lives as long as the module; the rest is immutable.
+// SAFETY: the memory is read-only and lives as long as the module; the rest is immutable.
 unsafe impl Send for Module {}
 // SAFETY: as above.
 unsafe impl Sync for Module {}
@@ -287,18 +287,18 @@ impl Module {
         let desc_at = elf::check_dynamic(&shape, &bytes[..image_bytes], DESC_SYMBOL)?;
         let text = shape.segments.iter().filter(|segment| segment.execute);
         let text = text.map(|s| s.addresses.start as usize..s.addresses.end as usize);
-        let mapping = object.into_executable(text, end)?;
-        // SAFETY: so many bytes of the mapping are readable, nobody can write to them, and they stay as long
-        // as the module, which keeps the mapping.
+        let memory = object.into_executable(text, end)?;
+        // SAFETY: so many bytes of the memory are readable, nobody can write to them, and they stay as long
+        // as the module, which keeps the memory.
         let image: &'static [u8] =
-            unsafe { std::slice::from_raw_parts(mapping.start(), image_bytes) };
+            unsafe { std::slice::from_raw_parts(memory.start(), image_bytes) };
         let desc = check_version(image, desc_at)?;
-        Self::new(mapping, image, desc, &shape)
+        Self::new(memory, image, desc, &shape)
     }
 
     /// Checks the descriptor's tables and takes the module into use.
     fn new(
-        mapping: Mapping,
+        memory: Memory,
         image: &'static [u8],
         desc: &'static ModuleDesc,
         shape: &elf::Shape,
@@ -316,7 +316,7 @@ impl Module {
         let layout = Layout::of(&desc.counts).ok_or(LoadError::Descriptor("counts"))?;
         let text = check_tables(&Tables { image, desc }, shape)?;
         let mut module = Self {
-            mapping,
+            memory,
             desc,
             isolation,
             layout,
@@ -378,13 +378,13 @@ impl Module {
     /// Where it lies in memory, for a debugger: what the object calls address 0.
     #[must_use]
     pub fn base_address(&self) -> usize {
-        self.mapping.start() as usize
+        self.memory.start() as usize
     }
 
     /// Bytes of address space that the loaded object takes.
     #[must_use]
     pub fn mapped_bytes(&self) -> usize {
-        self.mapping.bytes()
+        self.memory.bytes()
     }
 
     /// The compiler and its options, as the compiler wrote them down.

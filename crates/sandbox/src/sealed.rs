@@ -15,10 +15,10 @@
 //! change (memfd_create(2)), compared with what was read after it was sealed, and mapped in its place.
 //!
 //! Roads not taken: mapping the file (lazily, and shared between processes: a loaded module cost no memory that
-//! another process had not paid already, and 10 to 40 us less to load; but `cp new.so live.so` ended the
-//! node); the sealed file in memory always (memory of modules would have a name in perf; 26 us instead of 17 for an
-//! object of 20 KB, 60 instead of 47 for 100 KB, 38 ms instead of 12 for 50 MB); mseal(2) (nothing
-//! sealed by it can be unmapped before the process ends).
+//! another process had not paid already, and an object of 85 KB was there after 9 us instead of 10, but its page faults were still
+//! to come; and `cp new.so live.so` ended the node); the sealed file in memory always (memory of modules would
+//! have a name in perf; 2 us a page: 60 us for 100 KB, 38 ms instead of 12 for 50 MB); mseal(2) (nothing sealed by it
+//! can be unmapped before the process ends).
 
 use std::ffi::{CStr, CString};
 use std::fmt;
@@ -30,6 +30,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
 use crate::arch;
+use crate::arena::Memory;
 use crate::limits::MODULE_FILE_MAX_BYTES;
 use crate::mapping::{Access, Mapping, PAGE_BYTES};
 use crate::module::LoadError;
@@ -38,15 +39,15 @@ use crate::module::LoadError;
 const ELF_MAGIC: &[u8] = b"\x7fELF";
 
 /// So many bytes are read before anything is read of a file that is not an ELF file.
-const HEAD_BYTES: usize = 64 << 10;
+const HEAD_BYTES: usize = 256 << 10;
 
 /// Names of mappings have 79 characters at most.
 const NAME_CHARS: usize = 60;
 
 /// What may be a module, in memory. Nobody has checked it yet; nobody can change it any more.
 pub struct SealedObject {
-    mapping: Mapping,
-    /// Bytes of the object from the mapping's start on.
+    memory: Memory,
+    /// Bytes of the object from the memory's start on.
     bytes: usize,
 }
 
@@ -121,28 +122,30 @@ impl SealedObject {
         })
     }
 
-    /// New memory of `bytes` bytes as `fill` leaves it, which says how many of them count.
+    /// Memory of `bytes` bytes as `fill` leaves it, which says how many of them count.
     fn fill(
         bytes: usize,
         name: &str,
         fill: impl FnOnce(&mut [u8]) -> Result<usize, LoadError>,
     ) -> Result<Self, LoadError> {
-        let mapping = Mapping::to_be_filled(bytes)?;
-        // SAFETY: the mapping is new, writable, all zeroes and at least as long; nobody else has it, and
-        // the slice is gone before anybody gets it.
-        let memory = unsafe { std::slice::from_raw_parts_mut(mapping.start(), bytes) };
-        let bytes = fill(memory)?;
-        mapping.protect(0, mapping.bytes(), Access::Read)?;
-        mapping.set_name(&mapping_name(name));
-        Ok(Self { mapping, bytes })
+        let memory = Memory::to_be_filled(bytes)?;
+        // SAFETY: the memory is writable and so large; nobody else has it, and the slice is gone before
+        // anybody gets it.
+        let all = unsafe { std::slice::from_raw_parts_mut(memory.start(), memory.bytes()) };
+        let bytes = fill(&mut all[..bytes])?;
+        // Nothing of an earlier object is executable beside this one.
+        all[bytes..].fill(0);
+        memory.protect(0, memory.bytes(), Access::Read)?;
+        memory.set_name(&mapping_name(name));
+        Ok(Self { memory, bytes })
     }
 
     /// The bytes, the same ones at any time.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
-        // SAFETY: the mapping has so many readable bytes, which nobody can write to, for as long as
-        // this value lives.
-        unsafe { std::slice::from_raw_parts(self.mapping.start(), self.bytes) }
+        // SAFETY: the memory has so many readable bytes, which nobody can write to, for as long as this
+        // value lives.
+        unsafe { std::slice::from_raw_parts(self.memory.start(), self.bytes) }
     }
 
     /// Makes parts of the memory, whole pages, executable besides readable, and gives back what lies from
@@ -151,25 +154,23 @@ impl SealedObject {
         self,
         text: impl Iterator<Item = Range<usize>>,
         end: usize,
-    ) -> Result<Mapping, LoadError> {
-        let mapping = self.mapping;
+    ) -> Result<Memory, LoadError> {
+        let memory = self.memory;
         for range in text {
             let (start, bytes) = (range.start, range.len());
-            match mapping.protect(start, bytes, Access::Execute) {
+            match memory.protect(start, bytes, Access::Execute) {
                 Ok(()) => {}
                 Err(error) if is_forbidden(&error) => {
-                    execute_sealed_copy(&mapping, range).map_err(LoadError::NotExecutable)?;
+                    execute_sealed_copy(&memory, range).map_err(LoadError::NotExecutable)?;
                 }
                 Err(error) => return Err(LoadError::NotExecutable(error)),
             }
             // SAFETY: the range was just made readable, and nobody can write to it.
-            let code = unsafe { std::slice::from_raw_parts(mapping.start().add(start), bytes) };
+            let code = unsafe { std::slice::from_raw_parts(memory.start().add(start), bytes) };
             arch::publish_code(code);
         }
-        if let Some(rest) = mapping.bytes().checked_sub(end) {
-            mapping.discard(end, rest)?;
-        }
-        Ok(mapping)
+        memory.discard_from(end)?;
+        Ok(memory)
     }
 }
 
@@ -202,11 +203,11 @@ fn is_forbidden(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EPERM | libc::EACCES))
 }
 
-/// Maps over a range of the mapping what it contains already, executable, from a sealed file in memory.
-fn execute_sealed_copy(mapping: &Mapping, range: Range<usize>) -> io::Result<()> {
-    assert!(range.end <= mapping.bytes(), "a range of this mapping");
-    // SAFETY: the range lies in the mapping, which is readable, and nobody can write to it.
-    let text = unsafe { std::slice::from_raw_parts(mapping.start().add(range.start), range.len()) };
+/// Maps over a range of the memory what it contains already, executable, from a sealed file in memory.
+fn execute_sealed_copy(memory: &Memory, range: Range<usize>) -> io::Result<()> {
+    assert!(range.end <= memory.bytes(), "a range of it");
+    // SAFETY: the range lies in the memory, which is readable, and nobody can write to it.
+    let text = unsafe { std::slice::from_raw_parts(memory.start().add(range.start), range.len()) };
     let (file, view) = sealed_file(c"awsm-text", text)?;
     // SAFETY: the view is readable, and a sealed file does not change.
     let written = unsafe { std::slice::from_raw_parts(view.start(), range.len()) };
@@ -214,7 +215,7 @@ fn execute_sealed_copy(mapping: &Mapping, range: Range<usize>) -> io::Result<()>
     if written != text {
         return Err(io::Error::other("somebody has changed it"));
     }
-    mapping.map_file(range.start, range.len(), file.as_raw_fd(), 0, Access::Execute)
+    memory.map_file(range.start, range.len(), &file, Access::Execute)
 }
 
 /// A file in memory with these bytes that nobody can change any more, and a view of it.

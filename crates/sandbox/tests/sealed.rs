@@ -118,6 +118,39 @@ fn segments_must_lie_where_the_file_has_them() {
     assert!(refused.contains("elsewhere than in the file"), "{refused}");
 }
 
+/// What may be done with the memory at these addresses.
+fn permissions(wanted: std::ops::Range<usize>) -> Vec<String> {
+    let maps = fs::read_to_string("/proc/self/maps").expect("readable");
+    let number = |text| usize::from_str_radix(text, 16).expect("an address");
+    let overlapping = maps.lines().filter(|line| {
+        let (start, end) =
+            line.split_once(' ').and_then(|line| line.0.split_once('-')).expect("a range");
+        number(start) < wanted.end && wanted.start < number(end)
+    });
+    overlapping.map(|line| line.split(' ').nth(1).expect("permissions").to_owned()).collect()
+}
+
+#[test]
+fn no_memory_of_a_module_is_ever_writable_and_executable() {
+    let modules: Vec<_> = (10..14)
+        .map(|number| {
+            let bytes = object(number);
+            (number, Module::of_object(SealedObject::of_bytes(&bytes, "x").expect("it is copied")))
+        })
+        .collect();
+    for (number, module) in modules {
+        let module = module.expect("it loads");
+        let range = module.base_address()..module.base_address() + module.mapped_bytes();
+        let whole = permissions(range.clone());
+        assert!(whole.contains(&"r-xp".to_owned()), "{whole:?}");
+        assert!(whole.iter().all(|may| may == "r-xp" || may == "r--p"), "{whole:?}");
+        assert_eq!(run(Arc::clone(&module)).1, [number]);
+        drop(module);
+        let after = permissions(range);
+        assert!(after.iter().all(|may| !may.contains('x')), "{after:?}");
+    }
+}
+
 /// A hardened service may not make memory executable that it has written; it may map files in memory.
 #[test]
 fn modules_load_where_written_memory_never_becomes_executable() {
@@ -139,10 +172,13 @@ fn modules_load_where_written_memory_never_becomes_executable() {
         eprintln!("not shown: this kernel does not know PR_SET_MDWE");
         return;
     }
-    let (_directory, file) = support::file(&object(5));
-    let module = Module::load(&file).expect("it loads");
-    let maps = fs::read_to_string("/proc/self/maps").expect("readable");
-    let sealed = maps.lines().find(|line| line.contains("awsm-text")).expect("the text");
-    assert!(sealed.contains(" r-xp "), "{sealed}");
-    assert_eq!(run(module).1, [5]);
+    // Twice: the second takes the place of the first.
+    for number in [5, 6] {
+        let (_directory, file) = support::file(&object(number));
+        let module = Module::load(&file).expect("it loads");
+        let maps = fs::read_to_string("/proc/self/maps").expect("readable");
+        let sealed = maps.lines().find(|line| line.contains("awsm-text")).expect("the text");
+        assert!(sealed.contains(" r-xp "), "{sealed}");
+        assert_eq!(run(module).1, [number]);
+    }
 }
