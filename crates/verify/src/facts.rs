@@ -243,7 +243,8 @@ impl Analysis<'_> {
         facts.push(Fact::new(value.lin, value.k.into(), relation));
         let Some(atom) = self.arena.single(value) else { return };
         // A size that is not zero is at least one.
-        if let (false, Kind::TableLength(_) | Kind::MemoryBytes(_)) = (zero, self.arena.kind(atom)) {
+        if let (false, Kind::TableLength(_) | Kind::MemoryBytes(_)) = (zero, self.arena.kind(atom))
+        {
             let negative = self.arena.times(value, -1);
             facts.push(Fact::new(negative.lin, 1, Relation::AtMostZero));
         }
