@@ -104,6 +104,36 @@ impl Analysis<'_> {
         }
     }
 
+    /// Do the conditions on the way to a block contradict each other, or what they are about? Then nothing
+    /// reaches it.
+    pub(crate) fn is_never_reached(&mut self, block: BlockId) -> bool {
+        let is_false = |fact: Fact| {
+            fact.lin == 0
+                && fact.given.is_none()
+                && match fact.relation {
+                    Relation::AtMostZero => fact.k > 0,
+                    Relation::Zero => fact.k % (1 << 64) != 0,
+                    Relation::NotZero => fact.k % (1 << 64) == 0,
+                }
+        };
+        if self.facts.chain(block, None).any(is_false) {
+            return true;
+        }
+        let of = |relation| {
+            let facts = self.facts.chain(block, None);
+            facts.filter(move |fact| fact.relation == relation && fact.given.is_none())
+        };
+        let not_zero: Vec<_> = of(Relation::NotZero).collect();
+        let zero: Vec<_> = of(Relation::Zero).filter(|_| !not_zero.is_empty()).collect();
+        zero.into_iter().any(|fact| {
+            let negative = self.arena.times(Value { lin: fact.lin, k: 0 }, -1).lin;
+            not_zero.iter().any(|other| {
+                (other.lin, other.k) == (fact.lin, fact.k)
+                    || (other.lin, other.k) == (negative, -fact.k)
+            })
+        })
+    }
+
     /// What holds on every way into a block.
     fn meeting_facts(&mut self, from: &[(BlockId, Edge)], dominator: BlockId) -> Vec<Fact> {
         let mut common: Option<Vec<Fact>> = None;
@@ -212,6 +242,12 @@ impl Analysis<'_> {
         let relation = if zero { Relation::Zero } else { Relation::NotZero };
         facts.push(Fact::new(value.lin, value.k.into(), relation));
         let Some(atom) = self.arena.single(value) else { return };
+        // A size that is not zero is at least one.
+        if let (false, Kind::TableLength(_) | Kind::MemoryBytes(_)) = (zero, self.arena.kind(atom))
+        {
+            let negative = self.arena.times(value, -1);
+            facts.push(Fact::new(negative.lin, 1, Relation::AtMostZero));
+        }
         match self.arena.atom(atom).atom {
             // A truth value tells what it is of.
             Atom::Select(number) => {

@@ -263,6 +263,9 @@ impl<'m> Analysis<'m> {
         }
         self.learn_all();
         for block in 0..self.flow.blocks.len() as BlockId {
+            if self.is_never_reached(block) {
+                continue;
+            }
             let mut state = self.merge(block);
             for op in self.ops_of(block) {
                 self.check(&mut state, op as u32);

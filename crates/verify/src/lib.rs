@@ -30,6 +30,7 @@ mod evaluate;
 mod facts;
 mod flow;
 mod function;
+mod leave;
 mod loops;
 mod memory;
 mod module;

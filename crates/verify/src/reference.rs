@@ -328,6 +328,34 @@ impl Analysis<'_> {
 
     /// The tag that an exception has: what it was made with, or was found to be equal to.
     pub(crate) fn tag_of(&mut self, exception: Value, block: BlockId) -> Option<u32> {
+        self.tag_in_all_cases(exception, block, &[], DEPTH)
+    }
+
+    fn tag_in_all_cases(
+        &mut self,
+        exception: Value,
+        block: BlockId,
+        more: &[crate::facts::Fact],
+        depth: u32,
+    ) -> Option<u32> {
+        let known = self.known_tag(exception, block, more);
+        if known.is_some() || depth == 0 {
+            return known;
+        }
+        let mut common = None;
+        let same = self.in_all_cases(exception, block, &mut |this, exception, block, facts| {
+            let tag = this.tag_in_all_cases(exception, block, facts, depth - 1);
+            tag.is_some() && tag == *common.get_or_insert(tag)
+        });
+        common.filter(|_| same).flatten()
+    }
+
+    fn known_tag(
+        &mut self,
+        exception: Value,
+        block: BlockId,
+        more: &[crate::facts::Fact],
+    ) -> Option<u32> {
         let atom = self.arena.single(exception)?;
         if let Atom::Opaque { at, .. } = self.arena.atom(atom).atom
             && let Some(tag) = self.new_exceptions.get(&at)
@@ -338,7 +366,7 @@ impl Analysis<'_> {
         let tag = Atom::Deref { base: exception, at, bytes: 8, time: Value::number(0) };
         let home = self.arena.home(exception);
         let tag = self.arena.make(tag, Kind::Number, Range::ANY, home);
-        let facts: Vec<_> = self.facts.chain(block, None).collect();
+        let facts: Vec<_> = more.iter().copied().chain(self.facts.chain(block, None)).collect();
         for fact in facts {
             if fact.relation != Relation::Zero {
                 continue;

@@ -664,10 +664,10 @@ impl Arena {
         if bits >= 64 || self.range(value).within(Range::bits(bits)) {
             return value;
         }
-        if let Some(number) = value.constant() {
+        let content = self.modulo(bits, value);
+        if let Some(number) = content.constant() {
             return Value::number(number & ((1 << bits) - 1));
         }
-        let content = self.modulo(bits, value);
         if self.range(content).within(Range::bits(bits)) {
             return content;
         }

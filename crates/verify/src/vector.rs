@@ -106,7 +106,10 @@ impl Analysis<'_> {
         for word in 0..i64::from(bytes / 8) {
             let most = if word < 2 { sizes.low } else { sizes.high };
             if most < u64::MAX {
-                let value = self.opaque(at, SPILLED + word as u8, most, Kind::Number);
+                let value = match most {
+                    0 => Value::number(0),
+                    _ => self.opaque(at, SPILLED + word as u8, most, Kind::Number),
+                };
                 state.put(key + 8 * word, 8, value);
             }
         }
