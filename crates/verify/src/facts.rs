@@ -162,6 +162,20 @@ impl Analysis<'_> {
         facts
     }
 
+    /// Does what an edge tells contradict what is known before it?
+    pub(crate) fn is_impossible(&self, from: BlockId, told: &[Fact]) -> bool {
+        told.iter().any(|fact| {
+            let opposite = match fact.relation {
+                Relation::Zero => Relation::NotZero,
+                Relation::NotZero => Relation::Zero,
+                Relation::AtMostZero => return false,
+            };
+            self.facts.chain(from, None).any(|known| {
+                known.relation == opposite && known.lin == fact.lin && known.k == fact.k
+            })
+        })
+    }
+
     /// What it means that a condition holds.
     pub(crate) fn learn(&mut self, known: Known, condition: Condition, facts: &mut Vec<Fact>) {
         use Condition as C;

@@ -176,9 +176,11 @@ impl Analysis<'_> {
         let mut all = true;
         for (number, (from, edge)) in ways.into_iter().enumerate() {
             self.prover.assumed.truncate(before + 1);
-            for fact in self.edge_facts(from, edge) {
-                self.prover.assumed.push(Assumed::Fact(fact));
+            let told = self.edge_facts(from, edge);
+            if self.is_impossible(from, &told) {
+                continue;
             }
+            self.prover.assumed.extend(told.into_iter().map(Assumed::Fact));
             let Some(there) = self.on_way(value, (join, number, from)) else {
                 all = false;
                 break;
@@ -194,10 +196,24 @@ impl Analysis<'_> {
     }
 
     /// What a value is on a way into a join, as an integer.
-    fn on_way(
+    fn on_way(&mut self, value: Value, way: (BlockId, usize, BlockId)) -> Option<Value> {
+        self.substituted(value, way, true)
+    }
+
+    /// The same modulo 2^64.
+    pub(crate) fn congruent_on_way(
+        &mut self,
+        value: Value,
+        way: (BlockId, usize, BlockId),
+    ) -> Option<Value> {
+        self.substituted(value, way, false)
+    }
+
+    fn substituted(
         &mut self,
         value: Value,
         (join, number, from): (BlockId, usize, BlockId),
+        exact: bool,
     ) -> Option<Value> {
         let mut there = value;
         for (atom, factor) in self.arena.terms(value).to_vec() {
@@ -210,7 +226,7 @@ impl Analysis<'_> {
                 _ if self.outlives(data.home, join) => continue,
                 _ => None,
             }?;
-            if !self.arena.range(argument).within(Range::ANY) {
+            if exact && !self.arena.range(argument).within(Range::ANY) {
                 return None;
             }
             let own = self.arena.value_of(atom);
@@ -622,9 +638,11 @@ impl Analysis<'_> {
         let mut all = true;
         for (number, (from, edge)) in ways.iter().enumerate() {
             self.prover.assumed.truncate(before);
-            for fact in self.edge_facts(*from, *edge) {
-                self.prover.assumed.push(Assumed::Fact(fact));
+            let told = self.edge_facts(*from, *edge);
+            if self.is_impossible(*from, &told) {
+                continue;
             }
+            self.prover.assumed.extend(told.into_iter().map(Assumed::Fact));
             if self.flow.dominates(join, *from) {
                 let fact = Fact::new(goal.lin, goal.k, Relation::AtMostZero);
                 self.prover.assumed.push(Assumed::Fact(fact));

@@ -6,7 +6,7 @@ use awsm_abi::context::FuncRef;
 use awsm_abi::desc::val_type;
 
 use crate::contract::{self, RefType};
-use crate::facts::Relation;
+use crate::facts::{Fact, Relation};
 use crate::flow::BlockId;
 use crate::function::Analysis;
 use crate::state::About;
@@ -17,6 +17,23 @@ const DEPTH: u32 = 64;
 
 /// How many comparisons and joins lead from one number of a type to another.
 const EQUALS: u32 = 6;
+
+/// Facts behind a join that are looked at, at most.
+const BROUGHT: usize = 32;
+
+/// A value at the end of a block, and what is known besides the block's facts.
+#[derive(Clone, Debug)]
+struct Case {
+    value: Value,
+    block: BlockId,
+    known: Vec<Fact>,
+}
+
+/// Is the same being shown already, from nothing that is not known here as well?
+fn is_open(case: &Case, open: &[Case]) -> bool {
+    let same = |other: &&Case| other.value == case.value;
+    open.iter().filter(same).any(|other| other.known.iter().all(|fact| case.known.contains(fact)))
+}
 
 impl Analysis<'_> {
     /// May a value stand where a reference of this type is wanted?
@@ -39,86 +56,66 @@ impl Analysis<'_> {
 
     /// Is a value surely not null?
     pub(crate) fn is_not_null(&mut self, value: Value, block: BlockId) -> bool {
-        self.not_null(value, block, DEPTH, &mut Vec::new())
+        self.not_null(Case { value, block, known: Vec::new() }, DEPTH, &mut Vec::new())
     }
 
-    fn not_null(
-        &mut self,
-        value: Value,
-        block: BlockId,
-        depth: u32,
-        open: &mut Vec<Value>,
-    ) -> bool {
+    fn not_null(&mut self, case: Case, depth: u32, open: &mut Vec<Case>) -> bool {
+        let value = case.value;
         match self.reference_kind(value) {
             Kind::Ref(RefType { non_null: true, .. }) => return true,
             _ if value.constant().is_some_and(|number| number != 0) => return true,
             _ => {}
         }
         let negative = self.arena.times(value, -1);
-        let said = self.facts.chain(block, None).any(|fact| {
+        let said = |fact: Fact| {
             fact.relation == Relation::NotZero
                 && (fact.lin == value.lin && fact.k == value.k.into()
                     || fact.lin == negative.lin && fact.k == negative.k.into())
-        });
-        if said || open.contains(&value) {
+        };
+        let known = case.known.iter().copied();
+        if known.chain(self.facts.chain(case.block, None)).any(said) || is_open(&case, open) {
             return true;
         }
         if depth == 0 {
             return false;
         }
         // Around a loop it may be assumed for the round before.
-        open.push(value);
-        let shown = self.in_all_cases(value, block, &mut |this, value, block, facts| {
-            let negative = this.arena.times(value, -1);
-            let said = facts.iter().any(|fact| {
-                fact.relation == Relation::NotZero
-                    && (fact.lin == value.lin && fact.k == value.k.into()
-                        || fact.lin == negative.lin && fact.k == negative.k.into())
-            });
-            said || this.not_null(value, block, depth - 1, open)
-        });
+        open.push(case.clone());
+        let shown =
+            self.in_all_cases(&case, &mut |this, case| this.not_null(case, depth - 1, open));
         if !shown {
-            open.retain(|other| *other != value);
+            open.retain(|other| other.value != value);
         }
         shown
     }
 
     /// Does a reference name a function of this type?
     pub(crate) fn has_type(&mut self, value: Value, ty: u32, block: BlockId) -> bool {
-        self.of_type(value, ty, block, DEPTH, &mut Vec::new())
+        self.of_type(Case { value, block, known: Vec::new() }, ty, DEPTH, &mut Vec::new())
     }
 
-    fn of_type(
-        &mut self,
-        value: Value,
-        ty: u32,
-        block: BlockId,
-        depth: u32,
-        open: &mut Vec<Value>,
-    ) -> bool {
+    fn of_type(&mut self, case: Case, ty: u32, depth: u32, open: &mut Vec<Case>) -> bool {
+        let value = case.value;
+        if value == Value::number(0) {
+            return true;
+        }
         if let Kind::Ref(RefType { ty: Some(found), .. }) = self.reference_kind(value)
             && found == ty
         {
             return true;
         }
-        let number = self.type_number(value);
-        if self.equals_type(number, ty, block, &[], EQUALS) || open.contains(&value) {
+        let number = Case { value: self.type_number(value), ..case.clone() };
+        if self.equals_type(&number, ty, EQUALS) || is_open(&case, open) {
             return true;
         }
         if depth == 0 {
             return false;
         }
-        open.push(value);
-        let shown = self.in_all_cases(value, block, &mut |this, value, block, facts| {
-            if value == Value::number(0) {
-                return true;
-            }
-            let number = this.type_number(value);
-            this.equals_type(number, ty, block, facts, EQUALS)
-                || this.of_type(value, ty, block, depth - 1, open)
-        });
+        open.push(case.clone());
+        let shown =
+            self.in_all_cases(&case, &mut |this, case| this.of_type(case, ty, depth - 1, open));
         if !shown {
-            open.retain(|other| *other != value);
+            open.retain(|other| other.value != value);
         }
         shown
     }
@@ -132,19 +129,13 @@ impl Analysis<'_> {
     }
 
     /// Is a number that of a type, by comparisons?
-    fn equals_type(
-        &mut self,
-        number: Value,
-        ty: u32,
-        block: BlockId,
-        more: &[crate::facts::Fact],
-        depth: u32,
-    ) -> bool {
-        let Some(wanted) = self.arena.single(number) else { return false };
+    fn equals_type(&mut self, case: &Case, ty: u32, depth: u32) -> bool {
+        let Some(wanted) = self.arena.single(case.value) else { return false };
         if self.arena.kind(wanted) == Kind::TypeId(ty) {
             return true;
         }
-        let facts: Vec<_> = more.iter().copied().chain(self.facts.chain(block, None)).collect();
+        let known = case.known.iter().copied();
+        let facts: Vec<_> = known.chain(self.facts.chain(case.block, None)).collect();
         for fact in facts {
             if fact.relation != Relation::Zero || fact.k != 0 {
                 continue;
@@ -161,8 +152,8 @@ impl Analysis<'_> {
             if self.arena.kind(other) == Kind::TypeId(ty) {
                 return true;
             }
-            let other = self.arena.value_of(other);
-            if depth > 0 && self.equals_type(other, ty, block, more, depth - 1) {
+            let other = Case { value: self.arena.value_of(other), ..case.clone() };
+            if depth > 0 && self.equals_type(&other, ty, depth - 1) {
                 return true;
             }
         }
@@ -171,57 +162,73 @@ impl Analysis<'_> {
         }
         // The number of the type of what comes from several sides is several numbers.
         if let Atom::Deref { base, .. } = self.arena.atom(wanted).atom {
-            return self.in_all_cases(base, block, &mut |this, base, block, facts| {
-                let number = this.type_number(base);
-                this.equals_type(number, ty, block, facts, depth - 1)
+            let base = Case { value: base, ..case.clone() };
+            return self.in_all_cases(&base, &mut |this, base| {
+                let number = Case { value: this.type_number(base.value), ..base };
+                this.equals_type(&number, ty, depth - 1)
             });
         }
-        self.in_all_cases(number, block, &mut |this, number, block, facts| {
-            this.equals_type(number, ty, block, facts, depth - 1)
-        })
+        self.in_all_cases(case, &mut |this, number| this.equals_type(&number, ty, depth - 1))
     }
 
     /// Holds something of a value in all cases: for what comes to a join from each side, and for both
-    /// sides of a choice? The facts of the way come with it.
+    /// sides of a choice? What is known comes along, as far as it is about what comes from there.
     fn in_all_cases(
         &mut self,
-        value: Value,
-        block: BlockId,
-        holds: &mut dyn FnMut(&mut Self, Value, BlockId, &[crate::facts::Fact]) -> bool,
+        case: &Case,
+        holds: &mut dyn FnMut(&mut Self, Case) -> bool,
     ) -> bool {
-        let Some(atom) = self.arena.single(value) else { return false };
+        let Some(atom) = self.arena.single(case.value) else { return false };
         match self.arena.atom(atom).atom {
-            Atom::Join { block: join, list } => {
-                let values = self.arena.list(list).to_vec();
-                let from = self.flow.blocks[join as usize].from.clone();
-                values.len() == from.len()
-                    && values.into_iter().zip(from).all(|(value, (from, edge))| {
-                        let facts = self.edge_facts(from, edge);
-                        holds(self, value, from, &facts)
-                    })
-            }
-            Atom::Phi { block: head, var, .. } => {
-                let from = self.flow.blocks[head as usize].from.clone();
-                from.into_iter().all(|(from, edge)| {
-                    let facts = self.edge_facts(from, edge);
-                    self.argument(head, var, from)
-                        .is_some_and(|value| holds(self, value, from, &facts))
+            Atom::Join { block: join, .. } | Atom::Phi { block: join, .. } => {
+                let ways = self.flow.blocks[join as usize].from.clone();
+                ways.into_iter().enumerate().all(|(number, (from, edge))| {
+                    let way = (join, number, from);
+                    let Some(mut known) = self.brought(case, way) else { return true };
+                    let told = self.edge_facts(from, edge);
+                    if self.is_impossible(from, &told) {
+                        return true;
+                    }
+                    known.extend(told);
+                    let Some(value) = self.congruent_on_way(case.value, way) else { return false };
+                    holds(self, Case { value, block: from, known })
                 })
             }
             Atom::Select(number) => {
                 let choice = *self.arena.choice(number);
-                if choice.on.about == About::Nothing {
-                    return holds(self, choice.then, block, &[])
-                        && holds(self, choice.otherwise, block, &[]);
+                let (mut then, mut otherwise) = (case.known.clone(), case.known.clone());
+                if choice.on.about != About::Nothing {
+                    self.learn(choice.on, choice.condition, &mut then);
+                    self.learn(choice.on, choice.condition.opposite(), &mut otherwise);
                 }
-                let (mut then, mut otherwise) = (Vec::new(), Vec::new());
-                self.learn(choice.on, choice.condition, &mut then);
-                self.learn(choice.on, choice.condition.opposite(), &mut otherwise);
-                holds(self, choice.then, block, &then)
-                    && holds(self, choice.otherwise, block, &otherwise)
+                let side = |value, known| Case { value, block: case.block, known };
+                holds(self, side(choice.then, then))
+                    && holds(self, side(choice.otherwise, otherwise))
             }
             _ => false,
         }
+    }
+
+    /// What is known behind a join of what comes into it on one way, or `None` if that cannot be.
+    fn brought(&mut self, case: &Case, way: (BlockId, usize, BlockId)) -> Option<Vec<Fact>> {
+        let behind = self.facts.chain(case.block, Some(way.0)).take(BROUGHT);
+        let facts: Vec<Fact> = case.known.iter().copied().chain(behind).collect();
+        let mut brought = Vec::new();
+        for fact in facts {
+            let Ok(k) = i64::try_from(fact.k) else { continue };
+            if fact.relation == Relation::AtMostZero {
+                continue;
+            }
+            let sum = Value { lin: fact.lin, k };
+            let Some(there) = self.congruent_on_way(sum, way) else { continue };
+            let zero = fact.relation == Relation::Zero;
+            match there.constant() {
+                Some(number) if (number == 0) != zero => return None,
+                Some(_) => {}
+                None => brought.push(Fact::new(there.lin, there.k.into(), fact.relation)),
+            }
+        }
+        Some(brought)
     }
 
     /// Is what a reference names known to be there, and of which type?
