@@ -335,23 +335,17 @@ impl Analysis<'_> {
 
     /// The tag that an exception has: what it was made with, or was found to be equal to.
     pub(crate) fn tag_of(&mut self, exception: Value, block: BlockId) -> Option<u32> {
-        self.tag_in_all_cases(exception, block, &[], DEPTH)
+        self.tag_of_case(&Case { value: exception, block, known: Vec::new() }, DEPTH)
     }
 
-    fn tag_in_all_cases(
-        &mut self,
-        exception: Value,
-        block: BlockId,
-        more: &[crate::facts::Fact],
-        depth: u32,
-    ) -> Option<u32> {
-        let known = self.known_tag(exception, block, more);
+    fn tag_of_case(&mut self, case: &Case, depth: u32) -> Option<u32> {
+        let known = self.known_tag(case.value, case.block, &case.known);
         if known.is_some() || depth == 0 {
             return known;
         }
         let mut common = None;
-        let same = self.in_all_cases(exception, block, &mut |this, exception, block, facts| {
-            let tag = this.tag_in_all_cases(exception, block, facts, depth - 1);
+        let same = self.in_all_cases(case, &mut |this, case| {
+            let tag = this.tag_of_case(&case, depth - 1);
             tag.is_some() && tag == *common.get_or_insert(tag)
         });
         common.filter(|_| same).flatten()
