@@ -152,7 +152,8 @@ fn an_idle_node_sleeps() {
     assert!(used <= Duration::from_millis(50), "{used:?} in ten seconds");
 }
 
-/// Processor time of each worker's thread so far.
+/// Processor time of each worker's thread so far, by its name. (What a worker starts has its name, too, until it has
+/// one of its own; it has come later, and has a higher number.)
 fn worker_times(pid: u32) -> Vec<(String, Duration)> {
     let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("the node is there");
     let mut times = Vec::new();
@@ -162,11 +163,13 @@ fn worker_times(pid: u32) -> Vec<(String, Duration)> {
         let (name, account) = (read("comm"), read("schedstat"));
         let ns = account.split_whitespace().next().and_then(|ns| ns.parse().ok());
         if name.starts_with("awsm-worker") {
-            times.push((name, Duration::from_nanos(ns.expect("a number"))));
+            let number: u32 = task.file_name().to_string_lossy().parse().expect("a number");
+            times.push((name, number, Duration::from_nanos(ns.expect("a number"))));
         }
     }
     times.sort();
-    times
+    times.dedup_by(|later, first| later.0 == first.0);
+    times.into_iter().map(|(name, _, time)| (name, time)).collect()
 }
 
 /// Connections that all belong to one worker keep two busy.
