@@ -71,13 +71,14 @@ impl Analysis<'_> {
                 self.touch(state, address);
             }
             // Checked to be about memory, whose contents are not followed.
-            Op::Scatter { .. } => {}
+            // Gathering also changes the register that says what is gathered.
+            Op::Scatter { .. } => state.copies.clear(),
             Op::Vector { to, extent, words } => self.vector(state, to, extent, words),
             Op::Spill { place, from, bytes } => {
                 let address = self.address(state, place);
                 self.store(state, address, bytes.into(), None);
                 self.touch(state, address);
-                if let Some(key) = self.frame_offset(address) {
+                if let Some(key) = self.followed(address, bytes.into()) {
                     self.spill(state, at, key, from, bytes);
                 }
             }
@@ -422,6 +423,12 @@ impl Analysis<'_> {
         Some((self.arena.value_of(atom), first + offset))
     }
 
+    /// Where a word of the frame or a cell is followed.
+    pub(crate) fn followed(&mut self, address: Value, bytes: i64) -> Option<SlotKey> {
+        let cell = |this: &mut Self| this.cell(address, bytes).map(|(_, key)| key);
+        self.frame_offset(address).or_else(|| cell(self))
+    }
+
     /// Any number of so many bytes.
     fn any(&mut self, at: u32, bytes: Bytes) -> Value {
         let most = if bytes >= 8 { u64::MAX } else { (1 << (8 * bytes)) - 1 };
@@ -723,6 +730,7 @@ impl Analysis<'_> {
             state.registers[register as usize] = Value::nameless(at);
         }
         state.vectors.clear();
+        state.copies.clear();
         state.time = self.opaque(at, TIME as u8, u64::MAX, Kind::Number);
         state.forget_flags();
         if let Callee::Builtin(offset) = callee

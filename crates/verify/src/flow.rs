@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use crate::convention::ARGUMENTS;
 use crate::decode::Code;
 use crate::op::{Base, Condition, Op, Place, Reg};
 
@@ -279,13 +280,29 @@ pub(crate) fn guess_returns(code: &Code, builtins: i64, trap: i64) -> HashMap<us
     let mut guesses = HashMap::new();
     // Registers that hold the table, and the address of that function.
     let (mut table, mut address) = (0_u64, 0_u64);
+    // Registers that came from others since the last transfer, and those that may hold that address.
+    let (mut moved, mut perhaps) = (0_u64, 0_u64);
+    let arguments = 1 << ARGUMENTS[0] | 1 << ARGUMENTS[1];
     for number in 0..code.instructions.len() {
         for op in &code.ops[code.ops_of(number)] {
             if let Op::CallTo { to } = op {
-                let ends = address >> to & 1 == 1;
+                // Whoever calls a reference loads the context.
+                let alike = perhaps >> to & 1 == 1 && moved & arguments == arguments;
+                let ends = address >> to & 1 == 1 || alike;
                 guesses.insert(number, !ends);
                 (table, address) = (0, 0);
-            } else if let Some(to) = loads(op, trap, &|reg| table >> reg & 1 == 1) {
+                (moved, perhaps) = (0, 0);
+                continue;
+            }
+            match op {
+                Op::Move { to, .. } => moved |= 1 << to,
+                Op::Load { to, .. } => moved &= !(1 << to),
+                _ => {}
+            }
+            if let Some(to) = loads(op, trap, &|_| true) {
+                perhaps |= 1 << to;
+            }
+            if let Some(to) = loads(op, trap, &|reg| table >> reg & 1 == 1) {
                 address |= 1 << to;
             } else if let Some(to) = loads(op, builtins, &|_| true) {
                 (table, address) = (table | 1 << to, address & !(1 << to));
@@ -293,6 +310,7 @@ pub(crate) fn guess_returns(code: &Code, builtins: i64, trap: i64) -> HashMap<us
                 (table, address) = (table & !(1 << to), address & !(1 << to));
             } else if op.transfers() {
                 (table, address) = (0, 0);
+                (moved, perhaps) = (0, 0);
             }
         }
     }

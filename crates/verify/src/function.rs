@@ -326,6 +326,7 @@ impl<'m> Analysis<'m> {
             flags: Known::NOTHING,
             slots: vec![Slot { key: 0, bytes: 8, value: returns }],
             vectors: Vec::new(),
+            copies: Vec::new(),
             touched: 0,
             aligned: None,
         };
@@ -491,7 +492,7 @@ impl<'m> Analysis<'m> {
         };
         let vectors = self.meet_vectors(block, head, &sources);
         let touched = sources.iter().map(|state| state.touched).max().unwrap_or(0);
-        State { registers, time, flags, slots, vectors, touched, aligned }
+        State { registers, time, flags, slots, vectors, copies: Vec::new(), touched, aligned }
     }
 
     /// Vector registers: the larger of what comes, and nothing known of what grows around a loop.

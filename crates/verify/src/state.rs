@@ -107,6 +107,9 @@ pub(crate) struct State {
     pub slots: Vec<Slot>,
     /// What is known of vector registers, by number.
     pub vectors: Vec<Sizes>,
+    /// Vector registers whose lowest two words were loaded with references among them, and these words as
+    /// far as they are known. Nothing is known any more where ways meet.
+    pub copies: Vec<(u8, [Option<Value>; 2])>,
     /// The lowest place of the stack that was surely touched, relative to the one at entry.
     pub touched: i64,
     /// Where the stack pointer was rounded down, if it was: the place before that.
@@ -123,6 +126,7 @@ impl State {
     /// Notes that.
     pub(crate) fn set_sizes(&mut self, sizes: Sizes) {
         self.vectors.retain(|other| other.register != sizes.register);
+        self.copies.retain(|(register, _)| *register != sizes.register);
         if sizes.low.min(sizes.high) < u64::MAX {
             let at = self.vectors.partition_point(|other| other.register < sizes.register);
             self.vectors.insert(at, sizes);

@@ -56,7 +56,25 @@ impl Analysis<'_> {
             Extent::Low => Sizes { register: to, low: made, high: 0 },
             Extent::All => Sizes { register: to, low: made, high: made },
         };
+        let copy = match words {
+            Words::Load(place, 16) => self.references_at(state, place),
+            _ => None,
+        };
         state.set_sizes(sizes);
+        state.copies.extend(copy.map(|words| (to, words)));
+    }
+
+    /// The words at a place that is followed, if there are references among them.
+    fn references_at(&mut self, state: &mut State, place: Place) -> Option<[Option<Value>; 2]> {
+        let address = self.address(state, place);
+        let key = self.followed(address, 2 * RETURN_BYTES)?;
+        let word = |word: i64| {
+            let slot = state.slot(key + word * RETURN_BYTES);
+            slot.filter(|slot| slot.bytes == 8).map(|slot| slot.value)
+        };
+        let words = [word(0), word(1)];
+        let is_reference = |value: &Value| self.reference_kind(*value) != Kind::Number;
+        words.iter().flatten().any(is_reference).then_some(words)
     }
 
     fn most_of(&mut self, state: &mut State, register: Reg, bytes: Bytes) -> u64 {
@@ -103,7 +121,13 @@ impl Analysis<'_> {
     /// A vector register is stored: the words of the frame are as large.
     pub(crate) fn spill(&mut self, state: &mut State, at: u32, key: i64, from: u8, bytes: u16) {
         let sizes = state.sizes(from);
+        let copied = state.copies.iter().find(|(register, _)| *register == from);
+        let copied = copied.map_or([None; 2], |(_, words)| *words);
         for word in 0..i64::from(bytes / 8) {
+            if let Some(Some(value)) = copied.get(word as usize) {
+                state.put(key + 8 * word, 8, *value);
+                continue;
+            }
             let most = if word < 2 { sizes.low } else { sizes.high };
             if most < u64::MAX {
                 let value = match most {

@@ -15,7 +15,8 @@ use iced_x86::{
 
 use super::{Code, Instruction, Undecodable};
 use crate::op::{
-    Base, Binary, Bytes, Condition, Extension, Flags, Op, Place, Reg, Source, TEMPORARY, Test,
+    Base, Binary, Bytes, Condition, Extension, Extent, Flags, Op, Place, Reg, Source, TEMPORARY,
+    Test, Words,
 };
 
 /// The accumulator, which some instructions name without saying so.
@@ -668,7 +669,12 @@ impl Lower<'_> {
                     self.changed()?;
                 }
             }
-            M::Vzeroupper | M::Vzeroall => {}
+            M::Vzeroupper => {}
+            M::Vzeroall => {
+                for to in 0..16 {
+                    self.push(Op::Vector { to, extent: Extent::All, words: Words::AtMost(0) })?;
+                }
+            }
             _ => self.vector()?,
         }
         if raw.rflags_modified() != 0 {
