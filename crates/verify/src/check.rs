@@ -424,7 +424,7 @@ impl Analysis<'_> {
         let Some(offset) = rest.constant() else {
             return self.problem(at, "a place that a number decides, in something without numbers");
         };
-        if kind == Kind::Exception {
+        if let Kind::Exception { .. } = kind {
             return self.check_exception(at, base, offset, bytes, stored);
         }
         if let Kind::Ref(_) = kind
@@ -798,7 +798,7 @@ impl Analysis<'_> {
             return self.problem(at, "a call of the runtime without the context");
         }
         let descriptor = self.module.descriptor;
-        let (mut element, mut tag) = (None, None);
+        let (mut element, mut tags) = (None, Vec::new());
         for (wants, register) in builtin.wants.iter().zip(&ARGUMENTS[1..]) {
             let value = self.register(state, *register);
             // Numbers of things are of 32 bits.
@@ -824,12 +824,12 @@ impl Analysis<'_> {
                     element.is_some_and(|code| self.reference_fits(value, code, block))
                 }
                 Wants::Tag => {
-                    tag = self.tag_at(value);
-                    tag.is_some()
+                    tags = self.tags_at(value);
+                    !tags.is_empty()
                 }
-                Wants::TagValues => {
-                    tag.is_some_and(|tag| number == Some(descriptor.tag_params(tag).len() as u32))
-                }
+                Wants::TagValues => tags
+                    .iter()
+                    .all(|tag| number == Some(descriptor.tag_params(*tag).len() as u32)),
                 Wants::Exception => {
                     self.reference_fits(value, val_type::EXNREF, block)
                         && self.is_not_null(value, block)
@@ -962,7 +962,7 @@ fn name(kind: Kind) -> &'static str {
         Kind::Code { .. } | Kind::Builtin(_) => "code",
         Kind::RefContext | Kind::Thunk(_) => "another context",
         Kind::Tag(_) => "a tag",
-        Kind::Extern => "something of the host",
+        Kind::Extern { .. } => "something of the host",
         Kind::Return => "a return address",
         _ => "something",
     }

@@ -31,8 +31,8 @@ pub(crate) fn kind_of_type(code: u32) -> Kind {
             ty: val_type::function_type(code),
             non_null: code & val_type::NON_NULL != 0,
         }),
-        val_type::EXTERNREF => Kind::Extern,
-        val_type::EXNREF => Kind::Exception,
+        val_type::EXTERNREF => Kind::Extern { non_null: code & val_type::NON_NULL != 0 },
+        val_type::EXNREF => Kind::Exception { non_null: code & val_type::NON_NULL != 0 },
         _ => Kind::Number,
     }
 }
@@ -118,7 +118,7 @@ impl Descriptor {
         let list = |start: u32, bytes: usize, count: u32| element(start, bytes, count, distance);
         if let Some((ty, 0)) = list(layout.type_ids, size_of::<u32>(), counts.types) {
             let range = Range::bits(32);
-            let kind = Kind::TypeId(ty);
+            let kind = Kind::TypeId(self.numbers[ty as usize]);
             return (bytes == 4).then_some(Meaning { kind, range, changes: Changes::Never });
         }
         let pointer = size_of::<usize>();
@@ -310,7 +310,7 @@ pub(crate) fn pointed(descriptor: &Descriptor, kind: Kind, at: i64, bytes: u32) 
         Kind::Exceptions => {
             let pending = offset == offset_of!(Exceptions, pending) as u32 && bytes == 8;
             let changes = Changes::Always;
-            pending.then_some(Meaning { kind: Kind::Exception, range: Range::ANY, changes })
+            pending.then_some(Meaning { kind: Kind::Exception { non_null: false }, range: Range::ANY, changes })
         }
         Kind::Ref(ty) => func_ref_field(ty, at, bytes),
         _ => None,
@@ -402,6 +402,6 @@ pub(crate) fn builtin(offset: u16) -> Option<Builtin> {
         EXCEPTION_DONE => &[Caught],
         _ => return None,
     };
-    let result = (offset == EXCEPTION_NEW).then_some(Kind::Exception);
+    let result = (offset == EXCEPTION_NEW).then_some(Kind::Exception { non_null: false });
     Some(Builtin { wants, returns: offset != TRAP, result })
 }

@@ -3,6 +3,7 @@
 //! Isolation rests on this file: the runtime lays contexts, tables and memories out by the same
 //! descriptor, so code must be held against exactly what is written there.
 
+use std::collections::HashMap;
 use std::mem::{offset_of, size_of};
 use std::ops::Range;
 
@@ -83,6 +84,8 @@ pub(crate) struct Descriptor {
     pub exceptions: bool,
     /// Function types.
     pub types: Vec<Type>,
+    /// For each type the first that is the same.
+    pub numbers: Vec<u32>,
     /// Own functions.
     pub functions: Vec<Function>,
     /// Types of the functions that `func_refs` names.
@@ -235,6 +238,7 @@ impl Descriptor {
             layout,
             exceptions: flags & module_flag::EXCEPTIONS != 0,
             types: Vec::new(),
+            numbers: Vec::new(),
             functions: Vec::new(),
             func_refs: Vec::new(),
             tables: Vec::new(),
@@ -251,6 +255,7 @@ impl Descriptor {
         descriptor.read_items(&root, &reader)?;
         descriptor.read_functions(&root, &reader)?;
         descriptor.check()?;
+        descriptor.unify_types();
         Ok(descriptor)
     }
 
@@ -372,6 +377,40 @@ impl Descriptor {
         Ok(())
     }
 
+    /// Types that are the same get one number, as the loader gives them one: what they refer to is
+    /// replaced by its number first, and themselves by a mark.
+    fn unify_types(&mut self) {
+        const ITSELF: u32 = val_type::TYPES_MAX - 1;
+        let mut numbers: Vec<u32> = Vec::with_capacity(self.types.len());
+        let mut shapes: HashMap<(Vec<u32>, Vec<u32>), u32> = HashMap::new();
+        for (own, ty) in self.types.iter().enumerate() {
+            let code = |code: &u32| match val_type::function_type(*code) {
+                None => *code,
+                Some(index) if index as usize == own => with_type(*code, ITSELF),
+                // The loader refuses types that refer to later ones.
+                Some(index) => with_type(*code, numbers.get(index as usize).map_or(index, |n| *n)),
+            };
+            let shape = (ty.params.iter().map(code).collect(), ty.results.iter().map(code).collect());
+            numbers.push(*shapes.entry(shape).or_insert(own as u32));
+        }
+        self.numbers = numbers;
+        let unified = |numbers: &[u32], code: &mut u32| {
+            if let Some(index) = val_type::function_type(*code) {
+                *code = with_type(*code, numbers[index as usize]);
+            }
+        };
+        let numbers = &self.numbers;
+        for ty in &mut self.types {
+            ty.params.iter_mut().chain(&mut ty.results).for_each(|code| unified(numbers, code));
+        }
+        self.globals.iter_mut().for_each(|global| unified(numbers, &mut global.ty));
+        self.tables.iter_mut().chain(&mut self.elements).for_each(|code| unified(numbers, code));
+        let functions = self.functions.iter_mut().map(|function| &mut function.ty);
+        for ty in functions.chain(&mut self.func_refs).chain(&mut self.tags) {
+            *ty = numbers[*ty as usize];
+        }
+    }
+
     /// Counts agree with lists, indices with what they are of.
     fn check(&self) -> Result<(), Refusal> {
         let (types, counts) = (self.types.len() as u64, &self.counts);
@@ -421,6 +460,11 @@ impl Descriptor {
         }
         Ok(())
     }
+}
+
+/// A reference's code with another type of function.
+fn with_type(code: u32, index: u32) -> u32 {
+    val_type::to_function(index) | code & val_type::NON_NULL
 }
 
 fn sum(a: u32, b: u32) -> u64 {

@@ -464,7 +464,7 @@ impl Analysis<'_> {
                 let element = contract::value(code, 0, bytes, Changes::Always)?;
                 Some((address, 0, element))
             }
-            Kind::Exception if offset == contract::EXCEPTION_TAG && bytes == 8 => {
+            Kind::Exception { .. } if offset == contract::EXCEPTION_TAG && bytes == 8 => {
                 let meaning =
                     Meaning { kind: Kind::Number, range: Range::ANY, changes: Changes::Never };
                 Some((base, offset, meaning))
@@ -705,7 +705,10 @@ impl Analysis<'_> {
         let tag = match callee {
             Callee::Builtin(_) => {
                 let value = self.register(state, ARGUMENTS[1]);
-                self.tag_at(value)
+                let tags = self.tags_at(value);
+                let params = |tag: &u32| self.module.descriptor.tag_params(*tag);
+                // Several with the same values are as good as one.
+                tags.first().copied().filter(|first| tags.iter().all(|tag| params(tag) == params(first)))
             }
             _ => None,
         };
@@ -736,9 +739,7 @@ impl Analysis<'_> {
         if let Callee::Builtin(offset) = callee
             && let Some(kind) = contract::builtin(offset).and_then(|builtin| builtin.result)
         {
-            if kind == Kind::Exception
-                && let Some(tag) = tag
-            {
+            if let (Kind::Exception { .. }, Some(tag)) = (kind, tag) {
                 self.new_exceptions.insert(at, tag);
             }
             state.registers[RESULTS[0] as usize] = self.opaque(at, RESULTS[0], u64::MAX, kind);

@@ -330,15 +330,23 @@ impl Analysis<'_> {
         let (Some(a), Some(b)) = (large(a), large(b)) else { return };
         let (x, y) = self.same_bits(bits, a, b);
         let whole = Range::bits(bits);
-        if !self.arena.range(x).within(whole) || !self.arena.range(y).within(whole) {
-            return;
-        }
         let sum = self.arena.add(x, y);
-        let (lin, limit) = (sum.lin, 1_i128 << bits);
         // The constant of a sum can wrap: then nothing is said.
         if i128::from(sum.k) != i128::from(x.k) + i128::from(y.k) {
             return;
         }
+        if !self.arena.range(x).within(whole) || !self.arena.range(y).within(whole) {
+            // A negative number and one that leads to zero or beyond carry.
+            for (x, y) in [(x, y), (y, x)] {
+                let near = Range::ANY;
+                if !carry && self.arena.range(x).within(near) && self.arena.range(y).within(whole) {
+                    self.at_most(Value::number(0), x, 0, facts);
+                    facts.last_mut().expect("just added").given = Some(sum);
+                }
+            }
+            return;
+        }
+        let (lin, limit) = (sum.lin, 1_i128 << bits);
         if carry {
             let negative = self.arena.times(sum, -1);
             let k = limit - i128::from(sum.k);
@@ -378,6 +386,9 @@ impl Analysis<'_> {
         if !small && (range_x.lo <= range_y.hi - turn || range_x.hi >= turn) {
             return;
         }
+        if bits == 64 && !small {
+            self.learn_choice((x, y), by, range_y.hi, facts);
+        }
         let before = facts.len();
         self.at_most(x, y, by, facts);
         if !small {
@@ -385,6 +396,42 @@ impl Analysis<'_> {
         }
         for fact in &mut facts[before..] {
             fact.given = given;
+        }
+    }
+
+    /// A value is at most another, which is small: of a choice between two, the one that is not large was
+    /// chosen. So sums that stop at the largest number are told.
+    fn learn_choice(
+        &mut self,
+        (x, y): (Value, Value),
+        by: i128,
+        most: i128,
+        facts: &mut Vec<Fact>,
+    ) {
+        let Some(atom) = self.arena.single(x) else { return };
+        let Atom::Select(number) = self.arena.atom(atom).atom else { return };
+        let choice = *self.arena.choice(number);
+        let large = |value: Value| value.constant().is_some_and(|number| number < 0);
+        let (chosen, condition) = match (large(choice.then), large(choice.otherwise)) {
+            (true, false) => (choice.otherwise, choice.condition.opposite()),
+            (false, true) => (choice.then, choice.condition),
+            _ => return,
+        };
+        if choice.on.about == About::Nothing {
+            return;
+        }
+        self.unsigned(64, chosen, y, by, facts);
+        self.learn(choice.on, condition, facts);
+        // Parts of a sum without carry are not larger than the sum.
+        let Known { about, bytes, a, b } = choice.on;
+        let sum = self.arena.add(a, b);
+        if about == About::Sum
+            && bytes == 8
+            && condition == Condition::AboveOrEqual
+            && sum == chosen
+        {
+            self.learn_small(a, most, facts);
+            self.learn_small(b, most, facts);
         }
     }
 

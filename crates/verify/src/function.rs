@@ -738,7 +738,9 @@ impl<'m> Analysis<'m> {
         }
         match common {
             Some(Kind::Ref(ty)) if null => Kind::Ref(RefType { non_null: false, ..ty }),
-            Some(kind @ (Kind::Ref(_) | Kind::Exception | Kind::Extern)) => kind,
+            Some(Kind::Exception { .. }) if null => Kind::Exception { non_null: false },
+            Some(Kind::Extern { .. }) if null => Kind::Extern { non_null: false },
+            Some(kind @ (Kind::Ref(_) | Kind::Exception { .. } | Kind::Extern { .. })) => kind,
             Some(kind @ (Kind::MemoryBytes(_) | Kind::TableLength(_))) if !null => kind,
             _ => Kind::Number,
         }
@@ -747,7 +749,7 @@ impl<'m> Analysis<'m> {
     /// What kind of reference a value is, else a number.
     pub(crate) fn reference_kind(&self, value: Value) -> Kind {
         match self.arena.kind_of(value) {
-            kind @ (Kind::Ref(_) | Kind::Exception | Kind::Extern) => kind,
+            kind @ (Kind::Ref(_) | Kind::Exception { .. } | Kind::Extern { .. }) => kind,
             _ => match self.func_ref(value) {
                 Some(number) => {
                     let ty = Some(self.module.descriptor.func_refs[number as usize]);
@@ -787,6 +789,12 @@ fn weaker(a: Kind, b: Kind) -> Kind {
             ty: if a.ty == b.ty { a.ty } else { None },
             non_null: a.non_null && b.non_null,
         }),
+        (Kind::Exception { non_null: a }, Kind::Exception { non_null: b }) => {
+            Kind::Exception { non_null: a && b }
+        }
+        (Kind::Extern { non_null: a }, Kind::Extern { non_null: b }) => {
+            Kind::Extern { non_null: a && b }
+        }
         _ => Kind::Number,
     }
 }

@@ -162,13 +162,14 @@ impl Analysis<'_> {
         if !self.outlives(self.arena.home(rest), head) {
             return None;
         }
-        let divides = |number: i64| number % factor == 0;
-        if !divides(rest.k) || !self.arena.terms(rest).iter().all(|term| divides(term.1)) {
-            return None;
-        }
-        let terms: Vec<_> =
-            self.arena.terms(rest).iter().map(|(atom, has)| (*atom, -(has / factor))).collect();
-        Some((self.arena.sum(terms, -(rest.k / factor)), bits))
+        let terms: Option<Vec<_>> = self
+            .arena
+            .terms(rest)
+            .iter()
+            .map(|(atom, has)| Some((*atom, exact_quotient(*has, factor)?.checked_neg()?)))
+            .collect();
+        let k = exact_quotient(rest.k, factor)?.checked_neg()?;
+        Some((self.arena.sum(terms?, k), bits))
     }
 
     /// Is a value not negative on every way into a loop from outside?
@@ -183,4 +184,9 @@ impl Analysis<'_> {
         }
         true
     }
+}
+
+/// `a / b`, if that leaves no rest.
+fn exact_quotient(a: i64, b: i64) -> Option<i64> {
+    (a.checked_rem(b)? == 0).then(|| a / b)
 }

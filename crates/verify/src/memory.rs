@@ -99,6 +99,15 @@ impl Analysis<'_> {
     ) -> bool {
         let mut bounds = Vec::new();
         for fact in self.usable(block) {
+            // A size that is not so much: more, if it cannot be less.
+            if fact.relation == Relation::NotZero
+                && let [(size, _)] = *self.arena.terms(Value { lin: fact.lin, k: 0 })
+                && self.arena.kind(size) == kind
+            {
+                let size = self.arena.value_of(size);
+                let left = self.arena.sub(Value { lin: end.lin, k: 0 }, size);
+                bounds.push(Goal { lin: left.lin, k: end.k.into() });
+            }
             if fact.relation == Relation::NotZero || fact.given.is_some() {
                 continue;
             }

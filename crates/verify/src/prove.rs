@@ -274,7 +274,7 @@ impl Analysis<'_> {
         if range.hi.saturating_add(goal.k) <= 0 {
             return true;
         }
-        if depth == 0 || self.prover.steps == 0 || goal.lin == 0 {
+        if depth == 0 || self.prover.steps == 0 || goal.lin == 0 || !self.is_handy(goal.lin) {
             return false;
         }
         self.prover.steps -= 1;
@@ -291,6 +291,12 @@ impl Analysis<'_> {
         others.dedup();
         others.truncate(6);
         others.into_iter().any(|goal| self.step_goal(goal, block, depth - 1))
+    }
+
+    /// Are all factors small enough to be worked with?
+    fn is_handy(&self, lin: LinId) -> bool {
+        let terms = self.arena.terms(Value { lin, k: 0 });
+        terms.iter().all(|(_, factor)| factor.unsigned_abs() < FACTOR_MAX.unsigned_abs())
     }
 
     /// By how much the ranges miss a goal.
@@ -334,7 +340,7 @@ impl Analysis<'_> {
             return true;
         }
         for fact in facts {
-            if fact.lin == 0 {
+            if fact.lin == 0 || !self.is_handy(fact.lin) {
                 continue;
             }
             if fact.relation == Relation::NotZero {

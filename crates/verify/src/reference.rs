@@ -48,7 +48,8 @@ impl Analysis<'_> {
                 None => true,
                 Some(ty) => found.ty == Some(ty) || self.has_type(value, ty, block),
             },
-            (Kind::Extern, Kind::Extern) | (Kind::Exception, Kind::Exception) => true,
+            (Kind::Extern { .. }, Kind::Extern { .. })
+            | (Kind::Exception { .. }, Kind::Exception { .. }) => true,
             _ => false,
         };
         right && (nullable || self.is_not_null(value, block))
@@ -62,7 +63,9 @@ impl Analysis<'_> {
     fn not_null(&mut self, case: Case, depth: u32, open: &mut Vec<Case>) -> bool {
         let value = case.value;
         match self.reference_kind(value) {
-            Kind::Ref(RefType { non_null: true, .. }) => return true,
+            Kind::Ref(RefType { non_null: true, .. })
+            | Kind::Exception { non_null: true }
+            | Kind::Extern { non_null: true } => return true,
             _ if value.constant().is_some_and(|number| number != 0) => return true,
             _ => {}
         }
@@ -331,6 +334,35 @@ impl Analysis<'_> {
                 _ => None,
             },
         }
+    }
+
+    /// The tags of one of which a value is the place; none if it may be something else.
+    pub(crate) fn tags_at(&self, value: Value) -> Vec<u32> {
+        if let Some(tag) = self.tag_at(value) {
+            return vec![tag];
+        }
+        // The context, and constants from several sides.
+        let [(a, 1), (b, 1)] = *self.arena.terms(value) else { return Vec::new() };
+        let (context, join) = match self.arena.kind(a) {
+            Kind::Context => (a, b),
+            _ => (b, a),
+        };
+        if self.arena.kind(context) != Kind::Context {
+            return Vec::new();
+        }
+        let constants: Option<Vec<i64>> = match self.arena.atom(join).atom {
+            Atom::Join { list, .. } => {
+                self.arena.list(list).iter().map(|value| value.constant()).collect()
+            }
+            Atom::Select(number) => {
+                let choice = self.arena.choice(number);
+                choice.then.constant().zip(choice.otherwise.constant()).map(|(a, b)| vec![a, b])
+            }
+            _ => None,
+        };
+        let tag = |constant: i64| self.module.descriptor.tag_at(constant.checked_add(value.k)?);
+        let tags: Option<Vec<u32>> = constants.unwrap_or_default().into_iter().map(tag).collect();
+        tags.unwrap_or_default()
     }
 
     /// The tag that an exception has: what it was made with, or was found to be equal to.

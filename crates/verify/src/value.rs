@@ -171,12 +171,12 @@ pub(crate) enum Kind {
     Tag(u32),
     /// The record of exceptions.
     Exceptions,
-    /// An exception or null.
-    Exception,
+    /// An exception or null, or surely not null.
+    Exception { non_null: bool },
     /// A reference to a function or null.
     Ref(RefType),
-    /// A reference to something of the host or null.
-    Extern,
+    /// A reference to something of the host or null, or surely not null.
+    Extern { non_null: bool },
     /// The code of a function that a reference names, for ordinary or for tail calls.
     Code { tail: bool },
     /// The context of a function that a reference names.
