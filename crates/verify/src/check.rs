@@ -827,9 +827,9 @@ impl Analysis<'_> {
                     tags = self.tags_at(value);
                     !tags.is_empty()
                 }
-                Wants::TagValues => tags
-                    .iter()
-                    .all(|tag| number == Some(descriptor.tag_params(*tag).len() as u32)),
+                Wants::TagValues => {
+                    tags.iter().all(|tag| number == Some(descriptor.tag_params(*tag).len() as u32))
+                }
                 Wants::Exception => {
                     self.reference_fits(value, val_type::EXNREF, block)
                         && self.is_not_null(value, block)

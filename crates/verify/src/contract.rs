@@ -310,7 +310,11 @@ pub(crate) fn pointed(descriptor: &Descriptor, kind: Kind, at: i64, bytes: u32) 
         Kind::Exceptions => {
             let pending = offset == offset_of!(Exceptions, pending) as u32 && bytes == 8;
             let changes = Changes::Always;
-            pending.then_some(Meaning { kind: Kind::Exception { non_null: false }, range: Range::ANY, changes })
+            pending.then_some(Meaning {
+                kind: Kind::Exception { non_null: false },
+                range: Range::ANY,
+                changes,
+            })
         }
         Kind::Ref(ty) => func_ref_field(ty, at, bytes),
         _ => None,

@@ -390,7 +390,8 @@ impl Descriptor {
                 // The loader refuses types that refer to later ones.
                 Some(index) => with_type(*code, numbers.get(index as usize).map_or(index, |n| *n)),
             };
-            let shape = (ty.params.iter().map(code).collect(), ty.results.iter().map(code).collect());
+            let shape =
+                (ty.params.iter().map(code).collect(), ty.results.iter().map(code).collect());
             numbers.push(*shapes.entry(shape).or_insert(own as u32));
         }
         self.numbers = numbers;

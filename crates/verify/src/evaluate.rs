@@ -708,7 +708,9 @@ impl Analysis<'_> {
                 let tags = self.tags_at(value);
                 let params = |tag: &u32| self.module.descriptor.tag_params(*tag);
                 // Several with the same values are as good as one.
-                tags.first().copied().filter(|first| tags.iter().all(|tag| params(tag) == params(first)))
+                tags.first()
+                    .copied()
+                    .filter(|first| tags.iter().all(|tag| params(tag) == params(first)))
             }
             _ => None,
         };
