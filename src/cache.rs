@@ -346,33 +346,51 @@ impl Cache {
     /// The module from its entry. One that does not fit is removed, and so is made anew.
     fn find(&self, dir: &Dir, job: &Job<'_>) -> Option<(Arc<Module>, InUse)> {
         let name = job.key.file_name();
+        let path = dir.path().join(&name);
+        let bad = |why: &str| {
+            tracing::warn!(
+                "{}: {why}; removed, {} is compiled again",
+                path.display(),
+                job.file.display()
+            );
+        };
         let file = match dir.open(&name) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
-            file => file.map_err(|error| error.to_string()),
-        };
-        let loaded = file.and_then(|file| {
-            // Without locks it may be evicted, no more.
-            if flock(&file, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK)
-                || !dir.leads_to(&name, &file)
-            {
-                return Ok(None); // it is being evicted
+            Err(error) => {
+                bad(&error.to_string());
+                // If it stays, it is refused again.
+                let _ = dir.remove(&name);
+                return None;
             }
+            Ok(file) => file,
+        };
+        // Without locks it may be evicted, no more.
+        if flock(&file, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK)
+            || !dir.leads_to(&name, &file)
+        {
+            return None; // it is being evicted
+        }
+        let load = || -> Result<Arc<Module>, String> {
             let object = SealedObject::of_file(&file, &file_name(job.file));
             let object = object.map_err(|error| error.to_string())?;
             job.key.check(object.bytes())?;
-            let module = Module::of_object(object).map_err(|error| error.to_string())?;
-            // Where it is not ours, it cannot be said when it was used.
-            let _ = file.set_modified(SystemTime::now());
-            let path = dir.path().join(&name);
-            Ok(Some((module, InUse { path, _file: file })))
-        });
-        loaded.unwrap_or_else(|why| {
-            let (entry, file) = (dir.path().join(&name), job.file.display());
-            tracing::warn!("{}: {why}; removed, {file} is compiled again", entry.display());
-            // If it stays, it is refused again.
-            let _ = dir.remove(&name);
-            None
-        })
+            Module::of_object(object).map_err(|error| error.to_string())
+        };
+        match load() {
+            Ok(module) => {
+                // Where it is not ours, it cannot be said when it was used.
+                let _ = file.set_modified(SystemTime::now());
+                Some((module, InUse { path, _file: file }))
+            }
+            Err(why) => {
+                bad(&why);
+                // Unless another has put a good one there meanwhile.
+                if dir.leads_to(&name, &file) {
+                    let _ = dir.remove(&name);
+                }
+                None
+            }
+        }
     }
 
     /// Compiles the module, and keeps the result if that is possible.

@@ -31,15 +31,13 @@ use std::path::Path;
 
 use crate::arch;
 use crate::arena::Memory;
+use crate::elf;
 use crate::limits::MODULE_FILE_MAX_BYTES;
-use crate::mapping::{Access, Mapping, PAGE_BYTES};
+use crate::mapping::{Access, Mapping};
 use crate::module::LoadError;
 
-/// First bytes of an ELF file.
-const ELF_MAGIC: &[u8] = b"\x7fELF";
-
-/// So many bytes are read before anything is read of a file that is not an ELF file.
-const HEAD_BYTES: usize = 256 << 10;
+/// Larger files are looked at before they are read.
+const LARGE_BYTES: usize = 256 << 10;
 
 /// Names of mappings have 79 characters at most.
 const NAME_CHARS: usize = 60;
@@ -66,7 +64,7 @@ impl SealedObject {
     /// Reads the file at `path`, named after it.
     ///
     /// # Errors
-    /// When there is no regular file, or none that begins like a shared object; see [`Self::of_file`].
+    /// As [`Self::of_file`].
     pub fn read(path: &Path) -> Result<Self, LoadError> {
         // Opening a pipe would wait for its other end.
         let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
@@ -79,8 +77,8 @@ impl SealedObject {
     ///
     /// # Errors
     /// [`LoadError::NotAFile`] if it is not a regular file, [`LoadError::TooLarge`] if it has more than
-    /// [`MODULE_FILE_MAX_BYTES`], [`LoadError::NotElf`] if it does not begin like a shared object,
-    /// [`LoadError::Io`] if it cannot be read or there is no memory for it.
+    /// [`MODULE_FILE_MAX_BYTES`], [`LoadError::Io`] if it cannot be read or there is no memory for it; what is
+    /// wrong with its headers.
     pub fn of_file(file: &File, name: &str) -> Result<Self, LoadError> {
         let about = file.metadata()?;
         if !about.is_file() {
@@ -90,19 +88,15 @@ impl SealedObject {
             return Err(LoadError::TooLarge(about.len()));
         }
         let bytes = about.len() as usize;
-        let read = |memory: &mut [u8]| -> Result<usize, LoadError> {
-            let (head, rest) = memory.split_at_mut(bytes.min(HEAD_BYTES));
-            let head_bytes = read_at(file, head, 0)?;
-            if !head.starts_with(ELF_MAGIC) {
-                return Err(LoadError::NotElf);
-            }
-            // The file may be cut off right now: then that is what is loaded.
-            match head_bytes == head.len() {
-                true => Ok(head_bytes + read_at(file, rest, head_bytes as u64)?),
-                false => Ok(head_bytes),
-            }
-        };
-        Self::fill(bytes, name, read)
+        if bytes > LARGE_BYTES {
+            // Most of what is no module is refused before there is memory for it. What is loaded is looked
+            // at once more when it is in memory.
+            let mut head = [0; elf::HEADERS_BYTES];
+            let head_bytes = read_at(file, &mut head, 0)?;
+            elf::check_headers(&head[..head_bytes], bytes as u64)?;
+        }
+        // The file may be cut off right now: then that is what is loaded.
+        Self::fill(bytes, name, |memory| Ok(read_at(file, memory, 0)?))
     }
 
     /// Takes these bytes.
@@ -112,9 +106,6 @@ impl SealedObject {
     pub fn of_bytes(bytes: &[u8], name: &str) -> Result<Self, LoadError> {
         if bytes.len() as u64 > MODULE_FILE_MAX_BYTES {
             return Err(LoadError::TooLarge(bytes.len() as u64));
-        }
-        if !bytes.starts_with(ELF_MAGIC) {
-            return Err(LoadError::NotElf);
         }
         Self::fill(bytes.len(), name, |memory| {
             memory.copy_from_slice(bytes);
@@ -252,5 +243,3 @@ fn memory_file(name: &CStr) -> io::Result<File> {
     }
     Err(io::ErrorKind::Unsupported.into())
 }
-
-const _: () = assert!(HEAD_BYTES.is_multiple_of(PAGE_BYTES));

@@ -97,7 +97,12 @@ fn bytes_are_those_of_the_file() {
     for object in [read, copied] {
         assert_eq!(run(Module::of_object(object).expect("it loads")).1, [3]);
     }
-    assert!(matches!(SealedObject::of_bytes(b"\0asm", "x"), Err(LoadError::NotElf)));
+    let (_directory, other) = support::file(b"\0asm");
+    assert!(matches!(Module::load(&other), Err(LoadError::NotElf)));
+    // A large one is refused before there is memory for it.
+    let file = fs::OpenOptions::new().write(true).open(&other).expect("there");
+    file.set_len(1 << 29).expect("a hole takes no room");
+    assert!(matches!(SealedObject::read(&other), Err(LoadError::NotElf)));
 }
 
 #[test]
