@@ -6,7 +6,7 @@ export CARGO_TERM_COLOR ?= auto
 # All packages but the benchmarks, which link the peers.
 TESTED := --workspace --exclude awsm-bench
 
-.PHONY: help setup build demo guests examples test sanitize miri fuzz lint yosys clean bench-startup bench-reset bench-http bench-wasi
+.PHONY: help setup build demo guests examples test test-bench check sanitize miri fuzz lint doc audit yosys clean bench-startup bench-reset bench-http bench-wasi
 .PHONY: bench-code bench-compile bench-overload bench-budgets bench-preempt bench-neighbours bench-balance
 
 help:
@@ -18,6 +18,10 @@ help:
 	@echo 'make guests         the example functions, target/guests/*.wasm'
 	@echo 'make examples       the example of each language, target/examples/*.wasm'
 	@echo 'make lint           formatting and clippy'
+	@echo 'make doc            the documentation of all crates, without warnings'
+	@echo 'make audit          licences and sources of what Cargo.lock brings in; advisories with cargo-deny'
+	@echo 'make test-bench     the tests of the benchmarks themselves (builds the peers)'
+	@echo 'make check          all of these and make test: what continuous integration runs'
 	@echo 'make bench-startup  startup, cycle and cold start beside wasmtime'
 	@echo 'make bench-reset    making a sandbox ready again, by image and pages written, beside wasmtime'
 	@echo 'make bench-code     speed of compiled code beside native code and wasmtime'
@@ -83,7 +87,19 @@ fuzz: setup
 
 lint: setup
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(CARGO) clippy $(TESTED) --all-targets -- -D warnings
+
+doc: setup
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc $(TESTED) --no-deps --document-private-items
+
+audit: setup
+	@tools/audit
+
+# The benchmark package, which `make test` leaves out since it links the peers.
+test-bench: setup
+	$(CARGO) test -p awsm-bench
+
+check: lint doc audit test-bench test
 
 # A big program under aWsm and wasmtime: the same output.
 yosys: build

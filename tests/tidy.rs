@@ -171,11 +171,36 @@ fn named_paths(document: &str) -> Vec<String> {
     quoted.filter(is_path).map(str::to_owned).collect()
 }
 
+/// The documents at the root and the pages of decisions, from the root.
+fn documents() -> Vec<String> {
+    let pages = fs::read_dir(root().join("docs/decisions")).expect("docs/decisions").flatten();
+    let pages = pages.map(|page| format!("docs/decisions/{}", page.file_name().display()));
+    ["README.md", "ARCHITECTURE.md", "SPECIFICATION.md", "SECURITY.md", "CONTRIBUTING.md"]
+        .map(str::to_owned)
+        .into_iter()
+        .chain(pages)
+        .collect()
+}
+
+#[test]
+fn decisions_are_listed() {
+    let list = fs::read_to_string(root().join("docs/decisions/README.md")).expect("the list");
+    let pages = documents().into_iter().filter_map(|name| {
+        name.strip_prefix("docs/decisions/").filter(|page| *page != "README.md").map(str::to_owned)
+    });
+    let missing = pages.filter(|page| !list.contains(&format!("({page})")));
+    report(
+        &missing
+            .map(|page| format!("docs/decisions/README.md: does not list {page}"))
+            .collect::<Vec<_>>(),
+    );
+}
+
 #[test]
 fn documents_name_what_exists() {
     let mut problems = Vec::new();
-    for document in ["README.md", "ARCHITECTURE.md", "SPECIFICATION.md"] {
-        let text = fs::read_to_string(root().join(document)).expect(document);
+    for document in documents() {
+        let text = fs::read_to_string(root().join(&document)).expect(&document);
         let missing =
             named_paths(&text).into_iter().filter(|path| !Path::new(&root()).join(path).exists());
         problems.extend(missing.map(|path| format!("{document}: `{path}` does not exist")));
