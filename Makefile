@@ -90,7 +90,7 @@ lint: setup
 	$(CARGO) clippy $(TESTED) --all-targets -- -D warnings
 
 doc: setup
-	RUSTDOCFLAGS='-D warnings' $(CARGO) doc $(TESTED) --no-deps --document-private-items
+	RUSTDOCFLAGS='-D warnings -A rustdoc::private-intra-doc-links' $(CARGO) doc $(TESTED) --no-deps --document-private-items
 
 audit: setup
 	@tools/audit

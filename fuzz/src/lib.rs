@@ -65,7 +65,7 @@ pub fn seed(seed: u64) -> Result<Verdict, Divergence> {
     module(&generated, generate::calls(&generated.wasm, seed), configurations, linking)
 }
 
-/// Compares what comes of the ring of a seed, see [`ring`], with what must: by construction, by the
+/// Compares what comes of the ring of a seed, see [`ring()`], with what must: by construction, by the
 /// oracle if it knows all that is in it, and compiled with two levels of effort in both modes of isolation,
 /// each level in every second ring. Answers how many calls were compared.
 ///

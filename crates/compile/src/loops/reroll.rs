@@ -17,8 +17,8 @@
 //!
 //! The new loop does exactly what the old one did, access for access and in the same order of stores,
 //! with the same arithmetic modulo 2^32: nothing is assumed about aliases, overflow or traps. That the
-//! segments are alike is found by [`segments`], integers are compared as sums ([`linear`]), and that the
-//! new loop cannot stop between the old one's iterations by [`exit`].
+//! segments are alike is found by `segments`, integers are compared as sums (`linear`), and that the
+//! new loop cannot stop between the old one's iterations by `exit`.
 
 use inkwell::context::Context;
 use inkwell::values::{AsValueRef, BasicValueEnum, InstructionOpcode, InstructionValue, IntValue};
