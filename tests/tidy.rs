@@ -17,7 +17,7 @@ const ARROWS: [(&str, &[&str]); 7] = [
 /// Where unsafe code may stand.
 const UNSAFE_FENCE: [&str; 4] = [
     "crates/sandbox/",
-    "crates/compile/src/llvm.rs",
+    "crates/compile/src/ir/llvm.rs",
     "benches/peer/src/startup/precompiled.rs",
     "benches/peer/src/preempt/empty.rs",
 ];

@@ -1,51 +1,39 @@
 //! Compiles WebAssembly ahead of time: bytes of a module in, bytes of a native shared object out.
 #![deny(unsafe_code)]
 
-mod behaviour;
-mod demand;
-mod descriptor;
-mod doubtful;
-mod dwarf;
+mod emit;
 mod error;
-mod flow;
-mod keep;
+mod faithful;
+mod ir;
+mod job;
 mod limits;
-mod link;
-mod llvm;
 mod loops;
-mod module;
-mod nan;
-mod number;
-mod optimize;
 mod options;
-mod order;
 mod proof;
-mod support;
 mod target;
 mod timings;
 mod translate;
-mod unit;
-mod units;
+mod wasm;
 
 use inkwell::targets::FileType;
 
 pub use awsm_abi::cpu::Arch;
 pub use awsm_abi::{DESC_SYMBOL, Isolation};
-pub use descriptor::TEXT_BYTES_SYMBOL;
+pub use emit::descriptor::TEXT_BYTES_SYMBOL;
+pub use emit::unit::Threads;
 pub use error::CompileError;
+pub use job::TEXT_SECTION;
 pub use options::{OptLevel, Options, fingerprint, version};
 pub use target::Target;
 pub use timings::Timings;
-pub use translate::TEXT_SECTION;
-pub use unit::Threads;
 
-use dwarf::Lines;
-use module::Module;
+use emit::unit::{self, Form, Output};
+use emit::{link, support};
+use job::{Code, Job};
 use proof::Verdict;
-use target::Processor;
-use translate::Code;
-use unit::{Form, Job, Output};
-use units::Units;
+use wasm::dwarf::Lines;
+use wasm::module::Module;
+use wasm::units::Units;
 
 /// What [`emit`] writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,7 +79,7 @@ pub fn emit_timed(
     timings: &mut Timings,
 ) -> Result<Vec<u8>, CompileError> {
     let module = timings.phase("validate", || Module::parse(wasm))?;
-    let processor = Processor::resolve(options)?;
+    let processor = options.processor()?;
     let (code, units) = timings.phase("divide", || -> Result<_, CompileError> {
         Ok((Code::of(&module), Units::of(&module, options.opt_level)?))
     })?;
@@ -183,5 +171,5 @@ fn shown(
 ///
 /// See [`CompileError`].
 pub fn support(options: &Options) -> Result<Vec<Vec<u8>>, CompileError> {
-    Ok(support::objects(&Processor::resolve(options)?)?.to_vec())
+    Ok(support::objects(&options.processor()?)?.to_vec())
 }

@@ -27,6 +27,13 @@ pub struct Options {
     pub verify: bool,
 }
 
+impl Options {
+    /// The processor to compile for.
+    pub(crate) fn processor(&self) -> Result<Processor, CompileError> {
+        Processor::resolve(self.target, self.cpu.as_deref())
+    }
+}
+
 impl Default for Options {
     fn default() -> Self {
         Self {
@@ -91,7 +98,7 @@ pub fn version() -> String {
 ///
 /// [`CompileError::Target`] if there is no such processor.
 pub fn fingerprint(options: &Options) -> Result<String, CompileError> {
-    let processor = Processor::resolve(options)?;
+    let processor = options.processor()?;
     Ok(format!(
         "{version}; source {source}; abi {ABI_VERSION}; {triple}; {base} {features}; \
          tune {tune}; {level:?}; {isolation}{lax}{lines}{verify}",

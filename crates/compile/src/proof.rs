@@ -19,7 +19,7 @@ use awsm_abi::cpu::Arch;
 use awsm_verify::{Refusal, Report};
 
 use crate::error::CompileError;
-use crate::unit::Job;
+use crate::job::Job;
 
 /// Times that functions are set apart, at most: each round shows what the one before has made visible.
 pub(crate) const ROUNDS_MAX: u32 = 8;

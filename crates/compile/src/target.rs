@@ -16,7 +16,6 @@ use inkwell::targets::{
 };
 
 use crate::error::CompileError;
-use crate::options::Options;
 
 /// An architecture on Linux, as target triples spell it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,16 +65,16 @@ pub(crate) struct Processor {
 }
 
 impl Processor {
-    /// What the options ask for. Without a name it is the host itself if `arch` is the host's, else
+    /// The processor of this name. Without a name it is the host itself if `target` is the host's, else
     /// the baseline that nearly every machine in use has.
-    pub(crate) fn resolve(options: &Options) -> Result<Self, CompileError> {
-        let arch = options.target.0;
+    pub(crate) fn resolve(target: Target, cpu: Option<&str>) -> Result<Self, CompileError> {
+        let arch = target.0;
         let default = match arch {
             _ if arch == Arch::HOST => "native",
             Arch::X86_64 => "x86-64-v2",
             Arch::Aarch64 => "generic",
         };
-        match (arch, options.cpu.as_deref().unwrap_or(default)) {
+        match (arch, cpu.unwrap_or(default)) {
             (_, "native") if arch == Arch::HOST => Ok(Self::native()),
             (_, "native") => {
                 let message = format!("`native` is no {} processor here", arch.name());

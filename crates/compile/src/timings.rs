@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::units::Unit;
+use crate::wasm::units::Unit;
 
 /// What one compilation took: the phases in order, and each unit's.
 #[derive(Debug, Default)]

@@ -8,35 +8,14 @@
 use inkwell::IntPredicate;
 use inkwell::builder::Builder;
 use inkwell::context::Context;
-use inkwell::values::{
-    BasicValueEnum, FunctionValue, InstructionOpcode, InstructionValue, IntValue,
-};
+use inkwell::values::{BasicValueEnum, InstructionOpcode, InstructionValue, IntValue};
 
+use super::body::Loop;
 use super::exit::{Way, Whole};
 use super::linear::Linear;
-use super::{Loop, constant_operand};
 use crate::error::CompileError;
-use crate::keep::{callee, operands};
-use crate::translate::{MEMORY_BYTES, MEMORY_CHECK};
-
-/// Functions of the module that this works with.
-#[derive(Clone, Copy)]
-pub(super) struct Helpers<'ctx> {
-    memory_bytes: FunctionValue<'ctx>,
-}
-
-impl<'ctx> Helpers<'ctx> {
-    /// They are there in `checked` mode only.
-    pub(super) fn of(llvm: &inkwell::module::Module<'ctx>) -> Option<Self> {
-        Some(Self { memory_bytes: llvm.get_function(MEMORY_BYTES)? })
-    }
-}
-
-/// Is an instruction the check of an access?
-pub(super) fn is_check(instruction: InstructionValue<'_>) -> bool {
-    callee(instruction)
-        .is_some_and(|callee| callee.get_name().to_bytes() == MEMORY_CHECK.as_bytes())
-}
+use crate::ir::check::{Helpers, is_check};
+use crate::ir::walk::{constant_operand, operands};
 
 /// A check whose address is a sum of counters.
 struct Check<'ctx> {

@@ -3,12 +3,12 @@
 use inkwell::IntPredicate;
 use inkwell::basic_block::BasicBlock;
 use inkwell::builder::Builder;
-use inkwell::values::{BasicValue, BasicValueEnum, InstructionOpcode, InstructionValue, IntValue};
+use inkwell::values::{BasicValue, InstructionOpcode, InstructionValue, IntValue};
 
-use super::linear::{Linear, both};
-use super::{Loop, constant_operand, only_user};
+use super::body::Loop;
+use super::linear::Linear;
 use crate::error::CompileError;
-use crate::keep::operands;
+use crate::ir::walk::{both, extended_truth, only_user};
 
 /// How far a value is looked into.
 const DEPTH: u32 = 6;
@@ -139,23 +139,6 @@ impl<'ctx> Way<'ctx> {
         let ty = distance.get_type();
         let rest = b.build_and(distance, ty.const_int(self.step - 1, false), "")?;
         Ok(b.build_int_compare(IntPredicate::EQ, rest, ty.const_zero(), "")?)
-    }
-}
-
-/// Of `zext(truth) compared with 0`, the extension and the comparison behind it.
-pub(crate) fn extended_truth(
-    comparison: InstructionValue<'_>,
-) -> Option<(InstructionValue<'_>, InstructionValue<'_>)> {
-    let (value, constant) = constant_operand(comparison)?;
-    let extension = value.as_instruction()?;
-    if constant != 0 || extension.get_opcode() != InstructionOpcode::ZExt {
-        return None;
-    }
-    match operands(extension).next()? {
-        BasicValueEnum::IntValue(truth) if truth.get_type().get_bit_width() == 1 => {
-            Some((extension, truth.as_instruction()?))
-        }
-        _ => None,
     }
 }
 

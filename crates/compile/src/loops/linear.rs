@@ -5,11 +5,10 @@ use std::collections::BTreeMap;
 use inkwell::builder::Builder;
 use inkwell::llvm_sys::prelude::LLVMValueRef;
 use inkwell::types::IntType;
-use inkwell::values::{AsValueRef, BasicValueEnum, InstructionOpcode, InstructionValue, IntValue};
+use inkwell::values::{AsValueRef, InstructionOpcode, InstructionValue, IntValue};
 
-use super::constant_operand;
 use crate::error::CompileError;
-use crate::keep::operands;
+use crate::ir::walk::{both, constant_operand};
 
 /// Longer sums are not sums.
 const TERMS_MAX: usize = 16;
@@ -158,14 +157,5 @@ impl<'ctx> Linear<'ctx> {
         let terms = self.terms.values().filter(|(_, factor)| self.reduced(*factor) != 0);
         let terms = terms.map(|(value, factor)| of(*value) + factor.trailing_zeros());
         terms.fold(self.constant.trailing_zeros(), u32::min)
-    }
-}
-
-/// Both operands of an instruction on integers.
-pub(super) fn both(instruction: InstructionValue<'_>) -> Option<(IntValue<'_>, IntValue<'_>)> {
-    let mut operands = operands(instruction);
-    match (operands.next()?, operands.next()?) {
-        (BasicValueEnum::IntValue(a), BasicValueEnum::IntValue(b)) => Some((a, b)),
-        _ => None,
     }
 }

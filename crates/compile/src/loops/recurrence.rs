@@ -6,9 +6,9 @@
 
 use inkwell::values::{BasicValueEnum, InstructionOpcode, InstructionValue, IntValue};
 
-use super::Loop;
+use super::body::Loop;
 use super::linear::Linear;
-use crate::keep::operands;
+use crate::ir::walk::operands;
 
 /// Iterations that a vector loop does at once, at least, to be worth it.
 const AT_ONCE: i64 = 4;

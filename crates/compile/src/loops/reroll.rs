@@ -23,11 +23,12 @@
 use inkwell::context::Context;
 use inkwell::values::{AsValueRef, BasicValueEnum, InstructionOpcode, InstructionValue, IntValue};
 
+use super::body::{Loop, Phi};
 use super::exit::Whole;
 use super::linear::Linear;
 use super::segments::Segments;
-use super::{Loop, Phi, UNROLLED_MAX, Used, outside_uses, value_of};
 use crate::error::CompileError;
+use crate::ir::walk::{Used, outside_uses, value_of};
 
 /// What an operand behind the loop becomes.
 enum After<'ctx> {
@@ -36,6 +37,9 @@ enum After<'ctx> {
     /// Another value.
     Value(BasicValueEnum<'ctx>),
 }
+
+/// How often a loop may have been unrolled.
+const UNROLLED_MAX: i64 = 16;
 
 impl<'ctx> Loop<'ctx> {
     /// Rolls the loop up if it was unrolled.

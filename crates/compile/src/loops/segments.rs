@@ -12,8 +12,8 @@ use inkwell::values::{
     AsValueRef, BasicValue, BasicValueEnum, InstructionOpcode, InstructionValue, IntValue,
 };
 
-use super::{Loop, Phi, value_of};
-use crate::keep::{callee, operands};
+use super::body::{Loop, Phi};
+use crate::ir::walk::{callee, operands, value_of};
 
 /// Comparisons of two values before the search is given up.
 const WORK_MAX: u32 = 40_000;
@@ -283,29 +283,4 @@ fn is_plain(opcode: InstructionOpcode) -> bool {
             I::ZExt | I::SExt | I::Trunc | I::BitCast | I::FPExt | I::FPTrunc | I::GetElementPtr
         )
         || matches!(opcode, I::SIToFP | I::UIToFP | I::FPToSI | I::FPToUI)
-}
-
-/// Is a call one of an operation that only computes?
-pub(super) fn is_pure_call(call: InstructionValue<'_>) -> bool {
-    const PURE: [&[u8]; 16] = [
-        b"llvm.sqrt.",
-        b"llvm.fabs.",
-        b"llvm.copysign.",
-        b"llvm.floor.",
-        b"llvm.ceil.",
-        b"llvm.trunc.",
-        b"llvm.rint.",
-        b"llvm.nearbyint.",
-        b"llvm.roundeven.",
-        b"llvm.minimum.",
-        b"llvm.maximum.",
-        b"llvm.ctpop.",
-        b"llvm.ctlz.",
-        b"llvm.cttz.",
-        b"llvm.fshl.",
-        b"llvm.fshr.",
-    ];
-    callee(call).is_some_and(|callee| {
-        PURE.iter().any(|name| callee.get_name().to_bytes().starts_with(name))
-    })
 }

@@ -24,10 +24,11 @@ use inkwell::values::{
     AsValueRef, BasicValue, BasicValueEnum, InstructionOpcode, IntValue, PhiValue,
 };
 
-use super::{Loop, outside_uses, value_of};
+use super::body::Loop;
 use crate::error::CompileError;
-use crate::flow::{Branch, come_from};
-use crate::llvm;
+use crate::ir::branch::{Branch, come_from};
+use crate::ir::llvm;
+use crate::ir::walk::{outside_uses, value_of};
 
 impl<'ctx> Loop<'ctx> {
     /// The block before the loop, if it leads nowhere else.

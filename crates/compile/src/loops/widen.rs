@@ -11,11 +11,11 @@ use inkwell::builder::Builder;
 use inkwell::context::Context;
 use inkwell::values::{BasicValue, BasicValueEnum, InstructionOpcode, InstructionValue, IntValue};
 
-use super::Loop;
+use super::body::Loop;
 use super::exit::{Way, Whole};
 use super::linear::Linear;
 use crate::error::CompileError;
-use crate::keep::operands;
+use crate::ir::walk::{operands, value_of};
 
 /// Loops with fewer iterations, where that is known, are left alone.
 const ITERATIONS_MIN: u64 = 4;
@@ -78,7 +78,7 @@ impl<'ctx> Loop<'ctx> {
             return None;
         }
         let BasicValueEnum::IntValue(address) = operands(instruction).next()? else { return None };
-        let wide = super::value_of(instruction)?.get_type().into_int_type().get_bit_width() == 64;
+        let wide = value_of(instruction)?.get_type().into_int_type().get_bit_width() == 64;
         if !wide || address.get_type().get_bit_width() != 32 || !self.contains(address.into()) {
             return None;
         }

@@ -15,10 +15,11 @@ use inkwell::values::{
     BasicMetadataValueEnum, BasicValueEnum, InstructionValue, IntValue, PointerValue,
 };
 
+use super::env::Env;
 use super::function::Func;
-use super::{Env, alias};
 use crate::error::CompileError;
-use crate::module::{FuncType, ValType};
+use crate::ir::alias;
+use crate::wasm::module::{FuncType, ValType};
 
 impl<'ctx> Env<'ctx, '_> {
     /// `ret f(registers...)`, the same for all functions with these results.

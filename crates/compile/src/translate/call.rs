@@ -9,7 +9,7 @@ use inkwell::types::{BasicMetadataTypeEnum, BasicType, BasicTypeEnum};
 use inkwell::values::{BasicMetadataValueEnum, BasicValueEnum, PointerValue};
 use wasmparser::Operator;
 
-use super::OwnFunction;
+use super::env::OwnFunction;
 use super::function::Func;
 use super::tail::Target;
 use crate::error::CompileError;
@@ -86,7 +86,7 @@ impl<'ctx> Func<'_, 'ctx> {
         let beyond = self.b.build_int_compare(IntPredicate::UGE, index, len, "")?;
         self.trap_if(beyond, kind)?;
         let base = self.table_field(table, offset_of!(Table, base), t.ptr)?.into_pointer_value();
-        crate::llvm::offset(&self.b, t.i64, base, index)
+        crate::ir::llvm::offset(&self.b, t.i64, base, index)
     }
 
     /// Calls what a reference that is not null points to.

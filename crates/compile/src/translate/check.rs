@@ -11,16 +11,11 @@ use inkwell::IntPredicate;
 use inkwell::attributes::AttributeLoc;
 use inkwell::values::FunctionValue;
 
-use super::Env;
+use super::env::Env;
 use super::function::Func;
 use crate::error::CompileError;
-use crate::llvm;
-
-/// `(ctx, end: i64)`: traps unless `end` is within memory.
-pub(crate) const MEMORY_CHECK: &str = "awsm.check";
-
-/// `(ctx) -> i64`: the memory's size.
-pub(crate) const MEMORY_BYTES: &str = "awsm.memory_bytes";
+use crate::ir::check::{MEMORY_BYTES, MEMORY_CHECK};
+use crate::ir::llvm;
 
 /// Writes both functions, if the module needs them.
 pub(crate) fn helpers<'ctx>(

@@ -8,10 +8,10 @@ use inkwell::types::BasicTypeEnum;
 use inkwell::values::{BasicValueEnum, MetadataValue, PointerValue};
 use std::mem::offset_of;
 
-use super::alias;
 use super::function::Func;
 use crate::error::CompileError;
-use crate::llvm;
+use crate::ir::alias;
+use crate::ir::llvm;
 
 impl<'ctx> Func<'_, 'ctx> {
     /// The place `distance` bytes below the context pointer.

@@ -9,7 +9,7 @@ use wasmparser::{BlockType, BrTable, Catch, Operator};
 
 use super::function::Func;
 use crate::error::CompileError;
-use crate::module::{ValType, val_type};
+use crate::wasm::module::{ValType, val_type};
 
 /// An enclosing block.
 #[derive(Debug)]

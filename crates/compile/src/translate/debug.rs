@@ -15,7 +15,7 @@ use inkwell::module::{FlagBehavior, Module as LlvmModule};
 use inkwell::values::FunctionValue;
 
 use super::function::Func;
-use crate::dwarf::{Lines, Row};
+use crate::wasm::dwarf::{Lines, Row};
 
 /// What a module's locations refer to.
 pub(super) struct Debug<'ctx, 'm> {

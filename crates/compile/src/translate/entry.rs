@@ -6,9 +6,11 @@
 use awsm_abi::context::GlobalCell;
 use inkwell::values::{BasicMetadataValueEnum, BasicValueEnum, PointerValue};
 
-use super::{Code, Env, alias};
+use super::env::Env;
 use crate::error::CompileError;
-use crate::llvm;
+use crate::ir::alias;
+use crate::ir::llvm;
+use crate::job::Code;
 
 /// Bytes from one value to the next.
 const CELL_BYTES: u64 = size_of::<GlobalCell>() as u64;

@@ -22,7 +22,7 @@ use wasmparser::{Catch, Operator, TryTable};
 use super::control::Kind;
 use super::function::Func;
 use crate::error::CompileError;
-use crate::module::ValType;
+use crate::wasm::module::ValType;
 
 /// What a handler knows of one `catch`.
 #[derive(Clone, Copy, Debug)]
@@ -78,7 +78,7 @@ impl<'ctx> Func<'_, 'ctx> {
         let values: Vec<_> = self.stack.drain(first..).collect();
         for (index, value) in values.into_iter().enumerate() {
             let store = self.b.build_store(self.exception_value(new, index)?, value)?;
-            store.set_alignment(16).map_err(super::alias::refused)?;
+            store.set_alignment(16).map_err(crate::ir::alias::refused)?;
             self.env.alias.set(store, self.env.alias.exception)?;
         }
         self.set_pending(new)?;

@@ -12,9 +12,9 @@ use wasmparser::{FunctionBody, Operator};
 
 use super::control::Frame;
 use super::debug::Place;
-use super::{Env, OwnFunction};
+use super::env::{Env, OwnFunction};
 use crate::error::CompileError;
-use crate::module::{ValType, val_type};
+use crate::wasm::module::{ValType, val_type};
 
 /// A function being translated.
 pub(crate) struct Func<'e, 'ctx> {

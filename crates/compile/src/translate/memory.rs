@@ -6,7 +6,7 @@
 //!
 //! - `guard`: nothing in the code; the runtime reserves [`awsm_abi::GUARD_RESERVE_BYTES`], and what
 //!   misses the memory hits inaccessible pages. Therefore a load is never without effect: one that
-//!   LLVM would find dead must stay, see [`crate::keep`].
+//!   LLVM would find dead must stay, see [`crate::faithful::keep`].
 //! - `checked`: a comparison with the memory's current size before each access, see [`super::check`].
 //! - `none`: as `guard`, but the runtime reserves nothing; the loader refuses such a module.
 //!
@@ -26,10 +26,10 @@ use inkwell::types::{BasicType, BasicTypeEnum, IntType};
 use inkwell::values::{BasicValueEnum, IntValue, PointerValue};
 use wasmparser::{MemArg, MemArgTarget, Operator};
 
-use super::alias::{self, refused};
 use super::function::Func;
 use crate::error::CompileError;
-use crate::llvm;
+use crate::ir::alias::{self, refused};
+use crate::ir::llvm;
 
 /// What becomes of a narrow integer that is loaded.
 #[derive(Clone, Copy)]

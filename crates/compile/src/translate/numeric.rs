@@ -4,7 +4,7 @@
 //! checked, shift counts masked, floats checked against the range of the integer they become. NaNs
 //! follow the specification: what must be quiet is made by an arithmetic instruction, what must keep
 //! its bits (`neg`, `abs`, `copysign`, `reinterpret`) is bit arithmetic in LLVM, too. Where LLVM
-//! would simplify arithmetic so that a signalling NaN survives, [`crate::nan`] stands in the way.
+//! would simplify arithmetic so that a signalling NaN survives, [`crate::faithful::nan`] stands in the way.
 
 use awsm_abi::trap::TrapKind;
 use inkwell::intrinsics::Intrinsic;
@@ -13,9 +13,9 @@ use inkwell::values::{BasicMetadataValueEnum, BasicValueEnum, FloatValue, IntVal
 use inkwell::{FloatPredicate, IntPredicate};
 use wasmparser::Operator;
 
-use super::alias::refused;
 use super::function::Func;
 use crate::error::CompileError;
+use crate::ir::alias::refused;
 
 /// A binary instruction of the builder.
 type IntBinary<'ctx> =

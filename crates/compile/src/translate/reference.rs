@@ -4,9 +4,9 @@ use awsm_abi::trap::TrapKind;
 use inkwell::values::PointerValue;
 use wasmparser::Operator;
 
-use super::alias::refused;
 use super::function::Func;
 use crate::error::CompileError;
+use crate::ir::alias::refused;
 
 impl<'ctx> Func<'_, 'ctx> {
     /// Translates an instruction of this file; answers whether it was one.

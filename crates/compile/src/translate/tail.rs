@@ -24,14 +24,9 @@ use inkwell::values::{
 };
 use wasmparser::Operator;
 
+use super::env::{Env, OwnFunction};
 use super::function::Func;
-use super::{Env, OwnFunction, Symbols};
 use crate::error::CompileError;
-
-/// Symbols of a function in the tail convention: with a wrapper if it is called from outside.
-pub(super) fn symbols(name: String, wrapped: bool) -> Symbols {
-    Symbols { code: wrapped.then(|| format!("{name}[entry]")), tail: Some(name) }
-}
 
 /// Writes the wrappers of those of the functions that are called from outside.
 pub(super) fn wrappers(env: &Env<'_, '_>, functions: &[u32]) -> Result<(), CompileError> {

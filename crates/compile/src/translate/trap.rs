@@ -8,10 +8,10 @@ use inkwell::attributes::AttributeLoc;
 use inkwell::basic_block::BasicBlock;
 use inkwell::values::{IntValue, PointerValue};
 
-use super::alias::refused;
 use super::function::Func;
 use crate::error::CompileError;
-use crate::llvm;
+use crate::ir::alias::refused;
+use crate::ir::llvm;
 
 impl<'ctx> Func<'_, 'ctx> {
     /// Goes on only if `fault` is false.

@@ -186,7 +186,7 @@ impl<'ctx> Func<'_, 'ctx> {
             .env
             .context
             .custom_width_int_type(bits(shape))
-            .map_err(super::super::alias::refused)?;
+            .map_err(crate::ir::alias::refused)?;
         let zeros = self.b.build_bit_cast(zeros, ty, "")?.into_int_value();
         let none = self.b.build_int_compare(IntPredicate::EQ, zeros, ty.const_zero(), "")?;
         self.push_condition(none)
@@ -201,7 +201,7 @@ impl<'ctx> Func<'_, 'ctx> {
             .env
             .context
             .custom_width_int_type(bits(shape))
-            .map_err(super::super::alias::refused)?;
+            .map_err(crate::ir::alias::refused)?;
         let mask = self.b.build_bit_cast(negative, ty, "")?.into_int_value();
         let mask = self.b.build_int_z_extend(mask, self.env.types.i32, "")?;
         self.push(mask);

@@ -12,7 +12,7 @@ use inkwell::values::{
     AsValueRef, BasicValue, BasicValueEnum, InstructionOpcode, InstructionValue,
 };
 
-use crate::keep::operands;
+use crate::ir::walk::operands;
 
 /// Values that a value is computed from; one with more counts as one that varies.
 const PARTS_MAX: usize = 512;

@@ -4,8 +4,6 @@
 //! load of which the first and the last byte matter has to happen, and to happen whole. A value that comes in twice may
 //! cancel out, so it does not count there.
 
-mod lesser;
-
 use std::collections::{HashMap, HashSet};
 
 use inkwell::IntPredicate;
@@ -16,11 +14,11 @@ use inkwell::values::{
     IntValue, PhiValue,
 };
 
-use crate::keep::{callee, operands};
-use crate::llvm;
-use crate::nan::constant_floats;
-use crate::number::Numbers;
-use lesser::lesser_or_greater;
+use super::minmax::lesser_or_greater;
+use super::value_numbers::Numbers;
+use crate::ir::constant::constant_floats;
+use crate::ir::llvm;
+use crate::ir::walk::{callee, operands};
 
 /// Values in a sum or the like. Beyond that nothing of it is known to matter.
 const TREE_MAX: usize = 400;
@@ -120,7 +118,7 @@ impl<'n> Demand<'n> {
 }
 
 /// All that a value has.
-fn bits_of(value: BasicValueEnum<'_>) -> u64 {
+pub(super) fn bits_of(value: BasicValueEnum<'_>) -> u64 {
     let first = |count: u32| ALL >> 64_u32.saturating_sub(count).min(63);
     match value.get_type() {
         BasicTypeEnum::IntType(ty) => first(ty.get_bit_width()),
@@ -344,7 +342,7 @@ fn needed(leaf: InstructionValue<'_>) -> Vec<BasicValueEnum<'_>> {
 }
 
 /// How far values are looked into.
-const DEPTH: u32 = 8;
+pub(super) const DEPTH: u32 = 8;
 
 /// The instruction that a value comes from and its operands, and how far these may be looked into.
 fn inside(
@@ -438,7 +436,7 @@ fn are_arms(numbers: &Numbers, a: BasicValueEnum<'_>, b: BasicValueEnum<'_>) -> 
 }
 
 /// May a value be any of its type, as far as LLVM can know?
-fn is_free(value: BasicValueEnum<'_>, depth: u32) -> bool {
+pub(super) fn is_free(value: BasicValueEnum<'_>, depth: u32) -> bool {
     use InstructionOpcode as Op;
     let Some((instruction, values, depth)) = inside(value, depth) else { return false };
     match (instruction.get_opcode(), &values[..]) {

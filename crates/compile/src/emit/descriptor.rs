@@ -18,15 +18,14 @@ use inkwell::values::{BasicValueEnum, IntValue, PointerValue, UnnamedAddress};
 use std::mem::offset_of;
 
 use crate::error::CompileError;
+use crate::job::{Code, Job, TEXT_SECTION};
 use crate::limits;
-use crate::module::{
+use crate::options::{Options, fingerprint};
+use crate::target::Processor;
+use crate::wasm::module::{
     Element, Export, FuncType, GlobalType, Import, ImportType, InitOp, MemoryType, Module,
     Placement, TableType,
 };
-use crate::options::{Options, fingerprint};
-use crate::target::Processor;
-use crate::translate::{Code, TEXT_SECTION};
-use crate::unit::Job;
 
 /// A symbol that the linker defines as far behind the descriptor as the code is long: the difference
 /// of two symbols of other sections is not something an object file can ask for, and a difference
@@ -161,7 +160,7 @@ impl Table {
 
     fn types(&mut self, module: &Module<'_>, code: &Code) -> RelSlice {
         let types = self.each(&module.types, size_of::<TypeDesc>(), |table, ty: &FuncType| {
-            let mut codes = |types: &[crate::module::ValType]| {
+            let mut codes = |types: &[crate::wasm::module::ValType]| {
                 table.each(types, 4, |_, ty| Record::new().u32(ty.code()))
             };
             let (params, results) = (codes(&ty.params), codes(&ty.results));
@@ -370,7 +369,7 @@ fn dissolved<'ctx>(
     let function = llvm.add_function(DISSOLVED, context.void_type().fn_type(&[], false), None);
     function.as_global_value().set_visibility(GlobalVisibility::Hidden);
     function.set_section(Some(TEXT_SECTION));
-    function.add_attribute(AttributeLoc::Function, crate::llvm::attribute(context, "nounwind"));
+    function.add_attribute(AttributeLoc::Function, crate::ir::llvm::attribute(context, "nounwind"));
     let b = context.create_builder();
     b.position_at_end(context.append_basic_block(function, ""));
     let trap = inkwell::intrinsics::Intrinsic::find("llvm.trap");

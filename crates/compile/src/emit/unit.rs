@@ -12,31 +12,14 @@ use inkwell::context::Context;
 use inkwell::module::{Linkage, Module as LlvmModule};
 use inkwell::targets::{FileType, TargetMachine};
 
-use crate::dwarf::Lines;
+use super::{descriptor, optimize};
 use crate::error::CompileError;
-use crate::module::Module;
-use crate::options::{OptLevel, Options};
-use crate::target::Processor;
+use crate::faithful::{keep, nan};
+use crate::job::Job;
+use crate::options::OptLevel;
 use crate::timings::{Phases, UnitTimings};
-use crate::translate::Code;
-use crate::units::{Unit, Units};
-use crate::{descriptor, keep, loops, nan, optimize, translate};
-
-/// A compilation: what all units have in common.
-pub(crate) struct Job<'a> {
-    /// What is compiled.
-    pub module: Module<'a>,
-    /// How.
-    pub options: &'a Options,
-    /// For what.
-    pub processor: Processor,
-    /// Symbols of the functions.
-    pub code: Code,
-    /// How the functions are divided.
-    pub units: Units,
-    /// The guest's lines, if they are asked for.
-    pub lines: Option<Lines>,
-}
+use crate::wasm::units::Unit;
+use crate::{loops, translate};
 
 /// Threads that compile units.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

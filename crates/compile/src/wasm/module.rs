@@ -16,9 +16,9 @@ use wasmparser::{
     TableInit, TypeRef, UnpackedIndex, ValidPayload, Validator, ValidatorResources, WasmFeatures,
 };
 
-use crate::behaviour::Behaviour;
 use crate::error::CompileError;
 use crate::limits;
+use crate::wasm::behaviour::Behaviour;
 
 /// What is compiled, no more and no less: validation refuses everything else by name.
 pub(crate) const FEATURES: WasmFeatures = WasmFeatures::WASM1
@@ -348,7 +348,8 @@ impl<'a> Module<'a> {
         }
         module.read_names(name_section);
         module.find_escaping();
-        module.behaviour = Behaviour::of(&module)?;
+        module.behaviour =
+            Behaviour::of(&module.bodies, module.imported.functions, !module.tags.is_empty())?;
         Ok(module)
     }
 

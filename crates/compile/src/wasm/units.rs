@@ -12,8 +12,8 @@
 use wasmparser::Operator;
 
 use crate::error::CompileError;
-use crate::module::Module;
 use crate::options::OptLevel;
+use crate::wasm::module::Module;
 
 /// Bytes of function bodies in a unit, about.
 const UNIT_BYTES: usize = 512 << 10;

@@ -7,10 +7,10 @@ use inkwell::values::{
 };
 use inkwell::{FloatPredicate, IntPredicate};
 
-use super::{DEPTH, bits_of, is_free};
-use crate::keep::operands;
-use crate::loops::extended_truth;
-use crate::nan::constant_floats;
+use super::demand::{DEPTH, bits_of, is_free};
+use crate::ir::constant::constant_floats;
+use crate::ir::walk::extended_truth;
+use crate::ir::walk::operands;
 
 /// Phis that hand one value to the next, as far as is looked.
 const PHIS_MAX: usize = 32;

@@ -12,9 +12,9 @@ use inkwell::llvm_sys::prelude::LLVMValueRef;
 use inkwell::types::BasicTypeEnum;
 use inkwell::values::{AsValueRef, BasicValueEnum, InstructionOpcode, InstructionValue};
 
-use crate::keep::{has_effect, operands};
-use crate::number::{Numbers, Place};
-use crate::order::{ends_in_trap, successors};
+use super::value_numbers::{Numbers, Place};
+use crate::ir::walk::{ends_in_trap, successors};
+use crate::ir::walk::{has_effect, operands};
 
 /// The doubtful stores among `blocks`, those of one function. `in_silent_loop` says of each block whether it is in a
 /// loop that neither calls nor traps.

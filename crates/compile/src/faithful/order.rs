@@ -4,8 +4,8 @@
 //! isolation a guest can tell: another trap comes first, or none. So a guest's load whose value has not
 //! surely been put to use when the next trap, call, return or block is due is fed to an empty piece of
 //! assembly, in front of which it has to happen. To be put to use means: stored, passed on, returned, or
-//! part of an address, by way of nothing that LLVM could fold ([`demand`](crate::demand)). Stores that LLVM may leave
-//! out do not count ([`doubtful`](crate::doubtful)), nor do branches, whose ways may turn out to be the same.
+//! part of an address, by way of nothing that LLVM could fold ([`demand`](super::demand)). Stores that LLVM may leave
+//! out do not count ([`stores`](super::stores)), nor do branches, whose ways may turn out to be the same.
 //!
 //! In a loop of one block, what one iteration adds to for the next one counts as used, and is fed to such a piece of
 //! assembly behind the loop. So loops that LLVM could vectorise stay as they are, unless they load what they do not need.
@@ -19,19 +19,21 @@ use inkwell::values::{
     AsValueRef, BasicValueEnum, FunctionValue, InstructionOpcode, InstructionValue, PhiValue,
 };
 
-use crate::demand::Demand;
-use crate::doubtful::doubtful_stores;
+use super::demand::Demand;
+use super::stores::doubtful_stores;
+use super::value_numbers::Numbers;
 use crate::error::CompileError;
-use crate::flow::Branch;
-use crate::keep::{Linear, callee, consume, consume_behind, has_effect, is_defined};
-use crate::number::Numbers;
+use crate::ir::alias::LinearLoads;
+use crate::ir::branch::Branch;
+use crate::ir::consume::{consume, consume_behind};
+use crate::ir::walk::{callee, ends_in_trap, has_effect, is_defined, successors};
 use crate::target::Processor;
 
 /// Keeps the loads of one function in order.
 pub(crate) fn keep_order<'ctx>(
     context: &'ctx Context,
     function: FunctionValue<'ctx>,
-    linear: Linear<'ctx>,
+    linear: LinearLoads<'ctx>,
     processor: &Processor,
 ) -> Result<(), CompileError> {
     let blocks: Vec<_> = function.get_basic_block_iter().collect();
@@ -59,7 +61,7 @@ fn unsettled<'ctx>(
     doubtful: &HashSet<LLVMValueRef>,
     numbers: &Numbers,
     returning: &HashSet<LLVMBasicBlockRef>,
-    linear: Linear<'ctx>,
+    linear: LinearLoads<'ctx>,
 ) -> Vec<InstructionValue<'ctx>> {
     // If the other way traps, too, LLVM may find that both are the same.
     let decides_on_trap = |instruction| {
@@ -105,7 +107,7 @@ fn unsettled<'ctx>(
 fn accumulated<'ctx>(
     block: BasicBlock<'ctx>,
     numbers: &Numbers,
-    linear: Linear<'ctx>,
+    linear: LinearLoads<'ctx>,
 ) -> impl Iterator<Item = BasicValueEnum<'ctx>> {
     let loops = Branch::at_the_end_of(block).is_some_and(|branch| branch.repeats(block));
     let phis =
@@ -119,23 +121,6 @@ fn accumulated<'ctx>(
             && instructions.any(|it| linear.is_read_by(it) && demand.settles(it));
         adds.then_some(next)
     })
-}
-
-/// Is a block, or the one behind an empty block, for a call that does not return?
-pub(crate) fn ends_in_trap(block: BasicBlock<'_>) -> bool {
-    let traps = |block: BasicBlock<'_>| {
-        let last = block.get_terminator();
-        last.is_some_and(|last| last.get_opcode() == InstructionOpcode::Unreachable)
-    };
-    let first = block.get_first_instruction();
-    let leads_on = |first| successors(first).next().is_some() && successors(first).all(traps);
-    traps(block) || first.is_some_and(|first| first.is_terminator() && leads_on(first))
-}
-
-/// Where a terminator leads to.
-pub(crate) fn successors(terminator: InstructionValue<'_>) -> impl Iterator<Item = BasicBlock<'_>> {
-    (0..terminator.get_num_operands())
-        .filter_map(move |index| terminator.get_operand(index)?.block())
 }
 
 /// The blocks from which the function may come to its end.

@@ -6,7 +6,9 @@
 //! instance lives is marked invariant besides.
 
 use inkwell::context::Context;
-use inkwell::values::{BasicValue, BasicValueEnum, InstructionValue, MetadataValue};
+use inkwell::values::{
+    BasicValue, BasicValueEnum, InstructionOpcode, InstructionValue, MetadataValue,
+};
 
 use crate::error::CompileError;
 
@@ -79,6 +81,26 @@ impl<'ctx> Tags<'ctx> {
         let load = self::instruction(load)?;
         self.set(load, self.fixed)?;
         load.set_metadata(self.empty, self.invariant).map_err(refused)
+    }
+}
+
+/// How loads of a guest's memory are recognised.
+#[derive(Clone, Copy)]
+pub(crate) struct LinearLoads<'ctx> {
+    kind: u32,
+    tag: MetadataValue<'ctx>,
+}
+
+impl<'ctx> LinearLoads<'ctx> {
+    /// Those of a context.
+    pub(crate) fn new(context: &'ctx Context) -> Self {
+        Self { kind: context.get_kind_id("tbaa"), tag: Tags::new(context).linear }
+    }
+
+    /// Does an instruction load from a guest's memory?
+    pub(crate) fn is_read_by(self, load: InstructionValue<'ctx>) -> bool {
+        load.get_opcode() == InstructionOpcode::Load
+            && load.get_metadata(self.kind) == Some(self.tag)
     }
 }
 

@@ -5,7 +5,6 @@
 use wasmparser::{FunctionBody, Operator};
 
 use crate::error::CompileError;
-use crate::module::Module;
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -28,16 +27,20 @@ struct Body {
 }
 
 impl Behaviour {
-    /// Looks through the bodies of `module`.
-    pub(crate) fn of(module: &Module<'_>) -> Result<Self, CompileError> {
-        let scans = module.bodies.iter().map(scan).collect::<Result<Vec<_>, _>>()?;
+    /// Looks through the bodies of a module that imports so many functions and may have tags.
+    pub(crate) fn of(
+        bodies: &[FunctionBody<'_>],
+        imported_functions: u32,
+        has_tags: bool,
+    ) -> Result<Self, CompileError> {
+        let scans = bodies.iter().map(scan).collect::<Result<Vec<_>, _>>()?;
         let mut behaviour = Self::default();
         if scans.iter().any(|body| body.tail_calls) {
             behaviour.tail_calls = scans.iter().map(|body| body.tail_calls).collect();
         }
-        behaviour.exceptions = !module.tags.is_empty() || scans.iter().any(|body| body.exceptions);
+        behaviour.exceptions = has_tags || scans.iter().any(|body| body.exceptions);
         if behaviour.exceptions {
-            behaviour.may_throw = may_throw(module, &scans)?;
+            behaviour.may_throw = may_throw(bodies, imported_functions, &scans)?;
         }
         Ok(behaviour)
     }
@@ -76,10 +79,14 @@ fn scan(body: &FunctionBody<'_>) -> Result<Body, CompileError> {
 }
 
 /// Spreads from functions that throw to all that call them.
-fn may_throw(module: &Module<'_>, scans: &[Body]) -> Result<Vec<bool>, CompileError> {
+fn may_throw(
+    bodies: &[FunctionBody<'_>],
+    imported_functions: u32,
+    scans: &[Body],
+) -> Result<Vec<bool>, CompileError> {
     let mut callers = vec![Vec::new(); scans.len()];
     let mut throwing: Vec<bool> = scans.iter().map(|body| body.throws).collect();
-    for (caller, body) in module.bodies.iter().enumerate() {
+    for (caller, body) in bodies.iter().enumerate() {
         let mut operators = body.get_operators_reader()?;
         while !operators.eof() {
             let (Operator::Call { function_index } | Operator::ReturnCall { function_index }) =
@@ -87,7 +94,7 @@ fn may_throw(module: &Module<'_>, scans: &[Body]) -> Result<Vec<bool>, CompileEr
             else {
                 continue;
             };
-            match function_index.checked_sub(module.imported.functions) {
+            match function_index.checked_sub(imported_functions) {
                 Some(own) => callers[own as usize].push(caller),
                 None => throwing[caller] = true,
             }

@@ -13,9 +13,9 @@ use inkwell::context::Context;
 use inkwell::memory_buffer::MemoryBuffer;
 use inkwell::targets::FileType;
 
+use super::optimize;
 use crate::error::CompileError;
-use crate::llvm::frame_rules;
-use crate::optimize;
+use crate::ir::llvm::frame_rules;
 use crate::options::OptLevel;
 use crate::target::Processor;
 

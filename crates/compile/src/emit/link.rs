@@ -9,9 +9,9 @@ use awsm_abi::DESC_SYMBOL;
 use awsm_abi::cpu::Arch;
 use tempfile::TempDir;
 
-use crate::descriptor::TEXT_BYTES_SYMBOL;
+use super::descriptor::TEXT_BYTES_SYMBOL;
 use crate::error::CompileError;
-use crate::translate::TEXT_SECTION;
+use crate::job::TEXT_SECTION;
 
 /// Programs to try, in this order.
 const LINKERS: [&str; 3] = ["ld.lld-19", "ld.lld", "/usr/lib/llvm-19/bin/ld.lld"];

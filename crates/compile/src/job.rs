@@ -1,0 +1,95 @@
+//! A compilation: what is known before any IR is written.
+
+use std::collections::HashMap;
+
+use crate::limits;
+use crate::options::Options;
+use crate::target::Processor;
+use crate::wasm::dwarf::Lines;
+use crate::wasm::module::Module;
+use crate::wasm::units::Units;
+
+/// All native code goes into this section: being a C identifier, its name makes the linker provide
+/// `__start_` and `__stop_` symbols around it.
+pub const TEXT_SECTION: &str = "awsm_text";
+
+/// A compilation: what all units have in common.
+pub(crate) struct Job<'a> {
+    /// What is compiled.
+    pub module: Module<'a>,
+    /// How.
+    pub options: &'a Options,
+    /// For what.
+    pub processor: Processor,
+    /// Symbols of the functions.
+    pub code: Code,
+    /// How the functions are divided.
+    pub units: Units,
+    /// The guest's lines, if they are asked for.
+    pub lines: Option<Lines>,
+}
+
+/// What the descriptor has to point at.
+#[derive(Debug)]
+pub(crate) struct Code {
+    /// Symbols of the defined functions.
+    pub functions: Vec<Symbols>,
+    /// Symbols of the entry thunks of the types; `None` for types that no function has.
+    pub entries: Vec<Option<String>>,
+}
+
+/// A defined function's symbols; it has one of them at least.
+#[derive(Debug)]
+pub(crate) struct Symbols {
+    /// Code in the ordinary convention.
+    pub code: Option<String>,
+    /// Code in the tail convention, which is then the function's own.
+    pub tail: Option<String>,
+}
+
+impl Symbols {
+    /// Those of a function in the tail convention: with a wrapper if it is called from outside.
+    fn in_tail_convention(name: String, wrapped: bool) -> Self {
+        Self { code: wrapped.then(|| format!("{name}[entry]")), tail: Some(name) }
+    }
+
+    /// The symbol of the function's own code.
+    pub(crate) fn body(&self) -> &str {
+        self.tail.as_ref().or(self.code.as_ref()).expect("every function has code")
+    }
+}
+
+impl Code {
+    /// Decides on names.
+    pub(crate) fn of(module: &Module<'_>) -> Self {
+        let first = module.imported.functions;
+        let mut code = Self { functions: Vec::new(), entries: vec![None; module.types.len()] };
+        for index in first..module.functions.len() as u32 {
+            let name = symbol(index, module.names[index as usize]);
+            let tail = module.behaviour.has_tail_calls(index - first);
+            code.functions.push(match tail {
+                true => Symbols::in_tail_convention(name, is_called_from_outside(module, index)),
+                false => Symbols { code: Some(name), tail: None },
+            });
+        }
+        let mut by_type = HashMap::new();
+        for ty in &module.functions {
+            let shape = &module.types[*ty as usize];
+            let symbol = by_type.entry(shape).or_insert_with(|| format!("entry[{ty}]"));
+            code.entries[*ty as usize] = Some(symbol.clone());
+        }
+        code
+    }
+}
+
+/// A function's symbol: unique by its number, readable in a profile by its name.
+fn symbol(index: u32, name: &str) -> String {
+    let readable = |c: char| if c.is_ascii_graphic() && c != '@' && c != '"' { c } else { '_' };
+    let name: String = name.chars().take(limits::SYMBOL_CHARS).map(readable).collect();
+    if name.is_empty() { format!("wasm[{index}]") } else { format!("wasm[{index}]:{name}") }
+}
+
+/// Can anything but direct calls lead to a function?
+pub(crate) fn is_called_from_outside(module: &Module<'_>, index: u32) -> bool {
+    module.func_ref_index(index).is_some() || module.start == Some(index)
+}
