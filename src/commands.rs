@@ -2,7 +2,7 @@
 //!
 //! Exit codes: 0 when all went well, 1 for an error, 2 for a wrong command line. `awsm run` exits
 //! with the guest's own code, and with 134 when the guest traps. `awsm serve` exits with 70 after a panic
-//! in what all requests share, and with 71 when a worker makes no progress ([`crate::fault`]).
+//! in what all requests share, and with 71 when a worker makes no progress ([`awsm_node::fault`]).
 
 mod bench;
 mod build;
@@ -18,11 +18,10 @@ use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use awsm_node::cache::CompileOptions;
+use awsm_node::config::Config;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-
-use crate::cache::CompileOptions;
-use crate::config::Config;
 
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("AWSM_COMMIT"), ")");
 
@@ -123,7 +122,7 @@ type Failure = Box<dyn std::error::Error>;
 
 /// The whole program.
 #[must_use]
-pub fn main() -> ExitCode {
+pub(crate) fn main() -> ExitCode {
     let cli = Cli::parse();
     let _log = log::start(cli.log_format);
     let done = match cli.command {

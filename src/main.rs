@@ -1,8 +1,10 @@
-//! The `awsm` program: see [`awsm::commands`].
+//! The `awsm` program: see [`commands`].
 #![forbid(unsafe_code)]
+
+mod commands;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    awsm::commands::main()
+    commands::main()
 }

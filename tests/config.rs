@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use awsm_sched::{Class, Nanos};
 
-use awsm::config::{Abi, Config, FUNCTION_KEYS, Route};
+use awsm_node::config::{Abi, Config, FUNCTION_KEYS, Route};
 
 /// The shortest function, to be preceded or followed by what is tested.
 const FUNCTION: &str = "[[function]]\nname = \"a\"\nmodule = \"a.wasm\"\nroute = \"/a\"\n";

@@ -4,14 +4,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The crates of the workspace, and which of ours each may depend on.
-const ARROWS: [(&str, &[&str]); 7] = [
+const ARROWS: [(&str, &[&str]); 8] = [
     ("crates/abi", &[]),
     ("crates/sched", &[]),
     ("crates/compile", &["awsm-abi", "awsm-verify"]),
     ("crates/verify", &["awsm-abi"]),
     ("crates/sandbox", &["awsm-abi"]),
     ("crates/wasi", &["awsm-sandbox"]),
-    (".", &["awsm-sandbox", "awsm-wasi", "awsm-sched", "awsm-verify"]),
+    ("crates/node", &["awsm-sandbox", "awsm-wasi", "awsm-sched", "awsm-verify"]),
+    (".", &["awsm-node", "awsm-sandbox", "awsm-wasi", "awsm-sched", "awsm-verify"]),
 ];
 
 /// Where unsafe code may stand.
@@ -28,7 +29,7 @@ const FORBIDS_UNSAFE: [&str; 8] = [
     "crates/abi/src/lib.rs",
     "crates/sched/src/lib.rs",
     "crates/wasi/src/lib.rs",
-    "src/lib.rs",
+    "crates/node/src/lib.rs",
     "src/main.rs",
     "fuzz/src/lib.rs",
     "fuzz/src/main.rs",

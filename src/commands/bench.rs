@@ -4,10 +4,10 @@ use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 
+use awsm_node::cache::find_program;
 use clap::Args;
 
 use super::Failure;
-use crate::cache::find_program;
 
 #[derive(Debug, Args)]
 pub(super) struct Options {

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use awsm_node::cache::Compiler;
 use clap::Args;
 
 use super::{CompileFlags, Failure};
-use crate::cache::Compiler;
 
 #[derive(Debug, Args)]
 pub(super) struct Options {

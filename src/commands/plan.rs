@@ -15,13 +15,14 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use awsm_node::cache::identity;
+use awsm_node::config::{Config, FunctionConfig};
+use awsm_node::functions::profiles::{Profiles, Store};
 use awsm_sched::Class;
 use clap::Args;
 use serde_json::json;
 
 use super::{Failure, ReportFormat};
-use crate::config::{Config, FunctionConfig};
-use crate::profiles::{Profiles, Store, identity};
 
 #[derive(Debug, Args)]
 pub(super) struct Options {

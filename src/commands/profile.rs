@@ -9,6 +9,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use awsm_node::cache::Cache;
+use awsm_node::config::{Abi, Config, FunctionConfig, parse_duration};
+use awsm_node::functions::guest::Input;
+use awsm_node::functions::profiles::Store;
+use awsm_node::functions::{Function, deploy};
 use awsm_sandbox::{Pool, PoolConfig, Sandbox, Stop, Wait, clock};
 use awsm_sched::{Histogram, Nanos, Profile};
 use awsm_wasi::{StringList, WasiCtx};
@@ -17,11 +22,6 @@ use clap::Args;
 use serde_json::json;
 
 use super::{Failure, ReportFormat};
-use crate::cache::Cache;
-use crate::config::{Abi, Config, FunctionConfig, parse_duration};
-use crate::function::{Function, deploy};
-use crate::guest::Input;
-use crate::profiles::Store;
 
 #[derive(Debug, Args)]
 pub(super) struct Options {

@@ -6,6 +6,13 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use awsm_node::cache::{Cache, Compiler, InUse};
+use awsm_node::config::endpoint::{self, Endpoint};
+use awsm_node::config::parse_bytes;
+use awsm_node::functions::perf;
+use awsm_node::functions::{self, DeployError};
+use awsm_node::limits;
+use awsm_node::trust::Objects;
 use awsm_sandbox::embed::Val;
 use awsm_sandbox::{
     Call, FuncIdx, Limits, Linker, Module, Pool, PoolConfig, Program, Sandbox, State, Stop, Wait,
@@ -15,12 +22,6 @@ use awsm_wasi::{FileLimits, Grants, Mount, Output, Stdin, StringList, WasiCtx};
 use clap::Args;
 
 use super::{CompileFlags, Failure};
-use crate::cache::{Cache, Compiler, InUse};
-use crate::config::parse_bytes;
-use crate::endpoint::{self, Endpoint};
-use crate::function::{self, DeployError};
-use crate::trust::Objects;
-use crate::{limits, perf};
 
 /// What a module without an entry wants called first.
 const INITIALIZE: &str = "_initialize";
@@ -126,7 +127,7 @@ pub(super) fn run(options: &Options) -> Result<ExitCode, Failure> {
     let (entry, values) = match &options.invoke {
         Some(name) => invoked(module, name, args).map_err(|error| named(&error))?,
         None => {
-            let entry = function::entry(module);
+            let entry = functions::entry(module);
             let none = || DeployError::NoEntry(file.to_path_buf()).to_string();
             (entry.ok_or_else(none)?, Vec::new())
         }

@@ -5,14 +5,14 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use awsm_node::config::Config;
+use awsm_node::fault;
+use awsm_node::node::{self, Node, NodeError};
 use clap::Args;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::Failure;
-use crate::config::Config;
-use crate::fault;
-use crate::node::{self, Node, NodeError};
 
 #[derive(Debug, Args)]
 pub(super) struct Options {
@@ -115,7 +115,7 @@ impl Signals {
     }
 }
 
-fn describe(function: &crate::config::FunctionConfig) -> String {
+fn describe(function: &awsm_node::config::FunctionConfig) -> String {
     let methods = match function.methods.as_slice() {
         [] => String::new(),
         methods => format!("{} ", methods.join(",")),

@@ -11,6 +11,8 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use awsm_node::config::{NodeConfig, parse_duration, parse_percent};
+use awsm_node::worker::scheduling;
 use awsm_sched::simulate::{Cluster, Fate, Job, Kind, Outcome, Placement, Workload, simulate};
 use awsm_sched::{Admission, Config as SchedConfig, FunctionConfig, Nanos, Policy, Scheduler};
 use clap::builder::PossibleValue;
@@ -18,8 +20,6 @@ use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
 use super::{Failure, ReportFormat};
-use crate::config::{NodeConfig, parse_duration, parse_percent};
-use crate::scheduling;
 
 #[derive(Debug, Args)]
 pub(super) struct Options {

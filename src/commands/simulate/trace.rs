@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 
+use awsm_node::config::parse_duration;
+use awsm_node::limits;
 use awsm_sched::simulate::Job;
 use awsm_sched::{Arrival, FunctionId, Nanos};
 
 use super::Load;
-use crate::config::parse_duration;
-use crate::limits;
 
 /// A column that is a time, and the unit that its header gives.
 #[derive(Clone, Copy, Debug)]

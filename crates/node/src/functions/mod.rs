@@ -1,5 +1,10 @@
 //! A deployed function: its program, linked, and everything an invocation of it needs.
 
+pub mod guest;
+pub mod perf;
+pub mod profiles;
+pub mod watch;
+
 use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -14,8 +19,8 @@ use hyper::header::HeaderValue;
 
 use crate::cache::{Cache, CompileError, CompileOptions, Compiler, InUse, Loaded, ModuleError};
 use crate::config::{Abi, FunctionConfig};
-use crate::guest::Environment;
-use crate::{limits, perf};
+use crate::functions::guest::Environment;
+use crate::limits;
 
 /// Where a command begins: the one export that the node calls.
 pub const ENTRY: &str = "_start";

@@ -4,8 +4,8 @@ use std::sync::mpsc::Sender;
 
 use awsm_sched::{FunctionId, Nanos, Scheduler};
 
+use crate::functions::profiles::Measured;
 use crate::limits;
-use crate::profiles::Measured;
 
 /// Sends the profiles of one worker to whoever keeps them.
 #[derive(Debug)]

@@ -22,12 +22,12 @@ use tokio::task::spawn_local;
 use crate::cache::{Cache, CompileError};
 use crate::config::Config;
 use crate::disk::DirError;
-use crate::function::{DeployError, Function, deploy};
+use crate::functions::profiles::{self, Measured, Profiles, Store};
+use crate::functions::{DeployError, Function, deploy};
 use crate::http::server::Server;
 use crate::limits;
-use crate::profiles::{self, Measured, Profiles, Store};
-use crate::scheduling;
-use crate::watchdog::Watchdog;
+use crate::worker::scheduling;
+use crate::worker::watchdog::Watchdog;
 use crate::worker::{Bell, Peer, Pulse, Reporter, Worker};
 
 /// A node that serves.
@@ -273,7 +273,7 @@ fn watch_modules(config: &Config, functions: &[Function]) {
     let modules = config.functions.iter().map(|function| function.module.clone());
     let entries =
         functions.iter().filter_map(|function| Some(function.in_use.as_ref()?.path.clone()));
-    if let Err(error) = crate::watch::start(modules.chain(entries)) {
+    if let Err(error) = crate::functions::watch::start(modules.chain(entries)) {
         tracing::info!("it is not told when modules change on disk: {error}");
     }
 }

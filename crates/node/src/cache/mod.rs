@@ -46,8 +46,8 @@ use rustix::io::Errno;
 use sha2::{Digest, Sha256};
 
 use crate::disk::{Dir, DirError, Draft};
+use crate::limits;
 use crate::trust::{self, Objects};
-use crate::{limits, profiles};
 use entry::Key;
 
 pub use compiler::{CompileOptions, Compiler, find_program};
@@ -576,9 +576,16 @@ fn elsewhere() -> impl Iterator<Item = PathBuf> {
     [std::env::temp_dir(), PathBuf::from("/dev/shm")].into_iter()
 }
 
-/// What content is recognised by, for people and for programs.
+/// The identity of a module: the same content, the same identity.
+#[must_use]
+pub fn identity(module: &[u8]) -> String {
+    names_of(&Sha256::digest(module).into()).0
+}
+
+/// The identity of a module whose file has this digest (SHA-256), and the digest in full.
 fn names_of(digest: &[u8; 32]) -> (String, String) {
-    (profiles::identity_of(digest), digest.iter().map(|byte| format!("{byte:02x}")).collect())
+    let full: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    (full[..16].to_owned(), full)
 }
 
 fn file_name(path: &Path) -> String {

@@ -25,7 +25,9 @@ mod peers;
 mod pulse;
 mod readiness;
 mod reporter;
+pub mod scheduling;
 pub(crate) mod slots;
+pub mod watchdog;
 
 use std::cell::{RefCell, RefMut};
 use std::future::{Future, poll_fn};
@@ -41,8 +43,8 @@ use awsm_sched::{Arrival, Class, Decision, FunctionId, InvocationId, Nanos, Refu
 use awsm_wasi::{Errno, WasiCtx};
 
 use crate::fault::Whole;
-use crate::function::Function;
-use crate::guest::{self, Environment, Input};
+use crate::functions::Function;
+use crate::functions::guest::{self, Environment, Input};
 use crate::limits;
 use alarm::Alarm;
 use clock::Clock;

@@ -24,7 +24,7 @@ use super::server::Server;
 use super::trace::{TRACEPARENT, Trace, X_REQUEST_ID};
 use super::wagi;
 use crate::config::Abi;
-use crate::guest::{self, Input};
+use crate::functions::guest::{self, Input};
 use crate::limits;
 use crate::worker::{Outcome, Ticket};
 

@@ -23,7 +23,7 @@ use awsm_sandbox::Nudge;
 use awsm_sched::{Arrival, Nanos};
 
 use super::Answer;
-use crate::guest::Input;
+use crate::functions::guest::Input;
 
 /// One core's place among the others.
 pub struct Peer {

@@ -7,7 +7,7 @@ use awsm_wasi::FileLimits;
 
 use super::ConfigError;
 use super::reader::{Item, Table};
-use crate::endpoint::{self, Endpoint};
+use crate::config::endpoint::{self, Endpoint};
 use crate::limits;
 
 /// Keys of a directory in `dirs`.

@@ -231,24 +231,8 @@ fn merge(sum: Option<Profile>, profile: &Profile) -> Option<Profile> {
     })
 }
 
-/// What a module is recognised by.
-#[must_use]
-pub fn identity(module: &[u8]) -> String {
-    identity_of(&Sha256::digest(module).into())
-}
-
-/// The same, given the digest (SHA-256) of its file.
-#[must_use]
-pub fn identity_of(digest: &[u8; 32]) -> String {
-    hex(&digest[..8])
-}
-
 fn checksum(bytes: &[u8]) -> String {
-    hex(&Sha256::digest(bytes))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

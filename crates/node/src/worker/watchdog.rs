@@ -15,7 +15,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::fault;
-use crate::function::Function;
+use crate::functions::Function;
 use crate::limits;
 use crate::worker::{Place, Pulse};
 
@@ -249,7 +249,7 @@ mod tests {
 
     #[test]
     fn the_process_ends_with_a_code_of_its_own() {
-        let (code, said) = fault::tests::end_of("watchdog::tests::stuck");
+        let (code, said) = fault::tests::end_of("worker::watchdog::tests::stuck");
         assert_eq!(code, Some(fault::STUCK_EXIT.into()), "{said}");
         assert!(said.contains("error: worker 0 has made no progress"), "{said}");
     }

@@ -4,6 +4,7 @@
 //! where, what, and what to do. The tables below ([`NODE_KEYS`], [`FUNCTION_KEYS`], [`SLO_KEYS`],
 //! [`TENANT_KEYS`]) are all there is.
 
+pub mod endpoint;
 mod grants;
 mod reader;
 mod slo;

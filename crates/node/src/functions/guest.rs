@@ -8,8 +8,7 @@ use awsm_sandbox::Trap;
 use awsm_wasi::{Grants, Helpers, Mount, Output, Stdin, StringList, WasiCtx};
 use bytes::Bytes;
 
-use crate::config::{GrantsConfig, StdinConfig};
-use crate::endpoint;
+use crate::config::{GrantsConfig, StdinConfig, endpoint};
 use crate::limits;
 
 /// What all invocations of a function see of their surroundings.

@@ -6,8 +6,8 @@ use awsm_sched::{
 };
 
 use crate::config::{Config, NodeConfig};
-use crate::function::Function;
-use crate::profiles::Profiles;
+use crate::functions::Function;
+use crate::functions::profiles::Profiles;
 
 /// A core's scheduler that knows the tenants and functions, and its names of these, in their order.
 pub fn scheduler(

@@ -14,7 +14,7 @@ use super::problem::Problem;
 use super::text::Text;
 use super::wagi;
 use crate::config::Abi;
-use crate::function::Function;
+use crate::functions::Function;
 use crate::worker::{Answer, Outcome, Spent};
 
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");

@@ -12,11 +12,10 @@ use std::sync::Arc;
 use awsm_wasi::{Grants, Socket, StringList};
 
 /// What an endpoint looks like, for messages.
-pub(crate) const RULE: &str =
-    "an endpoint is HOST:PORT, such as \"127.0.0.1:6379\", or \"unix:/path\"";
+pub const RULE: &str = "an endpoint is HOST:PORT, such as \"127.0.0.1:6379\", or \"unix:/path\"";
 
 /// What a name of an endpoint looks like, for messages.
-pub(crate) const NAME_RULE: &str = "a name has 1 to 64 letters, digits and `_`, such as \"REDIS\"";
+pub const NAME_RULE: &str = "a name has 1 to 64 letters, digits and `_`, such as \"REDIS\"";
 
 /// One end of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,7 +90,7 @@ fn resolve(address: &str) -> io::Result<SocketAddr> {
 }
 
 /// May this be an endpoint's name? It becomes part of a variable's.
-pub(crate) fn is_name(text: &str) -> bool {
+pub fn is_name(text: &str) -> bool {
     let allowed = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
     (1..=64).contains(&text.len()) && text.bytes().all(allowed)
 }
@@ -101,7 +100,7 @@ pub(crate) fn is_name(text: &str) -> bool {
 ///
 /// # Errors
 /// Which cannot be reached, and why: one line.
-pub(crate) fn grant(
+pub fn grant(
     grants: &mut Grants,
     variables: &mut StringList,
     connect: &[(String, Endpoint)],

@@ -23,7 +23,7 @@ use super::route::Router;
 use super::trace::Names;
 use crate::config::{Config, NodeConfig};
 use crate::fault::Whole;
-use crate::function::Function;
+use crate::functions::Function;
 use crate::limits;
 use crate::worker::Worker;
 use crate::worker::slots::Slots;
