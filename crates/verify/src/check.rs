@@ -77,15 +77,10 @@ impl Analysis<'_> {
                 let callee = self.callee(target);
                 self.check_call(state, at, callee);
             }
-            Op::Jump { to } => {
-                if flow::inside(self.code, self.start(), to).is_none() {
-                    self.check_leaving(state, at, to);
-                }
-            }
-            Op::Branch { to, .. } => {
-                if flow::inside(self.code, self.start(), to).is_none() {
-                    self.check_leaving(state, at, to);
-                }
+            Op::Jump { to } | Op::Branch { to, .. }
+                if flow::inside(self.code, self.start(), to).is_none() =>
+            {
+                self.check_leaving(state, at, to);
             }
             Op::JumpTo { to } => {
                 let target = self.register(state, to);
@@ -97,11 +92,7 @@ impl Analysis<'_> {
                 }
             }
             Op::Return { pops } => self.check_return(state, at, pops),
-            Op::Fault => {
-                if self.is_called() {
-                    self.problem(at, "a fault that nobody catches");
-                }
-            }
+            Op::Fault if self.is_called() => self.problem(at, "a fault that nobody catches"),
             _ => {}
         }
     }
@@ -269,7 +260,7 @@ impl Analysis<'_> {
             }
             Kind::MemoryBase(memory) => self.check_memory(block, at, memory, rest, size),
             Kind::TableBase(table) => {
-                self.check_element(state, at, atom, table, rest, bytes, stored.is_some());
+                self.check_element(state, at, (atom, table), rest, bytes, stored.is_some());
             }
             Kind::Image => {
                 let end = self.module.object.image.len() as i128;
@@ -379,8 +370,7 @@ impl Analysis<'_> {
         &mut self,
         state: &mut State,
         at: u32,
-        base: u32,
-        table: u32,
+        (base, table): (u32, u32),
         rest: Value,
         bytes: i64,
         write: bool,

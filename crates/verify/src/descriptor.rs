@@ -187,7 +187,7 @@ impl External {
             return Err(broken("page size"));
         }
         // No system gives more address space than that.
-        let least_bytes = self.min.checked_mul(1 << self.page_bytes_log2).unwrap_or(u64::MAX);
+        let least_bytes = self.min.saturating_mul(1 << self.page_bytes_log2);
         let unusual = self.flags & extern_flag::WIDE != 0 || self.page_bytes_log2 != 16;
         let compared = unusual || isolation != Isolation::Guard;
         Ok(Memory { least_bytes: least_bytes.min(1 << 48), compared })

@@ -51,8 +51,6 @@ pub(crate) struct Guesses {
 pub(crate) struct Flow {
     /// Blocks that can be reached.
     pub blocks: Vec<Block>,
-    /// The block of each instruction.
-    block_of: Vec<BlockId>,
 }
 
 const UNREACHED: BlockId = u32::MAX;
@@ -171,11 +169,7 @@ impl Flow {
                 blocks[to as usize].is_head |= to <= block as BlockId;
             }
         }
-        let mut block_of = vec![UNREACHED; count];
-        for (id, block) in blocks.iter().enumerate() {
-            block_of[block.instructions.clone()].fill(id as BlockId);
-        }
-        let mut flow = Self { blocks, block_of };
+        let mut flow = Self { blocks };
         flow.dominators();
         flow
     }
@@ -247,11 +241,6 @@ impl Flow {
     pub(crate) fn dominates(&self, a: BlockId, b: BlockId) -> bool {
         let (a, b) = (self.blocks[a as usize].walk, self.blocks[b as usize].walk);
         a.0 <= b.0 && b.0 < a.1
-    }
-
-    /// The block of an instruction, if it is reached.
-    pub(crate) fn block_of(&self, instruction: usize) -> Option<BlockId> {
-        Some(self.block_of[instruction]).filter(|block| *block != UNREACHED)
     }
 }
 

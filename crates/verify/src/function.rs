@@ -454,10 +454,10 @@ impl<'m> Analysis<'m> {
         join.time = time;
         let mut registers = [Value::number(0); REGISTERS + TEMPORARIES];
         let mut values = Vec::with_capacity(sources.len());
-        for number in 0..REGISTERS {
+        for (number, register) in registers[..REGISTERS].iter_mut().enumerate() {
             values.clear();
             values.extend(sources.iter().map(|state| state.registers[number]));
-            registers[number] = self.meet(&mut join, number as u32, &values);
+            *register = self.meet(&mut join, number as u32, &values);
         }
         let (first, others) = sources.split_first().expect("a block is looked at from another");
         let mut slots = Vec::with_capacity(first.slots.len());
@@ -692,12 +692,12 @@ impl<'m> Analysis<'m> {
             Atom::Deref { at, bytes, time: first_time, .. } => {
                 let mut bases = Vec::with_capacity(values.len());
                 let changes = first_time != Value::number(0);
-                for number in 0..values.len() {
+                for (number, atom) in atoms.iter().enumerate() {
                     match data(&self.arena, number) {
                         Atom::Deref { base, at: other, bytes: size, time }
                             if other == at
                                 && size == bytes
-                                && self.arena.kind(atoms[number]) == kind
+                                && self.arena.kind(*atom) == kind
                                 && (time == first_time && !changes
                                     || changes && fresh(time, number)) =>
                         {

@@ -233,7 +233,7 @@ fn symbols(file: &[u8], header: &Header) -> Result<Vec<Symbol>, Refusal> {
     if table.is_empty() {
         return Err(Refusal::object("has no symbol table: do not strip it"));
     }
-    symbols.sort_by(|a, b| (a.range.start, a.range.end).cmp(&(b.range.start, b.range.end)));
+    symbols.sort_by_key(|symbol| (symbol.range.start, symbol.range.end));
     symbols.dedup_by(|second, first| second.range == first.range);
     Ok(symbols)
 }

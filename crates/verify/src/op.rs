@@ -168,9 +168,6 @@ pub(crate) enum Flags {
     Forget,
 }
 
-/// Vector registers.
-pub(crate) const VECTORS: usize = 32;
-
 /// How much of a vector register is written, and what becomes of the rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Extent {

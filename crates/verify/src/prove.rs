@@ -186,7 +186,8 @@ impl Analysis<'_> {
                 break;
             };
             let back = self.flow.dominates(join, from);
-            if !(back && there == value) && !holds(self, there, from) {
+            let around = back && there == value;
+            if !around && !holds(self, there, from) {
                 all = false;
                 break;
             }
@@ -728,7 +729,7 @@ impl Analysis<'_> {
             let mut facts = Vec::new();
             self.learn(choice.on, condition, &mut facts);
             let before = self.prover.assumed.len();
-            self.prover.assumed.extend(facts.into_iter().map(|fact| Assumed::Fact(fact)));
+            self.prover.assumed.extend(facts.into_iter().map(Assumed::Fact));
             let shown = self.step_goal(left, block, depth - 1);
             self.prover.assumed.truncate(before);
             if !shown {

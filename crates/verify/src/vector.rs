@@ -31,7 +31,7 @@ impl Analysis<'_> {
             Words::AtMost(most) => most,
             Words::Of(a) => any(state, a),
             Words::Either(a, b) => any(state, a).max(any(state, b)),
-            Words::Sum(a, b) => most(state, a).checked_add(most(state, b)).unwrap_or(u64::MAX),
+            Words::Sum(a, b) => most(state, a).saturating_add(most(state, b)),
             Words::And(a, b) => most(state, a).min(most(state, b)),
             Words::Or(a, b) => {
                 let most = most(state, a).max(most(state, b));
