@@ -5,11 +5,11 @@
 //! if their ranges leave no doubt. Facts are kept with the block behind an edge and hold in all that it
 //! dominates; where ways meet, those hold that every way brings.
 
-use crate::flow::{BlockId, Edge};
+use crate::flow::{BlockId, Edge, Flow};
 use crate::function::Analysis;
 use crate::op::Condition;
 use crate::state::{About, Known};
-use crate::value::{Atom, Kind, LinId, Range, Value};
+use crate::value::{Arena, Atom, AtomId, Kind, LinId, Range, Value};
 
 /// What is said of a sum.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -20,6 +20,9 @@ pub(crate) enum Relation {
     Zero,
     /// Not zero, modulo 2^64.
     NotZero,
+    /// At most a size of this kind that there was at some time. Sizes never become less, so it does not
+    /// matter which: comparisons with several of them meet.
+    AtMostSize(Kind),
 }
 
 /// A fact: `lin + k` is as the relation says.
@@ -42,11 +45,32 @@ impl Fact {
     }
 }
 
-/// Facts of all blocks: each block's are a chain that leads to its dominator's.
+/// A fact, where it holds, and where others like it are.
+#[derive(Clone, Copy, Debug)]
+struct Link {
+    fact: Fact,
+    /// It holds in all blocks that this one dominates.
+    block: BlockId,
+    /// The next one of the block's chain.
+    next: u32,
+    /// The one before of the same combination.
+    alike: u32,
+}
+
+/// Facts of all blocks: each block's are a chain that leads to its dominator's. They are found by what
+/// they are about as well.
 #[derive(Debug, Default)]
 pub(crate) struct Facts {
-    links: Vec<(u32, Fact)>,
+    links: Vec<Link>,
     of: Vec<u32>,
+    /// The latest fact of each combination.
+    by_lin: Vec<u32>,
+    /// The latest use of each atom.
+    by_atom: Vec<u32>,
+    /// Uses of atoms: the one before, and the fact.
+    uses: Vec<(u32, u32)>,
+    /// Facts about sizes.
+    sizes: Vec<u32>,
 }
 
 /// The end of a chain.
@@ -55,7 +79,21 @@ const NONE: u32 = u32::MAX;
 /// Facts that are looked through where ways meet, at most.
 const MEETING: usize = 48;
 
+/// Facts about the same thing that are looked through, at most.
+const ALIKE: usize = 512;
+
 impl Facts {
+    /// Forgets everything.
+    pub(crate) fn clear(&mut self, blocks: usize) {
+        self.links.clear();
+        self.of.clear();
+        self.of.resize(blocks, NONE);
+        self.by_lin.clear();
+        self.by_atom.clear();
+        self.uses.clear();
+        self.sizes.clear();
+    }
+
     /// A block's facts, the latest first, back to those of `until` and without them.
     pub(crate) fn chain(
         &self,
@@ -68,37 +106,115 @@ impl Facts {
             if at == end || at == NONE {
                 return None;
             }
-            let (next, fact) = self.links[at as usize];
+            let Link { next, fact, .. } = self.links[at as usize];
             at = next;
             Some(fact)
         })
     }
 
-    fn add(&mut self, chain: u32, fact: Fact) -> u32 {
-        self.links.push((chain, fact));
-        self.links.len() as u32 - 1
+    /// Facts of a combination that hold in a block.
+    pub(crate) fn alike(
+        &self,
+        flow: &Flow,
+        block: BlockId,
+        lin: LinId,
+    ) -> impl Iterator<Item = Fact> {
+        let mut at = self.by_lin.get(lin as usize).copied().unwrap_or(NONE);
+        let links = std::iter::from_fn(move || {
+            let link = self.links.get(at as usize)?;
+            at = link.alike;
+            Some(link)
+        });
+        links.take(ALIKE).filter(move |link| flow.dominates(link.block, block)).map(|l| l.fact)
+    }
+
+    /// Facts about sizes that hold in a block, the latest first.
+    pub(crate) fn sizes(&self, flow: &Flow, block: BlockId) -> impl Iterator<Item = Fact> {
+        let links = self.sizes.iter().rev().map(|link| &self.links[*link as usize]);
+        links.take(ALIKE).filter(move |link| flow.dominates(link.block, block)).map(|l| l.fact)
+    }
+
+    /// Facts about an atom, or about its low bits, that hold in a block, the latest first.
+    pub(crate) fn about(&self, flow: &Flow, block: BlockId, atom: AtomId, into: &mut Vec<Fact>) {
+        let mut at = self.by_atom.get(atom as usize).copied().unwrap_or(NONE);
+        for _ in 0..ALIKE {
+            let Some((before, link)) = self.uses.get(at as usize) else { return };
+            let link = &self.links[*link as usize];
+            if flow.dominates(link.block, block) {
+                into.push(link.fact);
+            }
+            at = *before;
+        }
+    }
+
+    /// Notes a fact that holds wherever a block is reached, besides the block's chain.
+    pub(crate) fn note(&mut self, arena: &Arena, block: BlockId, fact: Fact) {
+        self.add(arena, block, NONE, fact);
+    }
+
+    fn add(&mut self, arena: &Arena, block: BlockId, chain: u32, fact: Fact) -> u32 {
+        let number = self.links.len() as u32;
+        let lin = fact.lin as usize;
+        if self.by_lin.len() <= lin {
+            self.by_lin.resize(lin + 1, NONE);
+        }
+        let alike = std::mem::replace(&mut self.by_lin[lin], number);
+        self.links.push(Link { fact, block, next: chain, alike });
+        match fact.relation {
+            Relation::AtMostSize(_) => {
+                self.sizes.push(number);
+                return number;
+            }
+            Relation::NotZero if is_size(arena.kind_of(Value { lin: fact.lin, k: 0 })) => {
+                self.sizes.push(number)
+            }
+            _ => {}
+        }
+        for (atom, _) in arena.terms(Value { lin: fact.lin, k: 0 }) {
+            self.add_use(*atom, number);
+            if let Atom::Low { of, .. } = arena.atom(*atom).atom
+                && let [(inner, _)] = arena.terms(of)
+            {
+                self.add_use(*inner, number);
+            }
+        }
+        number
+    }
+
+    fn add_use(&mut self, atom: AtomId, link: u32) {
+        let atom = atom as usize;
+        if self.by_atom.len() <= atom {
+            self.by_atom.resize(atom + 1, NONE);
+        }
+        let number = self.uses.len() as u32;
+        let before = std::mem::replace(&mut self.by_atom[atom], number);
+        self.uses.push((before, link));
     }
 }
 
 impl Analysis<'_> {
     /// Gathers the facts of all blocks, once their states are final.
     pub(crate) fn learn_all(&mut self) {
-        self.facts.links.clear();
-        self.facts.of.clear();
-        self.facts.of.resize(self.flow.blocks.len(), NONE);
-        for block in 1..self.flow.blocks.len() as BlockId {
+        let count = self.flow.blocks.len();
+        self.facts.clear(count);
+        self.never_reached.clear();
+        self.never_reached.resize(count, false);
+        for block in 1..count as BlockId {
             let data = &self.flow.blocks[block as usize];
             let (dominator, head) = (data.dominator, data.is_head);
             let from = data.from.clone();
-            let mut chain = self.facts.of[dominator as usize];
-            if let [(one, edge)] = from[..] {
-                for fact in self.edge_facts(one, edge) {
-                    chain = self.facts.add(chain, fact);
-                }
+            let told = if let [(one, edge)] = from[..] {
+                self.edge_facts(one, edge)
             } else if !head {
-                for fact in self.meeting_facts(&from, dominator) {
-                    chain = self.facts.add(chain, fact);
-                }
+                self.meeting_facts(&from, dominator)
+            } else {
+                Vec::new()
+            };
+            self.never_reached[block as usize] = self.never_reached[dominator as usize]
+                || told.iter().any(|fact| self.contradicts(dominator, *fact));
+            let mut chain = self.facts.of[dominator as usize];
+            for fact in told {
+                chain = self.facts.add(&self.arena, block, chain, fact);
             }
             self.facts.of[block as usize] = chain;
         }
@@ -106,32 +222,35 @@ impl Analysis<'_> {
 
     /// Do the conditions on the way to a block contradict each other, or what they are about? Then nothing
     /// reaches it.
-    pub(crate) fn is_never_reached(&mut self, block: BlockId) -> bool {
-        let is_false = |fact: Fact| {
-            fact.lin == 0
-                && fact.given.is_none()
-                && match fact.relation {
-                    Relation::AtMostZero => fact.k > 0,
-                    Relation::Zero => fact.k % (1 << 64) != 0,
-                    Relation::NotZero => fact.k % (1 << 64) == 0,
-                }
-        };
-        if self.facts.chain(block, None).any(is_false) {
-            return true;
+    pub(crate) fn is_never_reached(&self, block: BlockId) -> bool {
+        self.never_reached[block as usize]
+    }
+
+    /// Is a fact false, or is its opposite known at a block?
+    fn contradicts(&mut self, block: BlockId, fact: Fact) -> bool {
+        if fact.given.is_some() {
+            return false;
         }
-        let of = |relation| {
-            let facts = self.facts.chain(block, None);
-            facts.filter(move |fact| fact.relation == relation && fact.given.is_none())
+        let turn = 1_i128 << 64;
+        let (false_as_number, opposite) = match fact.relation {
+            Relation::AtMostZero => return fact.lin == 0 && fact.k > 0,
+            Relation::AtMostSize(_) => return false,
+            Relation::Zero => (fact.k % turn != 0, Relation::NotZero),
+            Relation::NotZero => (fact.k % turn == 0, Relation::Zero),
         };
-        let not_zero: Vec<_> = of(Relation::NotZero).collect();
-        let zero: Vec<_> = of(Relation::Zero).filter(|_| !not_zero.is_empty()).collect();
-        zero.into_iter().any(|fact| {
+        if fact.lin == 0 {
+            return false_as_number;
+        }
+        self.is_known(block, fact.lin, fact.k, opposite) || {
             let negative = self.arena.times(Value { lin: fact.lin, k: 0 }, -1).lin;
-            not_zero.iter().any(|other| {
-                (other.lin, other.k) == (fact.lin, fact.k)
-                    || (other.lin, other.k) == (negative, -fact.k)
-            })
-        })
+            self.is_known(block, negative, -fact.k, opposite)
+        }
+    }
+
+    /// Is exactly this a fact of a block?
+    fn is_known(&self, block: BlockId, lin: LinId, k: i128, relation: Relation) -> bool {
+        let known = Fact::new(lin, k, relation);
+        self.facts.alike(&self.flow, block, lin).any(|fact| fact == known)
     }
 
     /// What holds on every way into a block.
@@ -158,8 +277,26 @@ impl Analysis<'_> {
             && let Some(state) = self.outs[from as usize].clone()
         {
             self.learn(state.flags, condition, &mut facts);
+            for number in 0..facts.len() {
+                let size = self.at_most_size(facts[number]);
+                facts.extend(size);
+            }
         }
         facts
+    }
+
+    /// What a fact says about a size that there was: `x - size <= 0`.
+    fn at_most_size(&mut self, fact: Fact) -> Option<Fact> {
+        if fact.relation != Relation::AtMostZero || fact.given.is_some() {
+            return None;
+        }
+        let sizes = |term: &&(AtomId, i64)| term.1 == -1 && is_size(self.arena.kind(term.0));
+        let lin = Value { lin: fact.lin, k: 0 };
+        let (size, _) = *self.arena.terms(lin).iter().find(sizes)?;
+        let kind = self.arena.kind(size);
+        let size = self.arena.value_of(size);
+        let below = self.arena.add(lin, size);
+        Some(Fact::new(below.lin, fact.k, Relation::AtMostSize(kind)))
     }
 
     /// Does what an edge tells contradict what is known before it?
@@ -168,11 +305,9 @@ impl Analysis<'_> {
             let opposite = match fact.relation {
                 Relation::Zero => Relation::NotZero,
                 Relation::NotZero => Relation::Zero,
-                Relation::AtMostZero => return false,
+                _ => return false,
             };
-            self.facts.chain(from, None).any(|known| {
-                known.relation == opposite && known.lin == fact.lin && known.k == fact.k
-            })
+            self.is_known(from, fact.lin, fact.k, opposite)
         })
     }
 
@@ -470,6 +605,15 @@ impl Analysis<'_> {
     }
 }
 
+fn is_size(kind: Kind) -> bool {
+    matches!(kind, Kind::MemoryBytes(_) | Kind::TableLength(_))
+}
+
+/// Does a fact with a greater constant say more?
+fn is_bound(relation: Relation) -> bool {
+    matches!(relation, Relation::AtMostZero | Relation::AtMostSize(_))
+}
+
 /// What is left of a fact if one of these holds instead.
 fn weakest(fact: Fact, others: &[Fact]) -> Option<Fact> {
     let mut best: Option<Fact> = None;
@@ -478,14 +622,12 @@ fn weakest(fact: Fact, others: &[Fact]) -> Option<Fact> {
             continue;
         }
         let left = match (fact.relation, other.relation) {
-            (Relation::AtMostZero, Relation::AtMostZero) => {
-                Some(Fact { k: fact.k.min(other.k), ..fact })
-            }
+            (a, b) if a == b && is_bound(a) => Some(Fact { k: fact.k.min(other.k), ..fact }),
             (a, b) if a == b && fact.k == other.k => Some(fact),
             _ => None,
         };
         best = match (best, left) {
-            (Some(a), Some(b)) if a.relation == Relation::AtMostZero && b.k > a.k => Some(b),
+            (Some(a), Some(b)) if is_bound(a.relation) && b.k > a.k => Some(b),
             (None, left) => left,
             (best, _) => best,
         };

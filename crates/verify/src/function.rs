@@ -118,6 +118,8 @@ pub(crate) struct Analysis<'m> {
     pub outs: Vec<Option<Rc<State>>>,
     /// What branches tell.
     pub facts: Facts,
+    /// Blocks that nothing reaches, by what branches tell.
+    pub never_reached: Vec<bool>,
     /// What proofs work with.
     pub prover: Prover,
     /// Types that indirect calls are found to be of, by operation.
@@ -158,6 +160,7 @@ impl<'m> Analysis<'m> {
             arena: Arena::default(),
             outs: Vec::new(),
             facts: Facts::default(),
+            never_reached: Vec::new(),
             prover: Prover::default(),
             again: false,
             call_types: HashMap::new(),
@@ -234,6 +237,7 @@ impl<'m> Analysis<'m> {
         self.outcome = Outcome { typed_results: true, ..Outcome::default() };
         self.arena.clear();
         self.prover.clear();
+        self.facts.clear(0);
         self.heads.clear();
         self.lost_vectors.clear();
         self.entries.clear();

@@ -104,7 +104,7 @@ impl Analysis<'_> {
             for limit in self.limits(head, rounds) {
                 let over = self.arena.sub(rounds, limit);
                 let fact = Fact::new(over.lin, over.k.into(), Relation::AtMostZero);
-                self.prover.show(head, fact);
+                self.note_shown(head, fact);
             }
         }
         rounds

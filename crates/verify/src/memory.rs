@@ -8,7 +8,7 @@
 use awsm_abi::context::CONTEXT_GUARD_BYTES;
 use awsm_abi::{GUARD_RESERVE_BYTES, Isolation};
 
-use crate::facts::Relation;
+use crate::facts::{Fact, Relation};
 use crate::flow::BlockId;
 use crate::function::Analysis;
 use crate::prove::Goal;
@@ -17,6 +17,9 @@ use crate::value::{AT_BLOCK, Atom, AtomId, Kind, Range, Value};
 
 /// Comparisons with a memory's size that are tried for one access, at most.
 const BOUNDS: usize = 6;
+
+/// Facts about sizes that are looked at for one access, at most.
+const SIZES: usize = 64;
 
 /// Joins that are looked through for them.
 pub(crate) const WAYS: u32 = 3;
@@ -72,16 +75,19 @@ impl Analysis<'_> {
         if start_range.lo >= least && end_range.hi <= reserve {
             return Some(Rule::MemoryRange);
         }
+        let size = Kind::MemoryBytes(memory);
+        if compared
+            && self.is_at_least(rest, least, block)
+            && self.is_below_size(block, size, end, WAYS)
+        {
+            return Some(Rule::MemoryCompared);
+        }
         if self.is_between((least, rest), (end, reserve), block) {
             let induction = self.prover.induction;
             return Some(if induction { Rule::MemoryLoop } else { Rule::MemoryBranch });
         }
         if !compared {
             return None;
-        }
-        let size = Kind::MemoryBytes(memory);
-        if self.is_at_least(rest, least, block) && self.is_below_size(block, size, end, WAYS) {
-            return Some(Rule::MemoryCompared);
         }
         let (rest, end) = (self.counted(rest)?, self.counted(end)?);
         let shown = self.is_at_least(rest, least, block) && self.is_below_size(block, size, end, 0);
@@ -97,28 +103,28 @@ impl Analysis<'_> {
         end: Value,
         depth: u32,
     ) -> bool {
+        let relation = Relation::AtMostSize(kind);
+        let says = |fact: &Fact| fact.relation == relation;
+        let assumed: Vec<Fact> = self.assumed().filter(says).collect();
+        // `x + k` is at most the size, and `end` is no more than that.
+        let suffices = |fact: Fact| fact.lin == end.lin && fact.k >= end.k.into() && says(&fact);
+        let mut alike = self.facts.alike(&self.flow, block, end.lin);
+        if alike.any(suffices) || assumed.iter().any(|fact| suffices(*fact)) {
+            return true;
+        }
+        drop(alike);
+        let known = self.facts.sizes(&self.flow, block).take(SIZES);
+        let facts: Vec<Fact> = assumed.into_iter().chain(known).collect();
         let mut bounds = Vec::new();
-        for fact in self.usable(block) {
-            // A size that is not so much: more, if it cannot be less.
-            if fact.relation == Relation::NotZero
-                && let [(size, _)] = *self.arena.terms(Value { lin: fact.lin, k: 0 })
-                && self.arena.kind(size) == kind
-            {
-                let size = self.arena.value_of(size);
-                let left = self.arena.sub(Value { lin: end.lin, k: 0 }, size);
-                bounds.push(Goal { lin: left.lin, k: end.k.into() });
-            }
-            if fact.relation == Relation::NotZero || fact.given.is_some() {
-                continue;
-            }
-            // `x - size <= 0`, so `end - x <= 0` suffices.
-            let terms = self.arena.terms(Value { lin: fact.lin, k: 0 });
-            let is_size = |term: &&(AtomId, i64)| term.1 == -1 && self.arena.kind(term.0) == kind;
-            let Some((size, _)) = terms.iter().find(is_size).copied() else { continue };
-            let size = self.arena.value_of(size);
-            let below = self.arena.add(Value { lin: fact.lin, k: 0 }, size);
-            let left = self.arena.sub(Value { lin: end.lin, k: 0 }, below);
-            let goal = Goal { lin: left.lin, k: i128::from(end.k) - fact.k };
+        for fact in facts {
+            let k = match fact.relation {
+                _ if says(&fact) => fact.k,
+                // A size that is not so much: more, if it cannot be less.
+                Relation::NotZero if self.arena.kind_of(Value { lin: fact.lin, k: 0 }) == kind => 0,
+                _ => continue,
+            };
+            let left = self.arena.sub(Value { lin: end.lin, k: 0 }, Value { lin: fact.lin, k: 0 });
+            let goal = Goal { lin: left.lin, k: i128::from(end.k) - k };
             if !bounds.contains(&goal) {
                 bounds.push(goal);
             }

@@ -42,9 +42,7 @@ pub(crate) struct Prover {
     assumed: Vec<Assumed>,
     /// Goals at heads of loops that are being shown.
     open: Vec<(BlockId, Goal)>,
-    /// Goals that were shown for heads of loops, from nothing but facts.
-    shown: HashMap<BlockId, Vec<Fact>>,
-    /// How many there are of those.
+    /// How many goals were shown for heads of loops, from nothing but facts: they are facts now.
     shown_count: u32,
     /// Goals of blocks that were shown, or failed with so many of those.
     decided: HashMap<(Goal, BlockId), Option<u32>>,
@@ -77,20 +75,20 @@ impl Prover {
     pub(crate) fn clear(&mut self) {
         self.assumed.clear();
         self.open.clear();
-        self.shown.clear();
+        self.shown_count = 0;
         self.decided.clear();
         self.steady.clear();
         self.counted.clear();
     }
-
-    /// Notes what holds whenever the head of a loop is reached.
-    pub(crate) fn show(&mut self, head: BlockId, fact: Fact) {
-        self.shown.entry(head).or_default().push(fact);
-        self.shown_count += 1;
-    }
 }
 
 impl Analysis<'_> {
+    /// Notes what holds whenever the head of a loop is reached.
+    pub(crate) fn note_shown(&mut self, head: BlockId, fact: Fact) {
+        self.facts.note(&self.arena, head, fact);
+        self.prover.shown_count += 1;
+    }
+
     /// Is `value <= limit`, as integers, wherever the block is reached?
     pub(crate) fn is_at_most(&mut self, value: Value, limit: i128, block: BlockId) -> bool {
         self.prove(Goal { lin: value.lin, k: i128::from(value.k) - limit }, block)
@@ -307,111 +305,133 @@ impl Analysis<'_> {
 
     // Facts.
 
-    /// Facts that hold in a block and are of use for a goal.
-    pub(crate) fn usable(&self, block: BlockId) -> Vec<Fact> {
-        let mut facts = Vec::new();
+    /// What is assumed besides the facts of blocks, and may be used before the joins that it is from.
+    pub(crate) fn assumed(&self) -> impl Iterator<Item = Fact> {
         let mut joins = Vec::new();
-        for assumed in self.prover.assumed.iter().rev() {
-            match *assumed {
-                Assumed::Join(join) => joins.push(join),
-                Assumed::Fact(fact) => {
-                    let home = self.arena.home(Value { lin: fact.lin, k: 0 });
-                    if joins.iter().all(|join| self.outlives(home, *join)) {
-                        facts.push(fact);
-                    }
-                }
+        self.prover.assumed.iter().rev().filter_map(move |assumed| match *assumed {
+            Assumed::Join(join) => {
+                joins.push(join);
+                None
             }
-        }
-        facts.extend(self.facts.chain(block, None).take(FACTS));
-        if !self.prover.shown.is_empty() {
-            for (head, shown) in &self.prover.shown {
-                if self.flow.dominates(*head, block) {
-                    facts.extend(shown);
-                }
+            Assumed::Fact(fact) => {
+                let home = self.arena.home(Value { lin: fact.lin, k: 0 });
+                joins.iter().all(|join| self.outlives(home, *join)).then_some(fact)
             }
-        }
-        facts
+        })
+    }
+
+    /// Facts about an atom, or about its low bits, that hold in a block.
+    fn facts_about(&self, block: BlockId, atom: AtomId, facts: &mut Vec<Fact>) {
+        facts.extend(self.assumed().filter(|fact| self.concerns(*fact, atom)));
+        self.facts.about(&self.flow, block, atom, facts);
+        facts.truncate(FACTS);
+    }
+
+    fn concerns(&self, fact: Fact, atom: AtomId) -> bool {
+        self.arena.terms(Value { lin: fact.lin, k: 0 }).iter().any(|(other, _)| {
+            *other == atom
+                || matches!(self.arena.atom(*other).atom, Atom::Low { of, .. }
+                    if self.arena.terms(of).first().is_some_and(|inner| inner.0 == atom))
+        })
     }
 
     /// Takes away what is at most zero; what is left to be shown otherwise goes to `others`.
     fn by_facts(&mut self, goal: Goal, block: BlockId, depth: u32, others: &mut Vec<Goal>) -> bool {
         let terms = self.arena.terms(Value { lin: goal.lin, k: 0 }).to_vec();
-        let facts = self.usable(block);
-        if self.by_low_bits(goal, block, depth, &facts) {
-            return true;
-        }
-        for fact in facts {
-            if fact.lin == 0 || !self.is_handy(fact.lin) {
-                continue;
-            }
-            if fact.relation == Relation::NotZero {
-                if let Some(goal) = self.beside(goal, fact, block, depth)
-                    && self.step_goal(goal, block, depth - 1)
-                {
-                    self.prover.branches = true;
-                    return true;
-                }
-                continue;
-            }
-            let fact_range = self.arena.lin_range(fact.lin);
-            let turn = 1_i128 << 64;
-            let exact = fact_range.hi + fact.k < turn && fact_range.lo + fact.k > -turn;
-            if fact.relation == Relation::Zero && !exact {
-                continue;
-            }
-            for (atom, factor) in &terms {
-                let Some(has) = self.factor(fact.lin, *atom) else { continue };
-                let signs_fit = (*factor > 0) == (has > 0);
-                if !signs_fit && fact.relation != Relation::Zero {
+        let (mut facts, mut lows) = (Vec::new(), Vec::new());
+        for (number, (atom, factor)) in terms.iter().enumerate() {
+            facts.clear();
+            self.facts_about(block, *atom, &mut facts);
+            self.prover.steps = self.prover.steps.saturating_sub(facts.len() as u32 / 16);
+            for fact in &facts {
+                if !self.is_handy(fact.lin) {
                     continue;
                 }
-                let Some(left) = self.without(goal, fact, *factor, has) else { continue };
-                let settles = self.excess(left) <= 0;
-                if let Some(given) = fact.given
-                    && !(settles && self.holds_at_least(given, 0, block, depth))
-                {
-                    continue;
-                }
-                if settles {
+                let shown = match fact.relation {
+                    Relation::AtMostSize(_) => false,
+                    // Once for all atoms of the goal.
+                    Relation::NotZero if number > 0 => false,
+                    Relation::NotZero => match self.beside(goal, *fact, block, depth) {
+                        Some(goal) => self.step_goal(goal, block, depth - 1),
+                        None => false,
+                    },
+                    _ => {
+                        let size = terms.len();
+                        let of = (*atom, *factor, size);
+                        self.by_fact(goal, block, depth, of, *fact, others)
+                            || self.by_low_bits(goal, block, depth, *atom, (*fact, &mut lows))
+                    }
+                };
+                if shown {
                     self.prover.branches = true;
                     return true;
-                }
-                if self.arena.terms(Value { lin: left.lin, k: 0 }).len() <= terms.len() + 1 {
-                    others.push(left);
                 }
             }
         }
         false
     }
 
-    /// Where facts are about the low bits of something that the goal is about: a value is its low bits if
-    /// it has no more.
-    fn by_low_bits(&mut self, goal: Goal, block: BlockId, depth: u32, facts: &[Fact]) -> bool {
-        let mut tried = Vec::new();
-        for fact in facts {
-            if fact.relation == Relation::NotZero {
+    /// Takes away as much of a fact as makes an atom vanish, which the goal has with this factor.
+    fn by_fact(
+        &mut self,
+        goal: Goal,
+        block: BlockId,
+        depth: u32,
+        (atom, factor, size): (AtomId, i64, usize),
+        fact: Fact,
+        others: &mut Vec<Goal>,
+    ) -> bool {
+        let Some(has) = self.factor(fact.lin, atom) else { return false };
+        let signs_fit = (factor > 0) == (has > 0);
+        if !signs_fit && fact.relation != Relation::Zero {
+            return false;
+        }
+        let fact_range = self.arena.lin_range(fact.lin);
+        let turn = 1_i128 << 64;
+        let exact = fact_range.hi + fact.k < turn && fact_range.lo + fact.k > -turn;
+        if fact.relation == Relation::Zero && !exact {
+            return false;
+        }
+        let Some(left) = self.without(goal, fact, factor, has) else { return false };
+        let settles = self.excess(left) <= 0;
+        if let Some(given) = fact.given
+            && !(settles && self.holds_at_least(given, 0, block, depth))
+        {
+            return false;
+        }
+        if !settles && self.arena.terms(Value { lin: left.lin, k: 0 }).len() <= size + 1 {
+            others.push(left);
+        }
+        settles
+    }
+
+    /// Where a fact is about the low bits of an atom that the goal has: a value is its low bits if it has
+    /// no more.
+    fn by_low_bits(
+        &mut self,
+        goal: Goal,
+        block: BlockId,
+        depth: u32,
+        inner: AtomId,
+        (fact, tried): (Fact, &mut Vec<AtomId>),
+    ) -> bool {
+        let Some(in_goal) = self.factor(goal.lin, inner) else { return false };
+        for (atom, in_fact) in self.arena.terms(Value { lin: fact.lin, k: 0 }).to_vec() {
+            let Atom::Low { bits, of } = self.arena.atom(atom).atom else { continue };
+            let [(other, _)] = *self.arena.terms(of) else { continue };
+            if other != inner || (in_goal > 0) != (in_fact > 0) || tried.contains(&atom) {
                 continue;
             }
-            for (atom, _) in self.arena.terms(Value { lin: fact.lin, k: 0 }).to_vec() {
-                let data = *self.arena.atom(atom);
-                let Atom::Low { bits, of } = data.atom else { continue };
-                let [(inner, in_fact)] = *self.arena.terms(of) else { continue };
-                let Some(in_goal) = self.factor(goal.lin, inner) else { continue };
-                if (in_goal > 0) != (in_fact > 0) || tried.contains(&atom) {
-                    continue;
-                }
-                tried.push(atom);
-                // `of - low <= 0`, if `of` has no more bits.
-                let low = self.arena.value_of(atom);
-                let above = self.arena.sub(of, low);
-                let fact = Fact::new(above.lin, above.k.into(), Relation::AtMostZero);
-                let Some(left) = self.without(goal, fact, in_goal, in_fact) else { continue };
-                if self.step_goal(left, block, depth.min(2) - 1)
-                    && self.holds_at_most(of, Range::bits(bits).hi, block, depth)
-                {
-                    self.prover.branches = true;
-                    return true;
-                }
+            tried.push(atom);
+            // `of - low <= 0`, if `of` has no more bits.
+            let low = self.arena.value_of(atom);
+            let above = self.arena.sub(of, low);
+            let fact = Fact::new(above.lin, above.k.into(), Relation::AtMostZero);
+            let Some(left) = self.without(goal, fact, in_goal, in_fact) else { continue };
+            if self.step_goal(left, block, depth.min(2) - 1)
+                && self.holds_at_most(of, Range::bits(bits).hi, block, depth)
+            {
+                return true;
             }
         }
         false
@@ -665,7 +685,7 @@ impl Analysis<'_> {
             self.prover.induction = true;
             if !self.prover.assumed.iter().any(|assumed| matches!(assumed, Assumed::Fact(..))) {
                 let fact = Fact::new(goal.lin, goal.k, Relation::AtMostZero);
-                self.prover.show(join, fact);
+                self.note_shown(join, fact);
             }
         }
         all

@@ -137,7 +137,7 @@ fn compile(job: &Job<'_>, unit: &Unit, form: Form) -> Result<Output, CompileErro
         if !(options.lax && options.isolation == Isolation::None) {
             nan::quiet(&context, &llvm, processor)?;
         }
-        if matches!(unit.level, OptLevel::O2 | OptLevel::O3) {
+        if unit.prepares_loops() {
             loops::prepare(&context, &llvm)?;
         }
         Ok::<_, CompileError>(())

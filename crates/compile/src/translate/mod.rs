@@ -66,7 +66,9 @@ pub(crate) fn translate<'ctx>(
         functions: vec![OnceCell::new(); module.bodies.len()],
         func_types: Vec::new(),
     };
-    env.check = check::helpers(&env)?;
+    if unit.prepares_loops() {
+        env.check = check::helpers(&env)?;
+    }
     env.func_types = module.types.iter().map(|ty| env.native_type(ty)).collect();
     for own in &unit.functions {
         env.own(*own);

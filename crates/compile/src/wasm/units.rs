@@ -37,6 +37,13 @@ pub(crate) struct Unit {
     pub level: OptLevel,
 }
 
+impl Unit {
+    /// Are its loops prepared for LLVM? Else nobody looks for the calls that check accesses.
+    pub(crate) fn prepares_loops(&self) -> bool {
+        matches!(self.level, OptLevel::O2 | OptLevel::O3)
+    }
+}
+
 /// A module's units. There is one at least.
 #[derive(Debug)]
 pub(crate) struct Units {
