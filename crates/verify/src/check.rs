@@ -8,6 +8,7 @@ use std::mem::size_of;
 use awsm_abi::context::GlobalCell;
 use awsm_abi::desc::val_type;
 
+use crate::align::VECTOR_BYTES;
 use crate::contract::{self, Wants};
 use crate::convention::{ARGUMENTS, Convention, RED_ZONE, RETURN_BYTES, STACK_POINTER, Spot};
 use crate::evaluate::Callee;
@@ -51,6 +52,10 @@ impl Analysis<'_> {
                 let address = self.address(state, place);
                 let stored = write.then_some(None);
                 self.check_access(state, at, address, bytes.into(), stored);
+            }
+            Op::Aligned { place, bytes } => {
+                let address = self.address(state, place);
+                self.check_aligned(at, address, bytes.into());
             }
             Op::Spill { place, bytes, .. } => {
                 let address = self.address(state, place);
@@ -395,7 +400,7 @@ impl Analysis<'_> {
         }
     }
 
-    fn is_multiple(&self, value: Value, of: i64) -> bool {
+    pub(crate) fn is_multiple(&self, value: Value, of: i64) -> bool {
         value.k % of == 0 && self.arena.terms(value).iter().all(|(_, factor)| factor % of == 0)
     }
 
@@ -765,6 +770,9 @@ impl Analysis<'_> {
         leaving: bool,
     ) -> bool {
         let bytes = convention.result_bytes;
+        if convention.rounded && !self.is_rounded(cells, VECTOR_BYTES) {
+            return false;
+        }
         if let Some(key) = self.frame_offset(cells) {
             let sp = self.register(state, STACK_POINTER);
             let Some(sp) = self.frame_offset(sp) else { return false };
@@ -934,7 +942,7 @@ pub(crate) fn word_at(state: &State, key: SlotKey) -> Option<Value> {
 }
 
 /// May a reference of the first type stand where one of the second is wanted?
-fn subtype(a: u32, b: u32) -> bool {
+pub(crate) fn subtype(a: u32, b: u32) -> bool {
     let null = a & val_type::NON_NULL != 0 || b & val_type::NON_NULL == 0;
     let ty = val_type::function_type(b).is_none()
         || val_type::function_type(a) == val_type::function_type(b);

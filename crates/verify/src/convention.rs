@@ -74,6 +74,8 @@ pub(crate) struct Convention {
     pub results: Vec<Spot>,
     /// Bytes of results in memory.
     pub result_bytes: i64,
+    /// Do these bytes begin at a multiple of 16?
+    pub rounded: bool,
     /// Where the results are in these bytes, if they are in memory.
     pub result_offsets: Vec<i64>,
 }
@@ -98,6 +100,7 @@ pub(crate) fn ordinary(ty: &Type) -> Convention {
         stack_bytes,
         results: results.unwrap_or_default(),
         result_bytes,
+        rounded: ty.results.iter().any(|code| is_vector(*code)),
         result_offsets,
     }
 }
@@ -122,6 +125,7 @@ pub(crate) fn tail(ty: &Type) -> Convention {
             false => results(&ty.results).unwrap_or_default(),
         },
         result_bytes: cells * CELL_BYTES,
+        rounded: true,
         result_offsets: (0..cells).map(|cell| cell * CELL_BYTES).collect(),
     }
 }

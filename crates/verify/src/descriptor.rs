@@ -3,6 +3,7 @@
 //! Isolation rests on this file: the runtime lays contexts, tables and memories out by the same
 //! descriptor, so code must be held against exactly what is written there.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::mem::{offset_of, size_of};
 use std::ops::Range;
@@ -106,21 +107,26 @@ pub(crate) struct Descriptor {
     pub text: Range<u64>,
 }
 
+/// Lists have together no more bytes than this times those of the object.
+const LISTS_MAX: u64 = 16;
+
 /// Reads lists of records.
-struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     object: &'a Object,
     root: u64,
+    /// Bytes that may still be read: lists can lie at the same place by the thousand.
+    left: Cell<u64>,
 }
 
 /// One record of a list.
-struct Record<'a>(&'a [u8]);
+pub(crate) struct Record<'a>(&'a [u8]);
 
 impl Record<'_> {
     fn u8(&self, at: usize) -> u8 {
         self.0[at]
     }
 
-    fn u32(&self, at: usize) -> u32 {
+    pub(crate) fn u32(&self, at: usize) -> u32 {
         u32::from_le_bytes(self.0[at..at + 4].try_into().expect("four bytes"))
     }
 
@@ -128,12 +134,12 @@ impl Record<'_> {
         u64::from_le_bytes(self.0[at..at + 8].try_into().expect("eight bytes"))
     }
 
-    fn slice(&self, at: usize) -> (u64, u64) {
+    pub(crate) fn slice(&self, at: usize) -> (u64, u64) {
         (self.u64(at + offset_of!(RelSlice, start)), self.u64(at + offset_of!(RelSlice, len)))
     }
 }
 
-fn broken(what: &'static str) -> Refusal {
+pub(crate) fn broken(what: &'static str) -> Refusal {
     Refusal::object(format!("has a broken module descriptor ({what})"))
 }
 
@@ -143,7 +149,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The records of a list, of which each has `bytes` bytes.
-    fn list(
+    pub(crate) fn list(
         &self,
         (start, len): (u64, u64),
         bytes: usize,
@@ -152,7 +158,10 @@ impl<'a> Reader<'a> {
         let all = len.checked_mul(bytes as u64).filter(|_| len <= u32::MAX.into());
         let all = all.and_then(|all| match len {
             0 => Some(&[][..]),
-            _ => self.object.bytes(self.place(start), all),
+            _ => {
+                self.left.set(self.left.get().checked_sub(all)?);
+                self.object.bytes(self.place(start), all)
+            }
         });
         Ok(all.ok_or_else(|| broken(what))?.chunks_exact(bytes).map(Record))
     }
@@ -249,13 +258,15 @@ impl Descriptor {
             data: 0,
             text: 0..0,
         };
-        let reader = Reader { object, root: root_at };
+        let left = Cell::new(LISTS_MAX * object.image.len() as u64);
+        let reader = Reader { object, root: root_at, left };
         descriptor.read_text(&root, &reader)?;
         descriptor.read_types(&root, &reader)?;
         descriptor.read_items(&root, &reader)?;
         descriptor.read_functions(&root, &reader)?;
         descriptor.check()?;
         descriptor.unify_types();
+        descriptor.check_first_values(&root, &reader)?;
         Ok(descriptor)
     }
 
@@ -426,6 +437,9 @@ impl Descriptor {
         if said.iter().any(|(said, counted)| said != counted) {
             return Err(broken("counts"));
         }
+        if types >= u64::from(val_type::TYPES_MAX) - 1 {
+            return Err(broken("types"));
+        }
         let indices = self.functions.iter().map(|function| function.ty);
         let indices =
             indices.chain(self.func_refs.iter().copied()).chain(self.tags.iter().copied());
@@ -454,8 +468,14 @@ impl Descriptor {
                     | val_type::EXTERNREF
                     | val_type::EXNREF
             );
-            let named = val_type::function_type(*code);
-            if !known || named.is_some_and(|index| u64::from(index) >= types) {
+            let (kind, named) = (val_type::kind(*code), val_type::function_type(*code));
+            let plain = match kind {
+                val_type::FUNCREF => true,
+                val_type::EXTERNREF | val_type::EXNREF => named.is_none(),
+                _ => *code == kind,
+            };
+            let unknown = named.is_some_and(|index| u64::from(index) >= types);
+            if !known || !plain || unknown {
                 return Err(broken("value type"));
             }
         }

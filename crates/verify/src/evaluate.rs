@@ -124,7 +124,8 @@ impl Analysis<'_> {
                 let callee = self.callee(target);
                 self.call(state, at, callee);
             }
-            Op::Jump { .. }
+            Op::Aligned { .. }
+            | Op::Jump { .. }
             | Op::Branch { .. }
             | Op::JumpTo { .. }
             | Op::Return { .. }
@@ -313,7 +314,7 @@ impl Analysis<'_> {
         let value = if b.constant().is_some() { a } else { b };
         let from = self.frame_offset(value)?;
         let block = self.block_of[at as usize];
-        let rounds = (-4096..0).contains(&mask) && (-mask).count_ones() == 1;
+        let rounds = (-4096..=-16).contains(&mask) && (-mask).count_ones() == 1;
         if !rounds || from >= ALIGNED / 2 || state.aligned.is_some() {
             return None;
         }

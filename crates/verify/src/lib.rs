@@ -21,7 +21,9 @@
 //! belongs to no function.
 #![forbid(unsafe_code)]
 
+mod align;
 mod check;
+mod constant;
 mod contract;
 mod convention;
 mod decode;

@@ -19,6 +19,9 @@ use crate::report::Refusal;
 /// Program headers must lie in this many bytes at the beginning of the file, or the loader refuses.
 const HEADERS_BYTES: u64 = 4096;
 
+/// Names of functions have together no more bytes than this times those of the file.
+const NAMES_MAX: usize = 4;
+
 /// Segments are widened to whole pages of this size.
 const PAGE: u64 = 4096;
 
@@ -103,30 +106,19 @@ fn map(file: &[u8], segments: &[elf::ProgramHeader64<LE>]) -> Result<Mapped, Ref
                 let (Some(stop), Some(file_stop)) = (stop, file_stop) else {
                     return Err(broken("segments"));
                 };
+                // Addresses are places in the file: `stop` is no more than its length.
                 let fits = file_stop <= file.len() as u64
                     && in_file == in_memory
                     && in_file > 0
-                    && offset % PAGE == start % PAGE;
+                    && offset == start;
                 if !fits {
                     return Err(Refusal::object("has a segment that does not lie in the file"));
                 }
-                // Segments of ours follow each other within a large page or two.
                 let first = start - start % PAGE;
-                if first < end || mapped.image.is_empty() && first != 0 {
+                if first < end || end == 0 && first != 0 {
                     return Err(Refusal::object("has segments that overlap, or none at zero"));
                 }
-                if stop > 2 * file.len() as u64 + (1 << 20) {
-                    return Err(Refusal::object("has segments further apart than it is long"));
-                }
                 end = stop.next_multiple_of(PAGE);
-                let lead = (start - first) as usize;
-                let bytes = (end - first) as usize;
-                let from = offset as usize - lead;
-                mapped.image.resize(first as usize, 0);
-                // The rest of the last page is what follows in the file, as far as it goes.
-                let here = &file[from..file.len().min(from + bytes)];
-                mapped.image.extend_from_slice(here);
-                mapped.image.resize(end as usize, 0);
                 if segment.p_flags(LE) & elf::PF_X != 0 {
                     mapped.executable.push(first..end);
                 }
@@ -139,6 +131,10 @@ fn map(file: &[u8], segments: &[elf::ProgramHeader64<LE>]) -> Result<Mapped, Ref
             }
         }
     }
+    // The loader takes the file as it is up to the last page, what lies between segments too.
+    let end = end as usize;
+    mapped.image.extend_from_slice(&file[..file.len().min(end)]);
+    mapped.image.resize(end, 0);
     Ok(mapped)
 }
 
@@ -217,11 +213,15 @@ fn symbols(file: &[u8], header: &Header) -> Result<Vec<Symbol>, Refusal> {
     }
     let table = sections.symbols(LE, file, elf::SHT_SYMTAB).map_err(|_| broken("symbol table"))?;
     let mut symbols = Vec::new();
+    // Each name can be as long as their table.
+    let mut name_bytes = NAMES_MAX * file.len();
     for symbol in table.iter() {
         if symbol.st_type() != elf::STT_FUNC || symbol.st_size(LE) == 0 {
             continue;
         }
         let name = symbol.name(LE, table.strings()).map_err(|_| broken("symbol table"))?;
+        let left = name_bytes.checked_sub(name.len());
+        name_bytes = left.ok_or_else(|| Refusal::object("has names longer than itself"))?;
         let start = symbol.st_value(LE);
         let end = start.checked_add(symbol.st_size(LE)).ok_or_else(|| broken("symbol table"))?;
         let name = String::from_utf8_lossy(name).into_owned();

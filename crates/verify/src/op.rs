@@ -228,6 +228,8 @@ pub(crate) enum Op {
     Store { place: Place, bytes: Bytes, from: Source },
     /// Memory is read or written, by what is not followed.
     Touch { place: Place, bytes: u16, write: bool },
+    /// An access faults if its place is not a multiple of so many bytes.
+    Aligned { place: Place, bytes: u16 },
     /// Memory is read or written at a place for each word of a vector register: the word, multiplied, is
     /// added. Without a register nothing is known of what is added.
     Scatter { base: Place, vector: Option<u8>, scale: u8, bytes: u16, write: bool },

@@ -95,6 +95,7 @@ pub(crate) fn decode(bytes: &[u8], address: u64, allowed: &Allowed) -> Result<Co
     code.instructions.reserve(bytes.len() / 4);
     code.ops.reserve(bytes.len() / 4);
     let mut raw = Raw::default();
+    let zero_counts = allowed.known[CpuidFeature::BMI1 as usize];
     while decoder.can_decode() {
         let at = decoder.position() as u32;
         decoder.decode_out(&mut raw);
@@ -107,13 +108,25 @@ pub(crate) fn decode(bytes: &[u8], address: u64, allowed: &Allowed) -> Result<Co
             let what = format!("`{:?}` of a feature that it does not name", raw.mnemonic());
             return Err(undecodable(what.to_lowercase()));
         }
-        let mut lower = Lower { raw: &raw, ops: &mut code.ops };
+        let here = &bytes[at as usize..decoder.position()];
+        if raw.flow_control() != FlowControl::Next && is_narrowed(here) {
+            let what = "a jump of 16 bits, which processors take in different ways".to_owned();
+            return Err(undecodable(what));
+        }
+        let mut lower = Lower { raw: &raw, ops: &mut code.ops, zero_counts };
         if lower.instruction().is_none() {
             let name = format!("{:?}", raw.mnemonic()).to_lowercase();
             return Err(undecodable(format!("`{name}`, which guests must not have in this form")));
         }
     }
     Ok(code)
+}
+
+/// Has an instruction the prefix for 16 bits? Of transfers some processors ignore it, and others take
+/// less of what follows for the distance, or keep 16 bits of the address.
+fn is_narrowed(instruction: &[u8]) -> bool {
+    let is_prefix = |byte: &&u8| matches!(byte, 0x26 | 0x2e | 0x36 | 0x3e | 0x64..=0x67 | 0xf0 | 0xf2 | 0xf3 | 0x40..=0x4f);
+    instruction.iter().take_while(is_prefix).any(|byte| *byte == 0x66)
 }
 
 /// Is this nothing but instructions without effect, as compilers put between functions?
@@ -126,6 +139,8 @@ pub(crate) fn is_padding(bytes: &[u8], address: u64) -> bool {
 pub(super) struct Lower<'a> {
     pub(super) raw: &'a Raw,
     pub(super) ops: &'a mut Vec<Op>,
+    /// Does the processor surely count trailing zeros where it is asked to? Else it looks for a bit.
+    pub(super) zero_counts: bool,
 }
 
 /// The decoder's own registers: a loaded operand, a result on its way to memory.
@@ -628,10 +643,19 @@ impl Lower<'_> {
                     self.unknown(reg, bytes)?;
                 }
             }
-            // Processors without it take it for another instruction, which leaves zero undefined.
-            M::Tzcnt => {
+            M::Tzcnt if self.zero_counts => {
                 self.source(1)?;
                 self.changed()?;
+            }
+            // Where there is no bit, processors leave the register as it is, with its upper half.
+            M::Tzcnt | M::Bsf | M::Bsr => {
+                self.source(1)?;
+                let (to, bytes) = self.register(0)?;
+                self.unknown(RESULT, bytes)?;
+                let (then, otherwise) = (Source::Reg(RESULT), Source::Reg(to));
+                let bytes = if bytes == 4 { 8 } else { bytes };
+                let condition = Condition::Other;
+                self.push(Op::Select { to, bytes, condition, then, otherwise })?;
             }
             M::Popcnt | M::Lzcnt => {
                 self.source(1)?;
@@ -641,7 +665,7 @@ impl Lower<'_> {
             // A bit's number in a register may not lead out of memory.
             M::Bt | M::Bts | M::Btr | M::Btc if self.is_memory(0) => return None,
             M::Bt => {}
-            M::Bts | M::Btr | M::Btc | M::Bsf | M::Bsr | M::Bswap => self.changed()?,
+            M::Bts | M::Btr | M::Btc | M::Bswap => self.changed()?,
             M::Rol | M::Ror | M::Rcl | M::Rcr | M::Shld | M::Shrd => {
                 if self.is_memory(1) {
                     self.source(1)?;

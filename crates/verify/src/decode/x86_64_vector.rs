@@ -41,6 +41,9 @@ impl Lower<'_> {
                     }
                     let at = self.place()?;
                     place = Some(at);
+                    if self.is_aligned(bytes) {
+                        self.push(Op::Aligned { place: at, bytes })?;
+                    }
                     match (write, self.plain_move()) {
                         (true, true) => {
                             let from = vector(raw.op_register(1))?;
@@ -104,6 +107,28 @@ impl Lower<'_> {
                     | M::Movq
                     | M::Vmovq
             )
+    }
+
+    /// Does it fault if its memory operand does not begin at a multiple of its size?
+    fn is_aligned(&self, bytes: u16) -> bool {
+        let name = self.raw.mnemonic();
+        match self.raw.encoding() {
+            EncodingKind::Legacy => {
+                bytes == 16 && !matches!(name, M::Movups | M::Movupd | M::Movdqu | M::Lddqu)
+            }
+            _ => matches!(
+                name,
+                M::Vmovaps
+                    | M::Vmovapd
+                    | M::Vmovdqa
+                    | M::Vmovdqa32
+                    | M::Vmovdqa64
+                    | M::Vmovntps
+                    | M::Vmovntpd
+                    | M::Vmovntdq
+                    | M::Vmovntdqa
+            ),
+        }
     }
 
     fn extent(&self) -> Extent {
