@@ -65,7 +65,7 @@ HOST := $(shell rustc -vV | sed -n 's/^host: //p')
 ASAN := detect_stack_use_after_return=0:use_sigaltstack=0:allow_user_segv_handler=1
 ASAN := $(ASAN):handle_segv=0:handle_sigbus=0:handle_sigill=0:handle_sigfpe=0:handle_sigtrap=0
 # What needs neither mapped memory nor compiled code.
-PURE := budget:: call:: constant:: exceptions:: guest:: image:: registry:: table:: trace:: last_words::tests::a_line
+PURE := budget:: call:: constant:: exceptions:: guest_memory:: image:: registry:: table:: words:: last_words::tests::a_line
 sanitize: setup
 	@rustc +nightly --version >/dev/null || { echo 'needs `rustup toolchain install nightly`'; exit 1; }
 	ASAN_OPTIONS=$(ASAN) RUSTFLAGS=-Zsanitizer=address $(CARGO) +nightly test --target $(HOST) \

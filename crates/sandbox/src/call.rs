@@ -12,13 +12,13 @@ use std::panic::AssertUnwindSafe;
 use awsm_abi::desc::val_type;
 use awsm_abi::trap::TrapKind;
 
-use crate::arch::stack_checked;
-use crate::builtins::instance_of;
-use crate::fiber::{self, Pause};
-use crate::guest::{GuestMemory, GuestPtr};
+use crate::guest_memory::{GuestMemory, GuestPtr};
 use crate::instance::Core;
-use crate::preempt;
-use crate::sandbox::Wait;
+use crate::instance::builtins::instance_of;
+use crate::stop::Wait;
+use crate::switch::arch::stack_checked;
+use crate::switch::current::{Pause, leave, suspend};
+use crate::switch::preempt;
 
 /// What a host function answers.
 pub type HostResult<R> = Result<R, Leave>;
@@ -32,7 +32,7 @@ pub enum Leave {
     Trap(TrapKind),
     /// It waits. The function is called again afterwards, see [`HostCall::woken`].
     Block(Wait),
-    /// Its time is up, see [`crate::preempt::is_due`], and the function is not done. It is called again when the guest
+    /// Its time is up, see [`crate::switch::preempt::is_due`], and the function is not done. It is called again when the guest
     /// has the core again, and goes on where its data says that it was: some way at least, since its time may be
     /// up again at once.
     Preempted,
@@ -109,10 +109,10 @@ unsafe fn serve<T, R>(
                 preempt::on_return();
                 return value;
             }
-            Err(Leave::Block(wait)) => fiber::suspend(Pause::Blocked(wait)),
-            Err(Leave::Preempted) => fiber::suspend(Pause::Preempted),
-            Err(Leave::Exit(code)) => fiber::leave(Pause::Exited(code)),
-            Err(Leave::Trap(kind)) => fiber::leave(Pause::Trapped(kind)),
+            Err(Leave::Block(wait)) => suspend(Pause::Blocked(wait)),
+            Err(Leave::Preempted) => suspend(Pause::Preempted),
+            Err(Leave::Exit(code)) => leave(Pause::Exited(code)),
+            Err(Leave::Trap(kind)) => leave(Pause::Trapped(kind)),
         }
         woken = true;
     }

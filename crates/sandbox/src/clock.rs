@@ -6,6 +6,8 @@
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use crate::cpu;
+
 /// How long the rate is measured: long enough for one part in ten thousand.
 const CALIBRATION: Duration = Duration::from_millis(5);
 
@@ -13,7 +15,7 @@ const CALIBRATION: Duration = Duration::from_millis(5);
 #[inline]
 #[must_use]
 pub fn ticks() -> u64 {
-    crate::arch::ticks()
+    cpu::ticks()
 }
 
 /// A number of ticks in nanoseconds.

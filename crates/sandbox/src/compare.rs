@@ -13,11 +13,11 @@ use std::fmt;
 
 use awsm_abi::context::{CONTEXT_GUARD_BYTES, HEADER_BELOW, Header, Table};
 
-use crate::image::{Image, Page};
 use crate::instance::Core;
-use crate::linear::Linear;
-use crate::mapping::{Mapping, PAGE_BYTES};
-use crate::stack::GuestStack;
+use crate::slot::image::{Image, Page};
+use crate::slot::linear::Linear;
+use crate::slot::mapping::{Mapping, PAGE_BYTES};
+use crate::slot::stack::GuestStack;
 
 /// What is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

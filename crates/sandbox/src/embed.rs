@@ -5,7 +5,6 @@
 //! their end on the calling thread. The node does not use this: its sandboxes share nothing.
 
 use std::fmt;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -13,17 +12,23 @@ use awsm_abi::context::{GlobalCell, Memory, Table};
 use awsm_abi::desc::{ExternType, extern_flag, extern_kind, val_type};
 use corosensei::CoroutineResult;
 
-use crate::exceptions::Exceptions;
-use crate::fiber::{Entry, Fiber, Finish, Pause};
-use crate::instance::{Binding, Core, StartError};
+use crate::error::StartError;
+use crate::instance::{Binding, Core};
+use crate::limits::Cleaning;
 use crate::limits::Limits;
-use crate::linear;
-use crate::module::{FuncIdx, Module, val_type_name};
+use crate::module::Module;
 use crate::own::Own;
-use crate::probe::Cleaning;
-use crate::reach::Reach;
-use crate::stack::GuestStack;
-use crate::trap::{Trap, TrapKind};
+use crate::slot::exceptions::Exceptions;
+use crate::slot::linear;
+use crate::slot::stack::GuestStack;
+use crate::stop::{Trap, TrapKind};
+use crate::switch::current::{Finish, Pause};
+use crate::switch::entry::Entry;
+use crate::switch::fiber::Fiber;
+use crate::switch::reach::Reach;
+use crate::switch::thread;
+use crate::value::{FuncIdx, val_type_name};
+pub use crate::value::{GuestRef, Val};
 
 /// A group of instances.
 pub struct Store {
@@ -73,32 +78,6 @@ enum Item {
     /// The place that stands for it, and the process-wide number of its type.
     Tag(*const u64, u32),
 }
-
-/// A value of a guest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Val {
-    /// 32-bit integer.
-    I32(i32),
-    /// 64-bit integer.
-    I64(i64),
-    /// Bits of a 32-bit float.
-    F32(u32),
-    /// Bits of a 64-bit float.
-    F64(u64),
-    /// 128-bit vector, low bytes first.
-    V128([u8; 16]),
-    /// Function reference, or null.
-    FuncRef(Option<GuestRef>),
-    /// Host reference: a number that means something to the embedder, or null.
-    ExternRef(Option<u32>),
-    /// Exception reference, or null.
-    ExnRef(Option<GuestRef>),
-}
-
-/// A reference that a guest has answered. It says that there is one, and no more: guests believe references, so
-/// none is taken from outside.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct GuestRef(NonZeroUsize);
 
 /// Why an instance could not be made.
 #[derive(Debug)]
@@ -158,7 +137,7 @@ impl Store {
     #[must_use]
     pub fn new(limits: Limits) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        crate::signal::prepare_thread().expect("memory for a signal stack");
+        thread::prepare().expect("memory for a signal stack");
         Self {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             limits,
@@ -201,7 +180,7 @@ impl Store {
             let group = Some(self.exceptions.as_ptr());
             Core::new_in_group(module, &bindings, &self.limits, None, group)?
         };
-        self.reach.add(&core);
+        core.add_to(&mut self.reach);
         self.instances.push(Linked { core, imports: imports.to_vec() });
         applied.map_err(|kind| StartError::Trap(kind.into()))?;
         let instance = Instance { store: self.id, index: self.instances.len() - 1 };
@@ -433,63 +412,4 @@ fn is_subtype(sub: u32, of: u32) -> bool {
     let referents_fit = val_type::function_type(of).is_none()
         || val_type::function_type(of) == val_type::function_type(sub);
     val_type::kind(sub) == val_type::kind(of) && null_fits && referents_fit
-}
-
-impl Val {
-    /// Its type, a [`val_type`].
-    #[must_use]
-    pub fn ty(&self) -> u32 {
-        match self {
-            Self::I32(_) => val_type::I32,
-            Self::I64(_) => val_type::I64,
-            Self::F32(_) => val_type::F32,
-            Self::F64(_) => val_type::F64,
-            Self::V128(_) => val_type::V128,
-            Self::FuncRef(_) => val_type::FUNCREF,
-            Self::ExternRef(_) => val_type::EXTERNREF,
-            Self::ExnRef(_) => val_type::EXNREF,
-        }
-    }
-
-    /// May it be given for a parameter of this type?
-    pub(crate) fn fits(&self, ty: u32) -> bool {
-        match self {
-            Self::FuncRef(None) | Self::ExnRef(None) | Self::ExternRef(None) => {
-                val_type::kind(self.ty()) == val_type::kind(ty) && ty & val_type::NON_NULL == 0
-            }
-            Self::FuncRef(Some(_)) | Self::ExnRef(Some(_)) => false,
-            Self::ExternRef(Some(_)) => val_type::kind(ty) == val_type::EXTERNREF,
-            _ => self.ty() == ty,
-        }
-    }
-
-    pub(crate) fn write(self) -> [u8; 16] {
-        let low: u128 = match self {
-            Self::I32(value) => value.cast_unsigned().into(),
-            Self::I64(value) => value.cast_unsigned().into(),
-            Self::F32(bits) => bits.into(),
-            Self::F64(bits) => bits.into(),
-            Self::V128(bytes) => return bytes,
-            Self::FuncRef(address) | Self::ExnRef(address) => {
-                address.map_or(0, |address| address.0.get() as u128)
-            }
-            // Zero is null.
-            Self::ExternRef(number) => number.map_or(0, |number| u128::from(number) + 1),
-        };
-        low.to_le_bytes()
-    }
-
-    pub(crate) fn read(ty: u32, cell: &[u8; 16]) -> Self {
-        let low = u128::from_le_bytes(*cell) as u64;
-        match val_type::kind(ty) {
-            val_type::I32 => Self::I32((low as u32).cast_signed()),
-            val_type::I64 => Self::I64(low.cast_signed()),
-            val_type::F32 => Self::F32(low as u32),
-            val_type::F64 => Self::F64(low),
-            val_type::FUNCREF => Self::FuncRef(NonZeroUsize::new(low as usize).map(GuestRef)),
-            val_type::EXTERNREF => Self::ExternRef((low as u32).checked_sub(1)),
-            val_type::EXNREF => Self::ExnRef(NonZeroUsize::new(low as usize).map(GuestRef)),
-            _ => Self::V128(*cell),
-        }
-    }
 }

@@ -4,8 +4,9 @@
 //!
 //! A slot is the context, see `awsm_abi`, with the first linear memory right above it, see `linear`.
 
+pub(crate) mod builtins;
+
 use std::io;
-use std::ops::Range;
 use std::ptr;
 use std::sync::Arc;
 
@@ -18,22 +19,26 @@ use awsm_abi::desc::{
 use awsm_abi::tail;
 use awsm_abi::trap::TrapKind;
 
-use crate::budget::{Account, MemoryBudget};
-use crate::builtins::BUILTINS;
-use crate::constant;
-use crate::exceptions::Exceptions;
-use crate::fiber::{self, Entry, Thunk};
+use crate::error::StartError;
+use crate::limits::Cleaning;
 use crate::limits::{Limits, PoolConfig, TRACE_NAME_CHARS};
-use crate::linear::{Linear, Size};
-use crate::mapping::PAGE_BYTES;
-use crate::module::{FuncIdx, Module};
+use crate::module::Module;
+use crate::module::constant;
 use crate::own::Own;
-use crate::planted::{self, Planted};
-use crate::probe::Cleaning;
-use crate::residency::Faults;
-use crate::table::{self, TableStore};
-use crate::trace::GuestWords;
-use crate::trap::Trap;
+use crate::slot::budget::{Account, MemoryBudget};
+use crate::slot::exceptions::Exceptions;
+use crate::slot::linear::{Linear, Size};
+use crate::slot::mapping::PAGE_BYTES;
+use crate::slot::planted::{self, Planted};
+use crate::slot::residency::Faults;
+use crate::slot::table::{self, TableStore};
+use crate::slot::words::GuestWords;
+use crate::stop::Trap;
+use crate::switch::current;
+use crate::switch::entry::{Entry, Thunk};
+use crate::switch::reach::Reach;
+use crate::value::FuncIdx;
+use builtins::BUILTINS;
 
 /// The runtime's record of an instance. Reached from compiled code through
 /// [`Header::instance`], so it never moves.
@@ -63,52 +68,6 @@ pub(crate) struct Core {
     linked: bool,
     /// The context as it was before the first instruction, where it is to be compared.
     pub(crate) context_at_start: Box<[u8]>,
-}
-
-/// Why an instance could not be made.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum StartError {
-    /// The system gave no memory or no addresses.
-    Io(io::Error),
-    /// A limit, named, with what the module wants and what it may have.
-    Limit(&'static str, u64, u64),
-    /// Initialising its tables or memory, or its start function, faulted.
-    Trap(Trap),
-    /// Every slot of the pool is in use.
-    NoSlot(usize),
-    /// All instances together have too much of their [`MemoryBudget`]; bytes.
-    Budget {
-        /// By this one.
-        wanted: u64,
-        /// By all.
-        limit: u64,
-    },
-}
-
-impl std::fmt::Display for StartError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Io(error) => write!(f, "no memory for a sandbox: {error}"),
-            Self::Limit(what, wanted, allowed) => {
-                write!(f, "{what} of {wanted} at the start exceeds the limit of {allowed}")
-            }
-            Self::Trap(trap) => write!(f, "instantiation: {trap}"),
-            Self::NoSlot(slots) => write!(f, "all {slots} slots are in use"),
-            Self::Budget { wanted, limit } => write!(
-                f,
-                "all sandboxes together may have {limit} bytes, and {wanted} more are not left"
-            ),
-        }
-    }
-}
-
-impl std::error::Error for StartError {}
-
-impl From<io::Error> for StartError {
-    fn from(error: io::Error) -> Self {
-        Self::Io(error)
-    }
 }
 
 /// What an import is bound to.
@@ -543,7 +502,7 @@ impl Core {
         let exceptions = unsafe { &mut *(*self.header()).exceptions.cast::<Exceptions>() };
         // What other instances of a group refer to is not known here.
         if !exceptions.has_room(values) && !self.linked {
-            let stack = fiber::current_stack().expect("a guest throws");
+            let stack = current::current_stack().expect("a guest throws");
             assert!(stack.contains(&(held as usize)), "the guest's stack is the one this runs on");
             // SAFETY: the caller's duty: the guest's part of its stack, and the guest waits.
             let stack = unsafe { GuestWords::new(held as usize..stack.end) };
@@ -661,9 +620,16 @@ impl Core {
         std::iter::once(&self.first).chain(&self.more)
     }
 
-    /// Addresses that belong to own memories.
-    pub(crate) fn memory_ranges(&self) -> impl Iterator<Item = Range<usize>> {
-        self.memories().map(Linear::range)
+    /// What guests of this instance may do.
+    pub(crate) fn reach(&self) -> Reach {
+        let mut reach = Reach::default();
+        self.add_to(&mut reach);
+        reach
+    }
+
+    /// What guests of this instance may do is added.
+    pub(crate) fn add_to(&self, reach: &mut Reach) {
+        reach.add(&self.module, self.memories().map(Linear::range));
     }
 
     /// Tells what the invocation that begins has to be compared with when it has ended.

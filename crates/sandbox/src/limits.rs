@@ -2,8 +2,6 @@
 
 use awsm_abi::WASM_PAGE_BYTES;
 
-use crate::probe::Cleaning;
-
 /// The largest shared object that is loaded.
 pub const MODULE_FILE_MAX_BYTES: u64 = 1 << 30;
 
@@ -69,6 +67,20 @@ pub(crate) const TRACE_FRAMES: usize = 32;
 /// Characters of a function's name in it.
 pub(crate) const TRACE_NAME_CHARS: usize = 200;
 
+/// How memory that an invocation has written is found, from the quickest way to the slowest. Each is
+/// sure by itself where what it rests on is true.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Cleaning {
+    /// The system is asked for written pages when the thread has taken page faults. Rests on the page
+    /// map, on the count of faults, and on huge pages that can be switched off.
+    Counted,
+    /// The system is asked each time. Rests on the page map.
+    Scanned,
+    /// All memory is given back to the system each time. Rests on nothing but that what was given back
+    /// reads as zeroes.
+    Discarded,
+}
+
 /// What one worker's pool may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PoolConfig {
@@ -81,17 +93,6 @@ pub struct PoolConfig {
     /// Compare every byte of a slot and a stack that have been cleaned with what it must be, and panic
     /// if one differs. Takes as long as reading all of it.
     pub compare: bool,
-}
-
-impl Default for PoolConfig {
-    fn default() -> Self {
-        Self {
-            max_slots: 4096,
-            max_idle_stacks: 256,
-            cleaning: Cleaning::probed(),
-            compare: cfg!(debug_assertions),
-        }
-    }
 }
 
 const _: () = {

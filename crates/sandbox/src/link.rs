@@ -11,7 +11,8 @@ use awsm_abi::desc::extern_kind;
 use crate::call::{HostFunc, HostReturn};
 use crate::instance::Binding;
 use crate::limits::Limits;
-use crate::module::{FuncType, Module};
+use crate::module::Module;
+use crate::value::FuncType;
 
 /// Host functions by module and name, for guests whose invocations carry a `T`.
 pub struct Linker<T> {

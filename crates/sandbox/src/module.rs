@@ -8,8 +8,16 @@
 //! would run constructors and bind symbols if the check before it were ever wrong, and looks the path
 //! up a second time after the check.
 
+pub(crate) mod constant;
+pub(crate) mod unwind;
+
+mod arena;
+mod elf;
+mod images;
+mod registry;
+mod sealed;
+
 use std::fmt;
-use std::io;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
@@ -23,12 +31,11 @@ use awsm_abi::desc::{
 use awsm_abi::tail;
 use awsm_abi::{ABI_VERSION, DESC_SYMBOL, Isolation, MAGIC};
 
-use crate::arena::Memory;
-use crate::elf;
-use crate::image::{self, Image};
-use crate::limits::MODULE_FILE_MAX_BYTES;
-use crate::registry;
-use crate::sealed::SealedObject;
+use crate::error::LoadError;
+use crate::slot::image::Image;
+use crate::value::{FuncIdx, FuncType};
+use arena::Memory;
+pub use sealed::SealedObject;
 
 /// A module in memory, ready to be instantiated any number of times on any thread.
 pub struct Module {
@@ -53,149 +60,6 @@ pub struct Module {
 unsafe impl Send for Module {}
 // SAFETY: as above.
 unsafe impl Sync for Module {}
-
-/// Why a shared object was not loaded. Each message is one line and ends with what to do.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum LoadError {
-    /// The file could not be read, or there is no memory for it.
-    Io(io::Error),
-    /// A directory, a pipe, a device.
-    NotAFile,
-    /// The system does not let its code be executed.
-    NotExecutable(io::Error),
-    /// Not an ELF file, or a broken one.
-    NotElf,
-    /// For another processor architecture, named.
-    Architecture(String),
-    /// An object that would need more than mapping.
-    Shape(&'static str),
-    /// It refers to this symbol, which nothing will bind.
-    UndefinedSymbol(String),
-    /// A shared object, but not one that awsmc made.
-    NotOurs,
-    /// Made for this version of the contract.
-    AbiVersion(u32),
-    /// Compiled for processor features, listed, that this machine lacks.
-    CpuFeatures(String),
-    /// Compiled without isolation.
-    NoIsolation,
-    /// A table of the descriptor, named, is broken.
-    Descriptor(&'static str),
-    /// The file is larger than [`MODULE_FILE_MAX_BYTES`].
-    TooLarge(u64),
-    /// The process has seen as many types of functions as it can tell apart.
-    TooManyTypes,
-}
-
-impl fmt::Display for LoadError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Io(error) => write!(f, "cannot be read: {error}"),
-            Self::NotAFile => f.write_str("is not a regular file: name the module's own file"),
-            Self::NotExecutable(error) => write!(
-                f,
-                "cannot be made executable ({error}): the system forbids it, as \
-                 `MemoryDenyWriteExecute=` does without memfd_create(2): permit one of them"
-            ),
-            Self::NotElf => {
-                f.write_str("is not a shared object: compile the module with `awsm build`")
-            }
-            Self::Architecture(name) => write!(
-                f,
-                "is compiled for {name}, this machine is {}: compile it again with `awsm build`",
-                Arch::HOST.name()
-            ),
-            Self::Shape(what) => {
-                write!(f, "is not a module that awsmc made ({what}): compile it with `awsm build`")
-            }
-            Self::UndefinedSymbol(name) => write!(
-                f,
-                "is not a module that awsmc made (it refers to the undefined symbol `{name}`): \
-                 compile it with `awsm build`"
-            ),
-            Self::NotOurs => write!(
-                f,
-                "is not a module that awsmc made (it has no symbol `{DESC_SYMBOL}`): \
-                 compile it with `awsm build`"
-            ),
-            Self::AbiVersion(version) => write!(
-                f,
-                "has ABI version {version}, this runtime needs {ABI_VERSION}: \
-                 compile it again with `awsm build`"
-            ),
-            Self::CpuFeatures(names) => write!(
-                f,
-                "needs processor features that this machine lacks ({names}): \
-                 compile it again here, or with an older `--cpu`"
-            ),
-            Self::NoIsolation => f.write_str(
-                "is compiled with `--memory none`, which isolates nothing and is for measurements \
-                 only: compile it with `--memory guard` or `checked`",
-            ),
-            Self::Descriptor(table) => write!(
-                f,
-                "has a broken module descriptor ({table}): compile it again with `awsm build`"
-            ),
-            Self::TooLarge(bytes) => write!(
-                f,
-                "has {bytes} bytes, more than the limit of {MODULE_FILE_MAX_BYTES}: split the module"
-            ),
-            Self::TooManyTypes => {
-                f.write_str("has more types of functions than are left: start the node again")
-            }
-        }
-    }
-}
-
-impl std::error::Error for LoadError {}
-
-impl From<io::Error> for LoadError {
-    fn from(error: io::Error) -> Self {
-        Self::Io(error)
-    }
-}
-
-/// Index of a function in a module's index space, imports first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct FuncIdx(pub u32);
-
-/// A function's parameters and results, as [`val_type`] codes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FuncType<'m> {
-    /// Parameter types.
-    pub params: &'m [u32],
-    /// Result types.
-    pub results: &'m [u32],
-}
-
-impl fmt::Display for FuncType<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names = |codes: &[u32]| {
-            codes.iter().map(|code| val_type_name(*code)).collect::<Vec<_>>().join(" ")
-        };
-        write!(f, "[{}] -> [{}]", names(self.params), names(self.results))
-    }
-}
-
-/// The text format's name of a value type.
-#[must_use]
-pub fn val_type_name(code: u32) -> &'static str {
-    const ANY_FUNC: u32 = val_type::FUNCREF | val_type::NON_NULL;
-    match code {
-        val_type::EXNREF => "exnref",
-        ANY_FUNC => "(ref func)",
-        _ if val_type::function_type(code).is_some() => "(ref to a function type)",
-        val_type::I32 => "i32",
-        val_type::I64 => "i64",
-        val_type::F32 => "f32",
-        val_type::F64 => "f64",
-        val_type::V128 => "v128",
-        val_type::FUNCREF => "funcref",
-        val_type::EXTERNREF => "externref",
-        _ => "unknown",
-    }
-}
 
 /// One thing that a module wants from outside.
 #[derive(Clone, Copy, Debug)]
@@ -308,7 +172,7 @@ impl Module {
             Some(isolation) => isolation,
             None => return Err(LoadError::Descriptor("isolation mode")),
         };
-        let missing = CpuFeatures(desc.cpu_features).missing_from(crate::arch::cpu_features());
+        let missing = CpuFeatures(desc.cpu_features).missing_from(crate::cpu::cpu_features());
         if missing.0 != 0 {
             let names = missing.names(Arch::HOST).collect::<Vec<_>>().join(", ");
             return Err(LoadError::CpuFeatures(names));
@@ -625,9 +489,9 @@ impl Module {
     }
 
     /// What the memories that it defines hold at the start, if the module alone says so: see
-    /// [`image::images_of`].
+    /// [`images::images_of`].
     pub(crate) fn images(&self) -> Option<&[Image]> {
-        self.images.get_or_init(|| image::images_of(self)).as_deref()
+        self.images.get_or_init(|| images::images_of(self)).as_deref()
     }
 }
 

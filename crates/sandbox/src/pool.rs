@@ -9,17 +9,19 @@ use std::io;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use crate::budget::MemoryBudget;
 use crate::clock;
 use crate::compare::{self, Extent};
-use crate::instance::{Core, StartError};
-use crate::limits::PoolConfig;
+use crate::error::StartError;
+use crate::instance::Core;
+use crate::limits::{Cleaning, PoolConfig};
 use crate::link::Program;
-use crate::module::FuncIdx;
-use crate::residency::Faults;
 use crate::sandbox::{Call, Inner, Sandbox};
-use crate::stack::GuestStack;
-use crate::stacks::IdleStacks;
+use crate::slot::budget::MemoryBudget;
+use crate::slot::residency::Faults;
+use crate::slot::stack::GuestStack;
+use crate::slot::stacks::IdleStacks;
+use crate::switch::thread;
+use crate::value::FuncIdx;
 
 /// The slots and stacks of one thread.
 pub struct Pool<T> {
@@ -38,6 +40,17 @@ pub struct Pool<T> {
     faults: Faults,
     /// Sandboxes refer to the thread's signal stack.
     not_send: PhantomData<*mut ()>,
+}
+
+impl Default for PoolConfig {
+    fn default() -> Self {
+        Self {
+            max_slots: 4096,
+            max_idle_stacks: 256,
+            cleaning: Cleaning::probed(),
+            compare: cfg!(debug_assertions),
+        }
+    }
 }
 
 /// What a pool holds.
@@ -81,7 +94,7 @@ impl<T: 'static> Pool<T> {
     /// As [`Self::new`].
     #[must_use]
     pub fn with_budget(config: PoolConfig, budget: Option<Arc<MemoryBudget>>) -> Self {
-        crate::signal::prepare_thread().expect("memory for a signal stack");
+        thread::prepare().expect("memory for a signal stack");
         clock::calibrate();
         Self {
             config,

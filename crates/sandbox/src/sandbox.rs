@@ -11,48 +11,16 @@ use std::sync::Arc;
 use corosensei::CoroutineResult;
 
 use crate::clock;
-use crate::embed::Val;
-use crate::fiber::{Fiber, Finish, Pause};
 use crate::instance::Core;
 use crate::link::Program;
-use crate::module::FuncIdx;
+use crate::module::unwind;
 use crate::own::Own;
-use crate::reach::Reach;
-use crate::trap::{Trap, TrapKind};
-
-/// What a blocked sandbox waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Wait {
-    /// A time on the monotonic clock, see [`clock::monotonic_ns`].
-    Until {
-        /// Nanoseconds.
-        monotonic_ns: u64,
-    },
-    /// Nothing but its next turn.
-    Yield,
-    /// Something that its data names, or a time: whoever made the data knows what.
-    Event {
-        /// On the monotonic clock, see [`clock::monotonic_ns`], nanoseconds; `None` for no such time.
-        until_ns: Option<u64>,
-    },
-}
-
-/// Why a sandbox gave the core back.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[must_use]
-pub enum Stop {
-    /// Its entry function returned: it is done.
-    Returned,
-    /// It ended itself with this code: it is done.
-    Exited(i32),
-    /// It waits; resume it when that is over.
-    Blocked(Wait),
-    /// Its time was up; resume it when it is its turn again.
-    Preempted,
-    /// It faulted: it is done.
-    Trapped(Trap),
-}
+use crate::slot::stack::GuestStack;
+use crate::stop::{Stop, TrapKind};
+use crate::switch::current::{Finish, Pause};
+use crate::switch::fiber::Fiber;
+use crate::switch::reach::Reach;
+use crate::value::{FuncIdx, Val};
 
 /// Where in its life an invocation is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,7 +118,7 @@ pub struct Call<'a> {
 impl<T> Inner<T> {
     pub(crate) fn new(core: Own<Core>, program: Arc<Program<T>>) -> Box<Self> {
         Box::new(Self {
-            reach: Reach::of(&core),
+            reach: core.reach(),
             core,
             program,
             fiber: None,
@@ -174,13 +142,7 @@ impl<T> Inner<T> {
 
     /// Begins an invocation. `self` is boxed and stays where it is until `end`.
     #[inline]
-    pub(crate) fn begin(
-        &mut self,
-        call: Call<'_>,
-        stack: crate::stack::GuestStack,
-        data: T,
-        now: u64,
-    ) {
+    pub(crate) fn begin(&mut self, call: Call<'_>, stack: GuestStack, data: T, now: u64) {
         debug_assert!(self.fiber.is_none(), "one invocation at a time");
         let data = self.data.put(data);
         let start = self.program.module().start();
@@ -212,7 +174,7 @@ impl<T> Inner<T> {
     }
 
     /// Ends the invocation, whatever its state: its stack, and what is left of its data.
-    pub(crate) fn end(&mut self) -> Option<crate::stack::GuestStack> {
+    pub(crate) fn end(&mut self) -> Option<GuestStack> {
         self.state = State::Done;
         let stack = self.fiber.take().map(Fiber::into_stack);
         self.data.clear();
@@ -320,7 +282,10 @@ impl<T> Sandbox<T> {
                 (State::Trapped, Stop::Trapped(TrapKind::UncaughtException.into()))
             }
             CoroutineResult::Return(Finish::Faulted { kind, address, pc }) => {
-                let running = fiber.trace(inner.program.module());
+                let module = inner.program.module();
+                let running = fiber.fault().map_or_else(Vec::new, |(registers, stack)| {
+                    unwind::walk(module, registers, &stack)
+                });
                 let trap = inner.core().describe_fault(kind, address, pc, &running);
                 (State::Trapped, Stop::Trapped(trap))
             }

@@ -1,0 +1,278 @@
+//! Exceptions of guests: where they are kept while they are under way or referred to.
+//!
+//! Isolation rests on this file: an `exnref` is an address that compiled code reads without a check.
+//! Guests cannot make one up (validation), it stays valid as long as anything refers to it (below),
+//! and nothing is left of any when the next invocation starts (`reset`).
+//!
+//! What an invocation keeps is bounded by [`EXCEPTIONS_BYTES`]. Most exceptions are caught without a
+//! reference and given back at once. The others are looked for when the bound is reached: every word
+//! of the guest's stack and registers, of globals, tables and argument cells, and of other exceptions keeps the one
+//! that it points into, and the rest is given back.
+//!
+//! Why none is given back too early: a guest that asks for an exception waits for it in a call. All that it holds
+//! is in its frames, in the cells of a call in tail position, or in registers that a call preserves, and those the entry of `exception_new` pushes
+//! onto the guest's stack before anything else (`arch::stack_checked_with_registers`), so that no compiler's
+//! prologue lies between. Compiled code may hold the address of a value instead of the exception's own, when only
+//! values are still to be read; an address anywhere in an exception counts, up to one beyond its last byte.
+//! Words that only look like references keep some for longer.
+
+use std::ptr::{self, NonNull};
+
+use awsm_abi::context::{self, Exception, GlobalCell, HEADER_BELOW, Header};
+
+use crate::limits::EXCEPTIONS_BYTES;
+use crate::slot::planted::{self, Planted};
+
+/// The runtime's side of [`context::Exceptions`], which comes first.
+#[repr(C)]
+pub(crate) struct Exceptions {
+    shared: context::Exceptions,
+    objects: Vec<Object>,
+    bytes: usize,
+}
+
+/// One exception: head and values, in words. Never moves.
+struct Object {
+    /// From a `Box<[u128]>`, of `words` words; freed when dropped. Guests refer to it, so nothing else does.
+    place: NonNull<u128>,
+    words: usize,
+    marked: bool,
+}
+
+impl Object {
+    fn new(values: usize) -> Self {
+        let words = vec![0_u128; 1 + values].into_boxed_slice();
+        let len = words.len();
+        let place = NonNull::from(Box::leak(words)).cast();
+        Self { place, words: len, marked: false }
+    }
+
+    fn head(&self) -> *mut Exception {
+        const { assert!(size_of::<Exception>() == 16 && size_of::<GlobalCell>() == 16) };
+        self.place.cast().as_ptr()
+    }
+
+    fn address(&self) -> usize {
+        self.place.as_ptr() as usize
+    }
+
+    fn bytes(&self) -> usize {
+        self.words * size_of::<u128>()
+    }
+
+    /// Words of the values that may be references.
+    fn references(&self) -> impl Iterator<Item = usize> {
+        // SAFETY: the words are initialised, and no guest writes to them meanwhile: it waits.
+        (1..self.words).map(|word| unsafe { self.place.add(word).read() } as usize)
+    }
+}
+
+impl Drop for Object {
+    fn drop(&mut self) {
+        // SAFETY: from a box of that many words, and nothing refers to it any more.
+        drop(unsafe {
+            Box::from_raw(ptr::slice_from_raw_parts_mut(self.place.as_ptr(), self.words))
+        });
+    }
+}
+
+impl Exceptions {
+    /// None yet.
+    pub(crate) fn new() -> Self {
+        let shared = context::Exceptions { pending: ptr::null_mut() };
+        Self { shared, objects: Vec::new(), bytes: 0 }
+    }
+
+    /// Is there room for an exception with so many values?
+    pub(crate) fn has_room(&self, values: usize) -> bool {
+        self.bytes + Self::object_bytes(values) <= EXCEPTIONS_BYTES
+    }
+
+    fn object_bytes(values: usize) -> usize {
+        size_of::<Exception>() + values * size_of::<GlobalCell>()
+    }
+
+    /// An exception whose values are zero; null if there is no room.
+    pub(crate) fn make(&mut self, tag: *const u64, values: usize) -> *mut Exception {
+        let number = u32::try_from(self.objects.len());
+        let (true, Ok(number)) = (self.has_room(values), number) else { return ptr::null_mut() };
+        let object = Object::new(values);
+        let place = object.head();
+        // SAFETY: the first word is as large as the head and aligned for it.
+        unsafe { place.write(Exception { tag, referenced: 0, number }) };
+        self.bytes += object.bytes();
+        self.objects.push(object);
+        place
+    }
+
+    /// An exception was handled; it goes if nothing refers to it.
+    ///
+    /// # Safety
+    /// `exception` is one of these.
+    pub(crate) unsafe fn done(&mut self, exception: *mut Exception) {
+        // SAFETY: the caller's duty.
+        let (referenced, number) = unsafe { ((*exception).referenced, (*exception).number) };
+        if referenced == 0 {
+            self.remove(number as usize);
+        }
+    }
+
+    fn remove(&mut self, number: usize) {
+        let object = self.objects.swap_remove(number);
+        self.bytes -= object.bytes();
+        if let Some(moved) = self.objects.get(number) {
+            // SAFETY: the head of an object that is alive; no guest looks at it now.
+            unsafe { (*moved.head()).number = number as u32 };
+        }
+    }
+
+    /// Gives back all exceptions that nothing refers to: none of `words`, which are all that the waiting
+    /// guest holds, nor other exceptions that are kept, nor what is under way.
+    pub(crate) fn collect(&mut self, words: impl Iterator<Item = usize>) {
+        let places = self.objects.iter().enumerate();
+        let mut places: Vec<_> =
+            places.map(|(number, object)| (object.address(), number)).collect();
+        places.sort_unstable();
+        let mut found = vec![self.shared.pending as usize];
+        found.extend(words);
+        while let Some(word) = found.pop() {
+            let after = places.partition_point(|(address, _)| *address <= word);
+            // Where one ends another one may begin.
+            for (address, number) in places[..after].iter().rev().take(2) {
+                let object = &mut self.objects[*number];
+                let inside = word - address <= object.bytes();
+                if inside && !std::mem::replace(&mut object.marked, true) {
+                    found.extend(object.references());
+                }
+            }
+        }
+        for number in (0..self.objects.len()).rev() {
+            if !std::mem::replace(&mut self.objects[number].marked, false) {
+                self.remove(number);
+            }
+        }
+    }
+
+    /// Nothing is thrown, nothing is kept.
+    #[inline]
+    pub(crate) fn reset(&mut self) {
+        if planted::has(Planted::Exception) {
+            return;
+        }
+        self.shared.pending = ptr::null_mut();
+        self.objects.clear();
+        self.bytes = 0;
+    }
+
+    /// Is nothing thrown, and nothing kept?
+    pub(crate) fn is_empty(&self) -> bool {
+        !self.is_pending() && self.objects.is_empty() && self.bytes == 0
+    }
+
+    /// Nothing is thrown.
+    pub(crate) fn clear_pending(&mut self) {
+        self.shared.pending = ptr::null_mut();
+    }
+
+    /// Is an exception under way?
+    pub(crate) fn is_pending(&self) -> bool {
+        !self.shared.pending.is_null()
+    }
+
+    /// Is there an exception at this address?
+    #[cfg(test)]
+    pub(crate) fn has(&self, address: usize) -> bool {
+        self.objects.iter().any(|object| object.address() == address)
+    }
+}
+
+/// The header below a context pointer.
+#[inline]
+pub(crate) fn header_of(ctx: *mut u8) -> *mut Header {
+    ctx.wrapping_sub(HEADER_BELOW as usize).cast()
+}
+
+/// The exceptions of the instance with this context, or null if its module has none.
+///
+/// # Safety
+/// `ctx` is the context pointer of a living instance.
+#[inline]
+pub(crate) unsafe fn exceptions_of(ctx: *mut u8) -> *mut Exceptions {
+    // SAFETY: the header below the context pointer names the record.
+    unsafe { (*header_of(ctx)).exceptions.cast() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Five exceptions with three values each.
+    fn five() -> (Exceptions, [usize; 5]) {
+        let mut exceptions = Exceptions::new();
+        let places = [(); 5].map(|()| exceptions.make(ptr::null(), 3) as usize);
+        (exceptions, places)
+    }
+
+    fn kept(words: &[usize], exceptions: &mut Exceptions, places: &[usize]) -> Vec<usize> {
+        exceptions.collect(words.iter().copied());
+        (0..places.len()).filter(|number| exceptions.has(places[*number])).collect()
+    }
+
+    #[test]
+    fn a_pointer_into_an_exception_keeps_it() {
+        // Its own address, those of its values, of bytes in these, and the one beyond the last.
+        for offset in [0, 1, 16, 32, 40, 48, 63, 64] {
+            for wanted in 0..5 {
+                let (mut exceptions, places) = five();
+                let words = [0, 1, places[wanted] + offset, usize::MAX];
+                let kept = kept(&words, &mut exceptions, &places);
+                assert!(kept.contains(&wanted), "{offset}: {kept:?}");
+                // The one beyond may be a neighbour's own.
+                assert!(kept.len() == 1 || offset == 64, "{offset}: {kept:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_exceptions_refer_to_is_kept() {
+        let (mut exceptions, places) = five();
+        // The first refers to the third, into the middle; the third to the fifth, and that to itself.
+        for (from, to, into) in [(0, 2, 24), (2, 4, 0), (4, 4, 8)] {
+            let value = (places[from] + 48) as *mut u64;
+            // SAFETY: the last value of an exception that is alive.
+            unsafe { value.write((places[to] + into) as u64) };
+        }
+        assert_eq!(kept(&[places[0]], &mut exceptions, &places), [0, 2, 4]);
+        assert_eq!(exceptions.bytes, 3 * 64);
+        assert_eq!(kept(&[places[4] + 16], &mut exceptions, &places), [4]);
+        assert_eq!(kept(&[], &mut exceptions, &places), []);
+        assert_eq!(exceptions.bytes, 0);
+    }
+
+    #[test]
+    fn what_is_under_way_is_kept() {
+        let (mut exceptions, places) = five();
+        exceptions.shared.pending = places[3] as *mut Exception;
+        assert_eq!(kept(&[], &mut exceptions, &places), [3]);
+        exceptions.clear_pending();
+        // SAFETY: one of these.
+        unsafe { exceptions.done(places[3] as *mut Exception) };
+        assert_eq!((exceptions.objects.len(), exceptions.bytes), (0, 0));
+    }
+
+    #[test]
+    fn there_is_a_bound() {
+        let mut exceptions = Exceptions::new();
+        let mut last = ptr::null_mut();
+        // 16 KiB each.
+        while exceptions.has_room(1023) {
+            last = exceptions.make(ptr::null(), 1023);
+            assert!(!last.is_null());
+        }
+        assert!(exceptions.make(ptr::null(), 1023).is_null());
+        assert_eq!(exceptions.bytes, EXCEPTIONS_BYTES);
+        exceptions.collect([last as usize].into_iter());
+        assert_eq!(exceptions.bytes, 16 << 10);
+        assert!(!exceptions.make(ptr::null(), 1023).is_null());
+    }
+}

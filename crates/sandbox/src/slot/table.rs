@@ -1,0 +1,247 @@
+//! One table of an instance: grown, written, cleaned.
+//!
+//! Isolation rests on this file: what `reset` leaves behind, the next invocation can reach.
+//!
+//! Guests copy and fill whole tables with one instruction. What is done here is done in pieces, with the guest
+//! able to be preempted between two of them: see `builtins`. So these functions take the table's record each time, and
+//! hold nothing from one piece to the next.
+
+use std::ptr;
+
+use awsm_abi::context::Table;
+
+use crate::slot::budget::Account;
+use crate::slot::planted::{self, Planted};
+
+/// Bytes of an element.
+pub(crate) const ELEMENT_BYTES: u64 = size_of::<usize>() as u64;
+
+/// The elements of an own table.
+pub(crate) struct TableStore {
+    elements: Vec<usize>,
+    at_start: Box<[usize]>,
+    changed: bool,
+    /// The instance's, which never moves.
+    account: *mut Account,
+}
+
+impl TableStore {
+    /// A table with so many elements, all null.
+    pub(crate) fn new(len: u64) -> Self {
+        let elements = vec![0; len as usize];
+        Self { elements, at_start: Box::default(), changed: false, account: ptr::null_mut() }
+    }
+
+    /// Fills a table before its first use.
+    pub(crate) fn fill(&mut self, value: usize) {
+        self.elements.fill(value);
+    }
+
+    pub(crate) fn elements(&self) -> &[usize] {
+        &self.elements
+    }
+
+    /// The elements after each reset.
+    pub(crate) fn at_start(&self) -> &[usize] {
+        &self.at_start
+    }
+
+    /// What it is now is what it will be after each reset.
+    pub(crate) fn keep(&mut self) {
+        self.at_start = self.elements.clone().into();
+        self.changed = false;
+    }
+
+    /// Writes what compiled code sees, and remembers who pays for growth.
+    ///
+    /// # Safety
+    /// `owner` is where this is, and `place` the table's in the context. Both, and `account`, stay where they are as
+    /// long as the instance lives.
+    pub(crate) unsafe fn write_record(
+        &mut self,
+        owner: *mut Self,
+        place: *mut Table,
+        max_len: u64,
+        account: *mut Account,
+    ) {
+        self.account = account;
+        let (base, len) = (self.elements.as_mut_ptr(), self.elements.len() as u64);
+        let owner = owner.cast();
+        // SAFETY: the caller's duty.
+        unsafe { place.write(Table { base, len, max_len: max_len.max(len), owner }) };
+    }
+
+    /// Makes the table what it was at the start, if a guest has changed it. Its account is settled by
+    /// the instance.
+    ///
+    /// # Safety
+    /// `place` is the table's in the context, and no guest runs.
+    pub(crate) unsafe fn reset(&mut self, place: *mut Table) {
+        if !self.changed || planted::has(Planted::Table) {
+            return;
+        }
+        if self.elements.capacity() > self.at_start.len() {
+            self.elements = self.at_start.to_vec();
+        } else {
+            self.elements.copy_from_slice(&self.at_start);
+        }
+        self.changed = false;
+        // SAFETY: the caller's duty.
+        unsafe {
+            (*place).base = self.elements.as_mut_ptr();
+            (*place).len = self.elements.len() as u64;
+        }
+    }
+}
+
+/// A table's elements, to be written.
+///
+/// # Safety
+/// `table` is a living table, and nobody else refers to its elements meanwhile.
+pub(crate) unsafe fn elements_mut<'a>(table: *mut Table) -> &'a mut [usize] {
+    // SAFETY: base and length describe the store's vector.
+    unsafe {
+        let table = &mut *table;
+        (*table.owner.cast::<TableStore>()).changed = true;
+        match table.len {
+            0 => &mut [],
+            len => std::slice::from_raw_parts_mut(table.base, len as usize),
+        }
+    }
+}
+
+/// The part of a table from `start` on with `len` elements, if it has one.
+///
+/// # Safety
+/// As for [`elements_mut`].
+pub(crate) unsafe fn part_mut<'a>(
+    table: *mut Table,
+    start: u64,
+    len: u64,
+) -> Option<&'a mut [usize]> {
+    // SAFETY: the caller's duty.
+    let elements = unsafe { elements_mut(table) };
+    elements.get_mut(usize::try_from(start).ok()?..)?.get_mut(..usize::try_from(len).ok()?)
+}
+
+/// Begins `table.grow`: makes room for `delta` more elements, to be added by [`extend`]. The old length,
+/// or `None`. Source: core specification, section 4.4.6.
+///
+/// # Safety
+/// As for [`elements_mut`].
+pub(crate) unsafe fn reserve(table: *mut Table, delta: u64) -> Option<u64> {
+    // SAFETY: `owner` is the store of the table, as `write_record` wrote it, and the account is its
+    // instance's.
+    unsafe {
+        let table = &mut *table;
+        let store = &mut *table.owner.cast::<TableStore>();
+        let account = &mut *store.account;
+        let old = table.len;
+        let new = old.checked_add(delta).filter(|new| *new <= table.max_len)?;
+        let capacity = store.elements.capacity() as u64;
+        if new > capacity {
+            // Twice as much, so that a table that grows by one is not copied each time; if there is not so
+            // much left, what it needs.
+            let doubled = (2 * capacity).min(table.max_len).max(new);
+            let wanted = [doubled, new].into_iter().find(|wanted| {
+                let bytes = (wanted - capacity) * ELEMENT_BYTES;
+                account.take(bytes)
+            })?;
+            let more = (wanted - old) as usize;
+            if store.elements.try_reserve_exact(more).is_err() {
+                account.give((wanted - capacity) * ELEMENT_BYTES);
+                return None;
+            }
+            table.base = store.elements.as_mut_ptr();
+            store.changed = true;
+        }
+        Some(old)
+    }
+}
+
+/// Adds `count` elements, for which there is room.
+///
+/// # Safety
+/// As for [`elements_mut`].
+pub(crate) unsafe fn extend(table: *mut Table, value: usize, count: u64) {
+    // SAFETY: `owner` is the store of the table, as `write_record` wrote it.
+    unsafe {
+        let table = &mut *table;
+        let store = &mut *table.owner.cast::<TableStore>();
+        let new = store.elements.len() + count as usize;
+        debug_assert!(new <= store.elements.capacity(), "room was made");
+        store.elements.resize(new, value);
+        store.changed = true;
+        table.base = store.elements.as_mut_ptr();
+        table.len = new as u64;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use awsm_abi::context::Table;
+
+    use super::*;
+    use crate::own::Own;
+
+    /// What an instance has of a table: its store, its record, who pays.
+    struct Instance {
+        store: Own<TableStore>,
+        account: Own<Account>,
+        record: Own<Table>,
+    }
+
+    /// A table of three elements that may have six.
+    fn instance() -> Instance {
+        let account = Account::open(24, 1 << 20, None).expect("room for it");
+        let none = Table { base: ptr::null_mut(), len: 0, max_len: 0, owner: ptr::null_mut() };
+        let (store, account, record) =
+            (Own::new(TableStore::new(3)), Own::new(account), Own::new(none));
+        let mut instance = Instance { store, account, record };
+        let owner = instance.store.as_ptr();
+        let (record, account) = (instance.record.as_ptr(), instance.account.as_ptr());
+        instance.store.fill(7);
+        // SAFETY: all three stay where they are as long as the instance lives.
+        unsafe { instance.store.write_record(owner, record, 6, account) };
+        instance.store.keep();
+        instance
+    }
+
+    /// Compiled code reads and writes elements by the record alone.
+    fn seen(record: *mut Table) -> Vec<usize> {
+        // SAFETY: base and length of a living table.
+        unsafe {
+            (0..(*record).len as usize).map(|index| (*record).base.add(index).read()).collect()
+        }
+    }
+
+    #[test]
+    fn what_records_refer_to_is_what_the_store_has() {
+        let mut instance = instance();
+        let record = instance.record.as_ptr();
+        for _ in 0..3 {
+            assert_eq!(seen(record), [7, 7, 7]);
+            // SAFETY: a living table; each reference is gone before the next is made.
+            unsafe {
+                (*record).base.add(1).write(1);
+                elements_mut(record)[2] = 2;
+                assert_eq!(seen(record), [7, 1, 2]);
+                part_mut(record, 0, 2).expect("two elements").fill(9);
+                assert!(
+                    part_mut(record, 2, 2).is_none() && part_mut(record, u64::MAX, 1).is_none()
+                );
+                assert_eq!((reserve(record, 4), reserve(record, u64::MAX)), (None, None));
+                assert_eq!(reserve(record, 2), Some(3));
+                extend(record, 5, 1);
+                extend(record, 6, 1);
+            }
+            assert_eq!(seen(record), [9, 9, 2, 5, 6]);
+            assert!(!instance.account.is_at_start());
+            // SAFETY: no guest runs.
+            unsafe { instance.store.reset(record) };
+            instance.account.reset();
+            assert!(instance.account.is_at_start());
+            assert_eq!(instance.store.elements(), [7, 7, 7]);
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! Why a sandbox gave the core back, and how a guest's fault is reported.
+
+use std::fmt;
+
+pub use awsm_abi::trap::TrapKind;
+
+/// What a blocked sandbox waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Wait {
+    /// A time on the monotonic clock, see [`crate::clock::monotonic_ns`].
+    Until {
+        /// Nanoseconds.
+        monotonic_ns: u64,
+    },
+    /// Nothing but its next turn.
+    Yield,
+    /// Something that its data names, or a time: whoever made the data knows what.
+    Event {
+        /// On the monotonic clock, see [`crate::clock::monotonic_ns`], nanoseconds; `None` for no such time.
+        until_ns: Option<u64>,
+    },
+}
+
+/// Why a sandbox gave the core back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Stop {
+    /// Its entry function returned: it is done.
+    Returned,
+    /// It ended itself with this code: it is done.
+    Exited(i32),
+    /// It waits; resume it when that is over.
+    Blocked(Wait),
+    /// Its time was up; resume it when it is its turn again.
+    Preempted,
+    /// It faulted: it is done.
+    Trapped(Trap),
+}
+
+/// A fault that ended an invocation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trap {
+    /// Which of the specification's traps.
+    pub kind: TrapKind,
+    /// For an access that the hardware caught: the offset in linear memory that was asked for.
+    pub address: Option<u64>,
+    /// The guest functions that were running, innermost first, as far as they are known: what LLVM has put
+    /// into its caller is not told apart from it. A function without a name is `function` and its index.
+    pub running: Vec<String>,
+}
+
+impl From<TrapKind> for Trap {
+    fn from(kind: TrapKind) -> Self {
+        Self { kind, address: None, running: Vec::new() }
+    }
+}
+
+/// One line: what, where in memory, in which function.
+impl fmt::Display for Trap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "trap: {}", self.kind)?;
+        if let Some(address) = self.address {
+            write!(f, " at {address:#x}")?;
+        }
+        if let Some(function) = self.running.first() {
+            write!(f, " in {function}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Trap {}

@@ -1,0 +1,14 @@
+//! How compiled code is entered.
+
+/// Entry thunk of a function type, see [`awsm_abi::desc::TypeDesc::entry`].
+pub(crate) type Thunk = unsafe extern "C" fn(code: *const (), ctx: *mut u8, values: *mut [u8; 16]);
+
+/// A function to enter: its type's thunk, its code, its instance's context.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Entry {
+    pub thunk: Thunk,
+    pub code: *const (),
+    pub ctx: *mut u8,
+    /// Code for calls in tail position, or null.
+    pub tail: *const (),
+}

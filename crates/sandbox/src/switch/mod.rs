@@ -1,0 +1,13 @@
+//! Between host and guest: entering, suspending, preempting, and the faults of guests.
+
+pub mod preempt;
+
+pub(crate) mod arch;
+pub(crate) mod current;
+pub(crate) mod entry;
+pub(crate) mod fiber;
+pub(crate) mod reach;
+pub(crate) mod thread;
+
+mod last_words;
+mod signal;
