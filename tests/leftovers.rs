@@ -5,7 +5,7 @@ mod common;
 
 use std::sync::Arc;
 
-use awsm_sandbox::embed::Val;
+use awsm_sandbox::Val;
 use awsm_sandbox::{Call, Limits, Linker, Module, Pool, PoolConfig, Program, Stop};
 use common::{Client, Node, Response, Scratch, awsm};
 

@@ -4,21 +4,23 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The crates of the workspace, and which of ours each may depend on.
-const ARROWS: [(&str, &[&str]); 8] = [
+const ARROWS: [(&str, &[&str]); 9] = [
     ("crates/abi", &[]),
     ("crates/sched", &[]),
     ("crates/compile", &["awsm-abi", "awsm-verify"]),
     ("crates/verify", &["awsm-abi"]),
     ("crates/sandbox", &["awsm-abi"]),
     ("crates/wasi", &["awsm-sandbox"]),
+    ("crates/testing", &["awsm-abi", "awsm-sandbox"]),
     ("crates/node", &["awsm-sandbox", "awsm-wasi", "awsm-sched", "awsm-verify"]),
     (".", &["awsm-node", "awsm-sandbox", "awsm-wasi", "awsm-sched", "awsm-verify"]),
 ];
 
 /// Where unsafe code may stand.
-const UNSAFE_FENCE: [&str; 4] = [
+const UNSAFE_FENCE: [&str; 5] = [
     "crates/sandbox/",
     "crates/compile/src/ir/llvm.rs",
+    "crates/testing/src/store.rs",
     "benches/peer/src/startup/precompiled.rs",
     "benches/peer/src/preempt/empty.rs",
 ];

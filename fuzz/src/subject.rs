@@ -5,8 +5,9 @@ use std::fs;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use awsm_compile::{Emit, OptLevel, Options};
-use awsm_sandbox::embed::{Instance, InstantiateError, InvokeError, Store, Val};
+use awsm_sandbox::Val;
 use awsm_sandbox::{Isolation, Limits, Module, StartError, TrapKind};
+use awsm_testing::{Instance, InstantiateError, InvokeError, Store};
 
 use crate::generate::{self, Call};
 use crate::linker;

@@ -13,7 +13,7 @@ use awsm_node::functions::perf;
 use awsm_node::functions::{self, DeployError};
 use awsm_node::limits;
 use awsm_node::trust::Objects;
-use awsm_sandbox::embed::Val;
+use awsm_sandbox::Val;
 use awsm_sandbox::{
     Call, FuncIdx, Limits, Linker, Module, Pool, PoolConfig, Program, Sandbox, State, Stop, Wait,
     clock, val_type_name,

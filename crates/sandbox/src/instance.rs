@@ -72,18 +72,23 @@ pub(crate) struct Core {
 
 /// What an import is bound to.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Binding {
+pub enum Binding {
     /// Code and the context it wants; a null context stands for the importing instance's own.
     Func {
+        /// Its code.
         code: *const (),
+        /// Its instance's context.
         ctx: *mut u8,
         /// Code for calls in tail position, or null.
         tail: *const (),
     },
+    /// A table.
     Table(*mut Table),
+    /// A memory.
     Memory(*mut Memory),
+    /// A global.
     Global(*mut GlobalCell),
-    /// The place that stands for it.
+    /// The place that stands for an exception tag.
     Tag(*const u64),
 }
 

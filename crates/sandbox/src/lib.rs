@@ -6,7 +6,7 @@
 //! ```text
 //!   pool, compare     warm slots and stacks, and the check that they are clean
 //!   sandbox           one invocation's life
-//!   link, embed       imports resolved; instances linked to each other
+//!   link, group       imports resolved; instances that share things
 //!   call              what host functions see; guest_memory: what guests point to
 //!   instance          one instance in its slot, and what compiled code calls
 //!   switch            entering and leaving guests, taking the core back, their faults
@@ -20,7 +20,7 @@
 
 pub mod call;
 pub mod clock;
-pub mod embed;
+pub mod group;
 pub mod guest_memory;
 pub mod limits;
 pub mod link;
@@ -57,4 +57,4 @@ pub use slot::{planted, probe};
 pub use stop::{Stop, Trap, TrapKind, Wait};
 pub use switch::preempt::{self, Ticks};
 pub use switch::thread::Nudge;
-pub use value::{FuncIdx, val_type_name};
+pub use value::{FuncIdx, FuncType, GuestRef, Val, val_type_name};

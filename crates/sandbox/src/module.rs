@@ -298,7 +298,8 @@ impl Module {
     }
 
     /// An entry of the type section.
-    pub(crate) fn type_at(&self, index: u32) -> FuncType<'_> {
+    #[must_use]
+    pub fn type_at(&self, index: u32) -> FuncType<'_> {
         let ty = &self.types()[index as usize];
         FuncType { params: table!(self, ty.params), results: table!(self, ty.results) }
     }
@@ -366,7 +367,9 @@ impl Module {
         Some(FuncIdx(index as u32 + self.imported_funcs()))
     }
 
-    pub(crate) fn func_type_index(&self, func: FuncIdx) -> u32 {
+    /// The number of a function's type among the types of the module.
+    #[must_use]
+    pub fn func_type_index(&self, func: FuncIdx) -> u32 {
         match func.0.checked_sub(self.imported_funcs()) {
             Some(own) => self.functions()[own as usize].type_index,
             None => self.imported(extern_kind::FUNC).nth(func.0 as usize).expect("an import").ty,
@@ -381,7 +384,9 @@ impl Module {
         &self.layout
     }
 
-    pub(crate) fn type_ids(&self) -> &[u32] {
+    /// The process-wide numbers of its types, in their order.
+    #[must_use]
+    pub fn type_ids(&self) -> &[u32] {
         &self.type_ids
     }
 
@@ -389,7 +394,9 @@ impl Module {
         table!(self, self.desc.types)
     }
 
-    pub(crate) fn import_descs(&self) -> &[ImportDesc] {
+    /// What it wants, as the descriptor says it.
+    #[must_use]
+    pub fn import_descs(&self) -> &[ImportDesc] {
         table!(self, self.desc.imports)
     }
 
@@ -407,16 +414,21 @@ impl Module {
         table!(self, self.desc.functions)
     }
 
-    pub(crate) fn tables(&self) -> &[TableDesc] {
+    /// Tables that it defines.
+    #[must_use]
+    pub fn tables(&self) -> &[TableDesc] {
         table!(self, self.desc.tables)
     }
 
-    pub(crate) fn memories(&self) -> &[ExternType] {
+    /// Memories that it defines.
+    #[must_use]
+    pub fn memories(&self) -> &[ExternType] {
         table!(self, self.desc.memories)
     }
 
     /// Type indices of the tags that it defines.
-    pub(crate) fn tags(&self) -> &[u32] {
+    #[must_use]
+    pub fn tags(&self) -> &[u32] {
         table!(self, self.desc.tags)
     }
 
@@ -426,14 +438,17 @@ impl Module {
     }
 
     /// A value type's code with the process-wide number of a function type in place of its index.
-    pub(crate) fn canonical(&self, code: u32) -> u32 {
+    #[must_use]
+    pub fn canonical(&self, code: u32) -> u32 {
         match val_type::function_type(code) {
             Some(index) => with_function_type(code, self.type_ids[index as usize]),
             None => code,
         }
     }
 
-    pub(crate) fn globals(&self) -> &[GlobalDesc] {
+    /// Globals that it defines.
+    #[must_use]
+    pub fn globals(&self) -> &[GlobalDesc] {
         table!(self, self.desc.globals)
     }
 
@@ -484,7 +499,8 @@ impl Module {
     }
 
     /// The function that runs at instantiation.
-    pub(crate) fn start(&self) -> Option<FuncIdx> {
+    #[must_use]
+    pub fn start(&self) -> Option<FuncIdx> {
         (self.desc.start != u32::MAX).then_some(FuncIdx(self.desc.start))
     }
 

@@ -167,7 +167,7 @@ impl<T> Inner<T> {
     fn put_values(&mut self, call: Call<'_>) {
         let ty = self.program.module().func_type(call.entry);
         self.values.clear();
-        self.values.extend(call.args.iter().map(|arg| arg.write()));
+        self.values.extend(call.args.iter().map(|arg| arg.to_cell()));
         self.values.resize(ty.params.len().max(ty.results.len()), [0; 16]);
         self.results.clear();
         self.results.extend_from_slice(ty.results);
@@ -304,7 +304,7 @@ impl<T> Sandbox<T> {
     #[must_use]
     pub fn results(&self) -> Vec<Val> {
         let Inner { values, results, .. } = &*self.inner;
-        results.iter().zip(values).map(|(ty, cell)| Val::read(*ty, cell)).collect()
+        results.iter().zip(values).map(|(ty, cell)| Val::from_cell(*ty, cell)).collect()
     }
 
     /// What it was started with.

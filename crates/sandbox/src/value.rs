@@ -89,7 +89,8 @@ impl Val {
     }
 
     /// May it be given for a parameter of this type?
-    pub(crate) fn fits(&self, ty: u32) -> bool {
+    #[must_use]
+    pub fn fits(&self, ty: u32) -> bool {
         match self {
             Self::FuncRef(None) | Self::ExnRef(None) | Self::ExternRef(None) => {
                 val_type::kind(self.ty()) == val_type::kind(ty) && ty & val_type::NON_NULL == 0
@@ -100,7 +101,9 @@ impl Val {
         }
     }
 
-    pub(crate) fn write(self) -> [u8; 16] {
+    /// Its cell, as entry thunks read it.
+    #[must_use]
+    pub fn to_cell(self) -> [u8; 16] {
         let low: u128 = match self {
             Self::I32(value) => value.cast_unsigned().into(),
             Self::I64(value) => value.cast_unsigned().into(),
@@ -116,7 +119,9 @@ impl Val {
         low.to_le_bytes()
     }
 
-    pub(crate) fn read(ty: u32, cell: &[u8; 16]) -> Self {
+    /// The value of this type in a cell.
+    #[must_use]
+    pub fn from_cell(ty: u32, cell: &[u8; 16]) -> Self {
         let low = u128::from_le_bytes(*cell) as u64;
         match val_type::kind(ty) {
             val_type::I32 => Self::I32((low as u32).cast_signed()),

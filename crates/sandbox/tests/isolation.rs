@@ -320,7 +320,7 @@ fn a_pool_has_a_limit() {
 /// own names.
 #[test]
 fn a_module_without_code_takes_nobodys_place() {
-    use awsm_sandbox::embed::{InvokeError, Store};
+    use awsm_testing::{InvokeError, Store};
     let faulty = r#"(module (memory 1)
         (func (export "run") (result i32) (i32.load (i32.const 65536))))"#;
     for isolation in MODES {

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use awsm_compile::{Options, compile};
-use awsm_sandbox::embed::Val;
+use awsm_sandbox::Val;
 use awsm_sandbox::module::Module;
 use awsm_sandbox::{
     Call, HostCall, HostResult, Isolation, Leave, Limits, Linker, Nudge, Pool, PoolConfig, Program,

@@ -4,8 +4,9 @@ mod support;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use awsm_sandbox::embed::{InvokeError, Store, Val};
+use awsm_sandbox::Val;
 use awsm_sandbox::{Call, Limits, Pool, PoolConfig, Stop};
+use awsm_testing::{InvokeError, Store};
 use support::{Log, MODES, load, program};
 
 const WAT: &str = r#"(module

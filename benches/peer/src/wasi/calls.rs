@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use awsm_sandbox::embed::Val;
+use awsm_sandbox::Val;
 use awsm_sandbox::{Call, Limits, Linker, Module, Pool, PoolConfig, Program, Stop};
 use awsm_wasi::{Output, Stdin, WasiCtx, add_to_linker};
 use bytes::Bytes;

@@ -5,9 +5,12 @@ pub(crate) type Thunk = unsafe extern "C" fn(code: *const (), ctx: *mut u8, valu
 
 /// A function to enter: its type's thunk, its code, its instance's context.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Entry {
-    pub thunk: Thunk,
+pub struct Entry {
+    /// The thunk.
+    pub(crate) thunk: Thunk,
+    /// The code.
     pub code: *const (),
+    /// The context pointer of its instance.
     pub ctx: *mut u8,
     /// Code for calls in tail position, or null.
     pub tail: *const (),

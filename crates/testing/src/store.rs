@@ -10,42 +10,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use awsm_abi::context::{GlobalCell, Memory, Table};
 use awsm_abi::desc::{ExternType, extern_flag, extern_kind, val_type};
-use corosensei::CoroutineResult;
-
-use crate::error::StartError;
-use crate::instance::{Binding, Core};
-use crate::limits::Cleaning;
-use crate::limits::Limits;
-use crate::module::Module;
-use crate::own::Own;
-use crate::slot::exceptions::Exceptions;
-use crate::slot::linear;
-use crate::slot::stack::GuestStack;
-use crate::stop::{Trap, TrapKind};
-use crate::switch::current::{Finish, Pause};
-use crate::switch::entry::Entry;
-use crate::switch::fiber::Fiber;
-use crate::switch::reach::Reach;
-use crate::switch::thread;
-use crate::value::{FuncIdx, val_type_name};
-pub use crate::value::{GuestRef, Val};
+use awsm_sandbox::group::{Binding, Entry, Group};
+use awsm_sandbox::{FuncIdx, Limits, Module, StartError, Trap, Val, val_type_name};
 
 /// A group of instances.
 pub struct Store {
     id: u64,
-    limits: Limits,
-    instances: Vec<Linked>,
-    /// What guests of any instance may do: they call each other.
-    reach: Reach,
-    /// Exceptions of all instances. What refers to them is not followed from one to another, so that
-    /// they stay until the store goes.
-    exceptions: Own<Exceptions>,
-    stack: Option<GuestStack>,
-}
-
-struct Linked {
-    core: Own<Core>,
-    imports: Vec<Extern>,
+    group: Group,
+    /// What each instance imports.
+    imports: Vec<Vec<Extern>>,
 }
 
 /// An instance of a store.
@@ -137,15 +110,8 @@ impl Store {
     #[must_use]
     pub fn new(limits: Limits) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        thread::prepare().expect("memory for a signal stack");
-        Self {
-            id: NEXT.fetch_add(1, Ordering::Relaxed),
-            limits,
-            instances: Vec::new(),
-            reach: Reach::default(),
-            exceptions: Own::new(Exceptions::new()),
-            stack: None,
-        }
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        Self { id, group: Group::new(limits), imports: Vec::new() }
     }
 
     /// Makes an instance with its imports bound in order, and runs its start function.
@@ -174,36 +140,27 @@ impl Store {
             })?;
             bindings.push(given.item.binding());
         }
-        // SAFETY: the bindings were compared with the imports, and what they refer to lives as long
-        // as this store.
-        let (core, applied) = unsafe {
-            let group = Some(self.exceptions.as_ptr());
-            Core::new_in_group(module, &bindings, &self.limits, None, group)?
-        };
-        core.add_to(&mut self.reach);
-        self.instances.push(Linked { core, imports: imports.to_vec() });
+        // SAFETY: the bindings were compared with the imports, and are of instances of this store.
+        let (index, applied) = unsafe { self.group.add(module, &bindings)? };
+        self.imports.push(imports.to_vec());
         applied.map_err(|kind| StartError::Trap(kind.into()))?;
-        let instance = Instance { store: self.id, index: self.instances.len() - 1 };
         if let Some(start) = module.start() {
-            let entry = self.core(instance).entry(start);
-            self.run(entry, &mut []).map_err(StartError::Trap)?;
+            let entry = self.group.entry(index, start);
+            // SAFETY: start functions have neither parameters nor results.
+            unsafe { self.group.run(entry, &mut []) }.map_err(StartError::Trap)?;
         }
-        Ok(instance)
-    }
-
-    fn core(&self, instance: Instance) -> &Core {
-        assert_eq!(instance.store, self.id, "an instance of this store");
-        &self.instances[instance.index].core
+        Ok(Instance { store: self.id, index })
     }
 
     /// What `instance` exports under `name`.
     #[must_use]
     pub fn export(&self, instance: Instance, name: &str) -> Option<Extern> {
-        let core = self.core(instance);
-        let module = Arc::clone(core.module());
+        assert_eq!(instance.store, self.id, "an instance of this store");
+        let (group, index) = (&self.group, instance.index);
+        let module = group.module(index);
         let export = module.export(name)?;
         let kind = u8::try_from(export.kind).ok()?;
-        let imported = &self.instances[instance.index].imports;
+        let imported = &self.imports[index];
         let of_kind = imported.iter().filter(|import| import.item.kind() == kind);
         let own = match of_kind.clone().nth(export.index as usize) {
             Some(import) => return Some(import.clone()),
@@ -215,19 +172,22 @@ impl Store {
                 let ty = module.func_type(func);
                 let (params, results) = (ty.params.into(), ty.results.into());
                 let type_id = module.type_ids()[module.func_type_index(func) as usize];
-                Item::Func { entry: core.entry(func), type_id, params, results }
+                Item::Func { entry: group.entry(index, func), type_id, params, results }
             }
-            extern_kind::TABLE => {
-                Item::Table(core.table(export.index), canonical(&module, module.tables()[own].ty))
+            extern_kind::TABLE => Item::Table(
+                group.table(index, export.index),
+                canonical(module, module.tables()[own].ty),
+            ),
+            extern_kind::MEMORY => {
+                Item::Memory(group.memory(index, export.index), module.memories()[own])
             }
-            extern_kind::MEMORY => Item::Memory(core.memory(export.index), module.memories()[own]),
             extern_kind::TAG => {
                 let type_id = module.type_ids()[module.tags()[own] as usize];
-                Item::Tag(core.tag(export.index), type_id)
+                Item::Tag(group.tag(index, export.index), type_id)
             }
             _ => {
-                let ty = canonical(&module, module.globals()[own].ty);
-                Item::Global(core.global(export.index), ty)
+                let ty = canonical(module, module.globals()[own].ty);
+                Item::Global(group.global(index, export.index), ty)
             }
         };
         Some(Extern { store: self.id, item })
@@ -239,7 +199,7 @@ impl Store {
         assert_eq!(global.store, self.id, "a global of this store");
         match global.item {
             // SAFETY: a global of an instance of this store, and no guest runs.
-            Item::Global(cell, ty) => Some(Val::read(ty.ty, unsafe { &(*cell).0 })),
+            Item::Global(cell, ty) => Some(Val::from_cell(ty.ty, unsafe { &(*cell).0 })),
             _ => None,
         }
     }
@@ -289,47 +249,12 @@ impl Store {
         }
         let mut values = vec![[0; 16]; params.len().max(results.len())];
         for (cell, arg) in values.iter_mut().zip(args) {
-            *cell = arg.write();
+            *cell = arg.to_cell();
         }
-        self.run(entry, &mut values).map_err(InvokeError::Trap)?;
-        Ok(results.iter().zip(&values).map(|(ty, cell)| Val::read(*ty, cell)).collect())
-    }
-
-    /// Runs a function to its end.
-    fn run(&mut self, entry: Entry, values: &mut [[u8; 16]]) -> Result<(), Trap> {
-        let stack = match self.stack.take() {
-            Some(stack) => stack,
-            None => GuestStack::new(self.limits.stack_bytes, Cleaning::Discarded)
-                .expect("memory for a stack"),
-        };
-        let limit = stack.host_call_limit();
-        for instance in &mut self.instances {
-            instance.core.set_stack_limit(limit);
-        }
-        // SAFETY: the entry is of an instance of this store; `values` has a cell for each argument and
-        // result and outlives the fiber, which ends below.
-        let mut fiber = unsafe { Fiber::new(stack, [None, None], entry, values.as_mut_ptr()) };
-        self.exceptions.clear_pending();
-        let result = loop {
-            match fiber.resume(&self.reach, u64::MAX).0 {
-                CoroutineResult::Return(Finish::Returned) => break Ok(()),
-                CoroutineResult::Return(Finish::Threw) => {
-                    break Err(TrapKind::UncaughtException.into());
-                }
-                CoroutineResult::Return(Finish::Faulted { kind, address, pc }) => {
-                    // Which instance's code faulted is not known.
-                    let any = &self.instances.last().expect("the guest is of an instance").core;
-                    break Err(any.describe_fault(kind, address, pc, &[]));
-                }
-                CoroutineResult::Yield(Pause::Trapped(kind)) => break Err(kind.into()),
-                // Only host functions do this, and stores have none.
-                CoroutineResult::Yield(Pause::Blocked(_) | Pause::Exited(_)) => {}
-                // Somebody nudged the thread: there is nothing else to do.
-                CoroutineResult::Yield(Pause::Preempted) => {}
-            }
-        };
-        self.stack = Some(fiber.into_stack());
-        result
+        // SAFETY: the entry is of an instance of this store; the arguments were compared with the
+        // parameters, and there is a cell for each value.
+        unsafe { self.group.run(entry, &mut values) }.map_err(InvokeError::Trap)?;
+        Ok(results.iter().zip(&values).map(|(ty, cell)| Val::from_cell(*ty, cell)).collect())
     }
 }
 
@@ -390,7 +315,7 @@ fn check_import(module: &Module, wanted: &ExternType, given: &Item) -> Result<()
         }
         Item::Memory(memory, declared) if same_kind(declared) => {
             // SAFETY: as above.
-            limits(unsafe { (**memory).bytes } / linear::page_bytes(declared), declared)
+            limits(unsafe { (**memory).bytes } / (1 << declared.page_bytes_log2), declared)
         }
         Item::Global(_, declared) => {
             let mutable = declared.has(extern_flag::MUTABLE);
