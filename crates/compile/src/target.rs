@@ -113,9 +113,13 @@ impl Processor {
     /// The features as LLVM wants them.
     pub(crate) fn feature_string(&self) -> String {
         let names = self.features.names(self.arch).map(|name| format!("+{name}"));
-        // The runtime's way back to an interrupted instruction takes a register there.
-        let reserved = (self.arch == Arch::Aarch64).then(|| "+reserve-x18".to_owned());
-        names.chain(reserved).collect::<Vec<_>>().join(",")
+        let ours = match self.arch {
+            // Addresses in vector registers are hard to follow for whoever reads the code back.
+            Arch::X86_64 => "+prefer-no-gather,+prefer-no-scatter",
+            // The runtime's way back to an interrupted instruction takes a register there.
+            Arch::Aarch64 => "+reserve-x18",
+        };
+        names.chain([ours.to_owned()]).collect::<Vec<_>>().join(",")
     }
 
     /// The processor that `features` come on top of.

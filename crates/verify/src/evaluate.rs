@@ -381,7 +381,14 @@ impl Analysis<'_> {
             let found = state.slot(key).filter(|slot| slot.bytes >= bytes);
             let value = match found {
                 Some(slot) => slot.value,
-                None => self.any(at, bytes),
+                None => {
+                    let value = self.any(at, bytes);
+                    // It has a name from now on.
+                    if state.is_free(key, bytes) {
+                        state.put(key, bytes, value);
+                    }
+                    value
+                }
             };
             return self.extended(value, bytes, extension);
         }

@@ -30,6 +30,9 @@ use crate::value::{AT_BLOCK, Arena, Atom, AtomId, Kind, Range, Value};
 /// Ranges that routines for them get are shorter than this.
 pub(crate) const RANGE_MAX: i128 = 1 << 40;
 
+/// Bytes of arguments on the stack that are followed from the beginning, at most.
+const INCOMING_NAMED: i64 = 512;
+
 /// What was found about a function.
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
@@ -392,6 +395,15 @@ impl<'m> Analysis<'m> {
             }
             (Entry::Nothing, _) => {}
             _ => state.registers[ARGUMENTS[0] as usize] = context,
+        }
+        // Other arguments on the stack have names, too.
+        for at in (0..self.summary().incoming.min(INCOMING_NAMED)).step_by(8) {
+            let key = crate::convention::RETURN_BYTES + at;
+            if state.is_free(key, 8) {
+                let atom = Atom::Incoming(at as i32);
+                let value = self.arena.make(atom, Kind::Number, Range::ANY, 0);
+                state.put(key, 8, value);
+            }
         }
     }
 

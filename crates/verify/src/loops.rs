@@ -15,6 +15,9 @@ use crate::value::{Atom, AtomId, Kind, Range, Value};
 /// Nobody waits for a loop to go round that often.
 const ROUNDS_MAX: i128 = 1 << 62;
 
+/// What a variable is at first is cut to its bits if it does not lie here.
+const FIRST: Range = Range::new(-(1 << 40), 1 << 40);
+
 /// How a variable at the head of a loop changes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Steady {
@@ -42,6 +45,8 @@ impl Analysis<'_> {
                     Some(steady) if steady.bits >= bits => {
                         let rounds = self.rounds(block);
                         let first = self.counted_modulo(steady.first, bits, depth - 1)?;
+                        let small = self.arena.range(first).within(FIRST);
+                        let first = if small { first } else { self.arena.low(bits, first) };
                         self.arena.add_times(first, rounds, steady.step)
                     }
                     _ => self.arena.value_of(atom),
@@ -56,6 +61,30 @@ impl Analysis<'_> {
             sum = self.arena.add_times(sum, part, factor);
         }
         Some(sum)
+    }
+
+    /// What an atom is congruent to, told by rounds, and where that must lie to be the same integer: for
+    /// variables of loops, and for low bits of sums of them.
+    pub(crate) fn counted_atom(&mut self, atom: AtomId) -> Option<(Value, Range)> {
+        if let Some(known) = self.prover.by_rounds.get(&atom) {
+            return *known;
+        }
+        // Nothing is known while it is being found.
+        self.prover.by_rounds.insert(atom, None);
+        let own = self.arena.value_of(atom);
+        let found = match self.arena.atom(atom).atom {
+            Atom::Phi { bits: 64, .. } => self.counted_modulo(own, 64, 4).zip(Some(Range::ANY)),
+            Atom::Phi { .. } => self.counted_modulo(own, 32, 4).zip(Some(Range::bits(32))),
+            Atom::Low { bits, of } => self.counted_modulo(of, bits, 4).zip(Some(Range::bits(bits))),
+            _ => None,
+        };
+        let is_counted = |value: Value| {
+            let terms = self.arena.terms(value);
+            terms.iter().any(|term| matches!(self.arena.atom(term.0).atom, Atom::Rounds { .. }))
+        };
+        let found = found.filter(|(value, _)| is_counted(*value));
+        self.prover.by_rounds.insert(atom, found);
+        found
     }
 
     /// How a variable at the head of a loop changes, if by a constant.
@@ -88,12 +117,26 @@ impl Analysis<'_> {
                     _ => (argument, 64),
                 };
             modulo = modulo.min(bits);
+            let sum = if bits < 64 { self.unfolded(bits, sum) } else { sum };
             let change = self.arena.sub(sum, own).constant()?;
             if *step.get_or_insert(change) != change {
                 return None;
             }
         }
         Some(Steady { first: first?, step: step.filter(|step| *step != 0)?, bits: modulo })
+    }
+
+    /// A sum with the same low bits, whose atoms are not low bits of anything themselves.
+    fn unfolded(&mut self, bits: u8, value: Value) -> Value {
+        let mut sum = Value::number(value.k);
+        for (atom, factor) in self.arena.terms(value).to_vec() {
+            let part = match self.arena.atom(atom).atom {
+                Atom::Low { bits: has, of } | Atom::Signed { bits: has, of } if has >= bits => of,
+                _ => self.arena.value_of(atom),
+            };
+            sum = self.arena.add_times(sum, part, factor);
+        }
+        sum
     }
 
     /// How often a loop has gone round when its head is reached.
@@ -132,11 +175,11 @@ impl Analysis<'_> {
         let mut limits = Vec::new();
         for (limit, bits) in common.unwrap_or_default() {
             // Not `limit` modulo so many bits: then not the least number that is congruent either.
-            let low = self.arena.low(bits, limit);
-            if bits < 64 {
-                limits.push(low);
-            } else if self.is_at_least_on_entry(limit, head) {
+            let most = Range::bits(bits).hi;
+            if self.arena.range(limit).hi <= most && self.is_at_least_on_entry(limit, head) {
                 limits.push(limit);
+            } else if bits < 64 {
+                limits.push(self.arena.low(bits, limit));
             }
         }
         limits

@@ -75,23 +75,23 @@ impl Analysis<'_> {
         if start_range.lo >= least && end_range.hi <= reserve {
             return Some(Rule::MemoryRange);
         }
-        let size = Kind::MemoryBytes(memory);
-        if compared
-            && self.is_at_least(rest, least, block)
-            && self.is_below_size(block, size, end, WAYS)
-        {
-            return Some(Rule::MemoryCompared);
+        if compared {
+            // Variables of loops told by rounds, if there are any, or as they are.
+            let counted = self.counted(rest).zip(self.counted(end));
+            let size = Kind::MemoryBytes(memory);
+            for (rest, end) in counted.into_iter().chain([(rest, end)]) {
+                if self.is_at_least(rest, least, block)
+                    && self.is_below_size(block, size, end, WAYS)
+                {
+                    return Some(Rule::MemoryCompared);
+                }
+            }
         }
         if self.is_between((least, rest), (end, reserve), block) {
             let induction = self.prover.induction;
             return Some(if induction { Rule::MemoryLoop } else { Rule::MemoryBranch });
         }
-        if !compared {
-            return None;
-        }
-        let (rest, end) = (self.counted(rest)?, self.counted(end)?);
-        let shown = self.is_at_least(rest, least, block) && self.is_below_size(block, size, end, 0);
-        shown.then_some(Rule::MemoryCompared)
+        None
     }
 
     /// Is a number at most a size of this kind that there was at some time? What it was compared with

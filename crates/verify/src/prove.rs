@@ -48,6 +48,8 @@ pub(crate) struct Prover {
     decided: HashMap<(Goal, BlockId), Option<u32>>,
     /// How variables of loops change, as far as anybody asked.
     pub steady: HashMap<AtomId, Option<Steady>>,
+    /// What atoms are by rounds of loops.
+    pub by_rounds: HashMap<AtomId, Option<(Value, Range)>>,
     /// Loops whose rounds are bounded as far as can be.
     pub counted: HashSet<BlockId>,
     /// Steps that are left.
@@ -58,11 +60,13 @@ pub(crate) struct Prover {
     pub branches: bool,
 }
 
-/// Steps of one proof, at most.
-const STEPS: u32 = 600;
+/// How deeply steps follow each other, and how many there are in one proof at most: short proofs are
+/// looked for first.
+const EFFORTS: [(u32, u32); 3] = [(2, 60), (4, 200), (DEPTH, STEPS)];
 
-/// How deeply steps follow each other.
+/// The most of both.
 const DEPTH: u32 = 7;
+const STEPS: u32 = 600;
 
 /// Facts of a block that are looked at, at most.
 const FACTS: usize = 160;
@@ -78,6 +82,7 @@ impl Prover {
         self.shown_count = 0;
         self.decided.clear();
         self.steady.clear();
+        self.by_rounds.clear();
         self.counted.clear();
     }
 }
@@ -108,16 +113,14 @@ impl Analysis<'_> {
         (high, most): (Value, i128),
         block: BlockId,
     ) -> bool {
-        if self.is_between_as_sum((least, low), (high, most), block) {
+        // Another sum that is congruent: both bounds must be of the same.
+        if let (Some(low), Some(high)) = (self.counted(low), self.counted(high))
+            && self.is_between_as_sum((least, low), (high, most), block)
+        {
+            self.prover.induction = true;
             return true;
         }
-        // Another sum that is congruent: both bounds must be of the same.
-        let (Some(low), Some(high)) = (self.counted(low), self.counted(high)) else {
-            return false;
-        };
-        let shown = self.is_between_as_sum((least, low), (high, most), block);
-        self.prover.induction = true;
-        shown
+        self.is_between_as_sum((least, low), (high, most), block)
     }
 
     fn is_between_as_sum(
@@ -260,8 +263,10 @@ impl Analysis<'_> {
             Some(Some(count)) if *count == self.prover.shown_count => return false,
             _ => {}
         }
-        self.prover.steps = STEPS;
-        let shown = self.step_goal(goal, block, DEPTH);
+        let shown = EFFORTS.into_iter().any(|(depth, steps)| {
+            self.prover.steps = steps;
+            self.step_goal(goal, block, depth)
+        });
         debug_assert!(self.prover.assumed.is_empty() && self.prover.open.is_empty());
         let count = self.prover.shown_count;
         self.prover.decided.insert((goal, block), (!shown).then_some(count));
@@ -269,6 +274,7 @@ impl Analysis<'_> {
     }
 
     fn step_goal(&mut self, goal: Goal, block: BlockId, depth: u32) -> bool {
+        let goal = self.in_lowest_terms(goal);
         let range = self.arena.lin_range(goal.lin);
         if range.hi.saturating_add(goal.k) <= 0 {
             return true;
@@ -290,6 +296,18 @@ impl Analysis<'_> {
         others.dedup();
         others.truncate(6);
         others.into_iter().any(|goal| self.step_goal(goal, block, depth - 1))
+    }
+
+    /// The same goal, its factors without a common divisor: what is left of the constant is rounded up.
+    fn in_lowest_terms(&mut self, goal: Goal) -> Goal {
+        let terms = self.arena.terms(Value { lin: goal.lin, k: 0 });
+        let divisor = terms.iter().fold(0, |divisor, (_, factor)| {
+            if divisor == 1 { 1 } else { greatest_divisor(divisor, factor.unsigned_abs().into()) }
+        });
+        let Some(unit) = i64::try_from(divisor).ok().filter(|unit| *unit > 1) else { return goal };
+        let terms = terms.iter().map(|(atom, factor)| (*atom, factor / unit)).collect();
+        let k = -(-goal.k).div_euclid(unit.into());
+        Goal { lin: self.arena.sum(terms, 0).lin, k }
     }
 
     /// Are all factors small enough to be worked with?
@@ -509,13 +527,23 @@ impl Analysis<'_> {
     /// Puts bounds in an atom's place that follow from what it is.
     fn by_structure(&mut self, goal: Goal, block: BlockId, depth: u32) -> bool {
         let terms = self.arena.terms(Value { lin: goal.lin, k: 0 }).to_vec();
-        for (atom, factor) in terms {
+        for (atom, factor) in terms.iter().copied() {
             let data = *self.arena.atom(atom);
             let own = Goal { lin: data.lin, k: 0 };
             // Each pair is a multiple of the goal, and a sum that may stand for as many atoms.
             let mut bounds: Vec<(i64, Value)> = Vec::new();
+            let counted = self.bound_by_rounds(atom, factor > 0, block, depth);
+            bounds.extend(counted.map(|counted| (1, counted)));
             match data.atom {
                 Atom::Low { bits, of } => {
+                    for (other, opposite) in &terms {
+                        if (*opposite > 0) != (factor > 0)
+                            && let Some(near) =
+                                self.beside_low(bits, of, factor > 0, *other, block, depth)
+                        {
+                            bounds.push((1, near));
+                        }
+                    }
                     let range = self.arena.range(of);
                     let fits = match factor > 0 {
                         true => range.lo >= 0 || self.holds_at_least(of, 0, block, depth),
@@ -582,6 +610,49 @@ impl Analysis<'_> {
             }
         }
         false
+    }
+
+    /// A bound of a variable of a loop, or of its low bits: what it is by the number of rounds, unless that
+    /// turned round. `upper` says which bound.
+    fn bound_by_rounds(
+        &mut self,
+        atom: AtomId,
+        upper: bool,
+        block: BlockId,
+        depth: u32,
+    ) -> Option<Value> {
+        let (counted, window) = self.counted_atom(atom)?;
+        let holds = match upper {
+            true => self.holds_at_least(counted, window.lo, block, depth),
+            false => self.holds_at_most(counted, window.hi, block, depth),
+        };
+        holds.then_some(counted)
+    }
+
+    /// A bound of a sum's low bits by those of another sum, at a constant distance from it: they are as far
+    /// from each other, or one of them turned round. `upper` says which bound.
+    fn beside_low(
+        &mut self,
+        bits: u8,
+        of: Value,
+        upper: bool,
+        other: AtomId,
+        block: BlockId,
+        depth: u32,
+    ) -> Option<Value> {
+        let Atom::Low { bits: same, of: from } = self.arena.atom(other).atom else { return None };
+        let distance = (bits == same).then(|| self.arena.sub(of, from).constant()).flatten()?;
+        let most = Range::bits(bits).hi;
+        if i128::from(distance).abs() > most {
+            return None;
+        }
+        let near = self.arena.value_of(other).plus(distance);
+        let holds = match (distance > 0, upper) {
+            (true, true) | (false, false) => true,
+            (true, false) => self.holds_at_most(near, most, block, depth),
+            (false, true) => self.holds_at_least(near, 0, block, depth),
+        };
+        holds.then_some(near)
     }
 
     fn holds_at_least(&mut self, value: Value, limit: i128, block: BlockId, depth: u32) -> bool {

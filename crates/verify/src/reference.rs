@@ -219,7 +219,7 @@ impl Analysis<'_> {
         let mut brought = Vec::new();
         for fact in facts {
             let Ok(k) = i64::try_from(fact.k) else { continue };
-            if fact.relation == Relation::AtMostZero {
+            if !matches!(fact.relation, Relation::Zero | Relation::NotZero) {
                 continue;
             }
             let sum = Value { lin: fact.lin, k };

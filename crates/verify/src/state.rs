@@ -139,6 +139,12 @@ impl State {
         Some(self.slots[at])
     }
 
+    /// Is nothing known of these bytes?
+    pub(crate) fn is_free(&self, key: SlotKey, bytes: Bytes) -> bool {
+        let first = self.slots.partition_point(|slot| slot.key + i64::from(slot.bytes) <= key);
+        self.slots.get(first).is_none_or(|slot| slot.key >= key + i64::from(bytes))
+    }
+
     /// Forgets what lies in a range.
     pub(crate) fn forget(&mut self, from: SlotKey, to: SlotKey) {
         let first = self.slots.partition_point(|slot| slot.key + i64::from(slot.bytes) <= from);

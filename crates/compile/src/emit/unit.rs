@@ -142,7 +142,8 @@ fn compile(job: &Job<'_>, unit: &Unit, form: Form) -> Result<Output, CompileErro
         }
         Ok::<_, CompileError>(())
     })?;
-    phases.run("optimise", || optimize::optimize(&llvm, &machine, unit.level))?;
+    phases
+        .run("optimise", || optimize::optimize(&llvm, &machine, unit.level, options.isolation))?;
     let symbols = symbols(job, unit, &llvm);
     let alone = job.units.all.len() == 1;
     if alone {

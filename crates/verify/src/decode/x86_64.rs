@@ -662,7 +662,10 @@ impl Lower<'_> {
                 let (to, bytes) = self.register(0)?;
                 self.push(Op::Unknown { to, bytes, bits: 7 })?;
             }
-            // A bit's number in a register may not lead out of memory.
+            // A bit's number in a register may lead out of the operand.
+            M::Bt if self.is_memory(0) && raw.op1_kind() != OpKind::Register => {
+                self.source(0)?;
+            }
             M::Bt | M::Bts | M::Btr | M::Btc if self.is_memory(0) => return None,
             M::Bt => {}
             M::Bts | M::Btr | M::Btc | M::Bswap => self.changed()?,
