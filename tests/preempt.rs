@@ -7,8 +7,8 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use awsm_host::{Output, Stdin, StringList, WasiCtx};
 use awsm_sandbox::{Isolation, Limits, Linker, Module, Pool, PoolConfig, Program, Stop, clock};
-use awsm_wasi::{Output, Stdin, StringList, WasiCtx};
 use common::{Case, Node, Scratch, awsm, cases, eventually, function, guest, named_function};
 
 /// Never ends within a test's time.
@@ -252,7 +252,7 @@ fn every_guest_answers_the_same_when_preempted() {
     let wanted = std::env::var("AWSM_PREEMPTIONS").map_or(3_000, |n| n.parse().expect("a number"));
     let scratch = Scratch::new();
     let mut linker = Linker::new();
-    awsm_wasi::add_to_linker(&mut linker);
+    awsm_host::add_to_linker(&mut linker);
     let mut seed = 0x5bd1_e995_9e37_79b9_u64;
     let mut gap = move || {
         seed ^= seed << 13;

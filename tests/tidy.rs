@@ -10,10 +10,10 @@ const ARROWS: [(&str, &[&str]); 9] = [
     ("crates/compile", &["awsm-abi", "awsm-verify"]),
     ("crates/verify", &["awsm-abi"]),
     ("crates/sandbox", &["awsm-abi"]),
-    ("crates/wasi", &["awsm-sandbox"]),
+    ("crates/host", &["awsm-sandbox"]),
     ("crates/testing", &["awsm-abi", "awsm-sandbox"]),
-    ("crates/node", &["awsm-sandbox", "awsm-wasi", "awsm-sched", "awsm-verify"]),
-    (".", &["awsm-node", "awsm-sandbox", "awsm-wasi", "awsm-sched", "awsm-verify"]),
+    ("crates/node", &["awsm-sandbox", "awsm-host", "awsm-sched", "awsm-verify"]),
+    (".", &["awsm-node", "awsm-sandbox", "awsm-host", "awsm-sched", "awsm-verify"]),
 ];
 
 /// Where unsafe code may stand.
@@ -30,7 +30,7 @@ const FORBIDS_UNSAFE: [&str; 8] = [
     "crates/verify/src/lib.rs",
     "crates/abi/src/lib.rs",
     "crates/sched/src/lib.rs",
-    "crates/wasi/src/lib.rs",
+    "crates/host/src/lib.rs",
     "crates/node/src/lib.rs",
     "src/main.rs",
     "fuzz/src/lib.rs",

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use awsm_host::{StringList, WasiCtx};
 use awsm_node::cache::Cache;
 use awsm_node::config::{Abi, Config, FunctionConfig, parse_duration};
 use awsm_node::functions::guest::Input;
@@ -16,7 +17,6 @@ use awsm_node::functions::profiles::Store;
 use awsm_node::functions::{Function, deploy};
 use awsm_sandbox::{Pool, PoolConfig, Sandbox, Stop, Wait, clock};
 use awsm_sched::{Histogram, Nanos, Profile};
-use awsm_wasi::{StringList, WasiCtx};
 use bytes::Bytes;
 use clap::Args;
 use serde_json::json;

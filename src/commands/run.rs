@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use awsm_host::{FileLimits, Grants, Mount, Output, Stdin, StringList, WasiCtx};
 use awsm_node::cache::{Cache, Compiler, InUse};
 use awsm_node::config::endpoint::{self, Endpoint};
 use awsm_node::config::parse_bytes;
@@ -18,7 +19,6 @@ use awsm_sandbox::{
     Call, FuncIdx, Limits, Linker, Module, Pool, PoolConfig, Program, Sandbox, State, Stop, Wait,
     clock, val_type_name,
 };
-use awsm_wasi::{FileLimits, Grants, Mount, Output, Stdin, StringList, WasiCtx};
 use clap::Args;
 
 use super::{CompileFlags, Failure};
@@ -236,7 +236,7 @@ fn load(options: &Options, file: &Path) -> Result<(Arc<Program<WasiCtx>>, Option
     cache.trim_if_grown();
     perf::tell(file, &loaded.module);
     let mut linker = Linker::new();
-    awsm_wasi::add_to_linker(&mut linker);
+    awsm_host::add_to_linker(&mut linker);
     let limits = Limits { memory_bytes: options.max_memory, huge_pages: true, ..Limits::default() };
     let program = Program::link(loaded.module, &linker, limits)
         .map_err(|error| DeployError::Link(file.to_path_buf(), error.to_string()))?;

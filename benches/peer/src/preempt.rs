@@ -13,10 +13,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
+use awsm_host::{Output, Stdin, WasiCtx};
 use awsm_sandbox::{
     FuncIdx, Limits, Linker, Module, Pool, PoolConfig, Program, Stop, Ticks, clock,
 };
-use awsm_wasi::{Output, Stdin, WasiCtx};
 use bytes::Bytes;
 use serde::Serialize;
 
@@ -119,7 +119,7 @@ impl Ours {
         let said = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "awsmc: {}", said.trim());
         let mut linker = Linker::new();
-        awsm_wasi::add_to_linker(&mut linker);
+        awsm_host::add_to_linker(&mut linker);
         let module = Module::load(&object)?;
         let program = Program::link(module, &linker, Limits::default())?;
         let entry = program.module().exported_func("_start").context("a command")?;

@@ -300,7 +300,7 @@ fn prepare(
     functions: &[Function],
     sandboxes: usize,
     memory: &Arc<MemoryBudget>,
-) -> Result<Pool<awsm_wasi::WasiCtx>, (String, StartError)> {
+) -> Result<Pool<awsm_host::WasiCtx>, (String, StartError)> {
     let warm = limits::WARM_SLOTS.min((limits::WARM_SLOTS_TOTAL / functions.len()).max(1));
     let max_slots = sandboxes.max(warm * functions.len());
     let config = PoolConfig { max_slots, ..PoolConfig::default() };

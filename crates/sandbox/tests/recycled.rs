@@ -15,13 +15,13 @@ use std::sync::Arc;
 use std::thread;
 
 use awsm_compile::{OptLevel, Options, compile};
+use awsm_host::{Output, Stdin, WasiCtx};
 use awsm_sandbox::module::Module;
 use awsm_sandbox::planted::Planted;
 use awsm_sandbox::{
     Cleaning, HostCall, HostResult, Isolation, Leave, Limits, Linker, MemoryBudget, Pool,
     PoolConfig, Program, Sandbox, StartError, Stop, Wait, clock,
 };
-use awsm_wasi::{Output, Stdin, WasiCtx};
 use support::{MODES, file, program, run};
 
 const WAYS: [Cleaning; 3] = [Cleaning::Counted, Cleaning::Scanned, Cleaning::Discarded];
@@ -234,7 +234,7 @@ type Known = Arc<Program<WasiCtx>>;
 /// A linker with WASI and what the wild guests import.
 fn linker() -> Linker<WasiCtx> {
     let mut linker = Linker::new();
-    awsm_wasi::add_to_linker(&mut linker);
+    awsm_host::add_to_linker(&mut linker);
     linker.func("test", "next", next).func("test", "wait", wait);
     linker
 }

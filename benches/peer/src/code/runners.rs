@@ -8,8 +8,8 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 use awsm_abi::{Isolation, MAGIC};
+use awsm_host::{Output, Stdin, WasiCtx};
 use awsm_sandbox::{FuncIdx, Limits, Linker, Module, Pool, PoolConfig, Program, Stop};
-use awsm_wasi::{Output, Stdin, WasiCtx};
 use bytes::Bytes;
 
 use crate::startup::peer::plain::Plain;
@@ -77,7 +77,7 @@ impl Ours {
         ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr).trim());
         allow(&object)?;
         let mut linker = Linker::new();
-        awsm_wasi::add_to_linker(&mut linker);
+        awsm_host::add_to_linker(&mut linker);
         let module = Module::load(&object).map_err(|error| anyhow::anyhow!("{error}"))?;
         let entry = module.exported_func("_start").context("no `_start`")?;
         let limits = Limits {

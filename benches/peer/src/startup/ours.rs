@@ -7,11 +7,11 @@ use std::process::Command;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
+use awsm_host::{Output, Stdin, WasiCtx};
 use awsm_sandbox::{
     FuncIdx, HostCall, HostResult, Leave, Limits, Linker, Module, Pool, PoolConfig, Program,
     Sandbox, Stop, Wait, clock,
 };
-use awsm_wasi::{Output, Stdin, WasiCtx};
 use bytes::Bytes;
 
 use super::Lap;
@@ -41,7 +41,7 @@ pub(super) fn compile(awsmc: &Path, prepared: &Prepared, scratch: &Path) -> Resu
 impl Ours {
     pub(super) fn new(object: &Path, prepared: &Prepared) -> Result<Self> {
         let mut linker = Linker::new();
-        awsm_wasi::add_to_linker(&mut linker);
+        awsm_host::add_to_linker(&mut linker);
         linker.func(MARK.0, MARK.1, mark);
         let (program, entry) = open(object, &linker)?;
         Ok(Self { linker, program, entry, input: Bytes::from(prepared.input.clone()) })

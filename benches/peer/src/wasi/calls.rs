@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
+use awsm_host::{Output, Stdin, WasiCtx, add_to_linker};
 use awsm_sandbox::Val;
 use awsm_sandbox::{Call, Limits, Linker, Module, Pool, PoolConfig, Program, Stop};
-use awsm_wasi::{Output, Stdin, WasiCtx, add_to_linker};
 use bytes::Bytes;
 use serde::Serialize;
 use wasmtime::{Caller, Config, Engine, Memory, OptLevel, Store, TypedFunc};

@@ -9,7 +9,7 @@ use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use awsm_wasi::{Grants, Socket, StringList};
+use awsm_host::{Grants, Socket, StringList};
 
 /// What an endpoint looks like, for messages.
 pub const RULE: &str = "an endpoint is HOST:PORT, such as \"127.0.0.1:6379\", or \"unix:/path\"";

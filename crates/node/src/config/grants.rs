@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use awsm_wasi::FileLimits;
+use awsm_host::FileLimits;
 
 use super::ConfigError;
 use super::reader::{Item, Table};

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use awsm_host::{Grants, Helpers, Mount, Output, Stdin, StringList, WasiCtx};
 use awsm_sandbox::Trap;
-use awsm_wasi::{Grants, Helpers, Mount, Output, Stdin, StringList, WasiCtx};
 use bytes::Bytes;
 
 use crate::config::{GrantsConfig, StdinConfig, endpoint};

@@ -11,10 +11,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
+use awsm_host::{Helpers, WasiCtx};
 use awsm_sandbox::{FuncIdx, Isolation as Compiled, Limits, Linker, LoadError, Module, Program};
 use awsm_sched::{Class, Nanos};
 use awsm_verify::Refusal;
-use awsm_wasi::{Helpers, WasiCtx};
 use hyper::header::HeaderValue;
 
 use crate::cache::{Cache, CompileError, CompileOptions, Compiler, InUse, Loaded, ModuleError};
@@ -154,7 +154,7 @@ pub fn deploy(
     let loaded = load_all(configs, cache, compiler)?;
     cache.trim();
     let mut linker = Linker::new();
-    awsm_wasi::add_to_linker(&mut linker);
+    awsm_host::add_to_linker(&mut linker);
     let helpers = Helpers::new(limits::HELPERS);
     let link = |(config, loaded)| link(config, loaded, &linker, &helpers);
     configs.iter().zip(loaded).map(link).collect()

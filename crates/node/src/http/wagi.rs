@@ -3,7 +3,7 @@
 //! Source: RFC 3875 for the variables and the header block; the `X_*` variables are those that WAGI
 //! hosts add.
 
-use awsm_wasi::StringList;
+use awsm_host::StringList;
 use bytes::{Buf, Bytes};
 use hyper::header::{
     AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName, HeaderValue,

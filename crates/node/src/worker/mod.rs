@@ -38,9 +38,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
+use awsm_host::{Errno, WasiCtx};
 use awsm_sandbox::{Pool, Sandbox, StartError, Stop, Trap, Wait};
 use awsm_sched::{Arrival, Class, Decision, FunctionId, InvocationId, Nanos, Refusal, Scheduler};
-use awsm_wasi::{Errno, WasiCtx};
 
 use crate::fault::Whole;
 use crate::functions::Function;
@@ -825,7 +825,7 @@ mod tests {
             let worker = Rc::new(Worker::idle(Arc::default()));
             tokio::task::spawn_local(Rc::clone(&worker).run(None));
             // As a connection's task would, whose panics the reactor catches: there is no such function.
-            let input = Input { body: bytes::Bytes::new(), env: awsm_wasi::StringList::new() };
+            let input = Input { body: bytes::Bytes::new(), env: awsm_host::StringList::new() };
             let asks = Rc::clone(&worker);
             let asked =
                 tokio::task::spawn_local(

@@ -1,0 +1,316 @@
+//! What an invocation carries: arguments, environment, standard streams, descriptors.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use awsm_sandbox::{Leave, TrapKind, Wait, clock};
+use rustix::event::{PollFd, Timespec, poll};
+
+use crate::connect;
+use crate::errno::{Errno, Fail};
+use crate::grants::{FileLimits, Grants};
+use crate::rights::Rights;
+use crate::streams::{Output, Stdin};
+use crate::strings::StringList;
+use crate::table::{Descriptor, STREAMS, Table};
+use crate::waiting::{Ask, Helpers, Interest, Job, Panicked, Pending, Source};
+
+/// The state of one invocation's WASI calls.
+#[derive(Debug)]
+pub struct WasiCtx {
+    /// Program name and arguments.
+    pub args: Arc<StringList>,
+    /// Environment that all invocations of a function share.
+    pub env: Arc<StringList>,
+    /// Environment of this invocation, after the shared one.
+    pub request_env: StringList,
+    /// Descriptor 0.
+    pub stdin: Stdin,
+    /// Descriptor 1.
+    pub stdout: Output,
+    /// Descriptor 2.
+    pub stderr: Output,
+    /// Directories and sockets.
+    pub grants: Option<Arc<Grants>>,
+    /// Who does what may take long. Without them it is done at once, and the thread waits.
+    pub helpers: Option<Arc<Helpers>>,
+    /// The guest's descriptors; none as long as it has only looked at its streams.
+    pub(crate) table: Option<Box<Table>>,
+    /// Bytes written to files.
+    pub(crate) written: u64,
+    /// What the call that the guest is in waits for, if it has to.
+    pub(crate) pending: Option<Box<Pending>>,
+    /// How far that call had come when the guest was preempted in it.
+    pub(crate) progress: Progress,
+}
+
+/// How far a call had come that was interrupted. Taken by the call that goes on.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) enum Progress {
+    /// No call was.
+    #[default]
+    None,
+    /// It has filled so many bytes.
+    Bytes(usize),
+    /// It is in a list of buffers.
+    Buffers(Position),
+    /// It has looked at so many subscriptions, found so many events, and nothing else comes before that time.
+    Subscriptions { index: u32, events: u32, earliest_ns: u64 },
+}
+
+/// How far a call has come in a list of buffers. The buffer at hand is noted when the call comes to it:
+/// what is read may overwrite the list.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Position {
+    /// Which buffer.
+    pub(crate) index: u32,
+    /// Where it lies.
+    pub(crate) start: u32,
+    pub(crate) len: u32,
+    /// Bytes of the buffer at hand that are done with.
+    pub(crate) done: u32,
+    /// Bytes of all buffers, as far as the call counts them.
+    pub(crate) total: u32,
+}
+
+impl Default for WasiCtx {
+    fn default() -> Self {
+        Self {
+            args: Arc::default(),
+            env: Arc::default(),
+            request_env: StringList::new(),
+            stdin: Stdin::Empty,
+            stdout: Output::Discard,
+            stderr: Output::Discard,
+            grants: None,
+            helpers: None,
+            table: None,
+            written: 0,
+            pending: None,
+            progress: Progress::None,
+        }
+    }
+}
+
+impl WasiCtx {
+    /// A descriptor to look at. A guest that looks at nothing but its streams has no table.
+    #[inline]
+    pub(crate) fn get(&mut self, fd: u32) -> Result<&Descriptor, Errno> {
+        if self.table.is_none() {
+            if let Some(stream) = STREAMS.get(fd as usize) {
+                return Ok(stream);
+            }
+            if self.grants.is_none() {
+                return Err(Errno::Badf);
+            }
+        }
+        self.table().get(fd)
+    }
+
+    /// A descriptor to change.
+    pub(crate) fn get_mut(&mut self, fd: u32) -> Result<&mut Descriptor, Errno> {
+        self.get(fd)?;
+        self.table().get_mut(fd)
+    }
+
+    /// A descriptor that may do all of this.
+    pub(crate) fn allowed(&mut self, fd: u32, needed: Rights) -> Result<&Descriptor, Errno> {
+        let descriptor = self.get(fd)?;
+        descriptor.allows(needed)?;
+        Ok(descriptor)
+    }
+
+    /// All descriptors, those that are granted included.
+    pub(crate) fn table(&mut self) -> &mut Table {
+        let grants = self.grants.as_deref();
+        self.table.get_or_insert_with(|| {
+            let mut table = Table::new(grants.map_or_else(FileLimits::default, |g| g.limits));
+            for (place, mount) in grants.iter().flat_map(|g| g.mounts.iter().enumerate()) {
+                let dir = Arc::clone(&mount.dir);
+                table.grant(Descriptor::of_directory(dir, mount.writable, Some(place)));
+            }
+            for socket in grants.iter().flat_map(|g| &g.sockets) {
+                table.grant(connect::open(socket));
+            }
+            Box::new(table)
+        })
+    }
+
+    /// The limits on files.
+    pub(crate) fn limits(&self) -> FileLimits {
+        self.grants.as_deref().map_or_else(FileLimits::default, |grants| grants.limits)
+    }
+
+    /// The descriptors that the guest waits for when it is blocked in
+    /// [`Wait::Event`](awsm_sandbox::Wait::Event).
+    #[must_use]
+    pub fn interests(&self) -> &[Interest] {
+        self.pending.as_deref().map_or(&[], |pending| &pending.interests)
+    }
+
+    /// What the guest waits to be done when it is blocked in
+    /// [`Wait::Event`](awsm_sandbox::Wait::Event).
+    #[must_use]
+    pub fn job(&self) -> Option<&Job> {
+        self.pending.as_deref()?.job.as_ref()
+    }
+
+    /// Nobody can wait for what the guest is blocked in: the call answers this error when it is made
+    /// again and would still have to wait.
+    pub fn cannot_wait(&mut self, errno: Errno) {
+        self.pending().failed = Some(errno);
+    }
+
+    pub(crate) fn pending(&mut self) -> &mut Pending {
+        self.pending.get_or_insert_default()
+    }
+
+    /// Another call begins.
+    #[inline]
+    pub(crate) fn forget_call(&mut self) {
+        self.pending = None;
+        self.progress = Progress::None;
+    }
+}
+
+impl WasiCtx {
+    /// How to leave until a descriptor is ready.
+    pub(crate) fn until_ready(&mut self, source: Source, read: bool) -> Fail {
+        let pending = self.pending();
+        pending.interests.clear();
+        pending.interests.push(Interest { source, read, write: !read });
+        pending.until_ready(None)
+    }
+
+    /// Waits on this thread for what a blocked guest waits for, at most until a time of the monotonic
+    /// clock.
+    ///
+    /// # Errors
+    /// If the system cannot wait.
+    pub fn wait(&self, until_ns: Option<u64>) -> io::Result<()> {
+        if let Some(job) = self.job() {
+            job.wait();
+            return Ok(());
+        }
+        let mut fds: Vec<_> = self
+            .interests()
+            .iter()
+            .map(|interest| PollFd::from_borrowed_fd(interest.source.as_fd(), interest.flags()))
+            .collect();
+        loop {
+            let timeout =
+                until_ns.map(|until| timespec(until.saturating_sub(clock::monotonic_ns())));
+            match poll(&mut fds, timeout.as_ref()) {
+                Ok(_) => return Ok(()),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+fn timespec(ns: u64) -> Timespec {
+    Timespec { tv_sec: (ns / 1_000_000_000).cast_signed(), tv_nsec: (ns % 1_000_000_000) as _ }
+}
+
+impl WasiCtx {
+    /// What a helper has answered to this question of the call that the guest is in; `None` if it was not
+    /// asked. A call looks for its answer before it decides anything, since what it decided by may have
+    /// changed by the very work that it waits for.
+    ///
+    /// # Errors
+    /// That the guest waits on, or that its helper panicked; `EIO` if the call asked something else, which
+    /// is not done again.
+    pub(crate) fn answered<R: 'static>(&mut self, ask: Ask<R>) -> Result<Option<R>, Fail> {
+        let Some(pending) = &mut self.pending else { return Ok(None) };
+        let Some(job) = pending.job.take() else { return Ok(None) };
+        if job.asked != ask.name {
+            return Err(Errno::Io.into());
+        }
+        let Some(answer) = job.take() else {
+            pending.job = Some(job);
+            return Err(Leave::Block(Wait::Event { until_ns: None }).into());
+        };
+        match answer.downcast::<R>() {
+            Ok(answer) => Ok(Some(*answer)),
+            Err(other) if other.is::<Panicked>() => Err(Leave::Trap(TrapKind::HostPanic).into()),
+            Err(_) => Err(Errno::Io.into()),
+        }
+    }
+
+    /// Asks for something that may take long: a helper does it if there are helpers, and the guest leaves
+    /// until it is done. Without helpers it is done here.
+    ///
+    /// # Errors
+    /// How the guest leaves.
+    pub(crate) fn ask<R: Send + 'static>(
+        &mut self,
+        ask: Ask<R>,
+        work: impl FnOnce() -> R + Send + 'static,
+    ) -> Result<R, Leave> {
+        let Some(helpers) = &self.helpers else { return Ok(work()) };
+        let job = helpers.begin(ask.name, work);
+        self.pending().job = Some(job);
+        Err(Leave::Block(Wait::Event { until_ns: None }))
+    }
+
+    /// As [`Self::answered`] and then [`Self::ask`], for calls that have nothing to decide.
+    ///
+    /// # Errors
+    /// As these.
+    pub(crate) fn offload<R: Send + 'static>(
+        &mut self,
+        ask: Ask<R>,
+        work: impl FnOnce() -> R + Send + 'static,
+    ) -> Result<R, Fail> {
+        match self.answered(ask)? {
+            Some(answer) => Ok(answer),
+            None => Ok(self.ask(ask, work)?),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DOUBLE: Ask<usize> = Ask::new("double");
+    const NAME: Ask<String> = Ask::new("name");
+    /// Of another type than the real one.
+    const FALSE_DOUBLE: Ask<String> = Ask::new("double");
+
+    fn is_blocked<R>(result: Result<R, Fail>) -> bool {
+        matches!(result, Err(Fail::Leave(Leave::Block(Wait::Event { until_ns: None }))))
+    }
+
+    #[test]
+    fn an_answer_is_for_what_was_asked() {
+        let context = || WasiCtx { helpers: Some(Helpers::new(1)), ..WasiCtx::default() };
+        let asked = || {
+            let mut context = context();
+            assert!(matches!(context.answered(DOUBLE), Ok(None)));
+            assert!(context.ask(DOUBLE, || 4).is_err());
+            context.wait(None).expect("waits");
+            context
+        };
+        assert!(matches!(asked().answered(DOUBLE), Ok(Some(4))));
+        let mut other = asked();
+        assert!(matches!(other.answered(NAME), Err(Fail::Errno(Errno::Io))));
+        assert!(matches!(other.answered(DOUBLE), Ok(None)), "it is gone");
+        assert!(matches!(asked().answered(FALSE_DOUBLE), Err(Fail::Errno(Errno::Io))));
+        // Another call begins without it.
+        let mut next = asked();
+        next.forget_call();
+        assert!(matches!(next.answered(DOUBLE), Ok(None)));
+        assert!(is_blocked(next.offload(NAME, || "x".to_owned())));
+        next.wait(None).expect("waits");
+        assert_eq!(next.offload(NAME, || "y".to_owned()).ok().as_deref(), Some("x"));
+        // A helper's panic is the call's.
+        let mut failing = context();
+        assert!(failing.ask(NAME, || panic!("of this test")).is_err());
+        failing.wait(None).expect("waits");
+        let trapped = Fail::Leave(Leave::Trap(TrapKind::HostPanic));
+        assert_eq!(format!("{:?}", failing.answered(NAME)), format!("Err({trapped:?})"));
+    }
+}

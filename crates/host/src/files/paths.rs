@@ -1,0 +1,265 @@
+//! Paths: finding, making, naming and removing what lies in directories.
+//!
+//! Isolation from the host's other files rests on `cap-std`: each path is resolved beneath its
+//! directory by the kernel (`openat2` with `RESOLVE_BENEATH`) or component by component, whatever
+//! links or concurrent renames there are. Only regular files and directories can be opened. Looking
+//! something up is done at once; a helper does what changes a directory.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
+
+use cap_fs_ext::{FollowSymlinks, OpenOptionsFollowExt};
+use cap_std::fs::{Dir, File, OpenOptions, OpenOptionsExt};
+use rustix::fs::{AtFlags, FileType, OFlags, PROC_SUPER_MAGIC, Timestamps};
+use rustix::io::Errno as System;
+
+use super::Attributes;
+use crate::ctx::WasiCtx;
+use crate::errno::{Errno, Fail};
+use crate::rights::{self, Rights};
+use crate::table::{Descriptor, Resource, fdflags};
+use crate::waiting::Ask;
+
+/// Rights that need the file to be open for reading, and for writing.
+const READING: Rights = rights::FD_READ | rights::FD_READDIR;
+const WRITING: Rights = rights::FD_WRITE | rights::FD_ALLOCATE | rights::FD_FILESTAT_SET_SIZE;
+/// Rights that nothing in a read-only directory gets.
+const CHANGING: Rights = WRITING | rights::FD_FILESTAT_SET_TIMES;
+
+/// What helpers are asked.
+const OPEN: Ask<io::Result<File>> = Ask::new("path_open");
+const MAKE: Ask<io::Result<()>> = Ask::new("path_create_directory");
+const LINK: Ask<io::Result<()>> = Ask::new("path_link");
+const REMOVE: Ask<io::Result<()>> = Ask::new("path_remove_directory");
+const RENAME: Ask<io::Result<()>> = Ask::new("path_rename");
+const SYMLINK: Ask<io::Result<()>> = Ask::new("path_symlink");
+const UNLINK: Ask<io::Result<()>> = Ask::new("path_unlink_file");
+
+/// How a file is opened.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct OpenHow {
+    /// The link that the path ends in is followed.
+    pub(crate) follow: bool,
+    /// It is made if it is not there.
+    pub(crate) create: bool,
+    /// It must be a directory.
+    pub(crate) directory: bool,
+    /// It must not be there.
+    pub(crate) exclusive: bool,
+    /// It is cut off.
+    pub(crate) truncate: bool,
+    /// Rights that are asked for; the directory hands on what it has of them.
+    pub(crate) base: Rights,
+    /// Rights of what is opened through it.
+    pub(crate) inheriting: Rights,
+    /// Its `fdflags`.
+    pub(crate) flags: u16,
+}
+
+impl WasiCtx {
+    /// A directory to look something up in.
+    fn dir(&mut self, fd: u32, needed: Rights) -> Result<Arc<Dir>, Errno> {
+        let descriptor = self.get(fd)?;
+        let dir = Arc::clone(&descriptor.directory()?.dir);
+        descriptor.allows(needed)?;
+        Ok(dir)
+    }
+
+    /// A directory to change something in.
+    fn writable_dir(&mut self, fd: u32, needed: Rights) -> Result<Arc<Dir>, Errno> {
+        let dir = self.dir(fd, needed)?;
+        if self.get(fd)?.directory()?.writable { Ok(dir) } else { Err(Errno::Rofs) }
+    }
+
+    /// Opens what a path names; says its descriptor.
+    pub(crate) fn open_at(&mut self, fd: u32, name: String, how: &OpenHow) -> Result<u32, Fail> {
+        let descriptor = open(self, fd, name, how)?;
+        Ok(self.table().insert(descriptor)?)
+    }
+
+    /// Makes a directory.
+    pub(crate) fn make_directory_at(&mut self, fd: u32, name: String) -> Result<(), Fail> {
+        let dir = self.writable_dir(fd, rights::PATH_CREATE_DIRECTORY)?;
+        Ok(self.offload(MAKE, move || dir.create_dir(name))??)
+    }
+
+    /// What is known of what a path names.
+    pub(crate) fn attributes_at(
+        &mut self,
+        fd: u32,
+        name: &str,
+        follow: bool,
+    ) -> Result<Attributes, Fail> {
+        let dir = self.dir(fd, rights::PATH_FILESTAT_GET)?;
+        let found = if follow { dir.metadata(name)? } else { dir.symlink_metadata(name)? };
+        Ok(found.into())
+    }
+
+    /// Sets times of what a path names. The file is found without opening it for anything, and then named
+    /// by its descriptor, so that no link can be put in between.
+    pub(crate) fn set_times_at(
+        &mut self,
+        fd: u32,
+        name: &str,
+        follow: bool,
+        times: &Timestamps,
+    ) -> Result<(), Fail> {
+        let dir = self.writable_dir(fd, rights::PATH_FILESTAT_SET_TIMES)?;
+        let mut options = OpenOptions::new();
+        options
+            .read(true)
+            .follow(following(follow))
+            .custom_flags(OFlags::PATH.bits().cast_signed());
+        let found = dir.open_with(name, &options)?;
+        Ok(rustix::fs::utimensat(found, "", times, AtFlags::EMPTY_PATH)?)
+    }
+
+    /// Gives a file another name. Links are not followed, so that one cannot become a file.
+    pub(crate) fn link_at(
+        &mut self,
+        (from, name): (u32, String),
+        (to, new_name): (u32, String),
+    ) -> Result<(), Fail> {
+        // A file of a directory that must not change could be changed through a link elsewhere.
+        let source = self.writable_dir(from, rights::PATH_LINK_SOURCE)?;
+        let target = self.writable_dir(to, rights::PATH_LINK_TARGET)?;
+        Ok(self.offload(LINK, move || source.hard_link(name, &target, new_name))??)
+    }
+
+    /// What a symbolic link holds.
+    pub(crate) fn read_link_at(&mut self, fd: u32, name: &str) -> Result<Vec<u8>, Fail> {
+        let contents = self.dir(fd, rights::PATH_READLINK)?.read_link_contents(name)?;
+        Ok(contents.as_os_str().as_bytes().to_vec())
+    }
+
+    /// Removes a directory.
+    pub(crate) fn remove_directory_at(&mut self, fd: u32, name: String) -> Result<(), Fail> {
+        let dir = self.writable_dir(fd, rights::PATH_REMOVE_DIRECTORY)?;
+        // Slashes at the end say that it is a directory, which it must be anyway.
+        let bare = name.trim_end_matches('/');
+        let name = if bare.is_empty() { name } else { bare.to_owned() };
+        Ok(self.offload(REMOVE, move || dir.remove_dir(name))??)
+    }
+
+    /// Renames a file or directory.
+    pub(crate) fn rename_at(
+        &mut self,
+        (from, name): (u32, String),
+        (to, new_name): (u32, String),
+    ) -> Result<(), Fail> {
+        let source = self.writable_dir(from, rights::PATH_RENAME_SOURCE)?;
+        let target = self.writable_dir(to, rights::PATH_RENAME_TARGET)?;
+        // What is replaced is removed, which takes long if it is.
+        Ok(self.offload(RENAME, move || rename(&source, &name, &target, &new_name))??)
+    }
+
+    /// Makes a symbolic link. It may hold any path but an absolute one; where it leads is decided when it
+    /// is followed.
+    pub(crate) fn symlink_at(
+        &mut self,
+        contents: String,
+        fd: u32,
+        name: String,
+    ) -> Result<(), Fail> {
+        let dir = self.writable_dir(fd, rights::PATH_SYMLINK)?;
+        Ok(self.offload(SYMLINK, move || dir.symlink(contents, name))??)
+    }
+
+    /// Removes a file. Whoever has it open keeps it.
+    pub(crate) fn unlink_at(&mut self, fd: u32, name: String) -> Result<(), Fail> {
+        let dir = self.writable_dir(fd, rights::PATH_UNLINK_FILE)?;
+        // A long file's blocks are given back one by one.
+        Ok(self.offload(UNLINK, move || dir.remove_file(name))??)
+    }
+}
+
+fn following(follow: bool) -> FollowSymlinks {
+    if follow { FollowSymlinks::Yes } else { FollowSymlinks::No }
+}
+
+fn open(ctx: &mut WasiCtx, fd: u32, name: String, how: &OpenHow) -> Result<Descriptor, Fail> {
+    let creates = if how.create { rights::PATH_CREATE_FILE } else { 0 };
+    let truncates = if how.truncate { rights::PATH_FILESTAT_SET_SIZE } else { 0 };
+    let dir = ctx.dir(fd, rights::PATH_OPEN | creates | truncates)?;
+    let parent = ctx.get(fd)?;
+    let (given, writable) = (parent.inheriting, parent.directory()?.writable);
+    let demanded = how.base & (rights::FD_READ | rights::FD_WRITE);
+    if demanded & !given != 0 {
+        return Err(Errno::Notcapable.into());
+    }
+    let changes = how.create || how.truncate;
+    if (changes || how.base & rights::FD_WRITE != 0) && !writable {
+        return Err(Errno::Rofs.into());
+    }
+    ctx.table().check_room()?;
+    let base = how.base & given & if writable { Rights::MAX } else { !CHANGING };
+    let inheriting = how.inheriting & given;
+    let options = options(how, base);
+    // What is cut off may be long, and what is made is put on a disk.
+    let opened = if changes {
+        ctx.offload(OPEN, move || dir.open_with(name, &options))?
+    } else {
+        dir.open_with(name, &options)
+    };
+    let file = OwnedFd::from(opened.map_err(not_a_file)?.into_std());
+    // Files that are doors into this process, such as its memory.
+    if rustix::fs::fstatfs(&file)?.f_type == PROC_SUPER_MAGIC {
+        return Err(Errno::Notcapable.into());
+    }
+    let file_type = FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode);
+    match file_type {
+        FileType::Directory => {
+            let dir = Dir::from_std_file(file.into());
+            let mut descriptor = Descriptor::of_directory(Arc::new(dir), writable, None);
+            descriptor.base = how.base & given & rights::DIRECTORY;
+            descriptor.inheriting = inheriting;
+            descriptor.flags = how.flags & fdflags::NONBLOCK;
+            Ok(descriptor)
+        }
+        FileType::RegularFile => Ok(Descriptor {
+            resource: Resource::File(Arc::new(file)),
+            base: base & rights::FILE,
+            inheriting: inheriting & rights::FILE,
+            flags: how.flags,
+        }),
+        // Devices, pipes and sockets are not files of a directory's but doors to elsewhere.
+        _ => Err(Errno::Notcapable.into()),
+    }
+}
+
+/// Sockets, and pipes that nobody reads, cannot be opened at all.
+fn not_a_file(error: io::Error) -> Errno {
+    match Errno::from(error) {
+        Errno::Nxio | Errno::Nodev => Errno::Notcapable,
+        errno => errno,
+    }
+}
+
+/// How to ask the system for a file with these rights.
+fn options(how: &OpenHow, base: Rights) -> OpenOptions {
+    let write = base & WRITING != 0 || how.truncate;
+    let read = base & READING != 0 || !write;
+    // Nothing that is opened can keep the thread waiting.
+    let mut system = OFlags::NONBLOCK | OFlags::NOCTTY;
+    system.set(OFlags::CREATE, how.create);
+    system.set(OFlags::EXCL, how.exclusive);
+    system.set(OFlags::TRUNC, how.truncate);
+    system.set(OFlags::DIRECTORY, how.directory);
+    system.set(OFlags::APPEND, how.flags & fdflags::APPEND != 0);
+    system.set(OFlags::DSYNC, how.flags & fdflags::DSYNC != 0);
+    system.set(OFlags::SYNC, how.flags & (fdflags::SYNC | fdflags::RSYNC) != 0);
+    let mut options = OpenOptions::new();
+    let follow = following(how.follow);
+    options.read(read).write(write).follow(follow).custom_flags(system.bits().cast_signed());
+    options
+}
+
+/// Renames. A slash after the new name says that it is a directory.
+fn rename(source: &Dir, name: &str, target: &Dir, new_name: &str) -> io::Result<()> {
+    if new_name.ends_with('/') && !source.symlink_metadata(name)?.is_dir() {
+        return Err(System::NOTDIR.into());
+    }
+    source.rename(name, target, new_name)
+}

@@ -1,0 +1,142 @@
+//! The three streams that every guest has: where its input comes from, where its output goes.
+
+use std::os::fd::BorrowedFd;
+
+use bytes::{Buf, Bytes};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno as System;
+
+use crate::errno::Errno;
+
+/// Where a guest's standard input comes from.
+#[derive(Clone, Debug, Default)]
+pub enum Stdin {
+    /// It is at its end.
+    #[default]
+    Empty,
+    /// These bytes, then the end.
+    Bytes(Bytes),
+    /// This process's standard input. Reading may block the thread.
+    Inherit,
+}
+
+/// Where a guest's standard output or error goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Nowhere.
+    Discard,
+    /// Into memory.
+    Buffer {
+        /// What has been written.
+        bytes: Vec<u8>,
+        /// How much may be.
+        limit: usize,
+        /// Has a write been refused for that?
+        overflowed: bool,
+    },
+    /// This process's standard output. Writing may block the thread.
+    InheritStdout,
+    /// This process's standard error. Writing may block the thread.
+    InheritStderr,
+}
+
+impl Output {
+    /// An empty buffer for up to `limit` bytes.
+    #[must_use]
+    pub fn buffer(limit: usize) -> Self {
+        Self::Buffer { bytes: Vec::new(), limit, overflowed: false }
+    }
+
+    /// What has been written to a buffer.
+    #[must_use]
+    pub fn written(&self) -> &[u8] {
+        match self {
+            Self::Buffer { bytes, .. } => bytes,
+            _ => &[],
+        }
+    }
+
+    /// Takes what has been written to a buffer.
+    #[must_use]
+    pub fn take(&mut self) -> Vec<u8> {
+        match self {
+            Self::Buffer { bytes, .. } => std::mem::take(bytes),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Has the guest tried to write more than the buffer may hold?
+    #[must_use]
+    pub fn overflowed(&self) -> bool {
+        matches!(self, Self::Buffer { overflowed: true, .. })
+    }
+
+    /// Refuses what a buffer would not hold; a write of so many bytes may follow.
+    pub(crate) fn check_room(&mut self, more: usize) -> Result<(), Errno> {
+        match self {
+            Self::Buffer { bytes, limit, overflowed }
+                if more > limit.saturating_sub(bytes.len()) =>
+            {
+                *overflowed = true;
+                Err(Errno::Fbig)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes all of `more`, or nothing that a buffer would not hold.
+    pub(crate) fn write(&mut self, more: &[u8]) -> Result<(), Errno> {
+        self.check_room(more.len())?;
+        match self {
+            Self::Discard => {}
+            Self::Buffer { bytes, .. } => bytes.extend_from_slice(more),
+            Self::InheritStdout => write_all(rustix::stdio::stdout(), more)?,
+            Self::InheritStderr => write_all(rustix::stdio::stderr(), more)?,
+        }
+        Ok(())
+    }
+}
+
+/// Writes everything to a stream of this process, which others may have made nonblocking.
+fn write_all(stream: BorrowedFd<'_>, mut bytes: &[u8]) -> Result<(), Errno> {
+    while !bytes.is_empty() {
+        match rustix::io::write(stream, bytes) {
+            Ok(written) => bytes = &bytes[written..],
+            Err(System::INTR) => {}
+            Err(System::AGAIN) => {
+                poll(&mut [PollFd::from_borrowed_fd(stream, PollFlags::OUT)], None)?;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// Reads what a stream of this process has, and waits for it.
+fn read_some(stream: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize, Errno> {
+    loop {
+        match rustix::io::read(stream, &mut *buffer) {
+            Ok(read) => return Ok(read),
+            Err(System::INTR) => {}
+            Err(System::AGAIN) => {
+                poll(&mut [PollFd::from_borrowed_fd(stream, PollFlags::IN)], None)?;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+impl Stdin {
+    /// Reads up to `buffer.len()` bytes; 0 at the end.
+    pub(crate) fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Errno> {
+        match self {
+            Self::Empty => Ok(0),
+            Self::Bytes(bytes) => {
+                let count = bytes.len().min(buffer.len());
+                bytes.copy_to_slice(&mut buffer[..count]);
+                Ok(count)
+            }
+            Self::Inherit => read_some(rustix::stdio::stdin(), buffer),
+        }
+    }
+}
