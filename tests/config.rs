@@ -151,6 +151,14 @@ fn mistakes_are_one_line_with_file_and_line() {
             "awsm.toml:5: a rate is more than nothing, at most 1000000000/s",
         ),
         (
+            function("log_rate = \"64KiB\""),
+            "awsm.toml:5: `log_rate = \"64KiB\"`: a size, its unit and \"/s\": \"64KiB/s\"",
+        ),
+        (
+            function("log_lines = \"2000000/s\""),
+            "awsm.toml:5: 2000000 a second is not within 0 to 1000000",
+        ),
+        (
             function("tenant = \"acme\""),
             "awsm.toml:5: no tenant `acme`; add a [[tenant]] table with that name",
         ),
@@ -260,6 +268,8 @@ fn everything_can_be_said() {
         isolation = "checked"
         cpu_limit = "100us"
         tenant = "acme"
+        log_rate = "3MiB/s"
+        log_lines = "70/s"
         slo = { deadline = "400us", percentile = "99.9%", class = "best-effort", rate = "200/s" }
 
         [[tenant]]
@@ -269,6 +279,7 @@ fn everything_can_be_said() {
         hard = true
         queue = 17
         concurrency = 5
+        log_rate = "0B/s"
     "#;
     let config = Config::parse(Path::new("etc/awsm.toml"), text).expect("a good configuration");
     assert_eq!((config.node.workers, config.node.queue), (2, 10));
@@ -284,6 +295,8 @@ fn everything_can_be_said() {
     assert_eq!((slo.class, slo.rate_per_ks), (Class::BestEffort, Some(200_000)));
     assert_eq!(config.functions[0].cpu_limit, Some(Duration::from_micros(100)));
     assert_eq!(config.functions[0].tenant, Some(0));
+    let log = config.functions[0].log;
+    assert_eq!((log.bytes, log.lines, tenant.log.bytes, tenant.log.lines), (3 << 20, 70, 0, 4000));
     let function = &config.functions[0];
     assert_eq!(function.module, Path::new("etc/bin/hello.wasm"));
     assert_eq!(function.route, Route::Prefix("/hello".into()));

@@ -160,7 +160,7 @@ fn start(
             env.push_variable(name, value);
         }
     }
-    let context = function.environment.context(Input { body: body.clone(), env });
+    let context = function.environment.context(Input::new(body.clone(), env));
     let started = pool.start(&function.program, function.entry, context);
     started.map_err(|(error, _)| format!("`{}` cannot be started: {error}", config.name).into())
 }

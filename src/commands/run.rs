@@ -13,6 +13,7 @@ use awsm_node::config::parse_bytes;
 use awsm_node::functions::perf;
 use awsm_node::functions::{self, DeployError};
 use awsm_node::limits;
+use awsm_node::log::visible;
 use awsm_node::trust::Objects;
 use awsm_sandbox::Val;
 use awsm_sandbox::{
@@ -218,11 +219,6 @@ fn finish(sandbox: &mut Sandbox<WasiCtx>, named: &dyn Fn(&dyn std::fmt::Display)
             Stop::Preempted => {}
         }
     }
-}
-
-/// A guest's text for a terminal: one line, and nothing that a terminal obeys.
-fn visible(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 /// The program, and what keeps its entry in the cache.

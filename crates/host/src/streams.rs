@@ -34,6 +34,16 @@ pub enum Output {
         /// Has a write been refused for that?
         overflowed: bool,
     },
+    /// Into memory, as far as there is room. The guest is told that all of it is written, so that a
+    /// language's `print` does not fail for the log's sake.
+    Log {
+        /// What has been written since it was last taken.
+        bytes: Vec<u8>,
+        /// How much is kept.
+        limit: usize,
+        /// Bytes beyond it since then.
+        lost: u64,
+    },
     /// This process's standard output. Writing may block the thread.
     InheritStdout,
     /// This process's standard error. Writing may block the thread.
@@ -47,21 +57,48 @@ impl Output {
         Self::Buffer { bytes: Vec::new(), limit, overflowed: false }
     }
 
-    /// What has been written to a buffer.
+    /// An empty log that keeps up to `limit` bytes.
+    #[must_use]
+    pub fn log(limit: usize) -> Self {
+        Self::Log { bytes: Vec::new(), limit, lost: 0 }
+    }
+
+    /// What has been written to a buffer or a log.
     #[must_use]
     pub fn written(&self) -> &[u8] {
         match self {
-            Self::Buffer { bytes, .. } => bytes,
+            Self::Buffer { bytes, .. } | Self::Log { bytes, .. } => bytes,
             _ => &[],
         }
     }
 
-    /// Takes what has been written to a buffer.
+    /// Takes what has been written to a buffer or a log.
     #[must_use]
     pub fn take(&mut self) -> Vec<u8> {
         match self {
-            Self::Buffer { bytes, .. } => std::mem::take(bytes),
+            Self::Buffer { bytes, .. } | Self::Log { bytes, .. } => std::mem::take(bytes),
             _ => Vec::new(),
+        }
+    }
+
+    /// Takes the whole lines of a log; what follows the last of them stays, unless there is no room for more.
+    #[must_use]
+    pub fn take_lines(&mut self) -> Vec<u8> {
+        let Self::Log { bytes, limit, .. } = self else { return Vec::new() };
+        if bytes.len() >= *limit {
+            return std::mem::take(bytes);
+        }
+        let end = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        let rest = bytes.split_off(end);
+        std::mem::replace(bytes, rest)
+    }
+
+    /// How many bytes a log had no room for since this was last asked.
+    #[must_use]
+    pub fn take_lost(&mut self) -> u64 {
+        match self {
+            Self::Log { lost, .. } => std::mem::take(lost),
+            _ => 0,
         }
     }
 
@@ -90,6 +127,11 @@ impl Output {
         match self {
             Self::Discard => {}
             Self::Buffer { bytes, .. } => bytes.extend_from_slice(more),
+            Self::Log { bytes, limit, lost } => {
+                let kept = more.len().min(limit.saturating_sub(bytes.len()));
+                bytes.extend_from_slice(&more[..kept]);
+                *lost += (more.len() - kept) as u64;
+            }
             Self::InheritStdout => write_all(rustix::stdio::stdout(), more)?,
             Self::InheritStderr => write_all(rustix::stdio::stderr(), more)?,
         }

@@ -2,7 +2,7 @@
 //!
 //! Rooms, from the top down; none uses one above it. [`node`] starts one [`worker`] per core, and [`http`]
 //! stands between a worker and its sockets. [`functions`] makes deployed functions ready, [`cache`] compiles
-//! and finds their modules, [`config`] says what to serve. Below: [`trust`] says which objects of others may
+//! and finds their modules, [`log`] takes what guests say, [`config`] says what to serve. Below: [`trust`] says which objects of others may
 //! run, [`disk`] has the directories that nobody else may write to, [`fault`] is for the day when the node
 //! itself is broken, [`limits`] bounds everything.
 #![forbid(unsafe_code)]
@@ -15,6 +15,8 @@ pub mod worker;
 pub mod functions;
 
 pub mod cache;
+pub mod log;
+
 pub mod config;
 
 pub mod disk;

@@ -129,8 +129,23 @@ pub const STDIN_FILE_BYTES: u64 = 64 * MIB;
 /// Threads of the node that do for guests what may wait for a disk.
 pub const HELPERS: usize = 4;
 
-/// Bytes of guest stderr kept for the log, per invocation; what follows is dropped.
+/// Bytes of guest stderr kept for the log between two of an invocation's waits; what follows is lost.
 pub const STDERR_BYTES: u64 = 16 * KIB;
+/// `function.log_rate`: bytes a second that a function may say on stderr, on each worker. What is beyond it is lost, and
+/// that is told.
+pub const LOG_RATE: Range = Range { default: 128 * KIB, min: 0, max: GIB };
+/// `function.log_lines`: likewise lines, each of which costs the thread that formats them a microsecond or two.
+pub const LOG_LINES: Range = Range { default: 1000, min: 0, max: 1_000_000 };
+/// `tenant.log_rate`: of all functions of a tenant together.
+pub const TENANT_LOG_RATE: Range = Range { default: 512 * KIB, min: 0, max: GIB };
+/// `tenant.log_lines`: likewise.
+pub const TENANT_LOG_LINES: Range = Range { default: 4000, min: 0, max: 1_000_000 };
+/// Bytes that guests have said and that are not formatted yet, of all functions.
+pub const LOG_BYTES: usize = 4 << 20;
+/// Of one function.
+pub const LOG_FUNCTION_BYTES: usize = 128 << 10;
+/// How often it is told what a function has lost, at most.
+pub const LOG_LOSS_PAUSE: Duration = Duration::from_secs(1);
 /// Bytes of a body that nobody wants which are read anyway, so that the connection stays usable.
 pub const DRAIN_BYTES: u64 = 16 * MIB;
 /// How often a worker looks for connections that are too slow.

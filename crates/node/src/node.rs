@@ -26,6 +26,7 @@ use crate::functions::profiles::{self, Measured, Profiles, Store};
 use crate::functions::{DeployError, Function, deploy};
 use crate::http::server::Server;
 use crate::limits;
+use crate::log::{Log, Voice};
 use crate::worker::scheduling;
 use crate::worker::watchdog::Watchdog;
 use crate::worker::{Bell, Peer, Pulse, Reporter, Worker};
@@ -37,6 +38,8 @@ pub struct Node {
     workers: usize,
     /// A message for each worker that has ended.
     ended: mpsc::UnboundedReceiver<Ended>,
+    /// Takes what guests say until the last worker has ended.
+    log: Option<Log>,
     /// Writes what was measured when the last worker has ended.
     keeper: Option<thread::JoinHandle<()>>,
     /// Ends with the node.
@@ -133,6 +136,8 @@ impl Node {
         let profiles = store.as_ref().map(Store::load).unwrap_or_default();
         let (measured, keeper) = keep_profiles(store, &functions)
             .map_err(|error| NodeError::Worker(format!("cannot start a thread: {error}")))?;
+        let log = Log::start(&config.functions, &config.tenants)
+            .map_err(|error| NodeError::Worker(format!("cannot start a thread: {error}")))?;
         let memory = MemoryBudget::new(config.node.memory_bytes);
         let shared = Arc::new(Shared { config, functions: functions.into(), memory, profiles });
         let (stop, stopped) = watch::channel(false);
@@ -149,11 +154,12 @@ impl Node {
             let (report, end) = (report.clone(), EndNotice(end.clone(), index));
             let core = cores[index % cores.len()];
             let reporter = Reporter::new(index, measured.clone());
+            let voice = log.voice();
             thread::Builder::new()
                 .name(format!("awsm-worker-{index}"))
                 .spawn(move || {
                     let _end = end;
-                    work(&shared, core, listener, stopped, &report, (reporter, peer, pulse));
+                    work(&shared, core, listener, stopped, &report, (reporter, peer, pulse, voice));
                 })
                 .map_err(|error| NodeError::Worker(format!("cannot start a worker: {error}")))?;
         }
@@ -165,7 +171,8 @@ impl Node {
                 Err(_) => return Err(NodeError::Died(0)),
             }
         }
-        Ok(Self { address, stop, workers, ended, keeper, _watchdog: watchdog })
+        let log = Some(log);
+        Ok(Self { address, stop, workers, ended, log, keeper, _watchdog: watchdog })
     }
 
     /// Where it listens: with the port that the system chose, if it was to choose.
@@ -197,6 +204,9 @@ impl Node {
                 return Err(NodeError::Died(ended.worker));
             }
         }
+        if let Some(log) = self.log.take() {
+            log.end();
+        }
         if let Some(keeper) = self.keeper.take() {
             // If it has panicked it has said so, and there is nothing to keep.
             let _ = keeper.join();
@@ -222,7 +232,7 @@ fn work(
     listener: TcpListener,
     stop: watch::Receiver<bool>,
     report: &sync_mpsc::Sender<Report>,
-    own: (Reporter, Peer, Arc<Pulse>),
+    own: (Reporter, Peer, Arc<Pulse>, Voice),
 ) {
     let fail = |error: String| {
         // If nobody listens the node has failed for another reason.

@@ -84,7 +84,18 @@ pub const FUNCTION_KEYS: &[&str] = &[
     "descriptors",
     "file_size",
     "file_writes",
+    "log_rate",
+    "log_lines",
 ];
+
+/// How much a function or a tenant may say in the log in a second, on each worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogRate {
+    /// As guests write them.
+    pub bytes: u64,
+    /// Ends of lines, and what has none.
+    pub lines: u64,
+}
 
 /// A whole configuration, checked.
 #[derive(Clone, Debug)]
@@ -190,6 +201,8 @@ pub struct FunctionConfig {
     pub slo: SloConfig,
     /// What it may reach.
     pub grants: GrantsConfig,
+    /// [`limits::LOG_RATE`], [`limits::LOG_LINES`].
+    pub log: LogRate,
     /// Line of its table in the file.
     pub line: usize,
 }
@@ -459,6 +472,7 @@ impl FunctionConfig {
             tenant: table.take("tenant").map(|item| tenant::find(&item, tenants)).transpose()?,
             slo: SloConfig::read(table.take("slo"), timeout)?,
             grants: GrantsConfig::read(base, &mut table)?,
+            log: table.log_rate(limits::LOG_RATE, limits::LOG_LINES)?,
             name,
         })
     }

@@ -8,7 +8,8 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{ConfigError, parse_bytes, parse_duration, parse_percent};
+use super::units::{parse_byte_rate, parse_whole_rate};
+use super::{ConfigError, LogRate, parse_bytes, parse_duration, parse_percent};
 use crate::limits::{Range, Span};
 
 /// A file being read.
@@ -153,6 +154,33 @@ impl<'a> Table<'a> {
             bytes => {
                 let Range { min, max, .. } = range;
                 Err(item.error(format!("{bytes} bytes are not within {min} to {max}")))
+            }
+        }
+    }
+
+    /// `log_rate` and `log_lines`.
+    pub(super) fn log_rate(&mut self, bytes: Range, lines: Range) -> Result<LogRate, ConfigError> {
+        let rule = "a size, its unit and \"/s\": \"64KiB/s\"";
+        let bytes = self.rate("log_rate", bytes, parse_byte_rate, rule)?;
+        let rule = "a number and \"/s\": \"500/s\"";
+        let lines = self.rate("log_lines", lines, parse_whole_rate, rule)?;
+        Ok(LogRate { bytes, lines })
+    }
+
+    /// So much a second.
+    fn rate(
+        &mut self,
+        key: &str,
+        range: Range,
+        parse: impl FnOnce(&str) -> Option<u64>,
+        rule: &str,
+    ) -> Result<u64, ConfigError> {
+        let Some(item) = self.take(key) else { return Ok(range.default) };
+        match item.quantity(parse, rule)? {
+            rate if (range.min..=range.max).contains(&rate) => Ok(rate),
+            rate => {
+                Err(item
+                    .error(format!("{rate} a second is not within {} to {}", range.min, range.max)))
             }
         }
     }

@@ -5,11 +5,12 @@ use std::time::Duration;
 use awsm_sched::Budget;
 
 use super::reader::{Document, Item, Table};
-use super::{ConfigError, is_name};
+use super::{ConfigError, LogRate, is_name};
 use crate::limits;
 
 /// Keys of `[[tenant]]`.
-pub const TENANT_KEYS: &[&str] = &["name", "budget", "period", "hard", "queue", "concurrency"];
+pub const TENANT_KEYS: &[&str] =
+    &["name", "budget", "period", "hard", "queue", "concurrency", "log_rate", "log_lines"];
 
 /// Somebody whose functions are served. Everything holds for each core.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +23,8 @@ pub struct TenantConfig {
     pub queue: usize,
     /// [`limits::TENANT_CONCURRENCY`].
     pub concurrency: usize,
+    /// [`limits::TENANT_LOG_RATE`], [`limits::TENANT_LOG_LINES`].
+    pub log: LogRate,
 }
 
 /// All tenants, with different names.
@@ -71,6 +74,7 @@ impl TenantConfig {
             budget: budget(&mut table)?,
             queue: table.count("queue", limits::TENANT_QUEUE)?,
             concurrency: table.count("concurrency", limits::TENANT_CONCURRENCY)?,
+            log: table.log_rate(limits::TENANT_LOG_RATE, limits::TENANT_LOG_LINES)?,
         })
     }
 }

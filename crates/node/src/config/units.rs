@@ -45,6 +45,17 @@ pub fn parse_rate(text: &str) -> Option<u64> {
     }
 }
 
+/// `64KiB/s`: bytes a second.
+pub(super) fn parse_byte_rate(text: &str) -> Option<u64> {
+    let (bytes, per) = text.split_once('/')?;
+    (per.trim() == "s").then(|| parse_bytes(bytes.trim_end()))?
+}
+
+/// `500/s`: a whole number a second.
+pub(super) fn parse_whole_rate(text: &str) -> Option<u64> {
+    parse_rate(text).filter(|rate| rate % 1000 == 0).map(|rate| rate / 1000)
+}
+
 /// A decimal number times its unit, if that is a whole number below 2^64.
 fn scaled(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use awsm_host::{Grants, Helpers, Mount, Output, Stdin, StringList, WasiCtx};
-use awsm_sandbox::Trap;
 use bytes::Bytes;
+use hyper::header::HeaderValue;
 
 use crate::config::{GrantsConfig, StdinConfig, endpoint};
 use crate::limits;
@@ -29,12 +29,22 @@ enum Source {
 }
 
 /// What one invocation brings.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Input {
     /// On stdin.
     pub body: Bytes,
     /// After the function's own environment.
     pub env: StringList,
+    /// What the request is called in the log.
+    pub request: HeaderValue,
+}
+
+impl Input {
+    /// Without a name in the log.
+    #[must_use]
+    pub fn new(body: Bytes, env: StringList) -> Self {
+        Self { body, env, request: HeaderValue::from_static("") }
+    }
 }
 
 impl Environment {
@@ -121,27 +131,8 @@ impl Environment {
             context.helpers.clone_from(&self.helpers);
         }
         context.stdout = Output::buffer(self.output_bytes);
-        context.stderr = Output::buffer(limits::STDERR_BYTES as usize);
+        context.stderr = Output::log(limits::STDERR_BYTES as usize);
         context
-    }
-}
-
-/// The function's log: what a guest says on stderr, one event a line.
-#[cold]
-pub(crate) fn log(function: &str, request: &str, stderr: &[u8]) {
-    for line in String::from_utf8_lossy(stderr).lines() {
-        tracing::info!(target: "awsm::guest", function, request, "{line}");
-    }
-}
-
-/// A guest's fault in the function's log, with the functions that were running.
-#[cold]
-pub(crate) fn log_trap(function: &str, request: &str, trap: &Trap) {
-    let callers = trap.running.get(1..).unwrap_or_default().join(", ");
-    if callers.is_empty() {
-        tracing::info!(target: "awsm::guest", function, request, "{trap}");
-    } else {
-        tracing::info!(target: "awsm::guest", function, request, "{trap}, called by {callers}");
     }
 }
 

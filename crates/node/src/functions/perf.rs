@@ -12,6 +12,8 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 
 use awsm_sandbox::Module;
 
+use crate::log::visible;
+
 static MAP: LazyLock<Option<Mutex<File>>> = LazyLock::new(|| {
     std::env::var_os("AWSM_PERF_MAP").filter(|value| !value.is_empty() && value != "0")?;
     let path = PathBuf::from(format!("/tmp/perf-{}.map", std::process::id()));
@@ -29,9 +31,12 @@ pub fn tell(file: &Path, module: &Module) {
     tracing::debug!("{}: address 0 is at {:#x}", file.display(), module.base_address());
     let Some(map) = &*MAP else { return };
     let module_name = file.file_stem().unwrap_or_default().to_string_lossy();
+    let module_name = visible(&module_name);
     let lines: String = module
         .code()
-        .map(|(address, bytes, name)| format!("{address:x} {bytes:x} {module_name}:{name}\n"))
+        .map(|(address, bytes, name)| {
+            format!("{address:x} {bytes:x} {module_name}:{}\n", visible(&name.to_string()))
+        })
         .collect();
     let written = map.lock().unwrap_or_else(PoisonError::into_inner).write_all(lines.as_bytes());
     if let Err(error) = written {

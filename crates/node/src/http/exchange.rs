@@ -11,7 +11,7 @@ use std::task::{Context, Poll, ready};
 use awsm_host::StringList;
 use bytes::{Bytes, BytesMut};
 use hyper::body::{Body as _, Incoming};
-use hyper::header::{EXPECT, HeaderMap};
+use hyper::header::{EXPECT, HeaderMap, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Request, Response, StatusCode};
 
@@ -24,9 +24,9 @@ use super::server::Server;
 use super::trace::{TRACEPARENT, Trace, X_REQUEST_ID};
 use super::wagi;
 use crate::config::Abi;
-use crate::functions::guest::{self, Input};
+use crate::functions::guest::Input;
 use crate::limits;
-use crate::worker::{Outcome, Ticket};
+use crate::worker::Ticket;
 
 /// A request on its way to its answer.
 ///
@@ -133,13 +133,6 @@ impl Future for Invoked {
         let answer = ready!(Pin::new(ticket).poll(cx));
         let content_type = &server.content_types[*function];
         let function = &server.functions[*function];
-        let request = || trace.request_id.to_str().unwrap_or("");
-        if !answer.stderr.is_empty() {
-            guest::log(&function.name, request(), &answer.stderr);
-        }
-        if let Outcome::Trapped(trap) = &answer.outcome {
-            guest::log_trap(&function.name, request(), trap);
-        }
         let mut response = answer::respond(function, content_type, answer);
         finish(connection, &mut response, trace);
         Poll::Ready(response)
@@ -198,7 +191,8 @@ fn invoke(
             return Err(Box::new((problem.of(&function.name), trace)));
         }
     };
-    match server.worker.submit(index, Input { body, env }, patience) {
+    let input = Input { body, env, request: trace.request_id.clone() };
+    match server.worker.submit(index, input, patience) {
         Ok(ticket) => Ok(Invoked {
             server: Rc::clone(server),
             connection: Rc::clone(connection),
@@ -220,7 +214,8 @@ fn refuse(connection: &Rc<Connection>, (problem, mut trace): (Problem, Trace)) -
 /// What every answer has.
 fn finish(connection: &Rc<Connection>, response: &mut Response<Body>, trace: &mut Trace) {
     let headers = response.headers_mut();
-    headers.insert(X_REQUEST_ID, trace.request_id.clone());
+    let request_id = std::mem::replace(&mut trace.request_id, HeaderValue::from_static(""));
+    headers.insert(X_REQUEST_ID, request_id);
     if let Some(traceparent) = trace.traceparent.take() {
         headers.insert(TRACEPARENT, traceparent);
     }

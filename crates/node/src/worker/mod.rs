@@ -41,11 +41,13 @@ use std::task::{Context, Poll, Waker};
 use awsm_host::{Errno, WasiCtx};
 use awsm_sandbox::{Pool, Sandbox, StartError, Stop, Trap, Wait};
 use awsm_sched::{Arrival, Class, Decision, FunctionId, InvocationId, Nanos, Refusal, Scheduler};
+use hyper::header::HeaderValue;
 
 use crate::fault::Whole;
 use crate::functions::Function;
-use crate::functions::guest::{self, Environment, Input};
+use crate::functions::guest::{Environment, Input};
 use crate::limits;
+use crate::log::Voice;
 use alarm::Alarm;
 use clock::Clock;
 use peers::{Message, Origin};
@@ -103,8 +105,6 @@ pub struct Answer {
     pub stdout: Vec<u8>,
     /// It wanted to write more than its limit.
     pub overflowed: bool,
-    /// What it wrote to stderr.
-    pub stderr: Vec<u8>,
     /// Where the time went.
     pub spent: Spent,
 }
@@ -112,7 +112,7 @@ pub struct Answer {
 impl Answer {
     /// Of one that has said nothing.
     fn empty(outcome: Outcome, spent: Spent) -> Self {
-        Self { outcome, stdout: Vec::new(), overflowed: false, stderr: Vec::new(), spent }
+        Self { outcome, stdout: Vec::new(), overflowed: false, spent }
     }
 }
 
@@ -154,6 +154,8 @@ struct Core {
     reporter: Reporter,
     peer: Peer,
     pulse: Arc<Pulse>,
+    /// What guests say goes through it.
+    voice: Voice,
     /// What was given to other cores so far.
     given: u64,
     /// The last guest that had the core was preempted: it waits for more.
@@ -194,6 +196,8 @@ enum Stage {
         started: Nanos,
         /// What it waits for, a number of [`Readiness`].
         watch: Option<usize>,
+        /// What the request is called in the log.
+        request: HeaderValue,
     },
     Answered(Answer),
     /// In between, or collected.
@@ -234,7 +238,7 @@ impl Worker {
         pool: Pool<WasiCtx>,
         (sched, ids): (Scheduler, Vec<FunctionId>),
         quantum: Nanos,
-        (reporter, peer, pulse): (Reporter, Peer, Arc<Pulse>),
+        (reporter, peer, pulse, voice): (Reporter, Peer, Arc<Pulse>, Voice),
     ) -> Self {
         let environments = functions.iter().map(|f| f.environment.unshared()).collect();
         let core = Core {
@@ -248,6 +252,7 @@ impl Worker {
             reporter,
             peer,
             pulse,
+            voice,
             given: 0,
             preempted: false,
             pool,
@@ -388,7 +393,7 @@ impl Core {
         }
         let invocation = &mut self.invocations[slot];
         let function = invocation.function as u32;
-        let Stage::Live { sandbox, watch, .. } = &mut invocation.stage else {
+        let Stage::Live { sandbox, watch, request, .. } = &mut invocation.stage else {
             unreachable!("the scheduler runs what is waiting or live")
         };
         unwatch(&mut self.readiness, watch);
@@ -423,6 +428,14 @@ impl Core {
             Stop::Exited(code) => Next::End(Outcome::Exited(code)),
             Stop::Trapped(trap) => Next::End(Outcome::Trapped(trap)),
         };
+        if !matches!(next, Next::End(_)) {
+            let said = &mut sandbox.data_mut().stderr;
+            if !said.written().is_empty() {
+                let now = self.clock.now();
+                let (text, lost) = (said.take_lines(), said.take_lost());
+                self.voice.say(now, function as usize, request, text, lost);
+            }
+        }
         // What beginning to wait has cost was spent for this guest, too.
         let now = self.clock.now();
         match next {
@@ -574,13 +587,14 @@ impl Core {
     /// Gives a waiting invocation its sandbox.
     fn start(&mut self, slot: usize, now: Nanos) -> Result<(), StartError> {
         let invocation = &mut self.invocations[slot];
-        let Stage::Waiting(id, input) = std::mem::replace(&mut invocation.stage, Stage::Empty)
+        let Stage::Waiting(id, mut input) = std::mem::replace(&mut invocation.stage, Stage::Empty)
         else {
             unreachable!("only what waits is started")
         };
         let index = invocation.function;
         self.pulse.is_at(Place::Start(index as u32));
         let function = &self.functions[index];
+        let request = std::mem::replace(&mut input.request, HeaderValue::from_static(""));
         let context = self.environments[index].context(input);
         let mut started = self.pool.start(&function.program, function.entry, context);
         if let Err((StartError::NoSlot(_) | StartError::Budget { .. }, context)) = started {
@@ -591,7 +605,7 @@ impl Core {
         }
         match started {
             Ok(sandbox) => {
-                let stage = Stage::Live { id, sandbox, started: now, watch: None };
+                let stage = Stage::Live { id, sandbox, started: now, watch: None, request };
                 self.invocations[slot].stage = stage;
                 Ok(())
             }
@@ -604,8 +618,13 @@ impl Core {
         let slot = self.slot_of[id.index()];
         let invocation = &mut self.invocations[slot];
         let answer = match std::mem::replace(&mut invocation.stage, Stage::Empty) {
-            Stage::Live { mut sandbox, started, mut watch, .. } => {
+            Stage::Live { mut sandbox, started, mut watch, request, .. } => {
                 unwatch(&mut self.readiness, &mut watch);
+                let index = invocation.function;
+                last_words(&mut self.voice, now, index, &request, &mut sandbox);
+                if let Outcome::Trapped(trap) = &outcome {
+                    self.voice.trapped(now, index, &request, trap);
+                }
                 let spent = spent(&sandbox, invocation.arrived, started);
                 self.sched.started(now, self.ids[invocation.function], spent.startup);
                 let context = sandbox.data_mut();
@@ -613,7 +632,6 @@ impl Core {
                     outcome,
                     overflowed: context.stdout.overflowed(),
                     stdout: context.stdout.take(),
-                    stderr: context.stderr.take(),
                     spent,
                 };
                 self.used.push((invocation.function, sandbox));
@@ -645,13 +663,11 @@ impl Core {
                 let origin = Origin { worker: self.peer.index(), slot, token };
                 self.peer.tell(to, Message::Cancel { origin });
             }
-            Stage::Live { id, sandbox, mut watch, .. } => {
+            Stage::Live { id, mut sandbox, mut watch, request, .. } => {
                 unwatch(&mut self.readiness, &mut watch);
                 self.sched.cancelled(id);
-                let said = sandbox.data().stderr.written();
-                if !said.is_empty() {
-                    guest::log(&self.functions[function].name, "", said);
-                }
+                let now = self.clock.now();
+                last_words(&mut self.voice, now, function, &request, &mut sandbox);
                 self.used.push((function, sandbox));
                 self.notify();
             }
@@ -691,6 +707,12 @@ impl Drop for Core {
             Message::Take { origin, .. } => Some(origin),
             Message::Answered { .. } | Message::Cancel { .. } => None,
         });
+        let now = self.clock.now();
+        for one in self.invocations.iter_mut() {
+            if let Stage::Live { sandbox, request, .. } = &mut one.stage {
+                last_words(&mut self.voice, now, one.function, request, sandbox);
+            }
+        }
         // The node is at its end: who waits elsewhere need not wait for this core.
         for origin in taken.chain(self.invocations.iter().filter_map(|one| one.origin)) {
             let answer = Answer::empty(Outcome::TimedOut, Spent::default());
@@ -751,6 +773,21 @@ fn unwatch(readiness: &mut Option<Readiness>, watch: &mut Option<usize>) {
     }
 }
 
+/// What a guest has said and not finished by the end of a line goes to the log, too: it says no more.
+fn last_words(
+    voice: &mut Voice,
+    now: Nanos,
+    function: usize,
+    request: &HeaderValue,
+    sandbox: &mut Sandbox<WasiCtx>,
+) {
+    let said = &mut sandbox.data_mut().stderr;
+    if !said.written().is_empty() {
+        let (text, lost) = (said.take(), said.take_lost());
+        voice.say(now, function, request, text, lost);
+    }
+}
+
 /// Where its time went, from the sandbox's own account.
 fn spent(sandbox: &Sandbox<WasiCtx>, arrived: Nanos, started: Nanos) -> Spent {
     let timing = sandbox.timing();
@@ -803,7 +840,8 @@ mod tests {
                 limits,
             });
             let peer = Peer::all(1).pop().expect("one");
-            let own = (Reporter::new(0, mpsc::channel().0), peer, pulse);
+            let voice = crate::log::Log::start(&[], &[]).expect("a thread").voice();
+            let own = (Reporter::new(0, mpsc::channel().0), peer, pulse, voice);
             let pool = Pool::new(PoolConfig::default());
             Self::new(Arc::new([]), pool, (sched, Vec::new()), Nanos::from_millis(1), own)
         }
@@ -825,7 +863,7 @@ mod tests {
             let worker = Rc::new(Worker::idle(Arc::default()));
             tokio::task::spawn_local(Rc::clone(&worker).run(None));
             // As a connection's task would, whose panics the reactor catches: there is no such function.
-            let input = Input { body: bytes::Bytes::new(), env: awsm_host::StringList::new() };
+            let input = Input::new(bytes::Bytes::new(), awsm_host::StringList::new());
             let asks = Rc::clone(&worker);
             let asked =
                 tokio::task::spawn_local(

@@ -49,6 +49,11 @@ impl<T> Slots<T> {
         self.values.iter().flatten()
     }
 
+    /// The same, to be changed.
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.values.iter_mut().flatten()
+    }
+
     /// The number of the first value that is as wanted.
     pub(crate) fn position(&self, wanted: impl Fn(&T) -> bool) -> Option<usize> {
         self.values.iter().position(|value| value.as_ref().is_some_and(&wanted))

@@ -1,0 +1,316 @@
+//! What guests say, on its way into the log.
+//!
+//! A guest's words cost its worker a copy. They are formatted elsewhere, on one thread for all workers, and
+//! that is bounded three times: by what a function and its tenant may say a second ([`LogRate`](crate::config::LogRate)), by what may
+//! wait for that thread, and by what the log itself takes (which may hold that thread up, and nobody else). What is
+//! lost is counted, and told once a second at most for each function.
+//!
+//! ```text
+//!   worker: guest's stderr -> Voice (rates) --queue--> thread `awsm-log` -> tracing, target `awsm::guest`
+//! ```
+//!
+//! A guest's words are a quoted field of their event, after the names that are ours, so they can imitate
+//! neither other events nor other fields. A trap's text has names in it that the module's maker chose: likewise.
+//!
+//! Road not taken: a limit for each invocation only. A function that is called often says as much as it likes.
+
+mod escape;
+mod rate;
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use awsm_sandbox::Trap;
+use awsm_sched::Nanos;
+use hyper::header::HeaderValue;
+
+use crate::config::{FunctionConfig, TenantConfig};
+use crate::limits;
+use rate::{Allowance, fitting};
+
+pub use escape::{visible, visible_lines};
+
+/// Events with this target are made on a thread that may be held up until the log takes them.
+pub const GUEST: &str = "awsm::guest";
+
+/// The guests' way into the log.
+#[derive(Debug)]
+pub struct Log {
+    shared: Arc<Shared>,
+    sender: Sender<Said>,
+    functions: Vec<Own>,
+    tenants: Vec<Allowance>,
+    /// Closed when its thread has ended.
+    ended: Receiver<()>,
+}
+
+/// What a worker speaks through. Its rates are the worker's own.
+#[derive(Debug)]
+pub struct Voice {
+    shared: Arc<Shared>,
+    sender: Sender<Said>,
+    functions: Vec<Own>,
+    tenants: Vec<Allowance>,
+}
+
+/// What one function may say.
+#[derive(Clone, Debug)]
+struct Own {
+    allowance: Allowance,
+    tenant: Option<usize>,
+}
+
+/// What workers and the thread know of each function.
+#[derive(Debug)]
+struct Shared {
+    functions: Vec<Waiting>,
+    /// Bytes that wait for the thread.
+    bytes: AtomicUsize,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    name: String,
+    /// Of those that wait, the function's.
+    bytes: AtomicUsize,
+    /// Bytes that are lost and not told yet.
+    lost: AtomicU64,
+}
+
+/// What waits for the thread.
+#[derive(Debug)]
+enum Said {
+    Words {
+        function: usize,
+        request: HeaderValue,
+        text: Vec<u8>,
+    },
+    Trapped {
+        function: usize,
+        request: HeaderValue,
+        trap: Trap,
+    },
+    /// The function has lost something for the first time since that was last told.
+    Lost {
+        function: usize,
+    },
+}
+
+/// What a message takes beside its text.
+const MESSAGE_BYTES: usize = 256;
+
+impl Log {
+    /// For functions and tenants as they are configured, in their order.
+    ///
+    /// # Errors
+    /// When the system has no thread for it.
+    pub fn start(functions: &[FunctionConfig], tenants: &[TenantConfig]) -> io::Result<Self> {
+        let waiting = functions.iter().map(|function| Waiting {
+            name: function.name.clone(),
+            bytes: AtomicUsize::new(0),
+            lost: AtomicU64::new(0),
+        });
+        let own = functions.iter().map(|function| Own {
+            allowance: Allowance::new(function.log),
+            tenant: function.tenant,
+        });
+        let (functions, tenants) =
+            (own.collect(), tenants.iter().map(|tenant| Allowance::new(tenant.log)).collect());
+        let shared = Arc::new(Shared { functions: waiting.collect(), bytes: AtomicUsize::new(0) });
+        let (sender, receiver) = mpsc::channel();
+        let (alive, ended) = mpsc::channel();
+        let own = Arc::clone(&shared);
+        thread::Builder::new().name("awsm-log".to_owned()).spawn(move || {
+            write(&own, &receiver);
+            drop::<Sender<()>>(alive);
+        })?;
+        Ok(Self { shared, sender, functions, tenants, ended })
+    }
+
+    /// For one worker.
+    #[must_use]
+    pub fn voice(&self) -> Voice {
+        Voice {
+            shared: Arc::clone(&self.shared),
+            sender: self.sender.clone(),
+            functions: self.functions.clone(),
+            tenants: self.tenants.clone(),
+        }
+    }
+
+    /// Waits until everything that was said is in the log, if all voices are gone, but not for long: it may
+    /// take nothing any more.
+    pub fn end(self) {
+        drop(self.sender);
+        let _ = self.ended.recv_timeout(limits::LAST_WORDS);
+    }
+}
+
+impl Voice {
+    /// A guest has written this to its stderr, and more that is `lost` already.
+    #[cold]
+    pub fn say(
+        &mut self,
+        now: Nanos,
+        function: usize,
+        request: &HeaderValue,
+        mut text: Vec<u8>,
+        lost: u64,
+    ) {
+        let (kept, lines) = self.fitting(now, function, &text);
+        self.lose(function, lost + (text.len() - kept) as u64);
+        if kept > 0 {
+            self.spend(function, kept, lines);
+            text.truncate(kept);
+            let said = Said::Words { function, request: request.clone(), text };
+            self.send(function, kept, said);
+        }
+    }
+
+    /// A guest has ended by this.
+    #[cold]
+    pub fn trapped(&mut self, now: Nanos, function: usize, request: &HeaderValue, trap: &Trap) {
+        let bytes = trap_bytes(trap);
+        let (bytes_left, lines_left) = self.left(now, function);
+        if bytes as u64 > bytes_left || lines_left == 0 {
+            return self.lose(function, bytes as u64);
+        }
+        self.spend(function, bytes, 1);
+        let (request, trap) = (request.clone(), trap.clone());
+        self.send(function, bytes, Said::Trapped { function, request, trap });
+    }
+
+    /// Bytes and lines that the function and its tenant may say now.
+    fn left(&mut self, now: Nanos, function: usize) -> (u64, u64) {
+        let own = &mut self.functions[function];
+        let (bytes, lines) = own.allowance.left(now);
+        let (most_bytes, most_lines) =
+            own.tenant.map_or((u64::MAX, u64::MAX), |tenant| self.tenants[tenant].left(now));
+        (bytes.min(most_bytes), lines.min(most_lines))
+    }
+
+    fn spend(&mut self, function: usize, bytes: usize, lines: u64) {
+        let own = &mut self.functions[function];
+        own.allowance.take(bytes as u64, lines);
+        if let Some(tenant) = own.tenant {
+            self.tenants[tenant].take(bytes as u64, lines);
+        }
+    }
+
+    fn fitting(&mut self, now: Nanos, function: usize, text: &[u8]) -> (usize, u64) {
+        let (bytes, lines) = self.left(now, function);
+        fitting(text, bytes, lines)
+    }
+
+    fn send(&self, function: usize, bytes: usize, said: Said) {
+        if self.shared.enter(function, bytes + MESSAGE_BYTES) {
+            // Without a thread there is nobody to tell.
+            let _ = self.sender.send(said);
+        } else {
+            self.lose(function, bytes as u64);
+        }
+    }
+
+    fn lose(&self, function: usize, bytes: u64) {
+        // Whoever loses first has it told.
+        if bytes > 0
+            && self.shared.functions[function].lost.fetch_add(bytes, Ordering::Relaxed) == 0
+        {
+            let _ = self.sender.send(Said::Lost { function });
+        }
+    }
+}
+
+impl Shared {
+    /// Is there room for so many bytes? If so they wait from now on.
+    fn enter(&self, function: usize, bytes: usize) -> bool {
+        let own = &self.functions[function].bytes;
+        // Others may come in at the same time: each adds at most one message.
+        if own.load(Ordering::Relaxed) + bytes > limits::LOG_FUNCTION_BYTES
+            || self.bytes.load(Ordering::Relaxed) + bytes > limits::LOG_BYTES
+        {
+            return false;
+        }
+        own.fetch_add(bytes, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        true
+    }
+
+    fn leave(&self, function: usize, bytes: usize) {
+        self.functions[function].bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    fn tell_lost(&self, function: usize) {
+        let Waiting { name: function, lost, .. } = &self.functions[function];
+        let lost_bytes = lost.swap(0, Ordering::Relaxed);
+        tracing::warn!(
+            function,
+            lost_bytes,
+            "some of what a function says is not logged: see `log_rate` and `log_lines`"
+        );
+    }
+}
+
+/// What the text of a trap takes, about.
+fn trap_bytes(trap: &Trap) -> usize {
+    trap.running.iter().map(String::len).sum::<usize>() + 64
+}
+
+/// The thread: writes what was said, until all voices are gone.
+fn write(shared: &Shared, said: &Receiver<Said>) {
+    // Functions whose losses are to be told, and when, the first first.
+    let mut due: VecDeque<(Instant, usize)> = VecDeque::new();
+    loop {
+        let next = match due.front() {
+            None => said.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some((at, _)) => said.recv_timeout(at.saturating_duration_since(Instant::now())),
+        };
+        match next {
+            Ok(Said::Lost { function }) => {
+                due.push_back((Instant::now() + limits::LOG_LOSS_PAUSE, function));
+            }
+            Ok(said) => write_one(shared, said),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => {
+                return due.iter().for_each(|(_, function)| shared.tell_lost(*function));
+            }
+        }
+        while let Some((at, function)) = due.front().copied()
+            && at.saturating_duration_since(Instant::now()) == Duration::ZERO
+        {
+            due.pop_front();
+            shared.tell_lost(function);
+        }
+    }
+}
+
+fn write_one(shared: &Shared, said: Said) {
+    let request = |request: &HeaderValue| request.to_str().unwrap_or("").to_owned();
+    match said {
+        Said::Words { function: number, request: id, text } => {
+            let (function, request) = (&shared.functions[number].name, request(&id));
+            for line in visible_lines(&text) {
+                tracing::info!(target: GUEST, function, request, stderr = line);
+            }
+            shared.leave(number, text.len() + MESSAGE_BYTES);
+        }
+        Said::Trapped { function: number, request: id, trap } => {
+            let (function, request) = (&shared.functions[number].name, request(&id));
+            let mut text = trap.to_string();
+            for (place, caller) in trap.running.iter().enumerate().skip(1) {
+                text.push_str(if place == 1 { ", called by " } else { ", " });
+                text.push_str(caller);
+            }
+            let trap_text = visible(&text);
+            tracing::info!(target: GUEST, function, request, trap = &*trap_text);
+            shared.leave(number, trap_bytes(&trap) + MESSAGE_BYTES);
+        }
+        Said::Lost { .. } => unreachable!("told by the caller"),
+    }
+}
