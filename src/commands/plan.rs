@@ -1,14 +1,8 @@
 //! `awsm plan`: can this node keep what a configuration promises, at the rates that it states?
 //!
 //! From each function's profile and `slo.rate`. Two questions are asked of one core, which gets its
-//! share of every function's requests:
-//!
-//! 1. Utilisation: does all work together fit on the core, less the reserve?
-//! 2. Deadlines: under earliest deadline first a function waits for the work of those whose deadlines
-//!    are not later than its own. That queue's length has an exponential tail (exact for Poisson
-//!    arrivals with exponential run times, and the usual approximation of the M/G/1 queue otherwise:
-//!    Kleinrock 1975), so the deadline that a function needs at its percentile follows. It is compared
-//!    with the one that it has.
+//! share of every function's requests: does all work together fit on the core, less the reserve; and can
+//! each function keep its deadline at its percentile ([`awsm_sched::plan`])?
 //!
 //! A tenant's budget is a slower core of its own, on which its functions must fit as well.
 
@@ -19,6 +13,7 @@ use awsm_node::cache::identity;
 use awsm_node::config::{Config, FunctionConfig};
 use awsm_node::functions::profiles::{Profiles, Store};
 use awsm_sched::Class;
+use awsm_sched::plan::{Load, cores_for};
 use clap::Args;
 use serde_json::json;
 
@@ -46,21 +41,12 @@ const HANDLING_S: f64 = 15e-6;
 /// A node of more cores than this is not proposed.
 const CORES_MAX: u32 = 1024;
 
-/// What is known and asked of a function. Times in seconds, rates per second and core.
+/// What is known and asked of a function.
 #[derive(Clone, Debug)]
 struct Demand {
     name: String,
     tenant: Option<usize>,
-    rate: f64,
-    mean: f64,
-    /// Average square of the run time.
-    mean_square: f64,
-    /// Run time at its percentile.
-    run: f64,
-    deadline: f64,
-    /// How many requests may miss it.
-    tolerance: f64,
-    best_effort: bool,
+    load: Load,
 }
 
 /// What comes out for a function.
@@ -129,69 +115,45 @@ fn demand(function: &FunctionConfig, profiles: &Profiles) -> Result<Demand, Stri
     Ok(Demand {
         name: name.clone(),
         tenant: function.tenant,
-        rate: rate_per_ks as f64 / 1e3,
-        mean: mean + HANDLING_S,
-        mean_square: measured.max(mean * mean) + 2.0 * mean * HANDLING_S + HANDLING_S.powi(2),
-        run: estimate.0 as f64 / 1e9 + HANDLING_S,
-        deadline: function.slo.deadline.as_secs_f64(),
-        tolerance: 1.0 - f64::from(share) / 1e6,
-        best_effort: function.slo.class == Class::BestEffort,
+        load: Load {
+            rate: rate_per_ks as f64 / 1e3,
+            mean_s: mean + HANDLING_S,
+            mean_square: measured.max(mean * mean) + 2.0 * mean * HANDLING_S + HANDLING_S.powi(2),
+            run_s: estimate.0 as f64 / 1e9 + HANDLING_S,
+            deadline_s: function.slo.deadline.as_secs_f64(),
+            tolerance: 1.0 - f64::from(share) / 1e6,
+            best_effort: function.slo.class == Class::BestEffort,
+        },
     })
 }
 
 /// Judges a node with so many cores.
 fn plan(config: &Config, demands: Vec<Demand>, cores: u32) -> Plan {
     let capacity = 1.0 - f64::from(config.node.reserve_ppm) / 1e6;
-    let share = shared(&demands, cores);
-    let utilisation: f64 = share.iter().map(Demand::utilisation).sum();
+    let share: Vec<Load> = demands.iter().map(|demand| demand.load.on_one_of(cores)).collect();
+    let utilisation: f64 = share.iter().map(Load::utilisation).sum();
     let verdicts: Vec<Verdict> =
-        share.iter().map(|demand| Verdict { needs: demand.needs(&share, capacity) }).collect();
+        share.iter().map(|load| Verdict { needs: load.needs(&share, capacity) }).collect();
     let mut problems = Vec::new();
     if utilisation > capacity {
-        problems.push(overloaded(&share, utilisation, capacity, cores));
+        problems.push(overloaded(&demands, &share, capacity, cores));
     } else {
-        for (demand, verdict) in share.iter().zip(&verdicts) {
-            if !demand.best_effort && verdict.needs > demand.deadline {
-                problems.push(late(demand, verdict, &demands, capacity));
+        for (index, verdict) in verdicts.iter().enumerate() {
+            if !share[index].best_effort && verdict.needs > share[index].deadline_s {
+                problems.push(late(index, verdict, &demands, capacity));
             }
         }
     }
-    problems.extend(over_budget(config, &share));
+    problems.extend(over_budget(config, &demands, &share));
     Plan { cores, utilisation, capacity, demands, verdicts, problems }
 }
 
-/// What one of so many cores gets.
-fn shared(demands: &[Demand], cores: u32) -> Vec<Demand> {
-    let rate = |demand: &Demand| demand.rate / f64::from(cores);
-    demands.iter().map(|demand| Demand { rate: rate(demand), ..demand.clone() }).collect()
-}
-
-impl Demand {
-    fn utilisation(&self) -> f64 {
-        self.rate * self.mean
-    }
-
-    /// The deadline that it could keep at its percentile on a core with these demands and a capacity
-    /// below 1.
-    fn needs(&self, all: &[Demand], capacity: f64) -> f64 {
-        let ahead =
-            || all.iter().filter(|other| !other.best_effort && other.deadline <= self.deadline);
-        let load: f64 = ahead().map(Demand::utilisation).sum::<f64>() / capacity;
-        if load >= 1.0 {
-            return f64::INFINITY;
-        }
-        // The average of what remains of a run that one finds when one arrives.
-        let squares: f64 = ahead().map(|other| other.rate * other.mean_square).sum();
-        let remains = squares / (2.0 * load * capacity * capacity).max(1e-12);
-        let wait = remains / (1.0 - load) * (load / self.tolerance).ln().max(0.0);
-        self.run / capacity + wait
-    }
-}
-
-fn overloaded(share: &[Demand], utilisation: f64, capacity: f64, cores: u32) -> String {
-    let most = share
+fn overloaded(demands: &[Demand], share: &[Load], capacity: f64, cores: u32) -> String {
+    let utilisation: f64 = share.iter().map(Load::utilisation).sum();
+    let (largest, most) = demands
         .iter()
-        .max_by(|one, other| one.utilisation().total_cmp(&other.utilisation()))
+        .zip(share.iter().map(Load::utilisation))
+        .max_by(|(_, one), (_, other)| one.total_cmp(other))
         .expect("there are functions");
     let needed = (utilisation * f64::from(cores) / capacity).ceil();
     format!(
@@ -199,38 +161,34 @@ fn overloaded(share: &[Demand], utilisation: f64, capacity: f64, cores: u32) -> 
          needs {:.1} %: {needed:.0} cores would do, or a lower rate",
         utilisation * 100.0,
         capacity * 100.0,
-        most.name,
-        most.utilisation() * 100.0
+        largest.name,
+        most * 100.0
     )
 }
 
-fn late(demand: &Demand, verdict: &Verdict, demands: &[Demand], capacity: f64) -> String {
-    let enough = (1..=CORES_MAX).find(|cores| {
-        let share = shared(demands, *cores);
-        share.iter().any(|other| {
-            other.name == demand.name && other.needs(&share, capacity) <= other.deadline
-        })
-    });
-    let cores = match enough {
+fn late(index: usize, verdict: &Verdict, demands: &[Demand], capacity: f64) -> String {
+    let loads: Vec<Load> = demands.iter().map(|demand| demand.load).collect();
+    let cores = match cores_for(index, &loads, capacity, CORES_MAX) {
         Some(cores) => format!(", or {cores} cores"),
         None => String::from("; more cores would not help"),
     };
     format!(
         "`{}` cannot keep its deadline of {}: {} would do{cores}",
-        demand.name,
-        time(demand.deadline),
+        demands[index].name,
+        time(loads[index].deadline_s),
         time(verdict.needs)
     )
 }
 
 /// Tenants whose functions do not fit into their budgets.
-fn over_budget(config: &Config, share: &[Demand]) -> Vec<String> {
+fn over_budget(config: &Config, demands: &[Demand], share: &[Load]) -> Vec<String> {
     let mut problems = Vec::new();
     for (index, tenant) in config.tenants.iter().enumerate() {
         let Some(budget) = tenant.budget else { continue };
         let speed = budget.amount.0 as f64 / budget.period.0 as f64;
-        let theirs = || share.iter().filter(|demand| demand.tenant == Some(index));
-        let used: f64 = theirs().map(Demand::utilisation).sum();
+        let theirs =
+            || demands.iter().zip(share).filter(|(demand, _)| demand.tenant == Some(index));
+        let used: f64 = theirs().map(|(_, load)| load.utilisation()).sum();
         let period = budget.period.0 as f64 / 1e9;
         if used > speed {
             problems.push(format!(
@@ -243,17 +201,17 @@ fn over_budget(config: &Config, share: &[Demand]) -> Vec<String> {
                 time(period)
             ));
         }
-        for demand in theirs().filter(|demand| demand.run / speed > demand.deadline) {
+        for (demand, load) in theirs().filter(|(_, load)| load.run_s / speed > load.deadline_s) {
             problems.push(format!(
                 "`{}` runs for {} and tenant `{}`'s budget gives {:.1} % of a core: {} in {} would \
                  do, or a deadline of {}",
                 demand.name,
-                time(demand.run),
+                time(load.run_s),
                 tenant.name,
                 speed * 100.0,
-                time(demand.run / demand.deadline * period),
+                time(load.run_s / load.deadline_s * period),
                 time(period),
-                time(demand.run / speed)
+                time(load.run_s / speed)
             ));
         }
     }
@@ -286,8 +244,8 @@ fn print(plan: &Plan) {
         "function", "rate /s", "run", "needs", "deadline", "slack"
     );
     for (demand, verdict) in plan.demands.iter().zip(&plan.verdicts) {
-        let slack = (demand.deadline - verdict.needs) / demand.deadline * 100.0;
-        let slack = match (demand.best_effort, slack.is_finite()) {
+        let slack = (demand.load.deadline_s - verdict.needs) / demand.load.deadline_s * 100.0;
+        let slack = match (demand.load.best_effort, slack.is_finite()) {
             (true, _) => "-".to_owned(),
             (_, true) => format!("{slack:.1} %"),
             (_, false) => "none".to_owned(),
@@ -295,10 +253,10 @@ fn print(plan: &Plan) {
         println!(
             "{:<names$}{:>12.1}{:>12}{:>12}{:>12}{slack:>9}",
             demand.name,
-            demand.rate,
-            time(demand.run),
+            demand.load.rate,
+            time(demand.load.run_s),
             time(verdict.needs),
-            time(demand.deadline)
+            time(demand.load.deadline_s)
         );
     }
     for problem in &plan.problems {
@@ -311,12 +269,12 @@ fn to_json(plan: &Plan) -> serde_json::Value {
     let functions = plan.demands.iter().zip(&plan.verdicts).map(|(demand, verdict)| {
         json!({
             "function": demand.name,
-            "rate_per_s": demand.rate,
-            "run_us": demand.run * 1e6,
+            "rate_per_s": demand.load.rate,
+            "run_us": demand.load.run_s * 1e6,
             "needs_us": finite(verdict.needs),
-            "deadline_us": demand.deadline * 1e6,
-            "slack": finite((demand.deadline - verdict.needs) / demand.deadline / 1e6),
-            "best_effort": demand.best_effort,
+            "deadline_us": demand.load.deadline_s * 1e6,
+            "slack": finite((demand.load.deadline_s - verdict.needs) / demand.load.deadline_s / 1e6),
+            "best_effort": demand.load.best_effort,
         })
     });
     json!({
@@ -346,13 +304,15 @@ mod tests {
         Demand {
             name: name.to_owned(),
             tenant: None,
-            rate,
-            mean: run,
-            mean_square: run * run,
-            run,
-            deadline: deadline_ms / 1e3,
-            tolerance: 0.01,
-            best_effort: false,
+            load: Load {
+                rate,
+                mean_s: run,
+                mean_square: run * run,
+                run_s: run,
+                deadline_s: deadline_ms / 1e3,
+                tolerance: 0.01,
+                best_effort: false,
+            },
         }
     }
 
@@ -382,15 +342,6 @@ mod tests {
         let long = vec![demand("long", 1.0, 30.0, 20.0)];
         let plan = super::plan(&config(""), long, 1);
         assert!(plan.problems[0].ends_with("more cores would not help"));
-    }
-
-    #[test]
-    fn later_deadlines_do_not_disturb() {
-        let short = demand("short", 100.0, 1.0, 10.0);
-        let alone = plan(&config(""), vec![short.clone()], 1).verdicts[0].needs;
-        let hog = demand("hog", 3.0, 200.0, 1000.0);
-        let beside = plan(&config(""), vec![short, hog], 1).verdicts[0].needs;
-        assert_eq!(alone, beside);
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod trace;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::LazyLock;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -90,10 +91,12 @@ pub(super) struct Options {
 struct Word<T>(T);
 
 macro_rules! words {
-    ($($type:ident: $($choice:ident)*;)*) => { $(
+    ($($type:ident)*) => { $(
         impl ValueEnum for Word<$type> {
             fn value_variants<'a>() -> &'a [Self] {
-                const { &[$(Self($type::$choice)),*] }
+                static ALL: LazyLock<Vec<Word<$type>>> =
+                    LazyLock::new(|| $type::ALL.into_iter().map(Word).collect());
+                &ALL
             }
             fn to_possible_value(&self) -> Option<PossibleValue> {
                 Some(PossibleValue::new(self.0.name()))
@@ -102,12 +105,7 @@ macro_rules! words {
     )* };
 }
 
-words! {
-    Kind: Poisson Bursty Bimodal Diurnal;
-    Placement: Random RoundRobin TwoChoices;
-    Policy: Fifo Rr Edf Srpt;
-    Admission: None Density Demand;
-}
+words! { Kind Placement Policy Admission }
 
 fn duration(text: &str) -> Result<Duration, String> {
     parse_duration(text)

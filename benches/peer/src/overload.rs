@@ -205,7 +205,7 @@ fn predict(admission: Admission, jobs: &[Job]) -> Predicted {
     };
     let outcome = simulate(cluster, jobs, || {
         let mut sched = Scheduler::new(Config {
-            policy: Policy::Edf,
+            policy: Policy::EDF,
             admission,
             quantum: Nanos::from_millis(1),
             reserve_ppm: RESERVE_PPM,

@@ -1,9 +1,7 @@
 //! What goes into the scheduler and what comes out of it, as plain values.
 
-use crate::admission::Admission;
-use crate::policy::{Class, Policy};
+use crate::policy::Policy;
 use crate::profile::Profile;
-use crate::tenant::TenantId;
 use crate::time::Nanos;
 
 /// One invocation, from its arrival until it is gone. Never reused for another one.
@@ -24,6 +22,61 @@ impl InvocationId {
 /// A deployed function, by the order in which [`crate::Scheduler::add_function`] was called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FunctionId(pub u32);
+
+/// Whose work it is, by the order in which [`crate::Scheduler::add_tenant`] was called.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TenantId(pub u32);
+
+/// What a tenant may use on this core.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TenantConfig {
+    /// Invocations that have arrived and not started.
+    pub queued: usize,
+    /// Invocations that have started and not finished.
+    pub live: usize,
+    /// Time on the core; `None` for as much as there is.
+    pub budget: Option<Budget>,
+}
+
+impl TenantConfig {
+    /// A tenant that nothing of its own holds back.
+    pub const UNLIMITED: Self = Self { queued: usize::MAX, live: usize::MAX, budget: None };
+}
+
+/// Time on the core, again and again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Budget {
+    /// So much...
+    pub amount: Nanos,
+    /// ...in every such length of time; not zero.
+    pub period: Nanos,
+    /// Nothing beyond it even if the core has nothing else to do.
+    pub hard: bool,
+}
+
+/// What is promised to an invocation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Class {
+    /// Its deadline counts.
+    #[default]
+    Standard,
+    /// It runs when nothing of the other class can.
+    BestEffort,
+}
+
+impl Class {
+    /// Every class there is.
+    pub const ALL: [Self; 2] = [Self::Standard, Self::BestEffort];
+
+    /// The name that configuration uses.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Standard => "standard",
+            Self::BestEffort => "best-effort",
+        }
+    }
+}
 
 /// How one core is scheduled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,4 +201,85 @@ pub enum Limit {
     WallClock,
     /// [`Arrival::cpu_limit`].
     CpuTime,
+}
+
+/// Who is let in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Admission {
+    /// Whoever fits into the queue.
+    None,
+    /// While the densities of all present invocations fit on the core.
+    Density,
+    /// While every deadline has room for the work due by it.
+    #[default]
+    Demand,
+}
+
+impl Admission {
+    /// Every kind there is.
+    pub const ALL: [Self; 3] = [Self::None, Self::Density, Self::Demand];
+
+    /// The name that configuration uses.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Density => "density",
+            Self::Demand => "demand",
+        }
+    }
+}
+
+/// An arrival that was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub struct Refusal {
+    /// Why.
+    pub reason: Reason,
+    /// How long until it may well be taken.
+    pub retry_after: Nanos,
+}
+
+/// Why an arrival was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// [`crate::Limits::queued`] is reached.
+    QueueFull,
+    /// [`crate::TenantConfig::queued`] is reached.
+    TenantQueueFull,
+    /// Its tenant's budget has no room for it before its deadline.
+    TenantBudget,
+    /// It could not be done by its deadline, or others could not be done by theirs.
+    Deadline,
+    /// Nothing is known of its function yet, and enough of that kind are here.
+    Unprofiled,
+}
+
+impl Reason {
+    /// Every reason there is.
+    pub const ALL: [Self; 5] = [
+        Self::QueueFull,
+        Self::TenantQueueFull,
+        Self::TenantBudget,
+        Self::Deadline,
+        Self::Unprofiled,
+    ];
+
+    /// It is the caller's own doing, not the node's load.
+    #[must_use]
+    pub fn is_quota(self) -> bool {
+        matches!(self, Self::TenantQueueFull | Self::TenantBudget)
+    }
+
+    /// One word for metrics and logs.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::QueueFull => "queue",
+            Self::TenantQueueFull => "tenant_queue",
+            Self::TenantBudget => "tenant_budget",
+            Self::Deadline => "deadline",
+            Self::Unprofiled => "unprofiled",
+        }
+    }
 }

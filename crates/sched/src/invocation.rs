@@ -1,7 +1,7 @@
 //! Present invocations: one entry each, found by number, used again when they are gone.
 
 use crate::contract::{Arrival, FunctionId, InvocationId};
-use crate::policy::{Level, Policy, Rank};
+use crate::policy::{Candidate, Policy};
 use crate::time::Nanos;
 
 /// Where an invocation is in its life; the picture is at the top of the crate.
@@ -64,8 +64,13 @@ impl Entry {
     }
 
     pub(crate) fn rank(&self, policy: Policy) -> Rank {
-        let value = policy.rank(self.deadline, self.estimate, self.ran);
+        let value = policy.rank(&self.candidate());
         Rank { level: self.level, value, sequence: self.sequence }
+    }
+
+    /// What a policy may know of it.
+    pub(crate) fn candidate(&self) -> Candidate {
+        Candidate { deadline: self.deadline, estimate: self.estimate, ran: self.ran }
     }
 
     /// It, as if it arrived now and were due so much later.
@@ -83,6 +88,25 @@ impl Entry {
     pub(crate) fn remaining(&self) -> Nanos {
         self.estimate - self.ran
     }
+}
+
+/// The lowest runs first: by level, then by what the policy compares, then by arrival.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Rank {
+    pub(crate) level: Level,
+    pub(crate) value: u64,
+    pub(crate) sequence: u64,
+}
+
+/// What goes before the policy's own comparison.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Level {
+    /// Within what was promised.
+    Promised,
+    /// Late and without room for it (`late.rs`), or beyond its tenant's budget: it makes nobody else late.
+    Over,
+    /// Nothing was promised.
+    Spare,
 }
 
 /// A place in a run queue. It is stale when the invocation's state says otherwise.

@@ -22,31 +22,31 @@
 //! ```
 #![forbid(unsafe_code)]
 
-mod contract;
-mod policy;
-mod scheduler;
-
-mod admission;
-mod demand;
-mod late;
-mod measure;
-mod tenant;
-
-mod histogram;
-mod profile;
-
-mod invocation;
-mod time;
-
 pub mod simulate;
 
-pub use admission::{Admission, Reason, Refusal};
+mod scheduler;
+
+mod demand;
+mod tenant;
+
+mod invocation;
+
+mod contract;
+
+mod policy;
+mod profile;
+
+mod histogram;
+mod time;
+
+pub mod plan;
+
 pub use contract::{
-    Arrival, Config, Decision, FunctionConfig, FunctionId, InvocationId, Limit, Limits,
+    Admission, Arrival, Budget, Class, Config, Decision, FunctionConfig, FunctionId, InvocationId,
+    Limit, Limits, Reason, Refusal, TenantConfig, TenantId,
 };
 pub use histogram::Histogram;
-pub use policy::{Class, Policy};
+pub use policy::{Candidate, Policy, Preemption, Rule};
 pub use profile::{PROFILE_MIN_RUNS, Profile};
 pub use scheduler::Scheduler;
-pub use tenant::{Budget, TenantConfig, TenantId};
 pub use time::Nanos;

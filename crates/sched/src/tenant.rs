@@ -17,41 +17,10 @@
 use core::cmp::Reverse;
 use std::collections::BinaryHeap;
 
+use crate::contract::{Budget, TenantConfig};
 use crate::demand::Demand;
-use crate::invocation::Place;
-use crate::policy::{Level, Rank};
+use crate::invocation::{Level, Place, Rank};
 use crate::time::Nanos;
-
-/// Whose work it is, by the order in which [`crate::Scheduler::add_tenant`] was called.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct TenantId(pub u32);
-
-/// What a tenant may use on this core.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TenantConfig {
-    /// Invocations that have arrived and not started.
-    pub queued: usize,
-    /// Invocations that have started and not finished.
-    pub live: usize,
-    /// Time on the core; `None` for as much as there is.
-    pub budget: Option<Budget>,
-}
-
-impl TenantConfig {
-    /// A tenant that nothing of its own holds back.
-    pub const UNLIMITED: Self = Self { queued: usize::MAX, live: usize::MAX, budget: None };
-}
-
-/// Time on the core, again and again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Budget {
-    /// So much...
-    pub amount: Nanos,
-    /// ...in every such length of time; not zero.
-    pub period: Nanos,
-    /// Nothing beyond it even if the core has nothing else to do.
-    pub hard: bool,
-}
 
 /// A tenant and what of its is present.
 #[derive(Debug)]

@@ -17,7 +17,7 @@ fn scheduler(policy: Policy, limits: Limits) -> Scheduler {
 }
 
 fn one_function(limits: Limits, concurrency: usize) -> (Scheduler, FunctionId) {
-    let mut sched = scheduler(Policy::Fifo, limits);
+    let mut sched = scheduler(Policy::FIFO, limits);
     let function = add(&mut sched, concurrency);
     (sched, function)
 }
@@ -117,7 +117,7 @@ fn a_full_queue_refuses_and_says_how_long_it_is() {
 
 #[test]
 fn concurrency_holds_back_one_function_and_no_other() {
-    let mut sched = scheduler(Policy::Fifo, LIMITS);
+    let mut sched = scheduler(Policy::FIFO, LIMITS);
     let [narrow, wide] = [add(&mut sched, 1), add(&mut sched, 8)];
     let [a, b, c] =
         [arrive(&mut sched, narrow), arrive(&mut sched, narrow), arrive(&mut sched, wide)];
@@ -184,7 +184,7 @@ fn what_runs_on_is_taken_away_at_its_limits() {
 
 #[test]
 fn round_robin_gives_a_quantum_while_others_wait() {
-    let mut sched = scheduler(Policy::Rr, LIMITS);
+    let mut sched = scheduler(Policy::RR, LIMITS);
     let function = add(&mut sched, 8);
     let a = arrive(&mut sched, function);
     assert_eq!(sched.next(Nanos(0)), run(a, true), "alone, for as long as it takes");
@@ -202,7 +202,7 @@ fn round_robin_gives_a_quantum_while_others_wait() {
 
 #[test]
 fn a_turn_that_is_interrupted_goes_on_where_it_was() {
-    let mut sched = scheduler(Policy::Rr, LIMITS);
+    let mut sched = scheduler(Policy::RR, LIMITS);
     let function = add(&mut sched, 8);
     let [a, b] = [arrive(&mut sched, function), arrive(&mut sched, function)];
     assert_eq!(sched.next(Nanos(0)), run_until(a, true, 100));
@@ -219,7 +219,7 @@ fn a_turn_that_is_interrupted_goes_on_where_it_was() {
 
 #[test]
 fn the_earliest_deadline_takes_the_core() {
-    let mut sched = scheduler(Policy::Edf, LIMITS);
+    let mut sched = scheduler(Policy::EDF, LIMITS);
     let function = add(&mut sched, 8);
     let due = |at| Arrival { deadline: Nanos(at), ..Arrival::new(function) };
     let a = arrive_with(&mut sched, 0, due(1000));
@@ -238,7 +238,7 @@ fn the_earliest_deadline_takes_the_core() {
 
 #[test]
 fn equal_deadlines_do_not_take_turns() {
-    let mut sched = scheduler(Policy::Edf, LIMITS);
+    let mut sched = scheduler(Policy::EDF, LIMITS);
     let function = add(&mut sched, 8);
     let due = Arrival { deadline: Nanos(1000), ..Arrival::new(function) };
     let [a, _] = [due, due].map(|arrival| arrive_with(&mut sched, 0, arrival));
@@ -249,7 +249,7 @@ fn equal_deadlines_do_not_take_turns() {
 
 #[test]
 fn the_shortest_remaining_time_takes_the_core() {
-    let mut sched = scheduler(Policy::Srpt, LIMITS);
+    let mut sched = scheduler(Policy::SRPT, LIMITS);
     let [long, short] = [add(&mut sched, 8), add(&mut sched, 8)];
     for (function, time) in [(long, 1000), (short, 300), (long, 1000), (short, 300)] {
         let id = arrive(&mut sched, function);
@@ -288,7 +288,7 @@ fn best_effort_runs_on_what_is_left() {
 
 #[test]
 fn a_sleeper_that_is_urgent_is_looked_at_when_it_wakes() {
-    let mut sched = scheduler(Policy::Edf, LIMITS);
+    let mut sched = scheduler(Policy::EDF, LIMITS);
     let function = add(&mut sched, 8);
     let due = |at| Arrival { deadline: Nanos(at), ..Arrival::new(function) };
     let [urgent, calm] = [500, 900].map(|at| arrive_with(&mut sched, 0, due(at)));
@@ -321,7 +321,7 @@ fn cancelled_ones_leave_nothing_behind() {
 
 /// A scheduler that admits by demand, and a function of which everything is known.
 fn admission(admission: Admission) -> (Scheduler, FunctionId) {
-    let mut sched = admitting(Policy::Edf, admission, Limits { queued: 100, live: 100, ..LIMITS });
+    let mut sched = admitting(Policy::EDF, admission, Limits { queued: 100, live: 100, ..LIMITS });
     let function = add(&mut sched, 100);
     (sched, function)
 }
@@ -377,7 +377,7 @@ fn density_takes_while_the_core_is_not_spoken_for() {
 fn the_reserve_is_promised_to_nobody() {
     let limits = Limits { queued: 100, live: 100, ..LIMITS };
     let mut sched = Scheduler::new(Config {
-        policy: Policy::Edf,
+        policy: Policy::EDF,
         admission: Admission::Demand,
         quantum: QUANTUM,
         reserve_ppm: 200_000,
@@ -402,7 +402,7 @@ fn what_cannot_meet_its_deadline_is_let_in_one_at_a_time() {
 #[test]
 fn what_is_not_known_runs_without_a_promise_and_under_a_cap() {
     let limits = Limits { unprofiled: 2, queued: 100, live: 100 };
-    let mut sched = admitting(Policy::Edf, Admission::Demand, limits);
+    let mut sched = admitting(Policy::EDF, Admission::Demand, limits);
     let function = add(&mut sched, 100);
     let due = Arrival { deadline: Nanos(1_000_000), ..Arrival::new(function) };
     for _ in 0..5 {
@@ -422,7 +422,7 @@ fn what_is_not_known_runs_without_a_promise_and_under_a_cap() {
 
 #[test]
 fn late_ones_make_nobody_else_late() {
-    let mut sched = scheduler(Policy::Edf, LIMITS);
+    let mut sched = scheduler(Policy::EDF, LIMITS);
     let function = add(&mut sched, 8);
     let due = |at| Arrival { deadline: Nanos(at), ..Arrival::new(function) };
     let [late, on_time] = [100, 300].map(|at| arrive_with(&mut sched, 0, due(at)));
@@ -434,7 +434,7 @@ fn late_ones_make_nobody_else_late() {
 #[test]
 fn late_ones_go_before_those_that_have_time() {
     for admission in [Admission::None, Admission::Demand] {
-        let mut sched = admitting(Policy::Edf, admission, LIMITS);
+        let mut sched = admitting(Policy::EDF, admission, LIMITS);
         let function = add(&mut sched, 8);
         let estimate = Some(Nanos(60));
         let due = |at| Arrival { deadline: Nanos(at), estimate, ..Arrival::new(function) };
@@ -455,7 +455,7 @@ fn late_ones_go_before_those_that_have_time() {
 
 #[test]
 fn late_ones_wait_for_those_who_have_no_time() {
-    let mut sched = admitting(Policy::Edf, Admission::Demand, LIMITS);
+    let mut sched = admitting(Policy::EDF, Admission::Demand, LIMITS);
     let function = add(&mut sched, 8);
     let due = |at, estimate| {
         let estimate = Some(Nanos(estimate));
@@ -505,7 +505,7 @@ fn who_has_used_its_budget_waits_for_the_others() {
 
 #[test]
 fn a_hard_budget_is_all_there_is() {
-    let (mut sched, [paying, _]) = budgeted(Policy::Edf, true);
+    let (mut sched, [paying, _]) = budgeted(Policy::EDF, true);
     let a = arrive(&mut sched, paying);
     assert_eq!(sched.next(Nanos(0)), run_until(a, true, 20));
     sched.preempted(Nanos(20), a);
@@ -516,7 +516,7 @@ fn a_hard_budget_is_all_there_is() {
 
 #[test]
 fn a_tenant_is_refused_beyond_its_quota() {
-    let mut sched = admitting(Policy::Edf, Admission::Demand, LIMITS);
+    let mut sched = admitting(Policy::EDF, Admission::Demand, LIMITS);
     let [soft, hard] = [false, true].map(|hard| {
         let budget = Some(Budget { amount: Nanos(20), period: Nanos(100), hard });
         let tenant = sched.add_tenant(TenantConfig { queued: 3, live: 8, budget });
@@ -541,7 +541,7 @@ fn a_tenant_is_refused_beyond_its_quota() {
 
 #[test]
 fn what_another_core_takes_arrives_there_as_it_was() {
-    let mut sched = scheduler(Policy::Edf, LIMITS);
+    let mut sched = scheduler(Policy::EDF, LIMITS);
     let function = add(&mut sched, 8);
     let [later, sooner] = [500, 300].map(|at| {
         let arrival =
@@ -559,7 +559,7 @@ fn what_another_core_takes_arrives_there_as_it_was() {
 /// What has its turn at being measured, or waits for it, is measured elsewhere too.
 #[test]
 fn what_is_to_be_measured_is_so_on_another_core() {
-    let mut sched = admitting(Policy::Edf, Admission::Demand, LIMITS);
+    let mut sched = admitting(Policy::EDF, Admission::Demand, LIMITS);
     let (known, unknown) = (add(&mut sched, 8), add(&mut sched, 8));
     let estimate = Some(Nanos(100));
     let due = Arrival { deadline: Nanos(10_000), estimate, ..Arrival::new(known) };

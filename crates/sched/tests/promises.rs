@@ -11,7 +11,7 @@ use awsm_sched::{
 
 const LIMITS: Limits = Limits { queued: 4096, live: 2048, unprofiled: 256 };
 const CONFIG: Config = Config {
-    policy: Policy::Edf,
+    policy: Policy::EDF,
     admission: Admission::Demand,
     quantum: Nanos::from_millis(1),
     reserve_ppm: 0,
@@ -193,7 +193,7 @@ fn nobody_starves_under_round_robin() {
         for job in jobs.iter_mut().step_by(500) {
             job.run = Nanos::from_millis(100);
         }
-        let config = Config { policy: Policy::Rr, admission: Admission::None, ..CONFIG };
+        let config = Config { policy: Policy::RR, admission: Admission::None, ..CONFIG };
         let outcome = simulate(ONE_CORE, &jobs, || two_functions(config));
         for (job, fate) in jobs.iter().zip(&outcome.fates) {
             let latency = latency(fate).expect("everything is done");
@@ -249,8 +249,8 @@ fn neighbours_p99((jobs, outcome): &(Vec<Job>, Outcome)) -> f64 {
 #[test]
 fn budgets_keep_tenants_apart() {
     for hard in [false, true] {
-        let alone = neighbours_p99(&with_greedy_tenant(Policy::Edf, false, hard));
-        let beside = with_greedy_tenant(Policy::Edf, true, hard);
+        let alone = neighbours_p99(&with_greedy_tenant(Policy::EDF, false, hard));
+        let beside = with_greedy_tenant(Policy::EDF, true, hard);
         let shift = neighbours_p99(&beside) / alone - 1.0;
         assert!(shift < 0.2, "hard: {hard}: the neighbour's p99 moved by {:.0} %", shift * 100.0);
         let quota = |fate: &&Fate| matches!(fate, Fate::Refused(reason) if reason.is_quota());
@@ -365,9 +365,9 @@ fn what_nothing_is_known_of_is_measured_within_a_second() {
             for latency in early {
                 // Run to completion is what `fifo` promises, also to what never ends.
                 let measured = latency.is_some_and(|latency| latency < second);
-                assert!(measured || (policy == Policy::Fifo && hostile), "{what}: {latency:?}");
+                assert!(measured || (policy == Policy::FIFO && hostile), "{what}: {latency:?}");
             }
-            if (policy, admission) == (Policy::Edf, Admission::Demand) {
+            if (policy, admission) == (Policy::EDF, Admission::Demand) {
                 let known = [FunctionId(0), FunctionId(1)].into_iter().flat_map(of);
                 let late = known.filter(|(job, fate)| is_late(job, fate)).count();
                 assert_eq!(late, 0, "{what}: the share lies within the reserve");

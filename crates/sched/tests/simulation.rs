@@ -250,12 +250,11 @@ fn goes_first(policy: Policy, now: Nanos, one: &Known, other: &Known) -> bool {
     let late = one.due < now || other.due < now;
     let rank = |known: &Known| {
         let level = u8::from(known.class == Class::BestEffort);
-        match policy {
-            Policy::Fifo | Policy::Rr => (level, 0, known.arrived),
-            Policy::Edf if late => (level, 0, 0),
-            Policy::Edf => (level, known.due.0, known.arrived),
+        match policy.name() {
+            "fifo" | "rr" => (level, 0, known.arrived),
+            "edf" if !late => (level, known.due.0, known.arrived),
             // What it predicts the model does not know.
-            Policy::Srpt => (level, 0, 0),
+            _ => (level, 0, 0),
         }
     };
     rank(one) < rank(other)

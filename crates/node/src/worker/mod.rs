@@ -833,7 +833,7 @@ mod tests {
         pub(crate) fn idle(pulse: Arc<Pulse>) -> Self {
             let limits = Limits { queued: 1, live: 1, unprofiled: 1 };
             let sched = Scheduler::new(Config {
-                policy: Policy::Edf,
+                policy: Policy::EDF,
                 admission: Admission::None,
                 quantum: Nanos::from_millis(1),
                 reserve_ppm: 0,

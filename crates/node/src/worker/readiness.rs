@@ -327,7 +327,7 @@ mod tests {
 
     fn guests(count: usize) -> Vec<InvocationId> {
         let mut sched = Scheduler::new(Config {
-            policy: Policy::Edf,
+            policy: Policy::EDF,
             admission: Admission::None,
             quantum: Nanos::from_millis(1),
             reserve_ppm: 0,

@@ -2,8 +2,8 @@
 
 use core::f64::consts::TAU;
 
+use super::Job;
 use crate::contract::{Arrival, FunctionId};
-use crate::simulate::Job;
 use crate::time::Nanos;
 
 /// The shape of a load.

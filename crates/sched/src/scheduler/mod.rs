@@ -5,18 +5,25 @@
 //! the invocation is long finished; instead [`Scheduler`] keeps one lower bound of all of them and
 //! looks at the rest only when that bound is reached).
 
-use core::cmp::Reverse;
+mod admission;
+mod late;
+mod measure;
+
+use core::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 
-use crate::admission::{Overhead, Refusal, Terms, scaled};
-use crate::contract::{Arrival, Config, Decision, FunctionConfig, FunctionId, InvocationId, Limit};
+use crate::contract::{
+    Arrival, Class, Config, Decision, FunctionConfig, FunctionId, InvocationId, Limit, Refusal,
+    TenantConfig, TenantId,
+};
 use crate::demand::Demand;
-use crate::invocation::{Entries, Entry, Place, State};
-use crate::measure::Measuring;
-use crate::policy::{Class, Level, Policy, Rank, remaining};
+use crate::invocation::{Entries, Entry, Level, Place, Rank, State};
+use crate::policy::Preemption;
 use crate::profile::Profile;
-use crate::tenant::{Tenant, TenantConfig, TenantId};
+use crate::tenant::Tenant;
 use crate::time::Nanos;
+use admission::{Overhead, Terms, scaled};
+use measure::Measuring;
 
 /// A function and what of it is present.
 #[derive(Debug)]
@@ -173,9 +180,9 @@ impl Scheduler {
         }
         if let Some((waiting, ..)) = self.best_waiting() {
             at = at.min(self.measuring.turn_end(id, since).unwrap_or(Nanos::MAX));
-            at = at.min(policy.takes_over(waiting, running, since, quantum - entry.turn));
+            at = at.min(self.takes_over(waiting, running, since, quantum - entry.turn));
             if !self.measuring.is_turn_of(id) {
-                at = at.min(policy.looks_again(&entry, since, quantum));
+                at = at.min(self.looks_again(&entry, since));
             }
             if waiting.level < Level::Over {
                 at = at.min(budget_end);
@@ -186,21 +193,53 @@ impl Scheduler {
         }
         if let Some((wake, sleeper)) = self.next_sleeper() {
             let asleep = self.entries.get(sleeper).rank(policy);
-            let urgent = policy.takes_over(asleep, running, since, quantum - entry.turn);
-            at = at.min(wake.max(urgent.min(policy.patience(since, quantum))));
+            let urgent = self.takes_over(asleep, running, since, quantum - entry.turn);
+            at = at.min(wake.max(urgent.min(self.patience(since))));
         }
         for other in 0..self.tenants.len() {
             // What a new period sets free may come first.
             if let Some(renewed) = self.tenants[other].renewed_at()
                 && let Some((place, _)) = self.first_of(other)
             {
-                let urgent = policy.takes_over(place.rank, running, since, quantum - entry.turn);
+                let urgent = self.takes_over(place.rank, running, since, quantum - entry.turn);
                 at = at.min(urgent.max(renewed));
             }
         }
         // Last, since what was looked at above may have been set aside.
         at = at.min(self.turn_due(&entry, since));
         (at != Nanos::MAX).then_some(at)
+    }
+
+    /// When somebody who waits takes the core from who has had it since then: at once (a time that has
+    /// passed), when so much of a quantum is over, or not at all. A better level always takes it at once.
+    fn takes_over(&self, waiting: Rank, running: Rank, since: Nanos, left: Nanos) -> Nanos {
+        match waiting.level.cmp(&running.level) {
+            Ordering::Less => return since,
+            Ordering::Greater => return Nanos::MAX,
+            Ordering::Equal => {}
+        }
+        match self.config.policy.preemption() {
+            Preemption::AtQuantum => since + left,
+            Preemption::AtOnce if waiting.value < running.value => since,
+            Preemption::AtOnce | Preemption::Never => Nanos::MAX,
+        }
+    }
+
+    /// When a sleeper that wakes is looked at although it is not urgent itself.
+    fn patience(&self, since: Nanos) -> Nanos {
+        match self.config.policy.preemption() {
+            Preemption::Never => Nanos::MAX,
+            Preemption::AtQuantum | Preemption::AtOnce => since + self.config.quantum,
+        }
+    }
+
+    /// While others wait: when the rank of who has had the core since then is no longer what it was.
+    fn looks_again(&self, running: &Entry, since: Nanos) -> Nanos {
+        let Config { policy, quantum, .. } = self.config;
+        let changes = policy.looks_again(&running.candidate(), quantum);
+        let changes = changes.map_or(Nanos::MAX, |after| since + after);
+        let renewed = policy.renews_deadlines() && running.level == Level::Promised;
+        if renewed { changes.min(running.deadline) } else { changes }
     }
 
     /// An event came in. Takes it into the queue, or says why not.
@@ -259,7 +298,9 @@ impl Scheduler {
         let had = self.pause(now, id);
         let entry = self.entries.get_mut(id);
         entry.turn = entry.turn + had;
-        if self.config.policy == Policy::Rr && entry.turn >= self.config.quantum {
+        if self.config.policy.preemption() == Preemption::AtQuantum
+            && entry.turn >= self.config.quantum
+        {
             return self.make_ready_behind(id);
         }
         self.make_ready(id);
@@ -368,8 +409,7 @@ impl Scheduler {
     /// long again as it has run already.
     #[must_use]
     pub fn expects(&self, id: InvocationId) -> Nanos {
-        let entry = self.entries.get(id);
-        remaining(entry.estimate, entry.ran)
+        self.entries.get(id).candidate().remaining()
     }
 
     /// Invocations that have arrived and not started.

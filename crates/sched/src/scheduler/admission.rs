@@ -12,91 +12,10 @@
 //! invocations at a time is let in without a promise. It is measured (`measure.rs`), as are those of which
 //! nothing is known.
 
-use crate::contract::{Arrival, FunctionId};
-use crate::policy::{Class, Level};
-use crate::scheduler::Scheduler;
+use super::Scheduler;
+use crate::contract::{Admission, Arrival, Class, FunctionId, Reason, Refusal};
+use crate::invocation::Level;
 use crate::time::Nanos;
-
-/// Who is let in.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Admission {
-    /// Whoever fits into the queue.
-    None,
-    /// While the densities of all present invocations fit on the core.
-    Density,
-    /// While every deadline has room for the work due by it.
-    #[default]
-    Demand,
-}
-
-impl Admission {
-    /// Every kind there is.
-    pub const ALL: [Self; 3] = [Self::None, Self::Density, Self::Demand];
-
-    /// The name that configuration uses.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Density => "density",
-            Self::Demand => "demand",
-        }
-    }
-}
-
-/// An arrival that was not taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use]
-pub struct Refusal {
-    /// Why.
-    pub reason: Reason,
-    /// How long until it may well be taken.
-    pub retry_after: Nanos,
-}
-
-/// Why an arrival was not taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Reason {
-    /// [`crate::Limits::queued`] is reached.
-    QueueFull,
-    /// [`crate::TenantConfig::queued`] is reached.
-    TenantQueueFull,
-    /// Its tenant's budget has no room for it before its deadline.
-    TenantBudget,
-    /// It could not be done by its deadline, or others could not be done by theirs.
-    Deadline,
-    /// Nothing is known of its function yet, and enough of that kind are here.
-    Unprofiled,
-}
-
-impl Reason {
-    /// Every reason there is.
-    pub const ALL: [Self; 5] = [
-        Self::QueueFull,
-        Self::TenantQueueFull,
-        Self::TenantBudget,
-        Self::Deadline,
-        Self::Unprofiled,
-    ];
-
-    /// It is the caller's own doing, not the node's load.
-    #[must_use]
-    pub fn is_quota(self) -> bool {
-        matches!(self, Self::TenantQueueFull | Self::TenantBudget)
-    }
-
-    /// One word for metrics and logs.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::QueueFull => "queue",
-            Self::TenantQueueFull => "tenant_queue",
-            Self::TenantBudget => "tenant_budget",
-            Self::Deadline => "deadline",
-            Self::Unprofiled => "unprofiled",
-        }
-    }
-}
 
 /// On which terms an arrival is taken.
 #[derive(Clone, Copy, Debug)]

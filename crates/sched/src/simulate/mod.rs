@@ -15,9 +15,7 @@ mod workload;
 use core::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use crate::admission::Reason;
-use crate::contract::{Arrival, Decision, InvocationId};
-use crate::policy::Class;
+use crate::contract::{Arrival, Class, Decision, InvocationId, Reason};
 use crate::scheduler::Scheduler;
 use crate::time::Nanos;
 

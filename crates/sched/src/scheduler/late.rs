@@ -20,19 +20,18 @@
 
 use core::cmp::Reverse;
 
-use crate::admission::Terms;
+use super::admission::Terms;
+use super::{Scheduler, is_mostly_stale};
 use crate::contract::{Arrival, InvocationId};
-use crate::invocation::{Place, State};
-use crate::policy::{Level, Policy, remaining};
-use crate::scheduler::{Scheduler, is_mostly_stale};
+use crate::invocation::{Level, Place, State};
 use crate::time::Nanos;
 
 impl Scheduler {
     /// Its deadline has passed, and it would still go before those that can meet theirs.
     pub(crate) fn is_late(&self, place: &Place) -> bool {
-        self.config.policy == Policy::Edf
+        self.config.policy.renews_deadlines()
             && place.rank.level == Level::Promised
-            && place.rank.value < self.now.0
+            && self.entries.get(place.id).deadline < self.now
             && !self.measuring.is_turn_of(place.id)
     }
 
@@ -40,7 +39,7 @@ impl Scheduler {
     pub(crate) fn renew(&mut self, id: InvocationId) {
         self.leave_promise(id);
         let entry = *self.entries.get(id);
-        let left = remaining(entry.estimate, entry.ran);
+        let left = entry.candidate().remaining();
         let deadline = (self.now - entry.arrived).max(self.config.quantum);
         let (level, scale, density) = match self.ask(entry.arrival(deadline), left) {
             Some(terms) => (terms.level, terms.demand_scale, terms.density),

@@ -20,11 +20,11 @@
 //! takes the core from those that are promised theirs); a rank that improves with age (the same, later);
 //! to run each first run at once (a deployment of a thousand functions stops the node).
 
-use crate::contract::InvocationId;
-use crate::invocation::{Entry, State};
-use crate::policy::{Level, Policy};
-use crate::scheduler::Scheduler;
-use crate::tenant::{Budget, Server};
+use super::Scheduler;
+use crate::contract::{Budget, InvocationId};
+use crate::invocation::{Entry, Level, State};
+use crate::policy::Preemption;
+use crate::tenant::Server;
 use crate::time::Nanos;
 
 /// The share of the core that measuring may take, at least, in millionths.
@@ -123,7 +123,8 @@ impl Scheduler {
     /// When the invocation that runs since then is to make way for a turn, if one is due by then.
     pub(crate) fn turn_due(&self, running: &Entry, since: Nanos) -> Nanos {
         let Measuring { server, turn, waiting, look_at, .. } = &self.measuring;
-        if self.config.policy == Policy::Fifo || turn.is_some() || *waiting == 0 {
+        let keeps = self.config.policy.preemption() == Preemption::Never;
+        if keeps || turn.is_some() || *waiting == 0 {
             return Nanos::MAX;
         }
         let is_its_like = running.to_measure && running.level == Level::Spare;
