@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use awsm_host::FileLimits;
 
-use super::ConfigError;
+use super::error::ConfigError;
 use super::reader::{Item, Table};
 use crate::config::endpoint::{self, Endpoint};
 use crate::limits;

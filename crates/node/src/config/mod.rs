@@ -5,6 +5,7 @@
 //! [`TENANT_KEYS`]) are all there is.
 
 pub mod endpoint;
+mod error;
 mod grants;
 mod reader;
 mod slo;
@@ -22,11 +23,13 @@ use awsm_sched::{Admission, Policy};
 use crate::limits;
 use crate::trust::Objects;
 use reader::{Document, Item, Table};
+use units::is_name;
 
+pub use error::ConfigError;
 pub use grants::{DIR_KEYS, DirConfig, GrantsConfig, StdinConfig};
 pub use slo::{SLO_KEYS, SloConfig};
 pub use tenant::{TENANT_KEYS, TenantConfig};
-pub use units::{parse_bytes, parse_duration, parse_percent, parse_rate};
+pub use units::{LogRate, parse_bytes, parse_duration, parse_percent, parse_rate};
 
 /// Keys of `[node]`.
 pub const NODE_KEYS: &[&str] = &[
@@ -87,15 +90,6 @@ pub const FUNCTION_KEYS: &[&str] = &[
     "log_rate",
     "log_lines",
 ];
-
-/// How much a function or a tenant may say in the log in a second, on each worker.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LogRate {
-    /// As guests write them.
-    pub bytes: u64,
-    /// Ends of lines, and what has none.
-    pub lines: u64,
-}
 
 /// A whole configuration, checked.
 #[derive(Clone, Debug)]
@@ -253,28 +247,6 @@ impl fmt::Display for Route {
         }
     }
 }
-
-/// Something wrong with a configuration: one line.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConfigError {
-    /// The file as the user named it.
-    pub file: PathBuf,
-    /// Counted from 1; `None` when no single line is to blame.
-    pub line: Option<usize>,
-    /// What is wrong and what to do.
-    pub message: String,
-}
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.line {
-            Some(line) => write!(f, "{}:{line}: {}", self.file.display(), self.message),
-            None => write!(f, "{}: {}", self.file.display(), self.message),
-        }
-    }
-}
-
-impl std::error::Error for ConfigError {}
 
 impl Config {
     /// Reads and checks a file. Paths in it are relative to the file; modules must exist.
@@ -491,11 +463,6 @@ fn clash(first: &FunctionConfig, second: &FunctionConfig) -> Option<String> {
     (overlap && first.route == second.route).then(|| {
         format!("route {} is already taken by `{}` at line {line}", first.route, first.name)
     })
-}
-
-fn is_name(text: &str) -> bool {
-    let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
-    (1..=64).contains(&text.len()) && text.bytes().all(allowed)
 }
 
 fn is_method(text: &str) -> bool {

@@ -8,8 +8,10 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::units::{parse_byte_rate, parse_whole_rate};
-use super::{ConfigError, LogRate, parse_bytes, parse_duration, parse_percent};
+use super::error::ConfigError;
+use super::units::{
+    LogRate, parse_byte_rate, parse_bytes, parse_duration, parse_percent, parse_whole_rate,
+};
 use crate::limits::{Range, Span};
 
 /// A file being read.

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use awsm_sched::Class;
 
+use super::error::ConfigError;
 use super::reader::Item;
-use super::{ConfigError, parse_rate};
+use super::units::parse_rate;
 use crate::limits;
 
 /// Keys of `slo`.

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use awsm_sched::Budget;
 
+use super::error::ConfigError;
 use super::reader::{Document, Item, Table};
-use super::{ConfigError, LogRate, is_name};
+use super::units::{LogRate, is_name};
 use crate::limits;
 
 /// Keys of `[[tenant]]`.

@@ -1,6 +1,15 @@
-//! Durations as `500us`, sizes as `16MiB`, shares as `99.9%`, rates as `200/s`.
+//! Durations as `500us`, sizes as `16MiB`, shares as `99.9%`, rates as `200/s`; and names.
 
 use std::time::Duration;
+
+/// How much a function or a tenant may say in the log in a second, on each worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogRate {
+    /// As guests write them.
+    pub bytes: u64,
+    /// Ends of lines, and what has none.
+    pub lines: u64,
+}
 
 /// `250ns`, `500us`, `20ms`, `1.5s`, `2m`, `1h`. A number without its unit is refused.
 #[must_use]
@@ -72,6 +81,12 @@ fn scaled(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     }
     let part = u64::try_from(part / u128::from(denominator)).ok()?;
     whole.parse::<u64>().ok()?.checked_mul(*factor)?.checked_add(part)
+}
+
+/// May a tenant or a function be called that?
+pub(super) fn is_name(text: &str) -> bool {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    (1..=64).contains(&text.len()) && text.bytes().all(allowed)
 }
 
 #[cfg(test)]
