@@ -637,6 +637,17 @@ impl Analysis<'_> {
         !self.guessed_return(instruction)
     }
 
+    /// Corrects what was guessed about a call that is never reached.
+    pub(crate) fn check_guess(&mut self, state: &mut State, at: u32) {
+        let Op::CallTo { to } = self.code.ops[at as usize] else { return };
+        let target = self.register(state, to);
+        if let Callee::Builtin(offset) = self.callee(target)
+            && let Some(builtin) = contract::builtin(offset)
+        {
+            self.correct_return(self.code.instruction_of(at), builtin.returns);
+        }
+    }
+
     fn correct_return(&mut self, instruction: usize, returns: bool) {
         if self.guessed_return(instruction) != returns {
             self.corrections.returns.insert(instruction, returns);

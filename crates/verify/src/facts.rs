@@ -232,15 +232,17 @@ impl Analysis<'_> {
             return false;
         }
         let turn = 1_i128 << 64;
-        let (false_as_number, opposite) = match fact.relation {
-            Relation::AtMostZero => return fact.lin == 0 && fact.k > 0,
+        let range = self.arena.lin_range(fact.lin);
+        let (lo, hi) = (range.lo.saturating_add(fact.k), range.hi.saturating_add(fact.k));
+        let opposite = match fact.relation {
+            Relation::AtMostZero => return lo > 0,
             Relation::AtMostSize(_) => return false,
-            Relation::Zero => (fact.k % turn != 0, Relation::NotZero),
-            Relation::NotZero => (fact.k % turn == 0, Relation::Zero),
+            // Between two numbers that are zero modulo 2^64.
+            Relation::Zero if hi.div_euclid(turn) < lo.saturating_add(turn - 1).div_euclid(turn) => return true,
+            Relation::NotZero if lo == hi => return lo % turn == 0,
+            Relation::Zero => Relation::NotZero,
+            Relation::NotZero => Relation::Zero,
         };
-        if fact.lin == 0 {
-            return false_as_number;
-        }
         self.is_known(block, fact.lin, fact.k, opposite) || {
             let negative = self.arena.times(Value { lin: fact.lin, k: 0 }, -1).lin;
             self.is_known(block, negative, -fact.k, opposite)
@@ -567,6 +569,11 @@ impl Analysis<'_> {
         {
             self.learn_small(a, most, facts);
             self.learn_small(b, most, facts);
+            // They are small, so their sum is no other as an integer.
+            let exact = i128::from(sum.k) == i128::from(a.k) + i128::from(b.k);
+            if exact && most < 1 << 62 && self.arena.range(y).within(Range::bits(64)) {
+                self.at_most(sum, y, by, facts);
+            }
         }
     }
 

@@ -27,8 +27,8 @@ use crate::state::{
 use crate::summary::{Entry, Summary};
 use crate::value::{AT_BLOCK, Arena, Atom, AtomId, Kind, Range, Value};
 
-/// Ranges that routines for them get are shorter than this.
-pub(crate) const RANGE_MAX: i128 = 1 << 40;
+/// Ranges that routines for them get are no longer than this.
+pub(crate) const RANGE_MAX: i128 = contract::SIZE_MAX;
 
 /// Bytes of arguments on the stack that are followed from the beginning, at most.
 const INCOMING_NAMED: i64 = 512;
@@ -148,8 +148,10 @@ pub(crate) struct Analysis<'m> {
 /// How often a function is begun anew because a guess was wrong, at most.
 const ATTEMPTS: usize = 12;
 
-/// How often a block is looked at, at most.
-const VISITS: usize = 64;
+/// Values that are looked at until nothing changes, at most: so many, and more for each operation. Nearly
+/// all functions need a hundredth of that.
+const VALUES: usize = 1 << 20;
+const VALUES_OF_OP: usize = 4096;
 
 impl<'m> Analysis<'m> {
     /// Makes ready to analyse functions one after another.
@@ -239,7 +241,7 @@ impl<'m> Analysis<'m> {
         let function = &self.module.functions[self.number];
         self.outcome = Outcome { typed_results: true, ..Outcome::default() };
         self.arena.clear();
-        self.prover.clear();
+        self.prover.clear(self.code.ops.len());
         self.facts.clear(0);
         self.heads.clear();
         self.lost_vectors.clear();
@@ -270,15 +272,19 @@ impl<'m> Analysis<'m> {
         }
         self.learn_all();
         for block in 0..self.flow.blocks.len() as BlockId {
-            if self.is_never_reached(block) {
-                continue;
-            }
+            let reached = !self.is_never_reached(block);
             let mut state = self.merge(block);
             for op in self.ops_of(block) {
-                self.check(&mut state, op as u32);
+                match reached {
+                    true => self.check(&mut state, op as u32),
+                    // What comes behind it was looked at as if it came from here.
+                    false => self.check_guess(&mut state, op as u32),
+                }
                 self.step(&mut state, op as u32);
             }
-            self.check_end(block);
+            if reached {
+                self.check_end(block);
+            }
         }
     }
 
@@ -294,13 +300,15 @@ impl<'m> Analysis<'m> {
         self.outs.clear();
         self.outs.resize(count, None);
         let mut work: BTreeSet<BlockId> = BTreeSet::from([0]);
-        let mut visits = vec![0; count];
+        let mut left = VALUES + VALUES_OF_OP * self.code.ops.len();
         while let Some(block) = work.pop_first() {
-            visits[block as usize] += 1;
-            if visits[block as usize] > VISITS {
-                return false;
-            }
             let mut state = self.merge(block);
+            let ways = self.flow.blocks[block as usize].from.len() + 1;
+            let values = ways * (REGISTERS + state.slots.len()) + self.ops_of(block).len();
+            match left.checked_sub(values) {
+                Some(values) => left = values,
+                None => return false,
+            }
             for op in self.ops_of(block) {
                 self.step(&mut state, op as u32);
             }

@@ -15,6 +15,9 @@ use crate::value::{Atom, AtomId, Kind, Range, Value};
 /// Nobody waits for a loop to go round that often.
 const ROUNDS_MAX: i128 = 1 << 62;
 
+/// Facts of a round that are looked at for its end, at most.
+const FACTS: usize = 256;
+
 /// What a variable is at first is cut to its bits if it does not lie here.
 const FIRST: Range = Range::new(-(1 << 40), 1 << 40);
 
@@ -162,7 +165,7 @@ impl Analysis<'_> {
                 continue;
             }
             let mut facts = self.edge_facts(*from, *edge);
-            facts.extend(self.facts.chain(*from, Some(head)));
+            facts.extend(self.facts.chain(*from, Some(head)).take(FACTS));
             let mut here = Vec::new();
             for fact in facts {
                 here.extend(self.limit(fact, head, rounds));

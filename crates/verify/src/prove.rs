@@ -52,8 +52,10 @@ pub(crate) struct Prover {
     pub by_rounds: HashMap<AtomId, Option<(Value, Range)>>,
     /// Loops whose rounds are bounded as far as can be.
     pub counted: HashSet<BlockId>,
-    /// Steps that are left.
+    /// Steps that are left of this proof.
     steps: u32,
+    /// Steps that are left of all proofs about this function.
+    all_steps: usize,
     /// Did the last proof use induction?
     pub induction: bool,
     /// Did it use facts?
@@ -68,6 +70,11 @@ const EFFORTS: [(u32, u32); 3] = [(2, 60), (4, 200), (DEPTH, STEPS)];
 const DEPTH: u32 = 7;
 const STEPS: u32 = 600;
 
+/// Steps of all proofs about a function, at most: so many, and more for each operation. What is not
+/// shown by then is not shown.
+const ALL_STEPS: usize = 1 << 16;
+const ALL_STEPS_OF_OP: usize = 64;
+
 /// Facts of a block that are looked at, at most.
 const FACTS: usize = 160;
 
@@ -75,8 +82,9 @@ const FACTS: usize = 160;
 const FACTOR_MAX: i64 = 1 << 44;
 
 impl Prover {
-    /// Forgets everything that was about another function.
-    pub(crate) fn clear(&mut self) {
+    /// Forgets everything that was about another function than the one of so many operations.
+    pub(crate) fn clear(&mut self, ops: usize) {
+        self.all_steps = ALL_STEPS + ALL_STEPS_OF_OP * ops;
         self.assumed.clear();
         self.open.clear();
         self.shown_count = 0;
@@ -84,6 +92,15 @@ impl Prover {
         self.steady.clear();
         self.by_rounds.clear();
         self.counted.clear();
+    }
+}
+
+impl Prover {
+    /// Takes steps, if there are so many left.
+    pub(crate) fn has_steps(&mut self, steps: usize) -> bool {
+        let left = self.all_steps.checked_sub(steps);
+        self.all_steps = left.unwrap_or(0);
+        left.is_some()
     }
 }
 
@@ -283,6 +300,9 @@ impl Analysis<'_> {
             return false;
         }
         self.prover.steps -= 1;
+        if !self.prover.has_steps(1) {
+            return false;
+        }
         let mut others = Vec::new();
         if self.by_facts(goal, block, depth, &mut others) {
             return true;
@@ -360,7 +380,9 @@ impl Analysis<'_> {
         for (number, (atom, factor)) in terms.iter().enumerate() {
             facts.clear();
             self.facts_about(block, *atom, &mut facts);
-            self.prover.steps = self.prover.steps.saturating_sub(facts.len() as u32 / 16);
+            let steps = facts.len() as u32 / 16;
+            self.prover.steps = self.prover.steps.saturating_sub(steps);
+            self.prover.all_steps = self.prover.all_steps.saturating_sub(steps as usize);
             for fact in &facts {
                 if !self.is_handy(fact.lin) {
                     continue;
@@ -544,15 +566,7 @@ impl Analysis<'_> {
                             bounds.push((1, near));
                         }
                     }
-                    let range = self.arena.range(of);
-                    let fits = match factor > 0 {
-                        true => range.lo >= 0 || self.holds_at_least(of, 0, block, depth),
-                        false => {
-                            let most = Range::bits(bits).hi;
-                            range.hi <= most || self.holds_at_most(of, most, block, depth)
-                        }
-                    };
-                    if fits {
+                    if self.has_not_turned(atom, (bits, of), factor > 0, block, depth) {
                         bounds.push((1, of));
                     }
                 }
@@ -569,6 +583,12 @@ impl Analysis<'_> {
                     if by < 40 && self.arena.range(of).within(Range::bits(64)) =>
                 {
                     let unit = 1_i64 << by;
+                    // Exactly, if what is lost is met as well.
+                    let lost = self.arena.low(by, of);
+                    if terms.iter().any(|(other, _)| Some(*other) == self.arena.single(lost)) {
+                        let kept = self.arena.sub(of, lost);
+                        bounds.push((unit, kept));
+                    }
                     let of = if factor > 0 { of } else { of.plus(1 - unit) };
                     bounds.push((unit, of));
                 }
@@ -610,6 +630,31 @@ impl Analysis<'_> {
             }
         }
         false
+    }
+
+    /// Are the low bits of a sum at least (if `upper`) or at most the sum itself? They are if it is not
+    /// negative, or has no more bits. A sum that lies near, and is negative or too large, shows in them.
+    fn has_not_turned(
+        &mut self,
+        atom: AtomId,
+        (bits, of): (u8, Value),
+        upper: bool,
+        block: BlockId,
+        depth: u32,
+    ) -> bool {
+        let (range, most) = (self.arena.range(of), Range::bits(bits).hi);
+        let low = self.arena.value_of(atom);
+        if upper {
+            let near = range.lo > -most;
+            range.lo >= 0
+                || self.holds_at_least(of, 0, block, depth)
+                || near && self.holds_at_most(low, most + range.lo, block, depth)
+        } else {
+            let near = range.hi < 2 * most;
+            range.hi <= most
+                || self.holds_at_most(of, most, block, depth)
+                || near && self.holds_at_least(low, range.hi - most, block, depth)
+        }
     }
 
     /// A bound of a variable of a loop, or of its low bits: what it is by the number of rounds, unless that

@@ -21,6 +21,9 @@ const EQUALS: u32 = 6;
 /// Facts behind a join that are looked at, at most.
 const BROUGHT: usize = 32;
 
+/// What looking at all cases costs, of the steps that there are.
+const STEPS: usize = 16;
+
 /// A value at the end of a block, and what is known besides the block's facts.
 #[derive(Clone, Debug)]
 struct Case {
@@ -182,6 +185,9 @@ impl Analysis<'_> {
         holds: &mut dyn FnMut(&mut Self, Case) -> bool,
     ) -> bool {
         let Some(atom) = self.arena.single(case.value) else { return false };
+        if !self.prover.has_steps(STEPS) {
+            return false;
+        }
         match self.arena.atom(atom).atom {
             Atom::Join { block: join, .. } | Atom::Phi { block: join, .. } => {
                 let ways = self.flow.blocks[join as usize].from.clone();
