@@ -238,7 +238,11 @@ impl Analysis<'_> {
             Relation::AtMostZero => return lo > 0,
             Relation::AtMostSize(_) => return false,
             // Between two numbers that are zero modulo 2^64.
-            Relation::Zero if hi.div_euclid(turn) < lo.saturating_add(turn - 1).div_euclid(turn) => return true,
+            Relation::Zero
+                if hi.div_euclid(turn) < lo.saturating_add(turn - 1).div_euclid(turn) =>
+            {
+                return true;
+            }
             Relation::NotZero if lo == hi => return lo % turn == 0,
             Relation::Zero => Relation::NotZero,
             Relation::NotZero => Relation::Zero,

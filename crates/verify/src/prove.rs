@@ -458,18 +458,23 @@ impl Analysis<'_> {
         let Some(in_goal) = self.factor(goal.lin, inner) else { return false };
         for (atom, in_fact) in self.arena.terms(Value { lin: fact.lin, k: 0 }).to_vec() {
             let Atom::Low { bits, of } = self.arena.atom(atom).atom else { continue };
-            let [(other, _)] = *self.arena.terms(of) else { continue };
-            if other != inner || (in_goal > 0) != (in_fact > 0) || tried.contains(&atom) {
+            let [(other, in_sum)] = *self.arena.terms(of) else { continue };
+            let signs_fit = (in_goal > 0) == (in_fact > 0) && in_sum > 0;
+            if other != inner || !signs_fit || tried.contains(&atom) {
                 continue;
             }
             tried.push(atom);
-            // `of - low <= 0`, if `of` has no more bits.
+            // `of - low <= 0` or `low - of <= 0`, if it has not turned round.
+            let upper = in_goal < 0;
             let low = self.arena.value_of(atom);
-            let above = self.arena.sub(of, low);
+            let (above, in_fact) = match upper {
+                true => (self.arena.sub(low, of), -in_sum),
+                false => (self.arena.sub(of, low), in_sum),
+            };
             let fact = Fact::new(above.lin, above.k.into(), Relation::AtMostZero);
             let Some(left) = self.without(goal, fact, in_goal, in_fact) else { continue };
             if self.step_goal(left, block, depth.min(2) - 1)
-                && self.holds_at_most(of, Range::bits(bits).hi, block, depth)
+                && self.has_not_turned(atom, (bits, of), upper, block, depth)
             {
                 return true;
             }
@@ -647,13 +652,13 @@ impl Analysis<'_> {
         if upper {
             let near = range.lo > -most;
             range.lo >= 0
-                || self.holds_at_least(of, 0, block, depth)
                 || near && self.holds_at_most(low, most + range.lo, block, depth)
+                || self.holds_at_least(of, 0, block, depth)
         } else {
             let near = range.hi < 2 * most;
             range.hi <= most
-                || self.holds_at_most(of, most, block, depth)
                 || near && self.holds_at_least(low, range.hi - most, block, depth)
+                || self.holds_at_most(of, most, block, depth)
         }
     }
 
