@@ -303,6 +303,9 @@ impl Analysis<'_> {
         if !self.prover.has_steps(1) {
             return false;
         }
+        if let Some(shown) = self.by_limits(goal, block, depth) {
+            return shown;
+        }
         let mut others = Vec::new();
         if self.by_facts(goal, block, depth, &mut others) {
             return true;
@@ -316,6 +319,33 @@ impl Analysis<'_> {
         others.dedup();
         others.truncate(6);
         others.into_iter().any(|goal| self.step_goal(goal, block, depth - 1))
+    }
+
+    /// Where a goal grows with the rounds of a loop, as many as there can be are put in their place. There
+    /// is no better way then.
+    fn by_limits(&mut self, goal: Goal, block: BlockId, depth: u32) -> Option<bool> {
+        let terms = self.arena.terms(Value { lin: goal.lin, k: 0 });
+        let is_count = |term: &&(AtomId, i64)| {
+            term.1 > 0 && matches!(self.arena.atom(term.0).atom, Atom::Rounds { .. })
+        };
+        let (atom, factor) = *terms.iter().rev().find(is_count)?;
+        let mut facts = Vec::new();
+        self.facts_about(block, atom, &mut facts);
+        let mut any = None;
+        for fact in facts {
+            let has = self.factor(fact.lin, atom).filter(|has| *has > 0);
+            if fact.relation != Relation::AtMostZero || fact.given.is_some() {
+                continue;
+            }
+            let Some(left) = has.and_then(|has| self.without(goal, fact, factor, has)) else {
+                continue;
+            };
+            if self.step_goal(left, block, depth) {
+                return Some(true);
+            }
+            any = Some(false);
+        }
+        any
     }
 
     /// The same goal, its factors without a common divisor: what is left of the constant is rounded up.
@@ -555,12 +585,16 @@ impl Analysis<'_> {
     fn by_structure(&mut self, goal: Goal, block: BlockId, depth: u32) -> bool {
         let terms = self.arena.terms(Value { lin: goal.lin, k: 0 }).to_vec();
         for (atom, factor) in terms.iter().copied() {
+            if let Some(counted) = self.bound_by_rounds(atom, factor > 0, block, depth)
+                && self.with_bound(goal, (atom, factor), (1, counted), block, depth)
+            {
+                return true;
+            }
+        }
+        for (atom, factor) in terms.iter().copied() {
             let data = *self.arena.atom(atom);
-            let own = Goal { lin: data.lin, k: 0 };
             // Each pair is a multiple of the goal, and a sum that may stand for as many atoms.
             let mut bounds: Vec<(i64, Value)> = Vec::new();
-            let counted = self.bound_by_rounds(atom, factor > 0, block, depth);
-            bounds.extend(counted.map(|counted| (1, counted)));
             match data.atom {
                 Atom::Low { bits, of } => {
                     for (other, opposite) in &terms {
@@ -615,26 +649,35 @@ impl Analysis<'_> {
                 }
                 _ => {}
             }
-            for (unit, value) in bounds {
-                // unit * goal - unit * factor * atom + factor * value
-                let stands = Goal { lin: value.lin, k: value.k.into() };
-                let (scale, factor) = match factor % unit {
-                    0 => (1, factor),
-                    _ => (unit, factor),
-                };
-                let (without, with) = match scale {
-                    1 => (-factor, factor / unit),
-                    _ => (factor.saturating_mul(-unit), factor),
-                };
-                let Some(rest) = self.combine(goal, scale, own, without) else { continue };
-                let Some(left) = self.combine(rest, 1, stands, with) else { continue };
-                let left = Goal { k: left.k - i128::from(scale - 1), ..left };
-                if left != goal && self.step_goal(left, block, depth - 1) {
+            for bound in bounds {
+                if self.with_bound(goal, (atom, factor), bound, block, depth) {
                     return true;
                 }
             }
         }
         false
+    }
+
+    /// Shows a goal with a bound in an atom's place: a sum that stands for `unit` atoms.
+    fn with_bound(
+        &mut self,
+        goal: Goal,
+        (atom, factor): (AtomId, i64),
+        (unit, value): (i64, Value),
+        block: BlockId,
+        depth: u32,
+    ) -> bool {
+        let own = Goal { lin: self.arena.atom(atom).lin, k: 0 };
+        // unit * goal - unit * factor * atom + factor * value
+        let stands = Goal { lin: value.lin, k: value.k.into() };
+        let (scale, without, with) = match factor % unit {
+            0 => (1, -factor, factor / unit),
+            _ => (unit, factor.saturating_mul(-unit), factor),
+        };
+        let Some(rest) = self.combine(goal, scale, own, without) else { return false };
+        let Some(left) = self.combine(rest, 1, stands, with) else { return false };
+        let left = Goal { k: left.k - i128::from(scale - 1), ..left };
+        left != goal && self.step_goal(left, block, depth - 1)
     }
 
     /// Are the low bits of a sum at least (if `upper`) or at most the sum itself? They are if it is not
