@@ -1,6 +1,5 @@
 //! LLVM's own passes over a translated module.
 
-use awsm_abi::Isolation;
 use inkwell::module::Module as LlvmModule;
 use inkwell::passes::PassBuilderOptions;
 use inkwell::targets::TargetMachine;
@@ -13,18 +12,16 @@ pub(crate) fn promote(llvm: &LlvmModule<'_>, machine: &TargetMachine) -> Result<
     Ok(llvm.run_passes("function(mem2reg)", machine, PassBuilderOptions::create())?)
 }
 
-/// Everything LLVM has to offer at this level. Straight code becomes vector code where nothing in it
-/// compares addresses with a memory's size: those who read the code back follow no such vectors.
+/// Everything LLVM has to offer at this level.
 pub(crate) fn optimize(
     llvm: &LlvmModule<'_>,
     machine: &TargetMachine,
     level: OptLevel,
-    isolation: Isolation,
 ) -> Result<(), CompileError> {
     let options = PassBuilderOptions::create();
     options.set_loop_vectorization(true);
     options.set_loop_interleaving(true);
-    options.set_loop_slp_vectorization(isolation != Isolation::Checked);
+    options.set_loop_slp_vectorization(true);
     options.set_loop_unrolling(true);
     match level.pipeline() {
         Some(pipeline) => Ok(llvm.run_passes(pipeline, machine, options)?),

@@ -7,7 +7,6 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use awsm_abi::Isolation;
 use awsm_abi::cpu::Arch;
 use inkwell::attributes::AttributeLoc;
 use inkwell::context::Context;
@@ -63,6 +62,6 @@ fn object(text: &str, processor: &Processor) -> Result<Vec<u8>, CompileError> {
     for function in llvm.get_functions() {
         function.add_attribute(AttributeLoc::Function, frame_rules(&context));
     }
-    optimize::optimize(&llvm, &machine, level, Isolation::None)?;
+    optimize::optimize(&llvm, &machine, level)?;
     Ok(machine.write_to_memory_buffer(&llvm, FileType::Object)?.as_slice().to_vec())
 }

@@ -142,8 +142,7 @@ fn compile(job: &Job<'_>, unit: &Unit, form: Form) -> Result<Output, CompileErro
         }
         Ok::<_, CompileError>(())
     })?;
-    phases
-        .run("optimise", || optimize::optimize(&llvm, &machine, unit.level, options.isolation))?;
+    phases.run("optimise", || optimize::optimize(&llvm, &machine, unit.level))?;
     let symbols = symbols(job, unit, &llvm);
     let alone = job.units.all.len() == 1;
     if alone {
