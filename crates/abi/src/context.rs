@@ -37,6 +37,8 @@
 
 use core::mem::{offset_of, size_of};
 
+pub use crate::builtin::Builtins;
+
 /// The part of the context that every module has, ending where linear memory begins.
 #[derive(Debug)]
 #[repr(C)]
@@ -129,42 +131,6 @@ pub struct Exception {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C, align(16))]
 pub struct GlobalCell(pub [u8; 16]);
-
-/// Functions of the runtime that compiled code calls through [`Header::builtins`]. Each takes the
-/// calling instance's context pointer first. Those that can fault return 0 or the number of a
-/// [`crate::trap::TrapKind`], and compiled code then calls `trap`: only `trap` leaves.
-///
-/// Indices are module index spaces (imports first). `memory.copy`, `memory.fill`, `memory.size`,
-/// `table.get`, `table.size`, `global.*` and `call_indirect` are compiled inline. Tables with 64-bit
-/// indices and those with 32-bit ones are the same here.
-#[derive(Clone, Copy, Debug)]
-#[repr(C)]
-pub struct Builtins {
-    /// `(ctx, kind: u32) -> !`: ends the invocation with that trap.
-    pub trap: *const (),
-    /// `(ctx, memory: u32, delta_pages: u64) -> i64`: old size in pages, or -1.
-    pub memory_grow: *const (),
-    /// `(ctx, memory: u32, segment: u32, dst: u64, src: u32, len: u32) -> u32`: trap or 0.
-    pub memory_init: *const (),
-    /// `(ctx, segment: u32)`.
-    pub data_drop: *const (),
-    /// `(ctx, table: u32, value: usize, delta: u64) -> i64`: old length, or -1.
-    pub table_grow: *const (),
-    /// `(ctx, table: u32, index: u64, value: usize) -> u32`: trap or 0.
-    pub table_set: *const (),
-    /// `(ctx, table: u32, index: u64, value: usize, len: u64) -> u32`: trap or 0.
-    pub table_fill: *const (),
-    /// `(ctx, dst_table: u32, src_table: u32, dst: u64, src: u64, len: u64) -> u32`: trap or 0.
-    pub table_copy: *const (),
-    /// `(ctx, table: u32, segment: u32, dst: u64, src: u32, len: u32) -> u32`: trap or 0.
-    pub table_init: *const (),
-    /// `(ctx, segment: u32)`.
-    pub elem_drop: *const (),
-    /// `(ctx, tag: *const u64, values: u32) -> *mut Exception`: null if there is no room for it.
-    pub exception_new: *const (),
-    /// `(ctx, *mut Exception)`: handled, and nothing refers to it.
-    pub exception_done: *const (),
-}
 
 /// How many of each thing a module has; all that [`Layout::of`] needs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

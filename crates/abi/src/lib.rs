@@ -2,7 +2,8 @@
 //!
 //! `awsmc` writes shared objects; the node loads them. Whatever the two must agree on is written
 //! here once: how a module describes itself ([`desc`]), how an instance looks to compiled code
-//! ([`context`]), where arguments of calls in tail position travel ([`tail`]), how guests fault
+//! ([`context`]), what it may call in the runtime
+//! ([`builtin`]), where arguments of calls in tail position travel ([`tail`]), how guests fault
 //! ([`trap`]), which processor features the code needs ([`cpu`]).
 //! No code runs here: plain data, constants, and one layout computation that both sides call.
 //!
@@ -10,6 +11,7 @@
 //! every other version by name.
 #![forbid(unsafe_code)]
 
+pub mod builtin;
 pub mod context;
 pub mod cpu;
 pub mod desc;

@@ -2,7 +2,8 @@
 
 use std::mem::offset_of;
 
-use awsm_abi::context::{Builtins, FuncRef, Table};
+use awsm_abi::builtin::{Builtin, NativeType};
+use awsm_abi::context::{FuncRef, Table};
 use awsm_abi::trap::TrapKind;
 use inkwell::IntPredicate;
 use inkwell::types::{BasicMetadataTypeEnum, BasicType, BasicTypeEnum};
@@ -104,36 +105,42 @@ impl<'ctx> Func<'_, 'ctx> {
         self.check_thrown()
     }
 
-    /// Calls the builtin at `offset` of [`Builtins`] with the context pointer and `args`.
+    /// Calls a builtin with the context pointer and `args`.
     pub(crate) fn call_builtin(
         &mut self,
-        offset: usize,
-        result: Option<BasicTypeEnum<'ctx>>,
+        builtin: Builtin,
         args: &[BasicValueEnum<'ctx>],
     ) -> Result<Option<BasicValueEnum<'ctx>>, CompileError> {
-        let mut all = vec![BasicMetadataValueEnum::from(self.ctx)];
-        let mut types = vec![BasicMetadataTypeEnum::from(self.env.types.ptr)];
-        for arg in args {
-            all.push((*arg).into());
-            types.push(arg.get_type().into());
-        }
-        let ty = match result {
-            Some(ty) => ty.fn_type(&types, false),
-            None => self.env.context.void_type().fn_type(&types, false),
+        let t = self.env.types;
+        let native = |ty: NativeType| -> BasicTypeEnum<'ctx> {
+            match ty {
+                NativeType::I32 => t.i32.into(),
+                NativeType::I64 => t.i64.into(),
+                NativeType::Pointer => t.ptr.into(),
+            }
         };
-        let code = self.builtin(offset)?;
-        let call = self.b.build_indirect_call(ty, code, &all, "")?;
+        let params: Vec<_> = builtin.params.iter().map(|ty| native(*ty)).collect();
+        debug_assert!(args.iter().map(|arg| arg.get_type()).eq(params.iter().copied()));
+        let params = params.into_iter().map(BasicMetadataTypeEnum::from);
+        let params: Vec<_> = std::iter::once(t.ptr.into()).chain(params).collect();
+        let ty = match builtin.result {
+            Some(ty) => native(ty).fn_type(&params, false),
+            None => self.env.context.void_type().fn_type(&params, false),
+        };
+        let args = args.iter().map(|arg| BasicMetadataValueEnum::from(*arg));
+        let args: Vec<_> = std::iter::once(self.ctx.into()).chain(args).collect();
+        let code = self.builtin(builtin.offset)?;
+        let call = self.b.build_indirect_call(ty, code, &args, "")?;
         Ok(call.try_as_basic_value().basic())
     }
 
     /// Calls a builtin that answers 0 or a trap, and traps.
     pub(crate) fn call_fallible(
         &mut self,
-        offset: usize,
+        builtin: Builtin,
         args: &[BasicValueEnum<'ctx>],
     ) -> Result<(), CompileError> {
-        const { assert!(size_of::<Builtins>() == 12 * size_of::<usize>()) };
-        let report = self.call_builtin(offset, Some(self.env.types.i32.into()), args)?;
-        self.trap_if_reported(report.expect("a result was asked for").into_int_value())
+        let report = self.call_builtin(builtin, args)?;
+        self.trap_if_reported(report.expect("it answers a trap or 0").into_int_value())
     }
 }

@@ -12,7 +12,8 @@
 
 use std::mem::offset_of;
 
-use awsm_abi::context::{Builtins, Exception, Exceptions, GlobalCell, below};
+use awsm_abi::builtin::Builtin;
+use awsm_abi::context::{Exception, Exceptions, GlobalCell, below};
 use awsm_abi::trap::TrapKind;
 use inkwell::IntPredicate;
 use inkwell::basic_block::BasicBlock;
@@ -69,9 +70,8 @@ impl<'ctx> Func<'_, 'ctx> {
             self.env.module.types[self.env.module.tags[tag as usize] as usize].params.len();
         let place = self.tag(tag)?;
         let count = t.i32.const_int(params as u64, false);
-        let offset = offset_of!(Builtins, exception_new);
-        let new = self.call_builtin(offset, Some(t.ptr.into()), &[place.into(), count.into()])?;
-        let new = new.expect("a result was asked for").into_pointer_value();
+        let new = self.call_builtin(Builtin::exception_new(), &[place.into(), count.into()])?;
+        let new = new.expect("it answers an exception").into_pointer_value();
         let null = self.b.build_is_null(new, "")?;
         self.trap_if(null, TrapKind::TooManyExceptions)?;
         let first = self.stack.len() - params;
@@ -220,8 +220,7 @@ impl<'ctx> Func<'_, 'ctx> {
         if clause.referenced {
             self.mark_referenced(exception)?;
         } else {
-            let offset = offset_of!(Builtins, exception_done);
-            self.call_builtin(offset, None, &[exception.into()])?;
+            self.call_builtin(Builtin::exception_done(), &[exception.into()])?;
         }
         let height = self.stack.len();
         self.stack.extend(values);

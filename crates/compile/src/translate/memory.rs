@@ -18,7 +18,8 @@
 use std::mem::offset_of;
 
 use awsm_abi::Isolation;
-use awsm_abi::context::{Builtins, Memory};
+use awsm_abi::builtin::Builtin;
+use awsm_abi::context::Memory;
 use awsm_abi::trap::TrapKind;
 use inkwell::IntPredicate;
 use inkwell::intrinsics::Intrinsic;
@@ -206,9 +207,8 @@ impl<'ctx> Func<'_, 'ctx> {
         let t = self.env.types;
         let delta = self.pop_wide()?;
         let args = [t.i32.const_int(memory.into(), false).into(), delta.into()];
-        let offset = offset_of!(Builtins, memory_grow);
-        let old = self.call_builtin(offset, Some(t.i64.into()), &args)?;
-        let old = old.expect("a result was asked for").into_int_value();
+        let old = self.call_builtin(Builtin::memory_grow(), &args)?;
+        let old = old.expect("it answers a size").into_int_value();
         self.push_number(self.env.module.memories[memory as usize].wide, old)
     }
 
@@ -263,12 +263,12 @@ impl<'ctx> Func<'_, 'ctx> {
             source.into(),
             len.into(),
         ];
-        self.call_fallible(offset_of!(Builtins, memory_init), &args)
+        self.call_fallible(Builtin::memory_init(), &args)
     }
 
     fn data_drop(&mut self, segment: u32) -> Result<(), CompileError> {
         let segment = self.env.types.i32.const_int(segment.into(), false);
-        self.call_builtin(offset_of!(Builtins, data_drop), None, &[segment.into()])?;
+        self.call_builtin(Builtin::data_drop(), &[segment.into()])?;
         Ok(())
     }
 }

@@ -2,7 +2,8 @@
 
 use std::mem::offset_of;
 
-use awsm_abi::context::{Builtins, Table};
+use awsm_abi::builtin::Builtin;
+use awsm_abi::context::Table;
 use awsm_abi::trap::TrapKind;
 use inkwell::values::{BasicValueEnum, IntValue};
 use wasmparser::Operator;
@@ -24,7 +25,7 @@ impl<'ctx> Func<'_, 'ctx> {
                 let value = self.pop();
                 let index = self.pop_wide()?;
                 let args = [self.number(table), index.into(), value];
-                self.call_fallible(offset_of!(Builtins, table_set), &args)?;
+                self.call_fallible(Builtin::table_set(), &args)?;
             }
             Operator::TableSize { table } => {
                 let len = self.table_field(table, offset_of!(Table, len), self.env.types.i64)?;
@@ -33,9 +34,8 @@ impl<'ctx> Func<'_, 'ctx> {
             Operator::TableGrow { table } => {
                 let delta = self.pop_wide()?;
                 let args = [self.number(table), self.pop(), delta.into()];
-                let result = Some(self.env.types.i64.into());
-                let old = self.call_builtin(offset_of!(Builtins, table_grow), result, &args)?;
-                let old = old.expect("a result was asked for").into_int_value();
+                let old = self.call_builtin(Builtin::table_grow(), &args)?;
+                let old = old.expect("it answers a size").into_int_value();
                 self.push_table_number(table, old)?;
             }
             Operator::TableFill { table } => {
@@ -43,23 +43,23 @@ impl<'ctx> Func<'_, 'ctx> {
                 let value = self.pop();
                 let index = self.pop_wide()?;
                 let args = [self.number(table), index.into(), value, len.into()];
-                self.call_fallible(offset_of!(Builtins, table_fill), &args)?;
+                self.call_fallible(Builtin::table_fill(), &args)?;
             }
             Operator::TableCopy { dst_table, src_table } => {
                 let (len, src, dst) = (self.pop_wide()?, self.pop_wide()?, self.pop_wide()?);
                 let tables = [self.number(dst_table), self.number(src_table)];
                 let args = [tables[0], tables[1], dst.into(), src.into(), len.into()];
-                self.call_fallible(offset_of!(Builtins, table_copy), &args)?;
+                self.call_fallible(Builtin::table_copy(), &args)?;
             }
             Operator::TableInit { elem_index, table } => {
                 let (len, src, dst) = (self.pop(), self.pop(), self.pop_wide()?);
                 let indices = [self.number(table), self.number(elem_index)];
                 let args = [indices[0], indices[1], dst.into(), src, len];
-                self.call_fallible(offset_of!(Builtins, table_init), &args)?;
+                self.call_fallible(Builtin::table_init(), &args)?;
             }
             Operator::ElemDrop { elem_index } => {
                 let args = [self.number(elem_index)];
-                self.call_builtin(offset_of!(Builtins, elem_drop), None, &args)?;
+                self.call_builtin(Builtin::elem_drop(), &args)?;
             }
             _ => return Ok(false),
         }

@@ -1,8 +1,6 @@
 //! Leaving because the guest faulted: one cold block per function and kind of trap.
 
-use std::mem::offset_of;
-
-use awsm_abi::context::Builtins;
+use awsm_abi::builtin::Builtin;
 use awsm_abi::trap::TrapKind;
 use inkwell::attributes::AttributeLoc;
 use inkwell::basic_block::BasicBlock;
@@ -72,7 +70,7 @@ impl<'ctx> Func<'_, 'ctx> {
         let types = &self.env.types;
         let params = [types.ptr.into(), types.i32.into()];
         let ty = self.env.context.void_type().fn_type(&params, false);
-        let code: PointerValue<'ctx> = self.builtin(offset_of!(Builtins, trap))?;
+        let code: PointerValue<'ctx> = self.builtin(Builtin::trap().offset)?;
         let args = [self.ctx.into(), number.into()];
         let call = self.b.build_indirect_call(ty, code, &args, "")?;
         for name in ["noreturn", "cold", "nounwind"] {

@@ -1,16 +1,17 @@
-//! What compiled code calls in the runtime: see [`awsm_abi::context::Builtins`].
+//! What compiled code calls in the runtime: see [`awsm_abi::builtin`].
 //!
 //! Isolation rests on this file: every number that arrives here was computed by a guest. Indices of
 //! memories, tables and segments are constants of the module that validation has checked.
 
-use awsm_abi::context::{Builtins, Exception};
+use awsm_abi::builtin::Builtins;
+use awsm_abi::context::Exception;
+use awsm_abi::for_each_builtin;
 use awsm_abi::trap::TrapKind;
 
 use super::Core;
 use crate::limits::PIECE_BYTES;
 use crate::slot::exceptions::{exceptions_of, header_of};
 use crate::slot::table::{self, ELEMENT_BYTES};
-use crate::switch::arch::{self, stack_checked, stack_checked_with_registers};
 use crate::switch::preempt;
 
 /// Elements of a table that are written between two looks at whether the guest's time is up.
@@ -22,39 +23,41 @@ pub(crate) struct Shared(pub(crate) Builtins);
 // SAFETY: addresses of functions, never written.
 unsafe impl Sync for Shared {}
 
-/// The table that every context refers to.
-pub(crate) static BUILTINS: Shared = Shared(Builtins {
-    trap: arch::trapped as *const (),
-    memory_grow: entry::memory_grow as *const (),
-    memory_init: entry::memory_init as *const (),
-    data_drop: entry::data_drop as *const (),
-    table_grow: entry::table_grow as *const (),
-    table_set: entry::table_set as *const (),
-    table_fill: entry::table_fill as *const (),
-    table_copy: entry::table_copy as *const (),
-    table_init: entry::table_init as *const (),
-    elem_drop: entry::elem_drop as *const (),
-    exception_new: entry::exception_new as *const (),
-    exception_done: entry::exception_done as *const (),
-});
+/// Defines the table, and for each of its functions the entry by which compiled code comes in: it
+/// checks the stack first.
+macro_rules! table {
+    ($(
+        $(#[doc = $doc:literal])* $name:ident($($param:ident: $ty:ty),*) -> $result:ty;
+    )*) => {
+        /// The table that every context refers to.
+        pub(crate) static BUILTINS: Shared =
+            Shared(Builtins { $($name: entry::$name as *const (),)* });
 
-/// The same names with the stack checked first.
-mod entry {
-    use super::{stack_checked, stack_checked_with_registers};
+        mod entry {
+            use crate::switch::arch::{stack_checked, stack_checked_with_registers};
 
-    stack_checked! { pub(super) fn memory_grow [()] => super::memory_grow }
-    stack_checked! { pub(super) fn memory_init [()] => super::memory_init }
-    stack_checked! { pub(super) fn data_drop [()] => super::data_drop }
-    stack_checked! { pub(super) fn table_grow [()] => super::table_grow }
-    stack_checked! { pub(super) fn table_set [()] => super::table_set }
-    stack_checked! { pub(super) fn table_fill [()] => super::table_fill }
-    stack_checked! { pub(super) fn table_copy [()] => super::table_copy }
-    stack_checked! { pub(super) fn table_init [()] => super::table_init }
-    stack_checked! { pub(super) fn elem_drop [()] => super::elem_drop }
-    // `(ctx, tag, values)`: the target's fourth argument is where the registers are.
-    stack_checked_with_registers! { pub(super) fn exception_new => super::exception_new }
-    stack_checked! { pub(super) fn exception_done [()] => super::exception_done }
+            $(entry!($name);)*
+        }
+    };
 }
+
+/// An entry of the table. Each function has the type that the contract gives it.
+macro_rules! entry {
+    // Nothing of the stack is needed to end a guest.
+    (trap) => {
+        pub(super) use crate::switch::arch::trapped as trap;
+    };
+    // `(ctx, tag, values)`: the target's fourth argument is where the registers are.
+    (exception_new) => {
+        stack_checked_with_registers! { pub(super) fn exception_new => super::exception_new }
+    };
+    ($name:ident) => {
+        const _: awsm_abi::builtin::code::$name = super::$name;
+        stack_checked! { pub(super) fn $name [()] => super::$name }
+    };
+}
+
+for_each_builtin!(table);
 
 /// The instance that a context pointer belongs to.
 ///
