@@ -8,7 +8,6 @@ use awsm_abi::trap::TrapKind;
 use inkwell::IntPredicate;
 use inkwell::types::{BasicMetadataTypeEnum, BasicType, BasicTypeEnum};
 use inkwell::values::{BasicMetadataValueEnum, BasicValueEnum, PointerValue};
-use wasmparser::Operator;
 
 use super::env::OwnFunction;
 use super::function::Func;
@@ -16,21 +15,12 @@ use super::tail::Target;
 use crate::error::CompileError;
 
 impl<'ctx> Func<'_, 'ctx> {
-    /// Translates an instruction of this file; answers whether it was one.
-    pub(crate) fn call(&mut self, operator: &Operator<'_>) -> Result<bool, CompileError> {
-        match *operator {
-            Operator::Call { function_index } => {
-                match function_index.checked_sub(self.env.module.imported.functions) {
-                    Some(own) => self.call_own(function_index, own)?,
-                    None => self.call_imported(function_index)?,
-                }
-            }
-            Operator::CallIndirect { type_index, table_index } => {
-                self.call_indirect(type_index, table_index)?;
-            }
-            _ => return self.tail_call(operator),
+    pub(super) fn call(&mut self, function_index: u32) -> Result<(), CompileError> {
+        match function_index.checked_sub(self.env.module.imported.functions) {
+            Some(own) => self.call_own(function_index, own)?,
+            None => self.call_imported(function_index)?,
         }
-        Ok(true)
+        Ok(())
     }
 
     fn call_own(&mut self, function: u32, own: u32) -> Result<(), CompileError> {
@@ -47,7 +37,7 @@ impl<'ctx> Func<'_, 'ctx> {
         self.call_reference(ty, reference)
     }
 
-    fn call_indirect(&mut self, ty: u32, table: u32) -> Result<(), CompileError> {
+    pub(super) fn call_indirect(&mut self, ty: u32, table: u32) -> Result<(), CompileError> {
         let reference = self.element_to_call(ty, table)?;
         self.call_reference(ty, reference)
     }

@@ -67,38 +67,32 @@ impl Frame<'_> {
 }
 
 impl<'ctx> Func<'_, 'ctx> {
-    /// Translates an instruction of this file; answers whether it was one.
-    pub(crate) fn control(&mut self, operator: &Operator<'_>) -> Result<bool, CompileError> {
-        match operator {
-            Operator::Block { blockty } => self.enter(Kind::Block, *blockty)?,
-            Operator::Loop { blockty } => self.enter_loop(*blockty)?,
-            Operator::If { blockty } => self.enter_if(*blockty)?,
-            Operator::Else => self.turn_to_else()?,
-            Operator::End => self.end()?,
-            Operator::Br { relative_depth } => {
-                self.branch(*relative_depth)?;
-                self.reachable = false;
-            }
-            Operator::BrIf { relative_depth } => {
-                let condition = self.pop_condition()?;
-                let label = self.arrive(*relative_depth)?;
-                let go_on = self.block();
-                self.b.build_conditional_branch(condition, label, go_on)?;
-                self.b.position_at_end(go_on);
-            }
-            Operator::BrTable { targets } => {
-                let index = self.pop_int();
-                self.branch_table(index, targets)?;
-                self.reachable = false;
-            }
-            Operator::Return => {
-                self.branch(self.frames.len() as u32 - 1)?;
-                self.reachable = false;
-            }
-            Operator::Unreachable => self.unreachable()?,
-            _ => return Ok(false),
-        }
-        Ok(true)
+    pub(super) fn br(&mut self, relative_depth: u32) -> Result<(), CompileError> {
+        self.branch(relative_depth)?;
+        self.reachable = false;
+        Ok(())
+    }
+
+    pub(super) fn br_if(&mut self, relative_depth: u32) -> Result<(), CompileError> {
+        let condition = self.pop_condition()?;
+        let label = self.arrive(relative_depth)?;
+        let go_on = self.block();
+        self.b.build_conditional_branch(condition, label, go_on)?;
+        self.b.position_at_end(go_on);
+        Ok(())
+    }
+
+    pub(super) fn br_table(&mut self, targets: &BrTable<'_>) -> Result<(), CompileError> {
+        let index = self.pop_int();
+        self.branch_table(index, targets)?;
+        self.reachable = false;
+        Ok(())
+    }
+
+    pub(super) fn return_from_function(&mut self) -> Result<(), CompileError> {
+        self.branch(self.frames.len() as u32 - 1)?;
+        self.reachable = false;
+        Ok(())
     }
 
     /// In code that cannot be reached only the nesting counts. Answers whether the instruction ends
@@ -134,7 +128,7 @@ impl<'ctx> Func<'_, 'ctx> {
         Ok(())
     }
 
-    fn enter_loop(&mut self, ty: BlockType) -> Result<(), CompileError> {
+    pub(super) fn enter_loop(&mut self, ty: BlockType) -> Result<(), CompileError> {
         let (params, results) = self.block_types(ty)?;
         let height = self.stack.len() - params.len();
         let frame = Frame { kind: Kind::Loop, label: None, label_types: params, results, height };
@@ -144,7 +138,7 @@ impl<'ctx> Func<'_, 'ctx> {
         Ok(())
     }
 
-    fn enter_if(&mut self, ty: BlockType) -> Result<(), CompileError> {
+    pub(super) fn enter_if(&mut self, ty: BlockType) -> Result<(), CompileError> {
         let condition = self.pop_condition()?;
         let (params, _) = self.block_types(ty)?;
         let values = self.stack[self.stack.len() - params.len()..].to_vec();
@@ -154,7 +148,7 @@ impl<'ctx> Func<'_, 'ctx> {
         self.enter(Kind::Then(otherwise, values), ty)
     }
 
-    fn turn_to_else(&mut self) -> Result<(), CompileError> {
+    pub(super) fn turn_to_else(&mut self) -> Result<(), CompileError> {
         if self.reachable {
             self.branch(0)?;
         }

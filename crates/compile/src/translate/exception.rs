@@ -18,7 +18,7 @@ use awsm_abi::trap::TrapKind;
 use inkwell::IntPredicate;
 use inkwell::basic_block::BasicBlock;
 use inkwell::values::{BasicValueEnum, PointerValue};
-use wasmparser::{Catch, Operator, TryTable};
+use wasmparser::{Catch, TryTable};
 
 use super::control::Kind;
 use super::function::Func;
@@ -35,36 +35,21 @@ struct Clause {
 }
 
 impl<'ctx> Func<'_, 'ctx> {
-    /// Translates an instruction of this file; answers whether it was one.
-    pub(crate) fn exception(&mut self, operator: &Operator<'_>) -> Result<bool, CompileError> {
-        match operator {
-            Operator::TryTable { try_table } => self.enter_try_table(try_table)?,
-            Operator::Throw { tag_index } => self.throw(*tag_index)?,
-            Operator::ThrowRef => {
-                let exception = self.pop().into_pointer_value();
-                let null = self.b.build_is_null(exception, "")?;
-                self.trap_if(null, TrapKind::NullExceptionReference)?;
-                self.set_pending(exception)?;
-                self.go_to_handler()?;
-            }
-            Operator::Try { blockty } => {
-                self.enter(Kind::LegacyTry { handler: None }, *blockty)?;
-            }
-            Operator::Catch { tag_index } => self.legacy_catch(Some(*tag_index))?,
-            Operator::CatchAll => self.legacy_catch(None)?,
-            Operator::Rethrow { relative_depth } => self.rethrow(*relative_depth)?,
-            Operator::Delegate { relative_depth } => self.delegate(*relative_depth)?,
-            _ => return Ok(false),
-        }
-        Ok(true)
+    pub(super) fn throw_ref(&mut self) -> Result<(), CompileError> {
+        let exception = self.pop().into_pointer_value();
+        let null = self.b.build_is_null(exception, "")?;
+        self.trap_if(null, TrapKind::NullExceptionReference)?;
+        self.set_pending(exception)?;
+        self.go_to_handler()?;
+        Ok(())
     }
 
-    fn enter_try_table(&mut self, table: &TryTable) -> Result<(), CompileError> {
+    pub(super) fn enter_try_table(&mut self, table: &TryTable) -> Result<(), CompileError> {
         let kind = Kind::TryTable { catches: table.catches.clone(), handler: None };
         self.enter(kind, table.ty)
     }
 
-    fn throw(&mut self, tag: u32) -> Result<(), CompileError> {
+    pub(super) fn throw(&mut self, tag: u32) -> Result<(), CompileError> {
         let t = self.env.types;
         let params =
             self.env.module.types[self.env.module.tags[tag as usize] as usize].params.len();
@@ -278,7 +263,7 @@ impl<'ctx> Func<'_, 'ctx> {
     }
 
     /// A `catch` of the legacy encoding: ends what is before it, and begins if the tag fits.
-    fn legacy_catch(&mut self, tag: Option<u32>) -> Result<(), CompileError> {
+    pub(super) fn legacy_catch(&mut self, tag: Option<u32>) -> Result<(), CompileError> {
         if self.reachable {
             self.branch(0)?;
         }
@@ -330,7 +315,7 @@ impl<'ctx> Func<'_, 'ctx> {
         Ok(())
     }
 
-    fn rethrow(&mut self, depth: u32) -> Result<(), CompileError> {
+    pub(super) fn rethrow(&mut self, depth: u32) -> Result<(), CompileError> {
         let frame = self.frames.len() - 1 - depth as usize;
         let Kind::LegacyCatch { exception: Some(exception), .. } = self.frames[frame].kind else {
             unreachable!("a validated body, in a place that is reached");
@@ -340,7 +325,7 @@ impl<'ctx> Func<'_, 'ctx> {
     }
 
     /// Ends a legacy `try` whose exceptions go to an outer block's handler.
-    fn delegate(&mut self, depth: u32) -> Result<(), CompileError> {
+    pub(super) fn delegate(&mut self, depth: u32) -> Result<(), CompileError> {
         let frame = self.frames.len() - 1;
         if let Kind::LegacyTry { handler: Some(handler) } = self.frames[frame].kind {
             // Depth 0 is the block around; a label that handles nothing passes on outwards.

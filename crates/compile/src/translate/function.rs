@@ -8,7 +8,7 @@ use awsm_abi::trap::TrapKind;
 use inkwell::basic_block::BasicBlock;
 use inkwell::builder::Builder;
 use inkwell::values::{BasicValueEnum, FloatValue, FunctionValue, IntValue, PointerValue};
-use wasmparser::{FunctionBody, Operator};
+use wasmparser::{FunctionBody, VisitOperator};
 
 use super::control::Frame;
 use super::debug::Place;
@@ -58,7 +58,7 @@ pub(crate) fn translate(
         func.locate(env.module.code_offset(operators.original_position()));
         let operator = operators.read()?;
         if func.reachable || func.still_unreachable(&operator)? {
-            func.operator(&operator)?;
+            func.visit_operator(&operator)?;
         }
     }
     Ok(())
@@ -190,51 +190,31 @@ impl<'e, 'ctx> Func<'e, 'ctx> {
         answer
     }
 
-    /// One instruction. Each kind is tried in turn; the order is by frequency.
-    fn operator(&mut self, operator: &Operator<'_>) -> Result<(), CompileError> {
-        match *operator {
-            Operator::Nop => Ok(()),
-            Operator::LocalGet { local_index } => {
-                let (slot, ty) = self.locals[local_index as usize];
-                let value = self.b.build_load(self.env.value_type(ty), slot, "")?;
-                self.push(value);
-                Ok(())
-            }
-            Operator::LocalSet { local_index } => {
-                let value = self.pop();
-                self.b.build_store(self.locals[local_index as usize].0, value)?;
-                Ok(())
-            }
-            Operator::LocalTee { local_index } => {
-                let value = *self.stack.last().expect("a validated body");
-                self.b.build_store(self.locals[local_index as usize].0, value)?;
-                Ok(())
-            }
-            Operator::GlobalGet { global_index } => self.global_get(global_index),
-            Operator::GlobalSet { global_index } => self.global_set(global_index),
-            Operator::Drop => {
-                self.pop();
-                Ok(())
-            }
-            Operator::Select | Operator::TypedSelect { .. } => self.select(),
-            ref other => {
-                if self.control(other)?
-                    || self.memory(other)?
-                    || self.numeric(other)?
-                    || self.call(other)?
-                    || self.table(other)?
-                    || self.vector(other)?
-                    || self.reference(other)?
-                    || self.exception(other)?
-                {
-                    return Ok(());
-                }
-                Err(CompileError::Codegen(format!("{other:?} passed validation, but is unknown")))
-            }
-        }
+    pub(super) fn local_get(&mut self, local_index: u32) -> Result<(), CompileError> {
+        let (slot, ty) = self.locals[local_index as usize];
+        let value = self.b.build_load(self.env.value_type(ty), slot, "")?;
+        self.push(value);
+        Ok(())
     }
 
-    fn select(&mut self) -> Result<(), CompileError> {
+    pub(super) fn local_set(&mut self, local_index: u32) -> Result<(), CompileError> {
+        let value = self.pop();
+        self.b.build_store(self.locals[local_index as usize].0, value)?;
+        Ok(())
+    }
+
+    pub(super) fn local_tee(&mut self, local_index: u32) -> Result<(), CompileError> {
+        let value = *self.stack.last().expect("a validated body");
+        self.b.build_store(self.locals[local_index as usize].0, value)?;
+        Ok(())
+    }
+
+    pub(super) fn drop_operand(&mut self) -> Result<(), CompileError> {
+        self.pop();
+        Ok(())
+    }
+
+    pub(super) fn select(&mut self) -> Result<(), CompileError> {
         let condition = self.pop_condition()?;
         let (otherwise, then) = (self.pop(), self.pop());
         let value = self.b.build_select(condition, then, otherwise, "")?;

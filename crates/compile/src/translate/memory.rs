@@ -25,63 +25,19 @@ use inkwell::IntPredicate;
 use inkwell::intrinsics::Intrinsic;
 use inkwell::types::{BasicType, BasicTypeEnum, IntType};
 use inkwell::values::{BasicValueEnum, IntValue, PointerValue};
-use wasmparser::{MemArg, MemArgTarget, Operator};
+use wasmparser::{MemArg, MemArgTarget};
 
 use super::function::Func;
+use super::numeric::Sign;
 use crate::error::CompileError;
 use crate::ir::alias::{self, refused};
 use crate::ir::llvm;
 
-/// What becomes of a narrow integer that is loaded.
-#[derive(Clone, Copy)]
-enum Extension {
-    Signed,
-    Unsigned,
-}
-
 impl<'ctx> Func<'_, 'ctx> {
-    /// Translates an instruction of this file; answers whether it was one.
-    pub(crate) fn memory(&mut self, operator: &Operator<'_>) -> Result<bool, CompileError> {
-        use Extension::{Signed, Unsigned};
-        let t = self.env.types;
-        match *operator {
-            Operator::I32Load { memarg } => self.load_whole(memarg, t.i32)?,
-            Operator::I64Load { memarg } => self.load_whole(memarg, t.i64)?,
-            Operator::F32Load { memarg } => self.load_whole(memarg, t.f32)?,
-            Operator::F64Load { memarg } => self.load_whole(memarg, t.f64)?,
-            Operator::I32Load8S { memarg } => self.load_part(memarg, t.i8, t.i32, Signed)?,
-            Operator::I32Load8U { memarg } => self.load_part(memarg, t.i8, t.i32, Unsigned)?,
-            Operator::I32Load16S { memarg } => self.load_part(memarg, t.i16, t.i32, Signed)?,
-            Operator::I32Load16U { memarg } => self.load_part(memarg, t.i16, t.i32, Unsigned)?,
-            Operator::I64Load8S { memarg } => self.load_part(memarg, t.i8, t.i64, Signed)?,
-            Operator::I64Load8U { memarg } => self.load_part(memarg, t.i8, t.i64, Unsigned)?,
-            Operator::I64Load16S { memarg } => self.load_part(memarg, t.i16, t.i64, Signed)?,
-            Operator::I64Load16U { memarg } => self.load_part(memarg, t.i16, t.i64, Unsigned)?,
-            Operator::I64Load32S { memarg } => self.load_part(memarg, t.i32, t.i64, Signed)?,
-            Operator::I64Load32U { memarg } => self.load_part(memarg, t.i32, t.i64, Unsigned)?,
-            Operator::I32Store { memarg }
-            | Operator::I64Store { memarg }
-            | Operator::F32Store { memarg }
-            | Operator::F64Store { memarg } => {
-                let value = self.pop();
-                self.store(memarg, value)?;
-            }
-            Operator::I32Store8 { memarg } | Operator::I64Store8 { memarg } => {
-                self.store_part(memarg, t.i8)?;
-            }
-            Operator::I32Store16 { memarg } | Operator::I64Store16 { memarg } => {
-                self.store_part(memarg, t.i16)?;
-            }
-            Operator::I64Store32 { memarg } => self.store_part(memarg, t.i32)?,
-            Operator::MemorySize { mem } => self.memory_size(mem)?,
-            Operator::MemoryGrow { mem } => self.memory_grow(mem)?,
-            Operator::MemoryFill { mem } => self.memory_fill(mem)?,
-            Operator::MemoryCopy { dst_mem, src_mem } => self.memory_copy(dst_mem, src_mem)?,
-            Operator::MemoryInit { data_index, mem } => self.memory_init(data_index, mem)?,
-            Operator::DataDrop { data_index } => self.data_drop(data_index)?,
-            _ => return Ok(false),
-        }
-        Ok(true)
+    pub(super) fn store_whole(&mut self, memarg: MemArg) -> Result<(), CompileError> {
+        let value = self.pop();
+        self.store(memarg, value)?;
+        Ok(())
     }
 
     /// Where the guest wants to read or write `bytes` bytes. Pops the address.
@@ -154,24 +110,28 @@ impl<'ctx> Func<'_, 'ctx> {
         Ok(value)
     }
 
-    fn load_whole(&mut self, memarg: MemArg, ty: impl BasicType<'ctx>) -> Result<(), CompileError> {
+    pub(super) fn load_whole(
+        &mut self,
+        memarg: MemArg,
+        ty: impl BasicType<'ctx>,
+    ) -> Result<(), CompileError> {
         let ty = ty.as_basic_type_enum();
         let value = self.load_linear(memarg, ty)?;
         self.push(value);
         Ok(())
     }
 
-    fn load_part(
+    pub(super) fn load_part(
         &mut self,
         memarg: MemArg,
         part: IntType<'ctx>,
         whole: IntType<'ctx>,
-        extend: Extension,
+        sign: Sign,
     ) -> Result<(), CompileError> {
         let value = self.load_linear(memarg, part.into())?.into_int_value();
-        let value = match extend {
-            Extension::Signed => self.b.build_int_s_extend(value, whole, "")?,
-            Extension::Unsigned => self.b.build_int_z_extend(value, whole, "")?,
+        let value = match sign {
+            Sign::Signed => self.b.build_int_s_extend(value, whole, "")?,
+            Sign::Unsigned => self.b.build_int_z_extend(value, whole, "")?,
         };
         self.push(value);
         Ok(())
@@ -189,13 +149,17 @@ impl<'ctx> Func<'_, 'ctx> {
         self.env.alias.set(store, self.env.alias.linear)
     }
 
-    fn store_part(&mut self, memarg: MemArg, part: IntType<'ctx>) -> Result<(), CompileError> {
+    pub(super) fn store_part(
+        &mut self,
+        memarg: MemArg,
+        part: IntType<'ctx>,
+    ) -> Result<(), CompileError> {
         let value = self.pop_int();
         let value = self.b.build_int_truncate(value, part, "")?;
         self.store(memarg, value.into())
     }
 
-    fn memory_size(&mut self, memory: u32) -> Result<(), CompileError> {
+    pub(super) fn memory_size(&mut self, memory: u32) -> Result<(), CompileError> {
         let ty = self.env.module.memories[memory as usize];
         let bytes = self.memory_bytes(memory)?;
         let shift = self.env.types.i64.const_int(ty.page_bytes_log2.into(), false);
@@ -203,7 +167,7 @@ impl<'ctx> Func<'_, 'ctx> {
         self.push_number(ty.wide, pages)
     }
 
-    fn memory_grow(&mut self, memory: u32) -> Result<(), CompileError> {
+    pub(super) fn memory_grow(&mut self, memory: u32) -> Result<(), CompileError> {
         let t = self.env.types;
         let delta = self.pop_wide()?;
         let args = [t.i32.const_int(memory.into(), false).into(), delta.into()];
@@ -220,7 +184,7 @@ impl<'ctx> Func<'_, 'ctx> {
         Ok(start)
     }
 
-    fn memory_fill(&mut self, memory: u32) -> Result<(), CompileError> {
+    pub(super) fn memory_fill(&mut self, memory: u32) -> Result<(), CompileError> {
         let len = self.pop_wide()?;
         let byte = self.pop_int();
         let byte = self.b.build_int_truncate(byte, self.env.types.i8, "")?;
@@ -230,7 +194,7 @@ impl<'ctx> Func<'_, 'ctx> {
         self.bulk("llvm.memset", &[start.into(), byte.into(), len.into()])
     }
 
-    fn memory_copy(&mut self, to: u32, from: u32) -> Result<(), CompileError> {
+    pub(super) fn memory_copy(&mut self, to: u32, from: u32) -> Result<(), CompileError> {
         let len = self.pop_wide()?;
         let source = self.range(from, len)?;
         let target = self.range(to, len)?;
@@ -253,7 +217,7 @@ impl<'ctx> Func<'_, 'ctx> {
         self.env.alias.set(call, self.env.alias.linear)
     }
 
-    fn memory_init(&mut self, segment: u32, memory: u32) -> Result<(), CompileError> {
+    pub(super) fn memory_init(&mut self, segment: u32, memory: u32) -> Result<(), CompileError> {
         let i32 = self.env.types.i32;
         let (len, source, target) = (self.pop_int(), self.pop_int(), self.pop_wide()?);
         let args = [
@@ -266,7 +230,7 @@ impl<'ctx> Func<'_, 'ctx> {
         self.call_fallible(Builtin::memory_init(), &args)
     }
 
-    fn data_drop(&mut self, segment: u32) -> Result<(), CompileError> {
+    pub(super) fn data_drop(&mut self, segment: u32) -> Result<(), CompileError> {
         let segment = self.env.types.i32.const_int(segment.into(), false);
         self.call_builtin(Builtin::data_drop(), &[segment.into()])?;
         Ok(())

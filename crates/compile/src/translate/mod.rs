@@ -17,6 +17,7 @@ mod exception;
 mod function;
 mod memory;
 mod numeric;
+mod operator;
 mod reference;
 mod table;
 mod tail;

@@ -11,7 +11,6 @@ use inkwell::intrinsics::Intrinsic;
 use inkwell::types::{BasicTypeEnum, FloatType, IntType};
 use inkwell::values::{BasicMetadataValueEnum, BasicValueEnum, FloatValue, IntValue};
 use inkwell::{FloatPredicate, IntPredicate};
-use wasmparser::Operator;
 
 use super::function::Func;
 use crate::error::CompileError;
@@ -21,246 +20,104 @@ use crate::ir::alias::refused;
 type IntBinary<'ctx> =
     fn(&Func<'_, 'ctx>, IntValue<'ctx>, IntValue<'ctx>) -> Result<IntValue<'ctx>, CompileError>;
 
-/// Is the integer that a float becomes signed?
+/// The same for floats.
+type FloatBinary<'ctx> = fn(
+    &Func<'_, 'ctx>,
+    FloatValue<'ctx>,
+    FloatValue<'ctx>,
+) -> Result<FloatValue<'ctx>, CompileError>;
+
+/// Is an integer signed?
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Sign {
+pub(super) enum Sign {
     Signed,
     Unsigned,
 }
 
 /// The smaller or the larger of two.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Extreme {
+pub(super) enum Extreme {
     Min,
     Max,
 }
 
 impl<'ctx> Func<'_, 'ctx> {
-    /// Translates an instruction of this file; answers whether it was one.
-    pub(crate) fn numeric(&mut self, operator: &Operator<'_>) -> Result<bool, CompileError> {
-        Ok(self.constant(operator)?
-            || self.integer(operator)?
-            || self.float(operator)?
-            || self.conversion(operator)?)
+    pub(super) fn int_const(&mut self, ty: IntType<'ctx>, value: u64) -> Result<(), CompileError> {
+        self.push(ty.const_int(value, false));
+        Ok(())
     }
 
-    fn constant(&mut self, operator: &Operator<'_>) -> Result<bool, CompileError> {
+    /// Through the bits, because LLVM's constants from numbers change NaNs.
+    pub(super) fn float_const(
+        &mut self,
+        ty: FloatType<'ctx>,
+        bits_type: IntType<'ctx>,
+        bits: u64,
+    ) -> Result<(), CompileError> {
+        let value = self.b.build_bit_cast(bits_type.const_int(bits, false), ty, "")?;
+        self.push(value);
+        Ok(())
+    }
+
+    pub(super) fn equals_zero(&mut self) -> Result<(), CompileError> {
+        let value = self.pop_int();
+        let zero = value.get_type().const_zero();
+        let condition = self.b.build_int_compare(IntPredicate::EQ, value, zero, "")?;
+        self.push_condition(condition)?;
+        Ok(())
+    }
+
+    pub(super) fn div_unsigned(&mut self) -> Result<(), CompileError> {
+        let (a, b) = self.pop_dividend_and_divisor(TrapKind::IntegerDivideByZero)?;
+        let value = self.b.build_int_unsigned_div(a, b, "")?;
+        self.push(value);
+        Ok(())
+    }
+
+    pub(super) fn rem_unsigned(&mut self) -> Result<(), CompileError> {
+        let (a, b) = self.pop_dividend_and_divisor(TrapKind::IntegerDivideByZero)?;
+        let value = self.b.build_int_unsigned_rem(a, b, "")?;
+        self.push(value);
+        Ok(())
+    }
+
+    pub(super) fn wrap(&mut self) -> Result<(), CompileError> {
         let t = self.env.types;
-        match *operator {
-            Operator::I32Const { value } => {
-                self.push(t.i32.const_int(u64::from(value.cast_unsigned()), false));
-            }
-            Operator::I64Const { value } => {
-                self.push(t.i64.const_int(value.cast_unsigned(), false));
-            }
-            // Through the bits, because LLVM's constants from numbers change NaNs.
-            Operator::F32Const { value } => {
-                let bits = t.i32.const_int(u64::from(value.bits()), false);
-                let value = self.b.build_bit_cast(bits, t.f32, "")?;
-                self.push(value);
-            }
-            Operator::F64Const { value } => {
-                let bits = t.i64.const_int(value.bits(), false);
-                let value = self.b.build_bit_cast(bits, t.f64, "")?;
-                self.push(value);
-            }
-            _ => return Ok(false),
-        }
-        Ok(true)
+        let value = self.pop_int();
+        let value = self.b.build_int_truncate(value, t.i32, "")?;
+        self.push(value);
+        Ok(())
     }
 
-    fn integer(&mut self, operator: &Operator<'_>) -> Result<bool, CompileError> {
-        use IntPredicate::{EQ, NE, SGE, SGT, SLE, SLT, UGE, UGT, ULE, ULT};
-        use Sign::{Signed, Unsigned};
-        use TrapKind::IntegerDivideByZero;
+    pub(super) fn negate_number(&mut self) -> Result<(), CompileError> {
+        let value = self.pop_float();
+        let value = self.b.build_float_neg(value, "")?;
+        self.push(value);
+        Ok(())
+    }
+
+    pub(super) fn copysign(&mut self) -> Result<(), CompileError> {
+        let (a, b) = self.pop_floats();
+        let args = [a.into(), b.into()];
+        let value = self.intrinsic("llvm.copysign", &[a.get_type().into()], &args)?;
+        self.push(value);
+        Ok(())
+    }
+
+    pub(super) fn demote(&mut self) -> Result<(), CompileError> {
         let t = self.env.types;
-        match operator {
-            Operator::I32Eqz | Operator::I64Eqz => {
-                let value = self.pop_int();
-                let zero = value.get_type().const_zero();
-                let condition = self.b.build_int_compare(EQ, value, zero, "")?;
-                self.push_condition(condition)?;
-            }
-            Operator::I32Eq | Operator::I64Eq => self.compare_ints(EQ)?,
-            Operator::I32Ne | Operator::I64Ne => self.compare_ints(NE)?,
-            Operator::I32LtS | Operator::I64LtS => self.compare_ints(SLT)?,
-            Operator::I32LtU | Operator::I64LtU => self.compare_ints(ULT)?,
-            Operator::I32GtS | Operator::I64GtS => self.compare_ints(SGT)?,
-            Operator::I32GtU | Operator::I64GtU => self.compare_ints(UGT)?,
-            Operator::I32LeS | Operator::I64LeS => self.compare_ints(SLE)?,
-            Operator::I32LeU | Operator::I64LeU => self.compare_ints(ULE)?,
-            Operator::I32GeS | Operator::I64GeS => self.compare_ints(SGE)?,
-            Operator::I32GeU | Operator::I64GeU => self.compare_ints(UGE)?,
-            Operator::I32Add | Operator::I64Add => {
-                self.int_binary(|f, a, b| Ok(f.b.build_int_add(a, b, "")?))?;
-            }
-            Operator::I32Sub | Operator::I64Sub => {
-                self.int_binary(|f, a, b| Ok(f.b.build_int_sub(a, b, "")?))?;
-            }
-            Operator::I32Mul | Operator::I64Mul => {
-                self.int_binary(|f, a, b| Ok(f.b.build_int_mul(a, b, "")?))?;
-            }
-            Operator::I32And | Operator::I64And => {
-                self.int_binary(|f, a, b| Ok(f.b.build_and(a, b, "")?))?;
-            }
-            Operator::I32Or | Operator::I64Or => {
-                self.int_binary(|f, a, b| Ok(f.b.build_or(a, b, "")?))?;
-            }
-            Operator::I32Xor | Operator::I64Xor => {
-                self.int_binary(|f, a, b| Ok(f.b.build_xor(a, b, "")?))?;
-            }
-            Operator::I32Shl | Operator::I64Shl => {
-                self.shift(|f, a, b| Ok(f.b.build_left_shift(a, b, "")?))?;
-            }
-            Operator::I32ShrS | Operator::I64ShrS => {
-                self.shift(|f, a, b| Ok(f.b.build_right_shift(a, b, true, "")?))?;
-            }
-            Operator::I32ShrU | Operator::I64ShrU => {
-                self.shift(|f, a, b| Ok(f.b.build_right_shift(a, b, false, "")?))?;
-            }
-            Operator::I32Rotl | Operator::I64Rotl => self.rotate("llvm.fshl")?,
-            Operator::I32Rotr | Operator::I64Rotr => self.rotate("llvm.fshr")?,
-            Operator::I32DivS | Operator::I64DivS => self.div_signed()?,
-            Operator::I32RemS | Operator::I64RemS => self.rem_signed()?,
-            Operator::I32DivU | Operator::I64DivU => {
-                let (a, b) = self.pop_dividend_and_divisor(IntegerDivideByZero)?;
-                let value = self.b.build_int_unsigned_div(a, b, "")?;
-                self.push(value);
-            }
-            Operator::I32RemU | Operator::I64RemU => {
-                let (a, b) = self.pop_dividend_and_divisor(IntegerDivideByZero)?;
-                let value = self.b.build_int_unsigned_rem(a, b, "")?;
-                self.push(value);
-            }
-            // `false`: the count of zero is defined.
-            Operator::I32Clz | Operator::I64Clz => self.count("llvm.ctlz", Some(t.i1))?,
-            Operator::I32Ctz | Operator::I64Ctz => self.count("llvm.cttz", Some(t.i1))?,
-            Operator::I32Popcnt | Operator::I64Popcnt => self.count("llvm.ctpop", None)?,
-            Operator::I32WrapI64 => {
-                let value = self.pop_int();
-                let value = self.b.build_int_truncate(value, t.i32, "")?;
-                self.push(value);
-            }
-            Operator::I64ExtendI32S => self.extend(t.i64, Signed)?,
-            Operator::I64ExtendI32U => self.extend(t.i64, Unsigned)?,
-            Operator::I32Extend8S | Operator::I64Extend8S => self.extend_low(t.i8)?,
-            Operator::I32Extend16S | Operator::I64Extend16S => self.extend_low(t.i16)?,
-            Operator::I64Extend32S => self.extend_low(t.i32)?,
-            Operator::I64Add128 => {
-                self.wide_binary(|f, a, b| Ok(f.b.build_int_add(a, b, "")?))?
-            }
-            Operator::I64Sub128 => {
-                self.wide_binary(|f, a, b| Ok(f.b.build_int_sub(a, b, "")?))?
-            }
-            Operator::I64MulWideS => self.multiply_wide(Signed)?,
-            Operator::I64MulWideU => self.multiply_wide(Unsigned)?,
-            _ => return Ok(false),
-        }
-        Ok(true)
+        let value = self.pop_float();
+        let value = self.b.build_float_trunc(value, t.f32, "")?;
+        self.push(value);
+        Ok(())
     }
 
-    fn float(&mut self, operator: &Operator<'_>) -> Result<bool, CompileError> {
-        use FloatPredicate::{OEQ, OGE, OGT, OLE, OLT, UNE};
-        match operator {
-            Operator::F32Eq | Operator::F64Eq => self.compare_floats(OEQ)?,
-            Operator::F32Ne | Operator::F64Ne => self.compare_floats(UNE)?,
-            Operator::F32Lt | Operator::F64Lt => self.compare_floats(OLT)?,
-            Operator::F32Gt | Operator::F64Gt => self.compare_floats(OGT)?,
-            Operator::F32Le | Operator::F64Le => self.compare_floats(OLE)?,
-            Operator::F32Ge | Operator::F64Ge => self.compare_floats(OGE)?,
-            Operator::F32Add | Operator::F64Add => {
-                let (a, b) = self.pop_floats();
-                let value = self.b.build_float_add(a, b, "")?;
-                self.push(value);
-            }
-            Operator::F32Sub | Operator::F64Sub => {
-                let (a, b) = self.pop_floats();
-                let value = self.b.build_float_sub(a, b, "")?;
-                self.push(value);
-            }
-            Operator::F32Mul | Operator::F64Mul => {
-                let (a, b) = self.pop_floats();
-                let value = self.b.build_float_mul(a, b, "")?;
-                self.push(value);
-            }
-            Operator::F32Div | Operator::F64Div => {
-                let (a, b) = self.pop_floats();
-                let value = self.b.build_float_div(a, b, "")?;
-                self.push(value);
-            }
-            Operator::F32Neg | Operator::F64Neg => {
-                let value = self.pop_float();
-                let value = self.b.build_float_neg(value, "")?;
-                self.push(value);
-            }
-            Operator::F32Min | Operator::F64Min => self.extreme(Extreme::Min)?,
-            Operator::F32Max | Operator::F64Max => self.extreme(Extreme::Max)?,
-            Operator::F32Abs | Operator::F64Abs => self.float_unary("llvm.fabs")?,
-            Operator::F32Sqrt | Operator::F64Sqrt => self.float_unary("llvm.sqrt")?,
-            Operator::F32Ceil | Operator::F64Ceil => self.float_unary("llvm.ceil")?,
-            Operator::F32Floor | Operator::F64Floor => self.float_unary("llvm.floor")?,
-            Operator::F32Trunc | Operator::F64Trunc => self.float_unary("llvm.trunc")?,
-            Operator::F32Nearest | Operator::F64Nearest => self.float_unary("llvm.roundeven")?,
-            Operator::F32Copysign | Operator::F64Copysign => {
-                let (a, b) = self.pop_floats();
-                let args = [a.into(), b.into()];
-                let value = self.intrinsic("llvm.copysign", &[a.get_type().into()], &args)?;
-                self.push(value);
-            }
-            _ => return Ok(false),
-        }
-        Ok(true)
-    }
-
-    fn conversion(&mut self, operator: &Operator<'_>) -> Result<bool, CompileError> {
-        use Sign::{Signed, Unsigned};
+    pub(super) fn promote(&mut self) -> Result<(), CompileError> {
         let t = self.env.types;
-        match operator {
-            Operator::I32TruncF32S | Operator::I32TruncF64S => self.truncate(t.i32, Signed)?,
-            Operator::I32TruncF32U | Operator::I32TruncF64U => self.truncate(t.i32, Unsigned)?,
-            Operator::I64TruncF32S | Operator::I64TruncF64S => self.truncate(t.i64, Signed)?,
-            Operator::I64TruncF32U | Operator::I64TruncF64U => self.truncate(t.i64, Unsigned)?,
-            Operator::I32TruncSatF32S | Operator::I32TruncSatF64S => {
-                self.saturate(t.i32, "llvm.fptosi.sat")?;
-            }
-            Operator::I32TruncSatF32U | Operator::I32TruncSatF64U => {
-                self.saturate(t.i32, "llvm.fptoui.sat")?;
-            }
-            Operator::I64TruncSatF32S | Operator::I64TruncSatF64S => {
-                self.saturate(t.i64, "llvm.fptosi.sat")?;
-            }
-            Operator::I64TruncSatF32U | Operator::I64TruncSatF64U => {
-                self.saturate(t.i64, "llvm.fptoui.sat")?;
-            }
-            Operator::F32ConvertI32S | Operator::F32ConvertI64S => {
-                self.convert_to(t.f32, Signed)?
-            }
-            Operator::F32ConvertI32U | Operator::F32ConvertI64U => {
-                self.convert_to(t.f32, Unsigned)?
-            }
-            Operator::F64ConvertI32S | Operator::F64ConvertI64S => {
-                self.convert_to(t.f64, Signed)?
-            }
-            Operator::F64ConvertI32U | Operator::F64ConvertI64U => {
-                self.convert_to(t.f64, Unsigned)?
-            }
-            Operator::F32DemoteF64 => {
-                let value = self.pop_float();
-                let value = self.b.build_float_trunc(value, t.f32, "")?;
-                self.push(value);
-            }
-            Operator::F64PromoteF32 => {
-                let value = self.pop_float();
-                let value = self.b.build_float_ext(value, t.f64, "")?;
-                self.push(value);
-            }
-            Operator::I32ReinterpretF32 => self.reinterpret(t.i32.into())?,
-            Operator::I64ReinterpretF64 => self.reinterpret(t.i64.into())?,
-            Operator::F32ReinterpretI32 => self.reinterpret(t.f32.into())?,
-            Operator::F64ReinterpretI64 => self.reinterpret(t.f64.into())?,
-            _ => return Ok(false),
-        }
-        Ok(true)
+        let value = self.pop_float();
+        let value = self.b.build_float_ext(value, t.f64, "")?;
+        self.push(value);
+        Ok(())
     }
 
     /// Pops the halves of an integer of 128 bits, the low one first pushed.
@@ -284,14 +141,14 @@ impl<'ctx> Func<'_, 'ctx> {
         Ok(())
     }
 
-    fn wide_binary(&mut self, combine: IntBinary<'ctx>) -> Result<(), CompileError> {
+    pub(super) fn wide_binary(&mut self, combine: IntBinary<'ctx>) -> Result<(), CompileError> {
         let b = self.pop_halves()?;
         let a = self.pop_halves()?;
         let value = combine(self, a, b)?;
         self.push_halves(value)
     }
 
-    fn multiply_wide(&mut self, sign: Sign) -> Result<(), CompileError> {
+    pub(super) fn multiply_wide(&mut self, sign: Sign) -> Result<(), CompileError> {
         let i128 = self.env.context.i128_type();
         self.change_both(|func| func.extend(i128, sign))?;
         let (a, b) = self.pop_ints();
@@ -320,27 +177,34 @@ impl<'ctx> Func<'_, 'ctx> {
         (self.pop_float(), b)
     }
 
-    fn int_binary(&mut self, build: IntBinary<'ctx>) -> Result<(), CompileError> {
+    pub(super) fn float_binary(&mut self, build: FloatBinary<'ctx>) -> Result<(), CompileError> {
+        let (a, b) = self.pop_floats();
+        let value = build(self, a, b)?;
+        self.push(value);
+        Ok(())
+    }
+
+    pub(super) fn int_binary(&mut self, build: IntBinary<'ctx>) -> Result<(), CompileError> {
         let (a, b) = self.pop_ints();
         let value = build(self, a, b)?;
         self.push(value);
         Ok(())
     }
 
-    fn compare_ints(&mut self, predicate: IntPredicate) -> Result<(), CompileError> {
+    pub(super) fn compare_ints(&mut self, predicate: IntPredicate) -> Result<(), CompileError> {
         let (a, b) = self.pop_ints();
         let condition = self.b.build_int_compare(predicate, a, b, "")?;
         self.push_condition(condition)
     }
 
-    fn compare_floats(&mut self, predicate: FloatPredicate) -> Result<(), CompileError> {
+    pub(super) fn compare_floats(&mut self, predicate: FloatPredicate) -> Result<(), CompileError> {
         let (a, b) = self.pop_floats();
         let condition = self.b.build_float_compare(predicate, a, b, "")?;
         self.push_condition(condition)
     }
 
     /// Shifts by the count modulo the width.
-    fn shift(&mut self, build: IntBinary<'ctx>) -> Result<(), CompileError> {
+    pub(super) fn shift(&mut self, build: IntBinary<'ctx>) -> Result<(), CompileError> {
         let (a, count) = self.pop_ints();
         let ty = a.get_type();
         let mask = ty.const_int(u64::from(ty.get_bit_width()) - 1, false);
@@ -351,7 +215,7 @@ impl<'ctx> Func<'_, 'ctx> {
     }
 
     /// Rotates; a funnel shift takes its count modulo the width.
-    fn rotate(&mut self, funnel: &str) -> Result<(), CompileError> {
+    pub(super) fn rotate(&mut self, funnel: &str) -> Result<(), CompileError> {
         let (a, count) = self.pop_ints();
         let args = [a.into(), a.into(), count.into()];
         let value = self.intrinsic(funnel, &[a.get_type().into()], &args)?;
@@ -370,7 +234,7 @@ impl<'ctx> Func<'_, 'ctx> {
         Ok((a, b))
     }
 
-    fn div_signed(&mut self) -> Result<(), CompileError> {
+    pub(super) fn div_signed(&mut self) -> Result<(), CompileError> {
         let (a, b) = self.pop_dividend_and_divisor(TrapKind::IntegerDivideByZero)?;
         let ty = a.get_type();
         let least = ty.const_int(1 << (ty.get_bit_width() - 1), false);
@@ -385,7 +249,7 @@ impl<'ctx> Func<'_, 'ctx> {
     }
 
     /// The remainder by -1 is 0, and so is that by 1, which the processor does not fault at.
-    fn rem_signed(&mut self) -> Result<(), CompileError> {
+    pub(super) fn rem_signed(&mut self) -> Result<(), CompileError> {
         let (a, b) = self.pop_dividend_and_divisor(TrapKind::IntegerDivideByZero)?;
         let ty = a.get_type();
         let minus_one = ty.const_all_ones();
@@ -397,7 +261,11 @@ impl<'ctx> Func<'_, 'ctx> {
         Ok(())
     }
 
-    fn count(&mut self, name: &str, flag: Option<IntType<'ctx>>) -> Result<(), CompileError> {
+    pub(super) fn count(
+        &mut self,
+        name: &str,
+        flag: Option<IntType<'ctx>>,
+    ) -> Result<(), CompileError> {
         let value = self.pop_int();
         let flag = flag.map(|ty| ty.const_zero().into());
         let args: Vec<_> = std::iter::once(value.into()).chain(flag).collect();
@@ -406,7 +274,7 @@ impl<'ctx> Func<'_, 'ctx> {
         Ok(())
     }
 
-    fn extend(&mut self, to: IntType<'ctx>, sign: Sign) -> Result<(), CompileError> {
+    pub(super) fn extend(&mut self, to: IntType<'ctx>, sign: Sign) -> Result<(), CompileError> {
         let value = self.pop_int();
         let value = match sign {
             Sign::Signed => self.b.build_int_s_extend(value, to, "")?,
@@ -417,7 +285,7 @@ impl<'ctx> Func<'_, 'ctx> {
     }
 
     /// Sign-extends the low part of an integer to the whole.
-    fn extend_low(&mut self, part: IntType<'ctx>) -> Result<(), CompileError> {
+    pub(super) fn extend_low(&mut self, part: IntType<'ctx>) -> Result<(), CompileError> {
         let value = self.pop_int();
         let whole = value.get_type();
         let value = self.b.build_int_truncate(value, part, "")?;
@@ -426,7 +294,7 @@ impl<'ctx> Func<'_, 'ctx> {
         Ok(())
     }
 
-    fn float_unary(&mut self, name: &str) -> Result<(), CompileError> {
+    pub(super) fn float_unary(&mut self, name: &str) -> Result<(), CompileError> {
         let value = self.pop_float();
         let value = self.intrinsic(name, &[value.get_type().into()], &[value.into()])?;
         self.push(value);
@@ -439,7 +307,7 @@ impl<'ctx> Func<'_, 'ctx> {
     /// no instruction for them. Of two comparisons the wrong way round, each is one `minsd` or
     /// `maxsd`; they differ only between two zeros, where bit arithmetic decides, and for NaNs, where
     /// a sum makes a quiet one.
-    fn extreme(&mut self, which: Extreme) -> Result<(), CompileError> {
+    pub(super) fn extreme(&mut self, which: Extreme) -> Result<(), CompileError> {
         let (a, b) = self.pop_floats();
         let ty = a.get_type();
         let bits = self.bits_type(ty);
@@ -473,7 +341,7 @@ impl<'ctx> Func<'_, 'ctx> {
     }
 
     /// A float to an integer, or a trap. The range is checked first, as both kinds of fault fail it.
-    fn truncate(&mut self, to: IntType<'ctx>, sign: Sign) -> Result<(), CompileError> {
+    pub(super) fn truncate(&mut self, to: IntType<'ctx>, sign: Sign) -> Result<(), CompileError> {
         let value = self.pop_float();
         let ty = value.get_type();
         let (low, high) = open_range(ty.get_bit_width(), to.get_bit_width(), sign);
@@ -499,7 +367,7 @@ impl<'ctx> Func<'_, 'ctx> {
         Ok(())
     }
 
-    fn saturate(&mut self, to: IntType<'ctx>, name: &str) -> Result<(), CompileError> {
+    pub(super) fn saturate(&mut self, to: IntType<'ctx>, name: &str) -> Result<(), CompileError> {
         let value = self.pop_float();
         let types: [BasicTypeEnum<'ctx>; 2] = [to.into(), value.get_type().into()];
         let value = self.intrinsic(name, &types, &[value.into()])?;
@@ -507,7 +375,11 @@ impl<'ctx> Func<'_, 'ctx> {
         Ok(())
     }
 
-    fn convert_to(&mut self, to: FloatType<'ctx>, sign: Sign) -> Result<(), CompileError> {
+    pub(super) fn convert_to(
+        &mut self,
+        to: FloatType<'ctx>,
+        sign: Sign,
+    ) -> Result<(), CompileError> {
         let value = self.pop_int();
         let value = match sign {
             Sign::Signed => self.b.build_signed_int_to_float(value, to, "")?,
@@ -517,7 +389,7 @@ impl<'ctx> Func<'_, 'ctx> {
         Ok(())
     }
 
-    fn reinterpret(&mut self, to: BasicTypeEnum<'ctx>) -> Result<(), CompileError> {
+    pub(super) fn reinterpret(&mut self, to: BasicTypeEnum<'ctx>) -> Result<(), CompileError> {
         let value = self.pop();
         let value = self.b.build_bit_cast(value, to, "")?;
         self.push(value);

@@ -22,7 +22,6 @@ use awsm_abi::tail::has_result_cells;
 use inkwell::values::{
     BasicMetadataValueEnum, BasicValueEnum, CallSiteValue, LLVMTailCallKind, PointerValue,
 };
-use wasmparser::Operator;
 
 use super::env::{Env, OwnFunction};
 use super::function::Func;
@@ -62,35 +61,39 @@ pub(super) struct Target<'ctx> {
 }
 
 impl<'ctx> Func<'_, 'ctx> {
-    /// Translates an instruction of this file; answers whether it was one.
-    pub(super) fn tail_call(&mut self, operator: &Operator<'_>) -> Result<bool, CompileError> {
-        match *operator {
-            Operator::ReturnCall { function_index } => {
-                let ty = self.env.module.functions[function_index as usize];
-                match function_index.checked_sub(self.env.module.imported.functions) {
-                    Some(own) => {
-                        let OwnFunction { body, tail } = self.env.own(own);
-                        let code = body.as_global_value().as_pointer_value();
-                        self.leave_by(ty, Target { code, ctx: self.ctx, tail })?;
-                    }
-                    None => {
-                        let reference = self.func_ref(function_index)?;
-                        self.leave_by_reference(ty, reference)?;
-                    }
-                }
+    pub(super) fn return_call(&mut self, function_index: u32) -> Result<(), CompileError> {
+        let ty = self.env.module.functions[function_index as usize];
+        match function_index.checked_sub(self.env.module.imported.functions) {
+            Some(own) => {
+                let OwnFunction { body, tail } = self.env.own(own);
+                let code = body.as_global_value().as_pointer_value();
+                self.leave_by(ty, Target { code, ctx: self.ctx, tail })?;
             }
-            Operator::ReturnCallIndirect { type_index, table_index } => {
-                let reference = self.element_to_call(type_index, table_index)?;
-                self.leave_by_reference(type_index, reference)?;
+            None => {
+                let reference = self.func_ref(function_index)?;
+                self.leave_by_reference(ty, reference)?;
             }
-            Operator::ReturnCallRef { type_index } => {
-                let reference = self.pop_reference_to_call()?;
-                self.leave_by_reference(type_index, reference)?;
-            }
-            _ => return Ok(false),
         }
         self.reachable = false;
-        Ok(true)
+        Ok(())
+    }
+
+    pub(super) fn return_call_indirect(
+        &mut self,
+        type_index: u32,
+        table_index: u32,
+    ) -> Result<(), CompileError> {
+        let reference = self.element_to_call(type_index, table_index)?;
+        self.leave_by_reference(type_index, reference)?;
+        self.reachable = false;
+        Ok(())
+    }
+
+    pub(super) fn return_call_ref(&mut self, type_index: u32) -> Result<(), CompileError> {
+        let reference = self.pop_reference_to_call()?;
+        self.leave_by_reference(type_index, reference)?;
+        self.reachable = false;
+        Ok(())
     }
 
     /// Calls in whichever convention the code has, and pushes the results.

@@ -4,69 +4,40 @@ use awsm_abi::cpu::Arch;
 use inkwell::IntPredicate;
 use inkwell::types::VectorType;
 use inkwell::values::{BasicValueEnum, IntValue, VectorValue};
-use wasmparser::Operator;
+use wasmparser::V128;
 
 use super::{Func, Shape, Sign};
 use crate::error::CompileError;
 
 impl<'ctx> Func<'_, 'ctx> {
-    pub(super) fn vector_lanes(&mut self, operator: &Operator<'_>) -> Result<bool, CompileError> {
-        use Shape::{F32x4, F64x2, I8x16, I16x8, I32x4, I64x2};
-        use Sign::{Signed, Unsigned};
-        match *operator {
-            Operator::V128Const { value } => {
-                let value = self.vector_constant(*value.bytes());
-                self.push(value);
-            }
-            Operator::I8x16Shuffle { lanes } => {
-                let (a, b) = self.pop_vectors(I8x16)?;
-                let value = self.shuffle(a, b, &lanes.map(u32::from))?;
-                self.push_vector(value)?;
-            }
-            Operator::I8x16Swizzle => self.swizzle()?,
-            Operator::I8x16Splat => self.splat_low(I8x16)?,
-            Operator::I16x8Splat => self.splat_low(I16x8)?,
-            Operator::I32x4Splat => self.splat_whole(I32x4)?,
-            Operator::I64x2Splat => self.splat_whole(I64x2)?,
-            Operator::F32x4Splat => self.splat_whole(F32x4)?,
-            Operator::F64x2Splat => self.splat_whole(F64x2)?,
-            Operator::I8x16ExtractLaneS { lane } => self.extract_low(I8x16, lane, Signed)?,
-            Operator::I8x16ExtractLaneU { lane } => self.extract_low(I8x16, lane, Unsigned)?,
-            Operator::I16x8ExtractLaneS { lane } => self.extract_low(I16x8, lane, Signed)?,
-            Operator::I16x8ExtractLaneU { lane } => self.extract_low(I16x8, lane, Unsigned)?,
-            Operator::I32x4ExtractLane { lane } => self.extract(I32x4, lane)?,
-            Operator::I64x2ExtractLane { lane } => self.extract(I64x2, lane)?,
-            Operator::F32x4ExtractLane { lane } => self.extract(F32x4, lane)?,
-            Operator::F64x2ExtractLane { lane } => self.extract(F64x2, lane)?,
-            Operator::I8x16ReplaceLane { lane } => self.replace_low(I8x16, lane)?,
-            Operator::I16x8ReplaceLane { lane } => self.replace_low(I16x8, lane)?,
-            Operator::I32x4ReplaceLane { lane } => self.replace(I32x4, lane)?,
-            Operator::I64x2ReplaceLane { lane } => self.replace(I64x2, lane)?,
-            Operator::F32x4ReplaceLane { lane } => self.replace(F32x4, lane)?,
-            Operator::F64x2ReplaceLane { lane } => self.replace(F64x2, lane)?,
-            Operator::V128Not => {
-                let a = self.pop_vector(I64x2)?;
-                let value = self.b.build_not(a, "")?;
-                self.push_vector(value)?;
-            }
-            Operator::V128And => self.bits(|f, a, b| Ok(f.b.build_and(a, b, "")?))?,
-            Operator::V128Or => self.bits(|f, a, b| Ok(f.b.build_or(a, b, "")?))?,
-            Operator::V128Xor => self.bits(|f, a, b| Ok(f.b.build_xor(a, b, "")?))?,
-            Operator::V128AndNot => {
-                self.bits(|f, a, b| Ok(f.b.build_and(a, f.b.build_not(b, "")?, "")?))?;
-            }
-            Operator::V128Bitselect => self.bit_select()?,
-            Operator::V128AnyTrue => {
-                let i128 = self.env.context.i128_type();
-                let bits = self.pop_vector(I8x16)?;
-                let bits = self.b.build_bit_cast(bits, i128, "")?.into_int_value();
-                let zero = i128.const_zero();
-                let any = self.b.build_int_compare(IntPredicate::NE, bits, zero, "")?;
-                self.push_condition(any)?;
-            }
-            _ => return Ok(false),
-        }
-        Ok(true)
+    pub(super) fn push_vector_constant(&mut self, value: V128) -> Result<(), CompileError> {
+        let value = self.vector_constant(*value.bytes());
+        self.push(value);
+        Ok(())
+    }
+
+    pub(super) fn shuffle_bytes(&mut self, lanes: [u8; 16]) -> Result<(), CompileError> {
+        let (a, b) = self.pop_vectors(Shape::I8x16)?;
+        let value = self.shuffle(a, b, &lanes.map(u32::from))?;
+        self.push_vector(value)?;
+        Ok(())
+    }
+
+    pub(super) fn not_vector(&mut self) -> Result<(), CompileError> {
+        let a = self.pop_vector(Shape::I64x2)?;
+        let value = self.b.build_not(a, "")?;
+        self.push_vector(value)?;
+        Ok(())
+    }
+
+    pub(super) fn any_true(&mut self) -> Result<(), CompileError> {
+        let i128 = self.env.context.i128_type();
+        let bits = self.pop_vector(Shape::I8x16)?;
+        let bits = self.b.build_bit_cast(bits, i128, "")?.into_int_value();
+        let zero = i128.const_zero();
+        let any = self.b.build_int_compare(IntPredicate::NE, bits, zero, "")?;
+        self.push_condition(any)?;
+        Ok(())
     }
 
     /// A constant vector, low byte first.
@@ -118,13 +89,13 @@ impl<'ctx> Func<'_, 'ctx> {
         Ok(self.b.build_select(inside, chosen, ty.const_zero(), "")?.into_vector_value())
     }
 
-    fn splat_whole(&mut self, shape: Shape) -> Result<(), CompileError> {
+    pub(super) fn splat_whole(&mut self, shape: Shape) -> Result<(), CompileError> {
         let lane = self.pop();
         let value = self.splat(shape, lane)?;
         self.push_vector(value)
     }
 
-    fn splat_low(&mut self, shape: Shape) -> Result<(), CompileError> {
+    pub(super) fn splat_low(&mut self, shape: Shape) -> Result<(), CompileError> {
         let lane = self.pop_low(shape)?;
         let value = self.splat(shape, lane)?;
         self.push_vector(value)
@@ -137,14 +108,19 @@ impl<'ctx> Func<'_, 'ctx> {
         Ok(self.b.build_int_truncate(value, lane, "")?.into())
     }
 
-    fn extract(&mut self, shape: Shape, lane: u8) -> Result<(), CompileError> {
+    pub(super) fn extract(&mut self, shape: Shape, lane: u8) -> Result<(), CompileError> {
         let value = self.pop_vector(shape)?;
         let value = self.b.build_extract_element(value, self.lane_index(lane), "")?;
         self.push(value);
         Ok(())
     }
 
-    fn extract_low(&mut self, shape: Shape, lane: u8, sign: Sign) -> Result<(), CompileError> {
+    pub(super) fn extract_low(
+        &mut self,
+        shape: Shape,
+        lane: u8,
+        sign: Sign,
+    ) -> Result<(), CompileError> {
         self.extract(shape, lane)?;
         let (value, i32) = (self.pop_int(), self.env.types.i32);
         let value = match sign {
@@ -155,12 +131,12 @@ impl<'ctx> Func<'_, 'ctx> {
         Ok(())
     }
 
-    fn replace(&mut self, shape: Shape, lane: u8) -> Result<(), CompileError> {
+    pub(super) fn replace(&mut self, shape: Shape, lane: u8) -> Result<(), CompileError> {
         let new = self.pop();
         self.replace_by(shape, lane, new)
     }
 
-    fn replace_low(&mut self, shape: Shape, lane: u8) -> Result<(), CompileError> {
+    pub(super) fn replace_low(&mut self, shape: Shape, lane: u8) -> Result<(), CompileError> {
         let new = self.pop_low(shape)?;
         self.replace_by(shape, lane, new)
     }
@@ -176,7 +152,7 @@ impl<'ctx> Func<'_, 'ctx> {
         self.push_vector(value)
     }
 
-    fn bits(
+    pub(super) fn bits(
         &mut self,
         combine: impl FnOnce(
             &Self,

@@ -10,14 +10,15 @@ mod float;
 mod integer;
 mod lanes;
 mod memory;
+mod operator;
 mod relaxed;
 
 use awsm_abi::cpu::Arch;
 use inkwell::types::{BasicTypeEnum, VectorType};
 use inkwell::values::{BasicMetadataValueEnum, BasicValueEnum, VectorValue};
-use wasmparser::Operator;
 
 use super::function::Func;
+use super::numeric::Sign;
 use crate::error::CompileError;
 
 /// How a vector's bits are divided.
@@ -48,13 +49,6 @@ impl Shape {
     }
 }
 
-/// Is an integer lane signed?
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Sign {
-    Signed,
-    Unsigned,
-}
-
 /// Which half of the lanes is meant.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Half {
@@ -63,15 +57,6 @@ enum Half {
 }
 
 impl<'ctx> Func<'_, 'ctx> {
-    /// Translates an instruction of these files; answers whether it was one.
-    pub(crate) fn vector(&mut self, operator: &Operator<'_>) -> Result<bool, CompileError> {
-        Ok(self.vector_memory(operator)?
-            || self.vector_lanes(operator)?
-            || self.vector_integer(operator)?
-            || self.vector_float(operator)?
-            || self.vector_relaxed(operator)?)
-    }
-
     /// The type of a lane.
     fn lane_type(&self, shape: Shape) -> BasicTypeEnum<'ctx> {
         let t = self.env.types;
