@@ -13,12 +13,13 @@ use awsm_abi::desc::val_type;
 use awsm_abi::trap::TrapKind;
 
 use crate::guest_memory::{GuestMemory, GuestPtr};
-use crate::instance::Core;
+use crate::instance::Instance;
 use crate::instance::builtins::instance_of;
 use crate::stop::Wait;
 use crate::switch::arch::stack_checked;
 use crate::switch::current::{Pause, leave, suspend};
 use crate::switch::preempt;
+use crate::value::MemoryIdx;
 
 /// What a host function answers.
 pub type HostResult<R> = Result<R, Leave>;
@@ -40,7 +41,7 @@ pub enum Leave {
 
 /// The caller of a host function.
 pub struct HostCall<'a, T> {
-    core: &'a mut Core,
+    instance: &'a mut Instance,
     data: &'a mut T,
     woken: bool,
 }
@@ -56,7 +57,7 @@ impl<T> HostCall<'_, T> {
     /// empty.
     #[inline]
     pub fn parts(&mut self) -> (GuestMemory<'_>, &mut T) {
-        let memory = self.core.memory(0);
+        let memory = self.instance.memory(MemoryIdx(0));
         if memory.is_null() {
             return (GuestMemory::new(&mut []), self.data);
         }
@@ -95,12 +96,12 @@ unsafe fn serve<T, R>(
         let outcome = {
             // SAFETY: the caller's duty. The pool has set `data` to the invocation's, of its `T`: the
             // linker that made this function has the same `T` as the program, and so the pool.
-            let (core, data) = unsafe {
-                let core = instance_of(ctx);
-                let data = &mut *core.host_data().cast::<T>();
-                (core, data)
+            let (instance, data) = unsafe {
+                let instance = instance_of(ctx);
+                let data = &mut *instance.host_data().cast::<T>();
+                (instance, data)
             };
-            let mut call = HostCall { core, data, woken };
+            let mut call = HostCall { instance, data, woken };
             let guarded = AssertUnwindSafe(|| function(&mut call));
             std::panic::catch_unwind(guarded).unwrap_or(Err(Leave::Trap(TrapKind::HostPanic)))
         };

@@ -13,7 +13,7 @@ use std::fmt;
 
 use awsm_abi::context::{CONTEXT_GUARD_BYTES, HEADER_BELOW, Header, Table};
 
-use crate::instance::Core;
+use crate::instance::Instance;
 use crate::slot::image::{Image, Page};
 use crate::slot::linear::Linear;
 use crate::slot::mapping::{Mapping, PAGE_BYTES};
@@ -70,16 +70,16 @@ pub(crate) fn stack(stack: &GuestStack, extent: Extent) -> Compared {
 }
 
 /// Every byte of an instance in which no guest runs. Answers how many bytes were read.
-pub(crate) fn instance(core: &Core, extent: Extent) -> Compared {
-    let images = core.module().images().unwrap_or_default();
-    let mut read = context(core)?;
-    for (index, (linear, image)) in core.memories().zip(images).enumerate() {
+pub(crate) fn instance(instance: &Instance, extent: Extent) -> Compared {
+    let images = instance.module().images().unwrap_or_default();
+    let mut read = context(instance)?;
+    for (index, (linear, image)) in instance.memories().zip(images).enumerate() {
         read += memory(index, linear, image, extent)?;
     }
-    for (index, table) in core.tables().iter().enumerate() {
+    for (index, table) in instance.tables().iter().enumerate() {
         read += words("table", index, table.elements(), table.at_start())?;
     }
-    if let Some(what) = core.unsettled() {
+    if let Some(what) = instance.unsettled() {
         return Err(Difference { part: what, index: 0, at: 0, found: 1, wanted: 0 });
     }
     Ok(read)
@@ -152,12 +152,12 @@ fn words(part: &'static str, index: usize, found: &[usize], wanted: &[usize]) ->
 
 /// The context, but for what each start writes (the depth of the stack) and what a reset may move (the
 /// place of a table's elements).
-fn context(core: &Core) -> Compared {
-    let (found, start) = (core.context_bytes(), &core.context_at_start);
+fn context(instance: &Instance) -> Compared {
+    let (found, start) = (instance.context_bytes(), &instance.context_at_start);
     if found.len() != start.len() {
         return Ok(0);
     }
-    let layout = core.module().layout();
+    let layout = instance.module().layout();
     let place = |below: u32| (layout.bytes - below) as usize;
     let stack_limit = place(HEADER_BELOW) + std::mem::offset_of!(Header, stack_limit);
     let mut wanted = start.clone();
@@ -167,7 +167,7 @@ fn context(core: &Core) -> Compared {
     let mut kept = [0; size_of::<usize>()];
     kept.copy_from_slice(&found[stack_limit..stack_limit + size_of::<usize>()]);
     write(stack_limit, usize::from_ne_bytes(kept));
-    for (index, table) in core.tables().iter().enumerate() {
+    for (index, table) in instance.tables().iter().enumerate() {
         let base = place(layout.table(index as u32)) + std::mem::offset_of!(Table, base);
         write(base, table.elements().as_ptr() as usize);
     }

@@ -12,7 +12,7 @@ use corosensei::CoroutineResult;
 
 use crate::error::StartError;
 pub use crate::instance::Binding;
-use crate::instance::Core;
+use crate::instance::Instance;
 use crate::limits::{Cleaning, Limits};
 use crate::module::Module;
 use crate::own::Own;
@@ -24,12 +24,12 @@ pub use crate::switch::entry::Entry;
 use crate::switch::fiber::Fiber;
 use crate::switch::reach::Reach;
 use crate::switch::thread;
-use crate::value::FuncIdx;
+use crate::value::{FuncIdx, GlobalIdx, MemoryIdx, TableIdx, TagIdx};
 
 /// Instances that may refer to each other.
 pub struct Group {
     limits: Limits,
-    instances: Vec<Own<Core>>,
+    instances: Vec<Own<Instance>>,
     /// What guests of any instance may do: they call each other.
     reach: Reach,
     /// Exceptions of all instances. What refers to them is not followed from one to another, so that
@@ -37,6 +37,10 @@ pub struct Group {
     exceptions: Own<Exceptions>,
     stack: Option<GuestStack>,
 }
+
+/// An instance of a group, by its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InstanceIdx(pub usize);
 
 impl Group {
     /// An empty group for this thread, which is made fit to run guests; each instance gets `limits`.
@@ -68,63 +72,51 @@ impl Group {
         &mut self,
         module: &Arc<Module>,
         bindings: &[Binding],
-    ) -> Result<(usize, Result<(), TrapKind>), StartError> {
+    ) -> Result<(InstanceIdx, Result<(), TrapKind>), StartError> {
         // SAFETY: the caller's duty; the exceptions and all instances live as long as this group.
-        let (core, applied) = unsafe {
+        let (instance, applied) = unsafe {
             let group = Some(self.exceptions.as_ptr());
-            Core::new_in_group(module, bindings, &self.limits, None, group)?
+            Instance::new_in_group(module, bindings, &self.limits, None, group)?
         };
-        core.add_to(&mut self.reach);
-        self.instances.push(core);
-        Ok((self.instances.len() - 1, applied))
-    }
-
-    /// How many instances there are.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.instances.len()
-    }
-
-    /// Is there none?
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.instances.is_empty()
+        instance.add_to(&mut self.reach);
+        self.instances.push(instance);
+        Ok((InstanceIdx(self.instances.len() - 1), applied))
     }
 
     /// The module of an instance.
     #[must_use]
-    pub fn module(&self, instance: usize) -> &Arc<Module> {
-        self.instances[instance].module()
+    pub fn module(&self, instance: InstanceIdx) -> &Arc<Module> {
+        self.instances[instance.0].module()
     }
 
     /// How to enter a function of an instance.
     #[must_use]
-    pub fn entry(&self, instance: usize, func: FuncIdx) -> Entry {
-        self.instances[instance].entry(func)
+    pub fn entry(&self, instance: InstanceIdx, func: FuncIdx) -> Entry {
+        self.instances[instance.0].entry(func)
     }
 
     /// A table of an instance, imported or its own, like what follows.
     #[must_use]
-    pub fn table(&self, instance: usize, index: u32) -> *mut Table {
-        self.instances[instance].table(index)
+    pub fn table(&self, instance: InstanceIdx, index: TableIdx) -> *mut Table {
+        self.instances[instance.0].table(index)
     }
 
     /// A memory of an instance.
     #[must_use]
-    pub fn memory(&self, instance: usize, index: u32) -> *mut Memory {
-        self.instances[instance].memory(index)
+    pub fn memory(&self, instance: InstanceIdx, index: MemoryIdx) -> *mut Memory {
+        self.instances[instance.0].memory(index)
     }
 
     /// A global of an instance.
     #[must_use]
-    pub fn global(&self, instance: usize, index: u32) -> *mut GlobalCell {
-        self.instances[instance].global(index)
+    pub fn global(&self, instance: InstanceIdx, index: GlobalIdx) -> *mut GlobalCell {
+        self.instances[instance.0].global(index)
     }
 
     /// The place that stands for an exception tag of an instance.
     #[must_use]
-    pub fn tag(&self, instance: usize, index: u32) -> *const u64 {
-        self.instances[instance].tag(index)
+    pub fn tag(&self, instance: InstanceIdx, index: TagIdx) -> *const u64 {
+        self.instances[instance.0].tag(index)
     }
 
     /// Runs a function to its end on this thread.

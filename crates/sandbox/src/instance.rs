@@ -37,12 +37,12 @@ use crate::stop::Trap;
 use crate::switch::current;
 use crate::switch::entry::{Entry, Thunk};
 use crate::switch::reach::Reach;
-use crate::value::FuncIdx;
+use crate::value::{DataIdx, ElemIdx, FuncIdx, GlobalIdx, MemoryIdx, TableIdx, TagIdx};
 use builtins::BUILTINS;
 
 /// The runtime's record of an instance. Reached from compiled code through
 /// [`Header::instance`], so it never moves.
-pub(crate) struct Core {
+pub(crate) struct Instance {
     module: Arc<Module>,
     /// The context pointer.
     ctx: *mut u8,
@@ -92,7 +92,7 @@ pub enum Binding {
     Tag(*const u64),
 }
 
-impl Core {
+impl Instance {
     /// An instance of `module` with its imports bound in order, its memory, tables and globals as the
     /// module describes them; its start function has not run.
     ///
@@ -106,26 +106,26 @@ impl Core {
         budget: Option<&Arc<MemoryBudget>>,
     ) -> Result<Own<Self>, StartError> {
         // SAFETY: the caller's duty.
-        let mut core =
+        let mut instance =
             unsafe { Self::make(module, bindings, limits, config.cleaning, budget, None)? };
         let images = module.images();
-        for (memory, image) in core.memories_mut().zip(images.unwrap_or_default()) {
+        for (memory, image) in instance.memories_mut().zip(images.unwrap_or_default()) {
             // SAFETY: the module's own, in the order of its memories; no guest has run.
             unsafe { memory.fill(image)? };
         }
-        let applied = core.apply_elements().and_then(|()| match images {
+        let applied = instance.apply_elements().and_then(|()| match images {
             Some(_) => {
-                core.drop_active_data();
+                instance.drop_active_data();
                 Ok(())
             }
-            None => core.apply_data(),
+            None => instance.apply_data(),
         });
         applied.map_err(|kind| StartError::Trap(kind.into()))?;
-        core.tables.iter_mut().for_each(|table| table.keep());
+        instance.tables.iter_mut().for_each(|table| table.keep());
         if config.compare {
-            core.context_at_start = core.context_bytes().into();
+            instance.context_at_start = instance.context_bytes().into();
         }
-        Ok(core)
+        Ok(instance)
     }
 
     /// As [`Self::new`], for an instance that shares things with others. It exists, and may be
@@ -142,12 +142,12 @@ impl Core {
         group: Option<*mut Exceptions>,
     ) -> Result<(Own<Self>, Result<(), TrapKind>), StartError> {
         // SAFETY: the caller's duty.
-        let mut core = unsafe {
+        let mut instance = unsafe {
             let cleaning = Cleaning::Discarded;
             Self::make(module, bindings, limits, cleaning, budget, group)?
         };
-        let applied = core.apply_elements().and_then(|()| core.apply_data());
-        Ok((core, applied))
+        let applied = instance.apply_elements().and_then(|()| instance.apply_data());
+        Ok((instance, applied))
     }
 
     /// An instance whose memories are zero and whose tables hold their first value.
@@ -167,7 +167,7 @@ impl Core {
         let (first, more) = make_memories(module, limits, cleaning)?;
         let tables =
             module.tables().iter().map(|table| Own::new(TableStore::new(table.ty.min))).collect();
-        let mut core = Own::new(Self {
+        let mut instance = Own::new(Self {
             module: Arc::clone(module),
             ctx: first.base(),
             first,
@@ -187,15 +187,15 @@ impl Core {
         let exceptions = match group {
             _ if !module.has_exceptions() => ptr::null_mut(),
             Some(shared) => shared,
-            None => core.exceptions.insert(Own::new(Exceptions::new())).as_ptr(),
+            None => instance.exceptions.insert(Own::new(Exceptions::new())).as_ptr(),
         };
         // SAFETY: the caller vouches for the bindings; the context was just mapped.
         unsafe {
-            let this = core.as_ptr();
-            core.write_context(this, bindings, limits, exceptions);
+            let this = instance.as_ptr();
+            instance.write_context(this, bindings, limits, exceptions);
         }
-        core.fill_tables();
-        Ok(core)
+        instance.fill_tables();
+        Ok(instance)
     }
 
     /// A place `distance` bytes below the context pointer, inside the context.
@@ -226,7 +226,7 @@ impl Core {
     /// Fills everything below the context pointer.
     ///
     /// # Safety
-    /// As for [`Core::new`].
+    /// As for [`Instance::new`].
     unsafe fn write_context(
         &mut self,
         this: *mut Self,
@@ -298,7 +298,7 @@ impl Core {
     /// Writes the imports.
     ///
     /// # Safety
-    /// As for [`Core::new`].
+    /// As for [`Instance::new`].
     unsafe fn bind(&mut self, bindings: &[Binding]) {
         let module = Arc::clone(&self.module);
         let layout = module.layout();
@@ -349,7 +349,7 @@ impl Core {
                 let wide = self.table_is_wide(segment.table);
                 let offset = address(self.evaluate(module.element_offset(index)), wide);
                 let len = module.element_items(index).len() as u32;
-                self.table_init(segment.table, index as u32, offset, 0, len)?;
+                self.table_init(TableIdx(segment.table), ElemIdx(index as u32), offset, 0, len)?;
             }
             if segment.mode != segment_mode::PASSIVE {
                 self.dropped_elements[index] = true;
@@ -366,7 +366,7 @@ impl Core {
                 let wide = self.memory_is_wide(segment.memory);
                 let offset = address(self.evaluate(module.data_offset(index)), wide);
                 let len = module.data_bytes(index).len() as u32;
-                self.memory_init(segment.memory, index as u32, offset, 0, len)?;
+                self.memory_init(MemoryIdx(segment.memory), DataIdx(index as u32), offset, 0, len)?;
                 self.dropped_data[index] = true;
             }
         }
@@ -392,7 +392,7 @@ impl Core {
         match op {
             // SAFETY: the index was checked by the loader, so the cell is a global of this instance.
             const_op::GLOBAL_GET => unsafe {
-                let value = u128::from_le_bytes((*self.global(index)).0);
+                let value = u128::from_le_bytes((*self.global(GlobalIdx(index))).0);
                 [value as u64, (value >> 64) as u64]
             },
             const_op::REF_FUNC => [self.func_ref(index) as u64, 0],
@@ -401,15 +401,15 @@ impl Core {
     }
 
     /// A global by its index, imported or own.
-    pub(crate) fn global(&self, index: u32) -> *mut GlobalCell {
+    pub(crate) fn global(&self, index: GlobalIdx) -> *mut GlobalCell {
         let layout = self.module.layout();
         let counts = &self.module.desc().counts;
-        match index.checked_sub(counts.imported_globals) {
+        match index.0.checked_sub(counts.imported_globals) {
             Some(own) if own >= counts.own_globals => no_such("global"),
             Some(own) => self.place(layout.global(own)),
             // SAFETY: a pointer in the context, written by `bind`.
             None => unsafe {
-                self.place::<*mut GlobalCell>(layout.imported_globals).add(index as usize).read()
+                self.place::<*mut GlobalCell>(layout.imported_globals).add(index.0 as usize).read()
             },
         }
     }
@@ -427,28 +427,28 @@ impl Core {
     }
 
     /// A table by its index, imported or own.
-    pub(crate) fn table(&self, index: u32) -> *mut Table {
+    pub(crate) fn table(&self, index: TableIdx) -> *mut Table {
         let layout = self.module.layout();
         let counts = &self.module.desc().counts;
-        match index.checked_sub(counts.imported_tables) {
+        match index.0.checked_sub(counts.imported_tables) {
             Some(own) if own >= counts.own_tables => no_such("table"),
             Some(own) => self.place(layout.table(own)),
             // SAFETY: a pointer in the context, written by `bind`.
             None => unsafe {
-                self.place::<*mut Table>(layout.imported_tables).add(index as usize).read()
+                self.place::<*mut Table>(layout.imported_tables).add(index.0 as usize).read()
             },
         }
     }
 
     /// A memory by its index, imported or own; null when there is none.
     #[inline]
-    pub(crate) fn memory(&self, index: u32) -> *mut Memory {
+    pub(crate) fn memory(&self, index: MemoryIdx) -> *mut Memory {
         let layout = self.module.layout();
         let counts = &self.module.desc().counts;
-        match index.checked_sub(counts.imported_memories) {
+        match index.0.checked_sub(counts.imported_memories) {
             // SAFETY: a pointer in the context, written by `bind`.
             None => unsafe {
-                self.place::<*mut Memory>(layout.imported_memories).add(index as usize).read()
+                self.place::<*mut Memory>(layout.imported_memories).add(index.0 as usize).read()
             },
             Some(own) if own >= counts.own_memories => ptr::null_mut(),
             Some(own) => self.place(layout.memory(own)),
@@ -456,15 +456,15 @@ impl Core {
     }
 
     /// The place that stands for a tag, imported or own.
-    pub(crate) fn tag(&self, index: u32) -> *const u64 {
+    pub(crate) fn tag(&self, index: TagIdx) -> *const u64 {
         let layout = self.module.layout();
         let counts = &self.module.desc().counts;
-        match index.checked_sub(counts.imported_tags) {
+        match index.0.checked_sub(counts.imported_tags) {
             Some(own) if own >= counts.own_tags => no_such("tag"),
             Some(own) => self.place(layout.tag(own)),
             // SAFETY: a pointer in the context, written by `bind`.
             None => unsafe {
-                self.place::<*const u64>(layout.imported_tags).add(index as usize).read()
+                self.place::<*const u64>(layout.imported_tags).add(index.0 as usize).read()
             },
         }
     }
@@ -683,8 +683,8 @@ impl Core {
     /// Whether `memory.init` traps. Source: core specification, section 4.4.7.
     pub(crate) fn memory_init_fits(
         &self,
-        memory: u32,
-        segment: u32,
+        memory: MemoryIdx,
+        segment: DataIdx,
         dst: u64,
         src: u32,
         len: u32,
@@ -700,8 +700,8 @@ impl Core {
     /// `memory.init`, and active data segments.
     pub(crate) fn memory_init(
         &mut self,
-        memory: u32,
-        segment: u32,
+        memory: MemoryIdx,
+        segment: DataIdx,
         dst: u64,
         src: u32,
         len: u32,
@@ -717,38 +717,38 @@ impl Core {
     }
 
     /// What is left of a data segment.
-    fn data(&self, segment: u32) -> &[u8] {
-        match self.dropped_data[segment as usize] {
+    fn data(&self, segment: DataIdx) -> &[u8] {
+        match self.dropped_data[segment.0 as usize] {
             true => &[],
-            false => self.module.data_bytes(segment as usize),
+            false => self.module.data_bytes(segment.0 as usize),
         }
     }
 
     /// What is left of an element segment.
-    fn items(&self, segment: u32) -> &[ElemItem] {
-        match self.dropped_elements[segment as usize] {
+    fn items(&self, segment: ElemIdx) -> &[ElemItem] {
+        match self.dropped_elements[segment.0 as usize] {
             true => &[],
-            false => self.module.element_items(segment as usize),
+            false => self.module.element_items(segment.0 as usize),
         }
     }
 
     /// `data.drop`.
-    pub(crate) fn data_drop(&mut self, segment: u32) {
-        self.dropped_data[segment as usize] = true;
+    pub(crate) fn data_drop(&mut self, segment: DataIdx) {
+        self.dropped_data[segment.0 as usize] = true;
         self.any_dropped = true;
     }
 
     /// `elem.drop`.
-    pub(crate) fn elem_drop(&mut self, segment: u32) {
-        self.dropped_elements[segment as usize] = true;
+    pub(crate) fn elem_drop(&mut self, segment: ElemIdx) {
+        self.dropped_elements[segment.0 as usize] = true;
         self.any_dropped = true;
     }
 
     /// Whether `table.init` traps. Source: core specification, section 4.4.6.
     pub(crate) fn table_init_fits(
         &self,
-        table: u32,
-        segment: u32,
+        table: TableIdx,
+        segment: ElemIdx,
         dst: u64,
         src: u32,
         len: u32,
@@ -763,8 +763,8 @@ impl Core {
     /// `table.init`, and active element segments.
     pub(crate) fn table_init(
         &mut self,
-        table: u32,
-        segment: u32,
+        table: TableIdx,
+        segment: ElemIdx,
         dst: u64,
         src: u32,
         len: u32,

@@ -53,13 +53,16 @@ impl<T: 'static> Default for Linker<T> {
     }
 }
 
+/// A program's number, a small one of its own in this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ProgramId(pub(crate) usize);
+
 /// A module with its imports resolved: what invocations are started from.
 pub struct Program<T> {
     module: Arc<Module>,
     bindings: Box<[Binding]>,
     limits: Limits,
-    /// A small number of its own in this process.
-    id: usize,
+    id: ProgramId,
     data: PhantomData<fn(T)>,
 }
 
@@ -126,7 +129,7 @@ impl<T: 'static> Program<T> {
         if !errors.is_empty() {
             return Err(LinkError(errors));
         }
-        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        let id = ProgramId(NEXT.fetch_add(1, Ordering::Relaxed));
         Ok(Arc::new(Self { module, bindings: bindings.into(), limits, id, data: PhantomData }))
     }
 }
@@ -144,7 +147,7 @@ impl<T> Program<T> {
         &self.limits
     }
 
-    pub(crate) fn id(&self) -> usize {
+    pub(crate) fn id(&self) -> ProgramId {
         self.id
     }
 

@@ -12,10 +12,10 @@ use std::sync::Arc;
 use crate::clock;
 use crate::compare::{self, Extent};
 use crate::error::StartError;
-use crate::instance::Core;
+use crate::instance::Instance;
 use crate::limits::{Cleaning, PoolConfig};
 use crate::link::Program;
-use crate::sandbox::{Call, Inner, Sandbox};
+use crate::sandbox::{Call, Sandbox, Slot};
 use crate::slot::budget::MemoryBudget;
 use crate::slot::residency::Faults;
 use crate::slot::stack::GuestStack;
@@ -31,7 +31,7 @@ pub struct Pool<T> {
     refusals: u64,
     /// Idle slots by the program's number. They come and go as pointers.
     #[expect(clippy::vec_box, reason = "a slot is moved into its sandbox at each start")]
-    idle: Vec<Vec<Box<Inner<T>>>>,
+    idle: Vec<Vec<Box<Slot<T>>>>,
     stacks: IdleStacks,
     /// Slots that exist, idle or in use.
     slots: usize,
@@ -74,7 +74,7 @@ pub struct Recycler<'a, T> {
 impl<T: 'static> Recycler<'_, T> {
     /// As [`Pool::recycle`].
     pub fn recycle(&mut self, sandbox: Sandbox<T>) -> u64 {
-        self.pool.take_back(sandbox.inner)
+        self.pool.take_back(sandbox.slot)
     }
 }
 
@@ -119,8 +119,8 @@ impl<T: 'static> Pool<T> {
             if self.slots >= self.config.max_slots {
                 return Err(StartError::NoSlot(self.slots));
             }
-            let inner = self.make_slot(program)?;
-            self.idle_slots(program).push(inner);
+            let slot = self.make_slot(program)?;
+            self.idle_slots(program).push(slot);
         }
         let stacks = slots.min(self.config.max_idle_stacks);
         for _ in self.stacks.of_size(stack_bytes(program))..stacks {
@@ -177,22 +177,22 @@ impl<T: 'static> Pool<T> {
         let warm = self.idle_slots(program).pop().map_or_else(|| self.new_slot(program), Ok);
         let stack = self.stacks.take(stack_bytes(program));
         let stack = stack.map_or_else(|| self.new_stack(program), Ok);
-        let (mut inner, mut stack) = match (warm, stack) {
-            (Ok(inner), Ok(stack)) => (inner, stack),
+        let (mut slot, mut stack) = match (warm, stack) {
+            (Ok(slot), Ok(stack)) => (slot, stack),
             (Err(error), stack) => {
                 stack.into_iter().for_each(|stack| self.stacks.keep(stack));
                 return Err((error, data));
             }
-            (Ok(inner), Err(error)) => {
-                self.idle_slots(program).push(inner);
+            (Ok(slot), Err(error)) => {
+                self.idle_slots(program).push(slot);
                 return Err((error.into(), data));
             }
         };
-        inner.core().begin(self.faults);
+        slot.instance().begin(self.faults);
         stack.begin(self.faults);
-        inner.begin(call, stack, data, now);
+        slot.begin(call, stack, data, now);
         self.live += 1;
-        Ok(Sandbox { inner })
+        Ok(Sandbox { slot })
     }
 
     /// Takes a sandbox back in any state: one that has not ended is killed. Its memory is cleaned
@@ -212,10 +212,10 @@ impl<T: 'static> Pool<T> {
         Recycler { pool: self }
     }
 
-    fn take_back(&mut self, mut inner: Box<Inner<T>>) -> u64 {
+    fn take_back(&mut self, mut slot: Box<Slot<T>>) -> u64 {
         self.live -= 1;
         let faults = self.faults;
-        if let Some(mut stack) = inner.end()
+        if let Some(mut stack) = slot.end()
             && self.stacks.wants(stack.usable_bytes())
             && stack.clean(faults).is_ok()
         {
@@ -227,14 +227,14 @@ impl<T: 'static> Pool<T> {
         }
         let tight = self.budget.as_ref().is_some_and(|budget| budget.is_tight());
         // SAFETY: the guest's execution was ended above.
-        let reset = unsafe { inner.core().reset(faults) };
+        let reset = unsafe { slot.instance().reset(faults) };
         if reset.is_ok() && self.config.compare {
-            let slot = compare::instance(inner.core(), Extent::Own);
-            slot.unwrap_or_else(|difference| difference.report());
+            let compared = compare::instance(slot.instance(), Extent::Own);
+            compared.unwrap_or_else(|difference| difference.report());
         }
         if reset.is_ok() && !tight {
-            let program = inner.program().id();
-            self.idle[program].push(inner);
+            let program = slot.program().id();
+            self.idle[program.0].push(slot);
         } else {
             // Nor is a slot used again that cannot be cleaned.
             self.slots -= 1;
@@ -256,7 +256,7 @@ impl<T: 'static> Pool<T> {
     pub fn compare_idle(&mut self) -> Result<u64, String> {
         let stacks = self.stacks.iter().map(|stack| compare::stack(stack, Extent::Whole));
         let slots = self.idle.iter_mut().flatten();
-        let slots = slots.map(|slot| compare::instance(slot.core(), Extent::Whole));
+        let slots = slots.map(|slot| compare::instance(slot.instance(), Extent::Whole));
         stacks.chain(slots).sum::<Result<u64, _>>().map_err(|difference| difference.to_string())
     }
 
@@ -272,16 +272,16 @@ impl<T: 'static> Pool<T> {
     }
 
     #[expect(clippy::vec_box, reason = "as above")]
-    fn idle_slots(&mut self, program: &Arc<Program<T>>) -> &mut Vec<Box<Inner<T>>> {
-        if self.idle.len() <= program.id() {
-            self.idle.resize_with(program.id() + 1, Vec::new);
+    fn idle_slots(&mut self, program: &Arc<Program<T>>) -> &mut Vec<Box<Slot<T>>> {
+        if self.idle.len() <= program.id().0 {
+            self.idle.resize_with(program.id().0 + 1, Vec::new);
         }
-        &mut self.idle[program.id()]
+        &mut self.idle[program.id().0]
     }
 
     /// A slot that was not there before, in place of another program's idle one if need be.
     #[cold]
-    fn new_slot(&mut self, program: &Arc<Program<T>>) -> Result<Box<Inner<T>>, StartError> {
+    fn new_slot(&mut self, program: &Arc<Program<T>>) -> Result<Box<Slot<T>>, StartError> {
         if self.slots >= self.config.max_slots && !self.drop_idle() {
             return Err(StartError::NoSlot(self.slots));
         }
@@ -293,16 +293,16 @@ impl<T: 'static> Pool<T> {
         }
     }
 
-    fn make_slot(&mut self, program: &Arc<Program<T>>) -> Result<Box<Inner<T>>, StartError> {
+    fn make_slot(&mut self, program: &Arc<Program<T>>) -> Result<Box<Slot<T>>, StartError> {
         let (module, bindings) = (program.module(), program.bindings());
         // SAFETY: the program's bindings are functions of the types that its imports name, and live
         // as long as the process.
-        let core = unsafe {
+        let instance = unsafe {
             let budget = self.budget.as_ref();
-            Core::new(module, bindings, program.limits(), &self.config, budget)?
+            Instance::new(module, bindings, program.limits(), &self.config, budget)?
         };
         self.slots += 1;
-        Ok(Inner::new(core, Arc::clone(program)))
+        Ok(Slot::new(instance, Arc::clone(program)))
     }
 
     /// Gives up an idle slot of the program that has most of them; false if there is none.

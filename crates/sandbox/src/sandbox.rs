@@ -11,7 +11,7 @@ use std::sync::Arc;
 use corosensei::CoroutineResult;
 
 use crate::clock;
-use crate::instance::Core;
+use crate::instance::Instance;
 use crate::link::Program;
 use crate::module::unwind;
 use crate::own::Own;
@@ -82,13 +82,13 @@ impl Timing {
 /// Handed out by [`crate::Pool::start`] and to be given back to [`crate::Pool::recycle`]; dropping it
 /// instead releases everything, but keeps nothing warm.
 pub struct Sandbox<T> {
-    pub(crate) inner: Box<Inner<T>>,
+    pub(crate) slot: Box<Slot<T>>,
 }
 
 /// A slot bound to a program and, while an invocation lives in it, that invocation. Boxed once and
 /// reused, so that a start allocates nothing.
-pub(crate) struct Inner<T> {
-    core: Own<Core>,
+pub(crate) struct Slot<T> {
+    instance: Own<Instance>,
     /// What its guests may do.
     reach: Reach,
     program: Arc<Program<T>>,
@@ -115,11 +115,11 @@ pub struct Call<'a> {
     pub args: &'a [Val],
 }
 
-impl<T> Inner<T> {
-    pub(crate) fn new(core: Own<Core>, program: Arc<Program<T>>) -> Box<Self> {
+impl<T> Slot<T> {
+    pub(crate) fn new(instance: Own<Instance>, program: Arc<Program<T>>) -> Box<Self> {
         Box::new(Self {
-            reach: core.reach(),
-            core,
+            reach: instance.reach(),
+            instance,
             program,
             fiber: None,
             data: Slotted::new(),
@@ -136,8 +136,8 @@ impl<T> Inner<T> {
     }
 
     /// The instance's record. No guest runs in it while the caller has the reference: guests run in `resume`.
-    pub(crate) fn core(&mut self) -> &mut Core {
-        &mut self.core
+    pub(crate) fn instance(&mut self) -> &mut Instance {
+        &mut self.instance
     }
 
     /// Begins an invocation. `self` is boxed and stays where it is until `end`.
@@ -147,13 +147,13 @@ impl<T> Inner<T> {
         let data = self.data.put(data);
         let start = self.program.module().start();
         let limit = stack.host_call_limit();
-        let core = self.core();
+        let instance = self.instance();
         // SAFETY: the data stays where it is until `end`, nothing else refers to it while the guest runs,
         // and it is of the type that the program's functions were made for.
-        unsafe { core.set_host_data(data.cast()) };
-        core.set_stack_limit(limit);
-        let entry = core.entry(call.entry);
-        let before = [start, call.initialize].map(|func| func.map(|func| core.entry(func)));
+        unsafe { instance.set_host_data(data.cast()) };
+        instance.set_stack_limit(limit);
+        let entry = instance.entry(call.entry);
+        let before = [start, call.initialize].map(|func| func.map(|func| instance.entry(func)));
         self.put_values(call);
         let values = self.values.as_mut_ptr();
         // SAFETY: the entries are of this instance, whose program keeps the module loaded; `values` has a
@@ -227,7 +227,7 @@ impl<T> Drop for Slotted<T> {
     }
 }
 
-impl<T> Drop for Inner<T> {
+impl<T> Drop for Slot<T> {
     fn drop(&mut self) {
         // The fiber that could run in the instance goes first.
         drop(self.end());
@@ -251,26 +251,26 @@ impl<T> Sandbox<T> {
     /// If it has ended before.
     #[inline]
     pub fn resume_until(&mut self, until_ns: u64) -> Stop {
-        let inner = &mut *self.inner;
-        assert!(inner.state.can_run(), "a sandbox that has ended was resumed");
-        let fiber = inner.fiber.as_mut().expect("a sandbox that can run has a fiber");
+        let slot = &mut *self.slot;
+        assert!(slot.state.can_run(), "a sandbox that has ended was resumed");
+        let fiber = slot.fiber.as_mut().expect("a sandbox that can run has a fiber");
         let before = clock::ticks();
-        inner.timing.waited(inner.state, before.wrapping_sub(inner.stopped_ticks));
-        inner.state = State::Running;
-        let (result, entered) = fiber.resume(&inner.reach, until_ns);
-        inner.stopped_ticks = clock::ticks();
-        let running_since = match inner.timing.entered_ticks {
+        slot.timing.waited(slot.state, before.wrapping_sub(slot.stopped_ticks));
+        slot.state = State::Running;
+        let (result, entered) = fiber.resume(&slot.reach, until_ns);
+        slot.stopped_ticks = clock::ticks();
+        let running_since = match slot.timing.entered_ticks {
             0 => {
-                inner.timing.entered_ticks = entered;
+                slot.timing.entered_ticks = entered;
                 entered
             }
             _ => before,
         };
-        inner.timing.run_ticks += inner.stopped_ticks.wrapping_sub(running_since);
+        slot.timing.run_ticks += slot.stopped_ticks.wrapping_sub(running_since);
         let (state, stop) = match result {
             CoroutineResult::Yield(Pause::Blocked(wait)) => (State::Blocked, Stop::Blocked(wait)),
             CoroutineResult::Yield(Pause::Preempted) => {
-                inner.timing.preemptions += 1;
+                slot.timing.preemptions += 1;
                 (State::Preempted, Stop::Preempted)
             }
             CoroutineResult::Yield(Pause::Exited(code)) => (State::Done, Stop::Exited(code)),
@@ -282,28 +282,28 @@ impl<T> Sandbox<T> {
                 (State::Trapped, Stop::Trapped(TrapKind::UncaughtException.into()))
             }
             CoroutineResult::Return(Finish::Faulted { kind, address, pc }) => {
-                let module = inner.program.module();
+                let module = slot.program.module();
                 let running = fiber.fault().map_or_else(Vec::new, |(registers, stack)| {
                     unwind::walk(module, registers, &stack)
                 });
-                let trap = inner.core().describe_fault(kind, address, pc, &running);
+                let trap = slot.instance().describe_fault(kind, address, pc, &running);
                 (State::Trapped, Stop::Trapped(trap))
             }
         };
-        inner.state = state;
+        slot.state = state;
         stop
     }
 
     /// Where in its life it is.
     #[must_use]
     pub fn state(&self) -> State {
-        self.inner.state
+        self.slot.state
     }
 
     /// What its function returned, once it has: see [`Stop::Returned`].
     #[must_use]
     pub fn results(&self) -> Vec<Val> {
-        let Inner { values, results, .. } = &*self.inner;
+        let Slot { values, results, .. } = &*self.slot;
         results.iter().zip(values).map(|(ty, cell)| Val::from_cell(*ty, cell)).collect()
     }
 
@@ -313,7 +313,7 @@ impl<T> Sandbox<T> {
     /// Never: a sandbox has its data as long as it can be named.
     #[must_use]
     pub fn data(&self) -> &T {
-        self.inner.data.get().expect("a sandbox has data")
+        self.slot.data.get().expect("a sandbox has data")
     }
 
     /// What it was started with, to change or take from.
@@ -321,27 +321,27 @@ impl<T> Sandbox<T> {
     /// # Panics
     /// Never, as [`Self::data`].
     pub fn data_mut(&mut self) -> &mut T {
-        self.inner.data.get_mut().expect("a sandbox has data")
+        self.slot.data.get_mut().expect("a sandbox has data")
     }
 
     /// The program it runs.
     #[must_use]
     pub fn program(&self) -> &Arc<Program<T>> {
-        &self.inner.program
+        &self.slot.program
     }
 
     /// Pages of its linear memory that have contents: in a slot that is used for the first time, the
     /// module's own and those that this invocation has touched.
     #[must_use]
     pub fn pages(&mut self) -> usize {
-        self.inner.core().own_pages()
+        self.slot.instance().own_pages()
     }
 
     /// When it started, how long it ran, how long it waited.
     #[must_use]
     pub fn timing(&self) -> Timing {
-        let mut timing = self.inner.timing;
-        timing.waited(self.inner.state, clock::ticks().wrapping_sub(self.inner.stopped_ticks));
+        let mut timing = self.slot.timing;
+        timing.waited(self.slot.state, clock::ticks().wrapping_sub(self.slot.stopped_ticks));
         timing
     }
 }

@@ -5,9 +5,31 @@ use std::num::NonZeroUsize;
 
 use awsm_abi::desc::val_type;
 
-/// Index of a function in a module's index space, imports first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct FuncIdx(pub u32);
+/// Defines index spaces of modules: imports come first in each.
+macro_rules! indices {
+    ($($(#[doc = $doc:literal])* $name:ident)*) => {$(
+        $(#[doc = $doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub struct $name(pub u32);
+    )*};
+}
+
+indices! {
+    /// A function.
+    FuncIdx
+    /// A table.
+    TableIdx
+    /// A linear memory.
+    MemoryIdx
+    /// A global.
+    GlobalIdx
+    /// An exception tag.
+    TagIdx
+    /// A data segment.
+    DataIdx
+    /// An element segment.
+    ElemIdx
+}
 
 /// A function's parameters and results, as [`val_type`] codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

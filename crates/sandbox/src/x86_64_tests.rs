@@ -10,7 +10,7 @@ use awsm_abi::Isolation;
 use corosensei::CoroutineResult;
 
 use crate::clock::monotonic_ns;
-use crate::instance::Core;
+use crate::instance::Instance;
 use crate::instance::builtins::BUILTINS;
 use crate::own::Own;
 use crate::slot::exceptions::exceptions_of;
@@ -221,9 +221,14 @@ unsafe extern "C" {
 struct Buffer([u8; BUFFER_BYTES]);
 
 /// Spins a while with known values in all registers while ticks come; answers how many preempted it.
-fn spin(thunk: Thunk, buffer: &mut Buffer, core: &Core, stack: GuestStack) -> (u32, GuestStack) {
+fn spin(
+    thunk: Thunk,
+    buffer: &mut Buffer,
+    instance: &Instance,
+    stack: GuestStack,
+) -> (u32, GuestStack) {
     // The context of an instance without exceptions, which is all that is looked at.
-    let ctx = core.context();
+    let ctx = instance.context();
     let entry = Entry { thunk, code: std::ptr::null(), ctx, tail: std::ptr::null() };
     // SAFETY: the guests above use nothing but their stack and the buffer.
     let mut fiber = unsafe { Fiber::new(stack, [None, None], entry, buffer.0.as_mut_ptr().cast()) };
@@ -239,7 +244,7 @@ fn spin(thunk: Thunk, buffer: &mut Buffer, core: &Core, stack: GuestStack) -> (u
     }
 }
 
-fn core(wat: &str) -> Own<Core> {
+fn instance(wat: &str) -> Own<Instance> {
     let wasm = wat::parse_str(wat).expect("a module");
     let options = awsm_compile::Options { isolation: Isolation::Guard, ..Default::default() };
     let object = awsm_compile::compile(&wasm, &options).expect("it compiles");
@@ -248,7 +253,8 @@ fn core(wat: &str) -> Own<Core> {
     let module = Module::load(file.path()).expect("it loads");
     // SAFETY: the module has no imports.
     unsafe {
-        Core::new(&module, &[], &Limits::default(), &PoolConfig::default(), None).expect("memory")
+        Instance::new(&module, &[], &Limits::default(), &PoolConfig::default(), None)
+            .expect("memory")
     }
 }
 
@@ -257,7 +263,7 @@ fn no_register_changes() {
     thread::prepare().expect("a timer");
     let wide = is_x86_feature_detected!("avx512bw");
     let found = SAVED_BY.load(Ordering::Relaxed);
-    let core = core("(module (memory 1) (func (export \"run\")))");
+    let instance = instance("(module (memory 1) (func (export \"run\")))");
     let mut stack = GuestStack::new(256 << 10, Cleaning::Discarded).expect("memory for a stack");
     let mut buffer = Box::new(Buffer([0; BUFFER_BYTES]));
     let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
@@ -284,7 +290,7 @@ fn no_register_changes() {
             buffer.0[OUT + 6..OUT + 8].fill(0);
             buffer.0[ROUNDS..ROUNDS + 8].copy_from_slice(&3_000_000_u64.to_le_bytes());
             let thunk: Thunk = if with_avx { wide_guest } else { base_guest };
-            let (count, used) = spin(thunk, &mut buffer, &core, stack);
+            let (count, used) = spin(thunk, &mut buffer, &instance, stack);
             stack = used;
             preemptions += count;
             let ranges: &[(Range<usize>, usize)] = match with_avx {
@@ -320,14 +326,14 @@ fn vectors_are_empty_at_the_beginning() {
         return;
     }
     thread::prepare().expect("a timer");
-    let core = core("(module (memory 1) (func (export \"run\")))");
+    let instance = instance("(module (memory 1) (func (export \"run\")))");
     let mut stack = GuestStack::new(256 << 10, Cleaning::Discarded).expect("memory for a stack");
     let mut buffer = Box::new(Buffer([0xa5; BUFFER_BYTES]));
     buffer.0[ROUNDS..ROUNDS + 8].copy_from_slice(&1000_u64.to_le_bytes());
     for _ in 0..10 {
         buffer.0[ZMM.start..MASKS.end].fill(0xa5);
         for guest in [wide_guest as Thunk, look_guest] {
-            stack = spin(guest, &mut buffer, &core, stack).1;
+            stack = spin(guest, &mut buffer, &instance, stack).1;
         }
         let left = buffer.0[ZMM.start..MASKS.end].iter().position(|byte| *byte != 0);
         assert_eq!(left, None, "the place in the list of vectors and masks");
@@ -339,20 +345,20 @@ fn vectors_are_empty_at_the_beginning() {
 #[test]
 fn a_register_alone_keeps_an_exception() {
     thread::prepare().expect("a timer");
-    let mut core =
-        core("(module (tag (param i64)) (func (export \"run\") (throw 0 (i64.const 1))))");
+    let mut instance =
+        instance("(module (tag (param i64)) (func (export \"run\") (throw 0 (i64.const 1))))");
     // Three times as many as there is room for.
     let forgotten = 3 * crate::limits::EXCEPTIONS_BYTES / 32;
     let magic = 0x6d61_6769_635f_6576_u64;
     let mut values = Box::new([0_u64; 20]);
-    values[0] = core.tag(0) as u64;
+    values[0] = instance.tag(crate::value::TagIdx(0)) as u64;
     values[2] = BUILTINS.0.exception_new as u64;
     values[4] = magic;
     values[6] = forgotten as u64;
-    let ctx = core.context();
+    let ctx = instance.context();
     let entry = Entry { thunk: holding_guest, code: std::ptr::null(), ctx, tail: std::ptr::null() };
     let stack = GuestStack::new(256 << 10, Cleaning::Discarded).expect("memory for a stack");
-    core.set_stack_limit(stack.host_call_limit());
+    instance.set_stack_limit(stack.host_call_limit());
     // SAFETY: the guest uses nothing but its stack and the values, and calls what compiled code calls.
     let mut fiber = unsafe { Fiber::new(stack, [None, None], entry, values.as_mut_ptr().cast()) };
     let text = base_guest as *const () as usize..(&raw const guests_end) as usize;

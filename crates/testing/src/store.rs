@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use awsm_abi::context::{GlobalCell, Memory, Table};
 use awsm_abi::desc::{ExternType, extern_flag, extern_kind, val_type};
-use awsm_sandbox::group::{Binding, Entry, Group};
+use awsm_sandbox::group::{Binding, Entry, Group, InstanceIdx};
+use awsm_sandbox::value::{GlobalIdx, MemoryIdx, TableIdx, TagIdx};
 use awsm_sandbox::{FuncIdx, Limits, Module, StartError, Trap, Val, val_type_name};
 
 /// A group of instances.
@@ -25,7 +26,7 @@ pub struct Store {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Instance {
     store: u64,
-    index: usize,
+    index: InstanceIdx,
 }
 
 /// Something that an instance exports, to be imported by another of the same store.
@@ -160,7 +161,7 @@ impl Store {
         let module = group.module(index);
         let export = module.export(name)?;
         let kind = u8::try_from(export.kind).ok()?;
-        let imported = &self.imports[index];
+        let imported = &self.imports[index.0];
         let of_kind = imported.iter().filter(|import| import.item.kind() == kind);
         let own = match of_kind.clone().nth(export.index as usize) {
             Some(import) => return Some(import.clone()),
@@ -175,19 +176,19 @@ impl Store {
                 Item::Func { entry: group.entry(index, func), type_id, params, results }
             }
             extern_kind::TABLE => Item::Table(
-                group.table(index, export.index),
+                group.table(index, TableIdx(export.index)),
                 canonical(module, module.tables()[own].ty),
             ),
             extern_kind::MEMORY => {
-                Item::Memory(group.memory(index, export.index), module.memories()[own])
+                Item::Memory(group.memory(index, MemoryIdx(export.index)), module.memories()[own])
             }
             extern_kind::TAG => {
                 let type_id = module.type_ids()[module.tags()[own] as usize];
-                Item::Tag(group.tag(index, export.index), type_id)
+                Item::Tag(group.tag(index, TagIdx(export.index)), type_id)
             }
             _ => {
                 let ty = canonical(module, module.globals()[own].ty);
-                Item::Global(group.global(index, export.index), ty)
+                Item::Global(group.global(index, GlobalIdx(export.index)), ty)
             }
         };
         Some(Extern { store: self.id, item })

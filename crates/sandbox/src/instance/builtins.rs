@@ -8,11 +8,12 @@ use awsm_abi::context::Exception;
 use awsm_abi::for_each_builtin;
 use awsm_abi::trap::TrapKind;
 
-use super::Core;
+use super::Instance;
 use crate::limits::PIECE_BYTES;
 use crate::slot::exceptions::{exceptions_of, header_of};
 use crate::slot::table::{self, ELEMENT_BYTES};
 use crate::switch::preempt;
+use crate::value::{DataIdx, ElemIdx, MemoryIdx, TableIdx};
 
 /// Elements of a table that are written between two looks at whether the guest's time is up.
 const PIECE_ELEMENTS: u64 = PIECE_BYTES as u64 / ELEMENT_BYTES;
@@ -65,9 +66,9 @@ for_each_builtin!(table);
 /// `ctx` is the context pointer of a living instance, and no other reference to its record is in use:
 /// compiled code passes its own while it waits for the call.
 #[inline]
-pub(crate) unsafe fn instance_of<'a>(ctx: *mut u8) -> &'a mut Core {
+pub(crate) unsafe fn instance_of<'a>(ctx: *mut u8) -> &'a mut Instance {
     // SAFETY: the header below the context pointer names the record.
-    unsafe { &mut *(*header_of(ctx)).instance.cast::<Core>() }
+    unsafe { &mut *(*header_of(ctx)).instance.cast::<Instance>() }
 }
 
 /// What compiled code tests for: 0, or the trap's number.
@@ -109,8 +110,8 @@ unsafe extern "C" fn memory_grow(ctx: *mut u8, memory: u32, delta_pages: u64) ->
     // SAFETY: called by compiled code with its context; the memory is one of the instance's, and its
     // owner is the instance that defines it.
     let old = unsafe {
-        let memory = instance_of(ctx).memory(memory);
-        (*(*memory).owner.cast::<Core>()).grow_memory(memory, delta_pages)
+        let memory = instance_of(ctx).memory(MemoryIdx(memory));
+        (*(*memory).owner.cast::<Instance>()).grow_memory(memory, delta_pages)
     };
     back(old.map_or(-1, u64::cast_signed))
 }
@@ -123,6 +124,7 @@ unsafe extern "C" fn memory_init(
     src: u32,
     len: u32,
 ) -> u32 {
+    let (memory, segment) = (MemoryIdx(memory), DataIdx(segment));
     // SAFETY: called by compiled code with its context.
     let fits = unsafe { instance_of(ctx) }.memory_init_fits(memory, segment, dst, src, len);
     in_pieces(fits, u64::from(len), PIECE_BYTES as u64, |at, count| {
@@ -134,17 +136,17 @@ unsafe extern "C" fn memory_init(
 
 unsafe extern "C" fn data_drop(ctx: *mut u8, segment: u32) {
     // SAFETY: called by compiled code with its context.
-    unsafe { instance_of(ctx) }.data_drop(segment);
+    unsafe { instance_of(ctx) }.data_drop(DataIdx(segment));
     back(());
 }
 
 unsafe extern "C" fn table_grow(ctx: *mut u8, table: u32, value: usize, delta: u64) -> i64 {
     // SAFETY: called by compiled code with its context; the table is one of the instance's.
-    let old = unsafe { table::reserve(instance_of(ctx).table(table), delta) };
+    let old = unsafe { table::reserve(instance_of(ctx).table(TableIdx(table)), delta) };
     let made = if old.is_some() { delta } else { 0 };
     in_pieces(Ok(()), made, PIECE_ELEMENTS, |_, count| {
         // SAFETY: as above; room was made for all of them.
-        unsafe { table::extend(instance_of(ctx).table(table), value, count) };
+        unsafe { table::extend(instance_of(ctx).table(TableIdx(table)), value, count) };
         Ok(())
     });
     old.map_or(-1, u64::cast_signed)
@@ -163,7 +165,8 @@ unsafe extern "C" fn table_fill(
     len: u64,
 ) -> u32 {
     // SAFETY: called by compiled code with its context, which waits; the table is one of the instance's.
-    let part = |at, len| unsafe { table::part_mut(instance_of(ctx).table(table), at, len) };
+    let part =
+        |at, len| unsafe { table::part_mut(instance_of(ctx).table(TableIdx(table)), at, len) };
     let fits = part(index, len).map(|_| ()).ok_or(TrapKind::TableOutOfBounds);
     in_pieces(fits, len, PIECE_ELEMENTS, |at, count| {
         part(index + at, count).ok_or(TrapKind::TableOutOfBounds)?.fill(value);
@@ -181,7 +184,7 @@ unsafe extern "C" fn table_copy(
 ) -> u32 {
     let inside = |table: u32, start: u64| {
         // SAFETY: called by compiled code with its context; a table of the instance, read only.
-        let end = unsafe { (*instance_of(ctx).table(table)).len };
+        let end = unsafe { (*instance_of(ctx).table(TableIdx(table))).len };
         let inside = start.checked_add(len).is_some_and(|sum| sum <= end);
         if inside { Ok(()) } else { Err(TrapKind::TableOutOfBounds) }
     };
@@ -192,9 +195,9 @@ unsafe extern "C" fn table_copy(
         // SAFETY: called by compiled code with its context, which waits; both ranges were compared with
         // the tables' lengths, which do not become smaller while a guest lives. The copy allows overlap.
         unsafe {
-            let core = instance_of(ctx);
-            let source = (*core.table(src_table)).base.add((src + at) as usize);
-            let target = table::elements_mut(core.table(dst_table)).as_mut_ptr();
+            let instance = instance_of(ctx);
+            let source = (*instance.table(TableIdx(src_table))).base.add((src + at) as usize);
+            let target = table::elements_mut(instance.table(TableIdx(dst_table))).as_mut_ptr();
             std::ptr::copy(source, target.add((dst + at) as usize), count as usize);
         }
         Ok(())
@@ -209,6 +212,7 @@ unsafe extern "C" fn table_init(
     src: u32,
     len: u32,
 ) -> u32 {
+    let (table, segment) = (TableIdx(table), ElemIdx(segment));
     // SAFETY: called by compiled code with its context.
     let fits = unsafe { instance_of(ctx) }.table_init_fits(table, segment, dst, src, len);
     in_pieces(fits, u64::from(len), PIECE_ELEMENTS, |at, count| {
@@ -220,7 +224,7 @@ unsafe extern "C" fn table_init(
 
 unsafe extern "C" fn elem_drop(ctx: *mut u8, segment: u32) {
     // SAFETY: called by compiled code with its context.
-    unsafe { instance_of(ctx) }.elem_drop(segment);
+    unsafe { instance_of(ctx) }.elem_drop(ElemIdx(segment));
     back(());
 }
 
