@@ -1,5 +1,5 @@
-//! Tells the compiler what it is built from, so that a cache never takes one compiler's objects for another's:
-//! versions change more rarely than what stands in these files.
+//! Tells the compiler what it is built from, so that a cache never takes one compiler's objects for
+//! another's: versions change more rarely than what stands in these files.
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -23,7 +23,8 @@ fn main() {
     println!("cargo::rustc-env=AWSMC_SOURCE={:016x}", hasher.finish());
 }
 
-/// The files at a path and below; what does not exist (the lock file of a crate by itself) is left out.
+/// The files at a path and below; what does not exist (the lock file of a crate by itself) is left
+/// out.
 fn collect(path: &Path, files: &mut Vec<PathBuf>) {
     if path.is_file() {
         files.push(path.to_path_buf());

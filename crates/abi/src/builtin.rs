@@ -8,8 +8,8 @@
 //! number of a [`crate::trap::TrapKind`], and compiled code then calls `trap`: only `trap` leaves.
 //!
 //! Indices are module index spaces (imports first). `memory.copy`, `memory.fill`, `memory.size`,
-//! `table.get`, `table.size`, `global.*` and `call_indirect` are compiled inline. Tables with 64-bit
-//! indices and those with 32-bit ones are the same here.
+//! `table.get`, `table.size`, `global.*` and `call_indirect` are compiled inline. Tables with
+//! 64-bit indices and those with 32-bit ones are the same here.
 
 use core::convert::Infallible;
 use core::mem::offset_of;

@@ -30,10 +30,10 @@
 //! Calling convention: the platform's C convention as LLVM lowers it. `i32 i64 f32 f64` are passed
 //! as such, references as pointers (`funcref` is a pointer to a [`FuncRef`], `externref` an opaque
 //! word; null is zero in both). One result is returned as itself, several as an LLVM first-class
-//! struct. `v128` is a vector of 16 bytes. Functions that the runtime provides as imports use the same
-//! convention and return at most one value. The runtime enters compiled code only through the entry thunks of
-//! [`crate::desc::TypeDesc::entry`]. Functions with calls in tail position have another convention,
-//! [`crate::tail`].
+//! struct. `v128` is a vector of 16 bytes. Functions that the runtime provides as imports use the
+//! same convention and return at most one value. The runtime enters compiled code only through the
+//! entry thunks of [`crate::desc::TypeDesc::entry`]. Functions with calls in tail position have
+//! another convention, [`crate::tail`].
 
 use core::mem::{offset_of, size_of};
 
@@ -121,7 +121,8 @@ pub struct Exceptions {
 pub struct Exception {
     /// The place of its tag, which stands for the tag.
     pub tag: *const u64,
-    /// Not zero once there are references to it: then only the runtime can tell when it is done with.
+    /// Not zero once there are references to it: then only the runtime can tell when it is done
+    /// with.
     pub referenced: u32,
     /// For the runtime.
     pub number: u32,
@@ -224,8 +225,8 @@ pub mod below {
     pub const BUILTINS: u32 = HEADER_BELOW - offset_of!(Header, builtins) as u32;
     /// [`Header::exceptions`].
     pub const EXCEPTIONS: u32 = HEADER_BELOW - offset_of!(Header, exceptions) as u32;
-    /// The first argument cell, directly below the header; number `i` is 16 bytes further down each,
-    /// see [`crate::tail::cell_below`].
+    /// The first argument cell, directly below the header; number `i` is 16 bytes further down
+    /// each, see [`crate::tail::cell_below`].
     pub const ARGUMENTS: u32 = MEMORY + size_of::<GlobalCell>() as u32;
 }
 
@@ -251,8 +252,8 @@ impl Layout {
             distance = (distance + u64::from(elements) * bytes as u64).next_multiple_of(align);
             distance
         };
-        // Both grow downwards: a caller in another module knows where the first argument is, and the
-        // first global is usually the stack pointer.
+        // Both grow downwards: a caller in another module knows where the first argument is, and
+        // the first global is usually the stack pointer.
         let arguments = take(counts.argument_cells, size_of::<GlobalCell>(), 16);
         let first_global = arguments + size_of::<GlobalCell>() as u64;
         take(counts.own_globals, size_of::<GlobalCell>(), 16);

@@ -29,8 +29,8 @@ impl Arch {
         }
     }
 
-    /// The optional features that the compiler may use, spelt as LLVM spells them; a feature's place
-    /// is its bit in [`CpuFeatures`].
+    /// The optional features that the compiler may use, spelt as LLVM spells them; a feature's
+    /// place is its bit in [`CpuFeatures`].
     #[must_use]
     pub fn features(self) -> &'static [&'static str] {
         match self {

@@ -1,9 +1,9 @@
 //! How a module describes itself: read-only tables inside the shared object.
 //!
 //! The descriptor is the one exported symbol, [`crate::DESC_SYMBOL`]. Nothing in it is a pointer:
-//! every reference is a [`Rel`], a signed distance in bytes from the descriptor's first byte, so the
-//! object needs no relocation, stays shared between processes, and can be checked as a file before
-//! anything of it is mapped executable. Index spaces are the module's own, imports first.
+//! every reference is a [`Rel`], a signed distance in bytes from the descriptor's first byte, so
+//! the object needs no relocation, stays shared between processes, and can be checked as a file
+//! before anything of it is mapped executable. Index spaces are the module's own, imports first.
 
 use crate::context::Counts;
 
@@ -224,11 +224,12 @@ pub struct ImportDesc {
 #[derive(Debug)]
 #[repr(C)]
 pub struct FuncDesc {
-    /// Its native code in the ordinary convention. Of a function that has code in the tail convention
-    /// this is no more than a wrapper, and zero if only the module's own code calls the function.
+    /// Its native code in the ordinary convention. Of a function that has code in the tail
+    /// convention this is no more than a wrapper, and zero if only the module's own code calls the
+    /// function.
     pub code: Rel,
-    /// Its native code in the tail convention, [`crate::tail`], if it has calls in tail position; else
-    /// zero.
+    /// Its native code in the tail convention, [`crate::tail`], if it has calls in tail position;
+    /// else zero.
     pub tail: Rel,
     /// Name for people: from the name section, else its first export name, else empty. `[u8]`.
     pub name: RelSlice,

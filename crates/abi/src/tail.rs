@@ -16,13 +16,15 @@
 //!   argument cells          what is left, in order, a GlobalCell each, from the lowest byte on
 //! ```
 //!
-//! Integer registers are `rdi rsi rdx rcx r8 r9` and `x0` to `x7`, vector registers `xmm0` to `xmm7`
-//! and `v0` to `v7`. One result comes back as in the C convention, none and several in nothing.
+//! Integer registers are `rdi rsi rdx rcx r8 r9` and `x0` to `x7`, vector registers `xmm0` to
+//! `xmm7` and `v0` to `v7`. One result comes back as in the C convention, none and several in
+//! nothing.
 //!
 //! Cells are the callee's, at [`cell_below`] its context: with a constant place of the context that
-//! it is called with, a caller need not know whose instance that is. It writes them last before
-//! it jumps or calls, and the callee reads them before it does anything else that could write them. A
-//! module counts as many as the function of its own with the most needs ([`Counts::argument_cells`]).
+//! it is called with, a caller need not know whose instance that is. It writes them last before it
+//! jumps or calls, and the callee reads them before it does anything else that could write them. A
+//! module counts as many as the function of its own with the most needs
+//! ([`Counts::argument_cells`]).
 //!
 //! [`Counts::argument_cells`]: crate::context::Counts::argument_cells
 
@@ -115,7 +117,8 @@ pub fn cells(arch: Arch, params: impl IntoIterator<Item = u32>, results: usize) 
     places.cells()
 }
 
-/// Distance below the callee's context of its argument cell number `cell`, the same in every module.
+/// Distance below the callee's context of its argument cell number `cell`, the same in every
+/// module.
 #[must_use]
 pub const fn cell_below(cell: u32) -> u32 {
     below::ARGUMENTS + cell * size_of::<GlobalCell>() as u32

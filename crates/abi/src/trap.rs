@@ -39,8 +39,8 @@ pub enum TrapKind {
     UncaughtException = 15,
     /// More exceptions are alive than an invocation may have.
     TooManyExceptions = 16,
-    /// Not the guest's fault: compiled code did what it never does, such as to reach a place that it
-    /// takes for unreachable. Nothing beyond this guest is affected.
+    /// Not the guest's fault: compiled code did what it never does, such as to reach a place that
+    /// it takes for unreachable. Nothing beyond this guest is affected.
     InternalFault = 17,
 }
 

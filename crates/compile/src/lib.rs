@@ -126,8 +126,8 @@ fn descriptor_of(
     }
 }
 
-/// The shared object of compiled units, shown to stay in its sandbox: see [`proof`]. Where that needs functions
-/// to be compiled once more, `outputs` are replaced.
+/// The shared object of compiled units, shown to stay in its sandbox: see [`proof`]. Where that
+/// needs functions to be compiled once more, `outputs` are replaced.
 fn shown(
     job: &mut Job<'_>,
     outputs: &mut Vec<Output>,
@@ -164,8 +164,8 @@ fn shown(
     Err(CompileError::Codegen("too many rounds until all accesses are shown".to_owned()))
 }
 
-/// The objects in which the open references of an [`Emit::Object`] are found, but for [`TEXT_BYTES_SYMBOL`] and for
-/// the start of [`TEXT_SECTION`].
+/// The objects in which the open references of an [`Emit::Object`] are found, but for
+/// [`TEXT_BYTES_SYMBOL`] and for the start of [`TEXT_SECTION`].
 ///
 /// # Errors
 ///

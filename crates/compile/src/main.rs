@@ -20,11 +20,12 @@ struct Args {
     /// Where the result goes.
     #[arg(short, value_name = "OUT", required_unless_present_any = ["fingerprint", "version"])]
     out: Option<PathBuf>,
-    /// Target triple: x86_64-unknown-linux-gnu or aarch64-unknown-linux-gnu [default: this machine's].
+    /// Target triple: x86_64-unknown-linux-gnu or aarch64-unknown-linux-gnu [default: this
+    /// machine's].
     #[arg(long, value_name = "TRIPLE")]
     target: Option<String>,
-    /// Processor: native, x86-64, x86-64-v2, x86-64-v3, x86-64-v4; generic on AArch64 [default: native
-    /// if the target is this machine's, else x86-64-v2 or generic].
+    /// Processor: native, x86-64, x86-64-v2, x86-64-v3, x86-64-v4; generic on AArch64 [default:
+    /// native if the target is this machine's, else x86-64-v2 or generic].
     #[arg(long)]
     cpu: Option<String>,
     /// Effort, 0 to 3.
@@ -34,7 +35,8 @@ struct Args {
     /// How loads and stores are kept inside linear memory.
     #[arg(long, value_enum, default_value = "guard")]
     memory: Memory,
-    /// With `--memory none`: also gives up that arithmetic quiets signalling NaNs, to measure the cost.
+    /// With `--memory none`: also gives up that arithmetic quiets signalling NaNs, to measure the
+    /// cost.
     #[arg(long, hide = true)]
     lax: bool,
     /// Reads the result back, and gives it out only if its code is shown to stay in its sandbox.
@@ -52,7 +54,8 @@ struct Args {
     timings: Option<Form>,
     #[command(flatten, next_help_heading = "Limits: exit code 3 when one is reached")]
     limits: supervise::Limits,
-    /// For programs that start this one: gives up when standard input ends, as it does with its holder.
+    /// For programs that start this one: gives up when standard input ends, as it does with its
+    /// holder.
     #[arg(long, hide = true)]
     with_stdin: bool,
     /// For the program itself: does the work, within the limits, and writes there.

@@ -23,7 +23,8 @@ pub struct Options {
     pub lax: bool,
     /// Carries the guest's line table over, for debuggers and profilers.
     pub lines: bool,
-    /// Reads the finished object back, and gives it out only if its code is shown to stay in its sandbox.
+    /// Reads the finished object back, and gives it out only if its code is shown to stay in its
+    /// sandbox.
     pub verify: bool,
 }
 
@@ -90,9 +91,9 @@ pub fn version() -> String {
     format!("awsmc {} (LLVM {major}.{minor}.{patch})", env!("CARGO_PKG_VERSION"))
 }
 
-/// Everything besides the module itself that decides what comes out: the compiler and what it is built
-/// from, LLVM, the contract's version, and the options with the processor's features resolved. Equal modules with
-/// equal fingerprints give equal objects, so the pair is a cache key.
+/// Everything besides the module itself that decides what comes out: the compiler and what it is
+/// built from, LLVM, the contract's version, and the options with the processor's features
+/// resolved. Equal modules with equal fingerprints give equal objects, so the pair is a cache key.
 ///
 /// # Errors
 ///

@@ -1,16 +1,18 @@
 //! The compiler under limits: what the program `awsmc` does before anything looks at a module.
 //!
-//! Modules come from anybody, and LLVM has inputs on which it takes for ever, takes all memory, or dies. So the
-//! work is done by a second process of the same program, which the first one starts, times and, if need be, ends.
-//! Whatever happens, the first one says so in one line, and nothing is left behind: scratch files lie in a
-//! directory of its own, and the output is moved to its place when it is whole.
+//! Modules come from anybody, and LLVM has inputs on which it takes for ever, takes all memory, or
+//! dies. So the work is done by a second process of the same program, which the first one starts,
+//! times and, if need be, ends. Whatever happens, the first one says so in one line, and nothing is
+//! left behind: scratch files lie in a directory of its own, and the output is moved to its place
+//! when it is whole.
 //!
-//! No process outlives the one that it works for. Each holds the end of a pipe that is the next one's standard
-//! input and on which nothing is ever written: it ends with its holder, however that one ends. Then the
-//! first process ends the worker and whatever that has started (the linker), and cleans up; if the first one is
-//! killed, the worker ends itself and the linker. Road not taken: a signal on the parent's death
-//! (prctl(2), PR_SET_PDEATHSIG): it ends the worker before that could end the linker, comes when the parent's
-//! thread ends and not its process, and is missed if the parent has ended already.
+//! No process outlives the one that it works for. Each holds the end of a pipe that is the next
+//! one's standard input and on which nothing is ever written: it ends with its holder, however that
+//! one ends. Then the first process ends the worker and whatever that has started (the linker), and
+//! cleans up; if the first one is killed, the worker ends itself and the linker. Road not taken: a
+//! signal on the parent's death (prctl(2), PR_SET_PDEATHSIG): it ends the worker before that could
+//! end the linker, comes when the parent's thread ends and not its process, and is missed if the
+//! parent has ended already.
 
 use std::ffi::OsString;
 use std::fs;
@@ -64,8 +66,8 @@ impl Limits {
     }
 }
 
-/// Runs this program's arguments in a worker, which writes to the path in front of them, and puts what it wrote to
-/// `out`. If `with_stdin`, not longer than until standard input ends.
+/// Runs this program's arguments in a worker, which writes to the path in front of them, and puts
+/// what it wrote to `out`. If `with_stdin`, not longer than until standard input ends.
 pub(crate) fn supervise(limits: &Limits, file: &Path, out: &Path, with_stdin: bool) -> ExitCode {
     match work(limits, file, out, with_stdin) {
         Ok(code) => ExitCode::from(code),
@@ -140,8 +142,8 @@ fn at_end_of_stdin(then: impl FnOnce() + Send + 'static) -> io::Result<()> {
     thread::Builder::new().name("stdin".to_owned()).spawn(wait).map(drop)
 }
 
-/// How the worker ended (`None` if it took too long or is unwanted and was ended, with whatever it had started), and
-/// the most address space that it was seen to have, bytes.
+/// How the worker ended (`None` if it took too long or is unwanted and was ended, with whatever it
+/// had started), and the most address space that it was seen to have, bytes.
 fn wait(
     worker: &mut Child,
     limits: &Limits,
@@ -233,7 +235,8 @@ pub(crate) fn as_worker(
         // Where the limit is lower already, it stays.
         let _ = rustix::process::setrlimit(resource, bound);
     }
-    // Without the process that waits for it, its work is for nothing. The linker is of the same group.
+    // Without the process that waits for it, its work is for nothing. The linker is of the same
+    // group.
     let unwanted = || {
         let _ = rustix::process::kill_current_process_group(Signal::KILL);
     };

@@ -3,7 +3,8 @@
 //! LLVM knows processors by name, but a name stands for more features than the descriptor has bits
 //! for, so code compiled for `znver4` could need what the loader does not check. Therefore the code
 //! is always compiled for the architecture's baseline plus the features that are listed in
-//! [`awsm_abi::cpu`] and recorded; a host's name is used for nothing but tuning (scheduling, costs).
+//! [`awsm_abi::cpu`] and recorded; a host's name is used for nothing but tuning (scheduling,
+//! costs).
 
 use std::fmt;
 use std::str::FromStr;
@@ -65,8 +66,8 @@ pub(crate) struct Processor {
 }
 
 impl Processor {
-    /// The processor of this name. Without a name it is the host itself if `target` is the host's, else
-    /// the baseline that nearly every machine in use has.
+    /// The processor of this name. Without a name it is the host itself if `target` is the host's,
+    /// else the baseline that nearly every machine in use has.
     pub(crate) fn resolve(target: Target, cpu: Option<&str>) -> Result<Self, CompileError> {
         let arch = target.0;
         let default = match arch {

@@ -12,8 +12,8 @@ use crate::wasm::units::Unit;
 pub struct Timings {
     phases: Phases,
     units: Vec<UnitTimings>,
-    /// Symbols of functions that were compiled once more without optimisation, since their accesses to
-    /// memory were not shown to stay inside.
+    /// Symbols of functions that were compiled once more without optimisation, since their accesses
+    /// to memory were not shown to stay inside.
     recompiled: Vec<String>,
 }
 
@@ -94,8 +94,8 @@ impl Timings {
         self.phases.run(name, run)
     }
 
-    /// Functions that were compiled once more without optimisation, by their symbols: what they do to
-    /// memory could not be shown to stay inside otherwise.
+    /// Functions that were compiled once more without optimisation, by their symbols: what they do
+    /// to memory could not be shown to stay inside otherwise.
     #[must_use]
     pub fn functions_recompiled(&self) -> &[String] {
         &self.recompiled
@@ -111,9 +111,10 @@ impl Timings {
         self.units.push(unit);
     }
 
-    /// One object: `phases` (`name`, `wall_ms`, `cpu_ms`), `units` (one for each, in the order of their code:
-    /// processor time of each phase in ms, `functions`, `wasm_bytes`, `output_bytes`, `level`),
-    /// `functions_recompiled` (how many), `wall_ms`, `cpu_ms` and `peak_bytes`, the most memory that the process has had.
+    /// One object: `phases` (`name`, `wall_ms`, `cpu_ms`), `units` (one for each, in the order of
+    /// their code: processor time of each phase in ms, `functions`, `wasm_bytes`, `output_bytes`,
+    /// `level`), `functions_recompiled` (how many), `wall_ms`, `cpu_ms` and `peak_bytes`, the most
+    /// memory that the process has had.
     #[must_use]
     pub fn to_json(&self) -> String {
         let phase = |phase: &Phase| {
@@ -165,7 +166,8 @@ fn peak_bytes() -> Option<u64> {
     Some(kib << 10)
 }
 
-/// Tables for people: phases, what the units' threads did within `units`, and each unit if there are several.
+/// Tables for people: phases, what the units' threads did within `units`, and each unit if there
+/// are several.
 impl fmt::Display for Timings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{:<14}{:>12}{:>12}", "phase", "wall ms", "cpu ms")?;

@@ -135,7 +135,8 @@ fn lives(marker: &str) -> bool {
     environments.any(|bytes| bytes.windows(marker.len()).any(|part| part == marker.as_bytes()))
 }
 
-/// The compiler, brought so far that it waits for a linker that does not end before the directory does.
+/// The compiler, brought so far that it waits for a linker that does not end before the directory
+/// does.
 fn linking_for_ever(directory: &Path, marker: &str) -> Child {
     let (bin, work) = (directory.join("bin"), directory.join("work"));
     fs::create_dir(&bin).expect("a directory");

@@ -185,9 +185,9 @@ fn unknown_names_are_refused_with_those_known() {
     assert!(message.contains("`pentium`") && message.contains("x86-64-v3"), "{message}");
 }
 
-/// A loop that adds one vector to another, unrolled `k` times as clang unrolls. The third parameter is the length
-/// below zero, for a `k` that is no power of two a constant; the other vector is `back` bytes behind the
-/// first, or anywhere.
+/// A loop that adds one vector to another, unrolled `k` times as clang unrolls. The third parameter
+/// is the length below zero, for a `k` that is no power of two a constant; the other vector is
+/// `back` bytes behind the first, or anywhere.
 fn unrolled(k: usize, back: Option<usize>) -> String {
     let other = |i: usize| match back {
         Some(back) => format!("(local.get $p) (i32.const {})", (8 * i) as i64 - back as i64),

@@ -1,5 +1,5 @@
-//! Modules made to hurt: each ends in a result or in one line of complaint within the limits, and never leaves
-//! anything behind.
+//! Modules made to hurt: each ends in a result or in one line of complaint within the limits, and
+//! never leaves anything behind.
 
 use std::fmt::Write;
 use std::ops::Add;

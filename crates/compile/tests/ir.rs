@@ -1,8 +1,9 @@
 //! The IR of small modules: `ir/NAME.wat` with the expected IR of its functions below, as comments.
 //!
-//! A file's first lines may say `;; options: -O0 --memory checked`; what is not said is `-O2`, `guard`, x86-64-v2.
-//! `AWSM_BLESS=1 cargo test -p awsm-compile --test ir` writes what comes out into the files: look at the difference.
-//! What is shown is the functions' code alone, without attributes and metadata, whose numbers change with everything.
+//! A file's first lines may say `;; options: -O0 --memory checked`; what is not said is `-O2`,
+//! `guard`, x86-64-v2. `AWSM_BLESS=1 cargo test -p awsm-compile --test ir` writes what comes out
+//! into the files: look at the difference. What is shown is the functions' code alone, without
+//! attributes and metadata, whose numbers change with everything.
 
 use std::fmt::Write;
 use std::path::Path;

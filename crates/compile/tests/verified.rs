@@ -1,4 +1,5 @@
-//! With `verify`, what comes out is shown to stay in its sandbox: of the example functions, at every level.
+//! With `verify`, what comes out is shown to stay in its sandbox: of the example functions, at
+//! every level.
 
 use std::path::Path;
 

@@ -1,9 +1,9 @@
 //! Calls from guests into the host.
 //!
 //! A host function is an ordinary function of safe Rust. It gets the caller's memory and data, and
-//! answers a value or how the guest leaves. It never suspends itself: it says what it waits for, and
-//! is called again, with the same arguments, when that is over. So nothing of it is on the guest's
-//! stack when the guest is suspended, ended or killed.
+//! answers a value or how the guest leaves. It never suspends itself: it says what it waits for,
+//! and is called again, with the same arguments, when that is over. So nothing of it is on the
+//! guest's stack when the guest is suspended, ended or killed.
 //!
 //! Isolation rests on this file: it turns native registers into those arguments.
 
@@ -33,9 +33,9 @@ pub enum Leave {
     Trap(TrapKind),
     /// It waits. The function is called again afterwards, see [`HostCall::woken`].
     Block(Wait),
-    /// Its time is up, see [`crate::switch::preempt::is_due`], and the function is not done. It is called again when the guest
-    /// has the core again, and goes on where its data says that it was: some way at least, since its time may be
-    /// up again at once.
+    /// Its time is up, see [`crate::switch::preempt::is_due`], and the function is not done. It is
+    /// called again when the guest has the core again, and goes on where its data says that it was:
+    /// some way at least, since its time may be up again at once.
     Preempted,
 }
 
@@ -53,16 +53,16 @@ impl<T> HostCall<'_, T> {
         self.data
     }
 
-    /// The caller's memory and the invocation's data at once. The memory of a module that has none is
-    /// empty.
+    /// The caller's memory and the invocation's data at once. The memory of a module that has none
+    /// is empty.
     #[inline]
     pub fn parts(&mut self) -> (GuestMemory<'_>, &mut T) {
         let memory = self.instance.memory(MemoryIdx(0));
         if memory.is_null() {
             return (GuestMemory::new(&mut []), self.data);
         }
-        // SAFETY: base and size describe the open part of a slot. The guest waits for this call, the
-        // borrow ends before it goes on, and an invocation's memory is its own.
+        // SAFETY: base and size describe the open part of a slot. The guest waits for this call,
+        // the borrow ends before it goes on, and an invocation's memory is its own.
         let bytes =
             unsafe { std::slice::from_raw_parts_mut((*memory).base, (*memory).bytes as usize) };
         (GuestMemory::new(bytes), self.data)
@@ -94,8 +94,8 @@ unsafe fn serve<T, R>(
     let mut woken = false;
     loop {
         let outcome = {
-            // SAFETY: the caller's duty. The pool has set `data` to the invocation's, of its `T`: the
-            // linker that made this function has the same `T` as the program, and so the pool.
+            // SAFETY: the caller's duty. The pool has set `data` to the invocation's, of its `T`:
+            // the linker that made this function has the same `T` as the program, and so the pool.
             let (instance, data) = unsafe {
                 let instance = instance_of(ctx);
                 let data = &mut *instance.host_data().cast::<T>();
@@ -119,7 +119,8 @@ unsafe fn serve<T, R>(
     }
 }
 
-/// Only this crate says how values are passed and what native code there is: compiled code believes it.
+/// Only this crate says how values are passed and what native code there is: compiled code believes
+/// it.
 mod sealed {
     pub trait Value {}
     pub trait Func<T, Params, R> {}
@@ -195,8 +196,8 @@ impl HostReturn for () {
     fn into_raw(self) {}
 }
 
-/// A function item that can be a host function: `fn(&mut HostCall<T>, args..) -> HostResult<R>`, or a closure
-/// that holds nothing. Guests call it on any thread that has a pool, and several at once.
+/// A function item that can be a host function: `fn(&mut HostCall<T>, args..) -> HostResult<R>`, or
+/// a closure that holds nothing. Guests call it on any thread that has a pool, and several at once.
 pub trait HostFunc<T, Params, R>:
     sealed::Func<T, Params, R> + Copy + Send + Sync + 'static
 {
@@ -235,14 +236,14 @@ macro_rules! host_func {
                     $($Arg: HostArg + 'static, $Arg::Raw: Copy,)*
                 {
                     const { assert!(size_of::<Func>() == 0, "a function item, not a pointer") };
-                    // SAFETY: a value of a type without size is any aligned address; `Func` is Copy,
-                    // and the linker was given one, so values of it exist.
+                    // SAFETY: a value of a type without size is any aligned address; `Func` is
+                    // Copy, and the linker was given one, so values of it exist.
                     let function = unsafe { std::ptr::NonNull::<Func>::dangling().read() };
                     let function = |call: &mut HostCall<'_, T>| {
                         function(call, $($Arg::from_raw($arg)),*)
                     };
-                    // SAFETY: compiled code calls this with its context; `Program::link` has compared
-                    // the types, and gives programs over `T` functions over `T`.
+                    // SAFETY: compiled code calls this with its context; `Program::link` has
+                    // compared the types, and gives programs over `T` functions over `T`.
                     unsafe { serve(ctx, function) }.into_raw()
                 }
                 stack_checked! {
@@ -275,7 +276,8 @@ mod tests {
 
     use super::{HostCall, HostFunc, HostResult};
 
-    /// Says of a value whether it can be a host function: the method of `Yes` is found first where it applies.
+    /// Says of a value whether it can be a host function: the method of `Yes` is found first where
+    /// it applies.
     struct Candidate<F>(F);
 
     trait Yes {

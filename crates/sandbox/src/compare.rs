@@ -1,13 +1,14 @@
 //! Slots and stacks that have been cleaned, compared byte by byte with what they must be.
 //!
-//! Isolation rests on the reset of slots; this file is its check. It takes nothing from the lists that the
-//! reset keeps: what must be is told by the module's images, by copies that were made before the first
-//! instruction, and by zero. Debug builds compare after each reset, and wherever
+//! Isolation rests on the reset of slots; this file is its check. It takes nothing from the lists
+//! that the reset keeps: what must be is told by the module's images, by copies that were made
+//! before the first instruction, and by zero. Debug builds compare after each reset, and wherever
 //! [`crate::PoolConfig::compare`] says so.
 //!
 //! Reading a page that is nobody's own would give it to the range, and hide what is to be found. So
-//! after each reset only own pages are read, as the system names them ([`Extent::Own`]); what else there
-//! is reads as zeroes or as a sealed file's, by the system's own rules. [`Extent::Whole`] reads everything.
+//! after each reset only own pages are read, as the system names them ([`Extent::Own`]); what else
+//! there is reads as zeroes or as a sealed file's, by the system's own rules. [`Extent::Whole`]
+//! reads everything.
 
 use std::fmt;
 
@@ -150,8 +151,8 @@ fn words(part: &'static str, index: usize, found: &[usize], wanted: &[usize]) ->
     }
 }
 
-/// The context, but for what each start writes (the depth of the stack) and what a reset may move (the
-/// place of a table's elements).
+/// The context, but for what each start writes (the depth of the stack) and what a reset may move
+/// (the place of a table's elements).
 fn context(instance: &Instance) -> Compared {
     let (found, start) = (instance.context_bytes(), &instance.context_at_start);
     if found.len() != start.len() {

@@ -32,8 +32,8 @@ pub struct Group {
     instances: Vec<Own<Instance>>,
     /// What guests of any instance may do: they call each other.
     reach: Reach,
-    /// Exceptions of all instances. What refers to them is not followed from one to another, so that
-    /// they stay until the group goes.
+    /// Exceptions of all instances. What refers to them is not followed from one to another, so
+    /// that they stay until the group goes.
     exceptions: Own<Exceptions>,
     stack: Option<GuestStack>,
 }
@@ -43,7 +43,8 @@ pub struct Group {
 pub struct InstanceIdx(pub usize);
 
 impl Group {
-    /// An empty group for this thread, which is made fit to run guests; each instance gets `limits`.
+    /// An empty group for this thread, which is made fit to run guests; each instance gets
+    /// `limits`.
     ///
     /// # Panics
     /// If the system gives no memory for a signal stack.
@@ -60,14 +61,15 @@ impl Group {
     }
 
     /// Adds an instance with its imports bound in order; its start function has not run. The second
-    /// value says whether applying its segments faulted: the instance is there even then, and others
-    /// may refer to it.
+    /// value says whether applying its segments faulted: the instance is there even then, and
+    /// others may refer to it.
     ///
     /// # Errors
     /// If memory is short, or the module exceeds the limits.
     ///
     /// # Safety
-    /// Each binding is of the kind and type that the import names, and of an instance of this group.
+    /// Each binding is of the kind and type that the import names, and of an instance of this
+    /// group.
     pub unsafe fn add(
         &mut self,
         module: &Arc<Module>,

@@ -2,7 +2,8 @@
 //!
 //! Isolation rests on this file: what `reset` leaves behind, the next invocation can read.
 //!
-//! A slot is the context, see `awsm_abi`, with the first linear memory right above it, see `linear`.
+//! A slot is the context, see `awsm_abi`, with the first linear memory right above it, see
+//! `linear`.
 
 pub(crate) mod builtins;
 
@@ -93,8 +94,8 @@ pub enum Binding {
 }
 
 impl Instance {
-    /// An instance of `module` with its imports bound in order, its memory, tables and globals as the
-    /// module describes them; its start function has not run.
+    /// An instance of `module` with its imports bound in order, its memory, tables and globals as
+    /// the module describes them; its start function has not run.
     ///
     /// # Safety
     /// Each binding is of the kind and type that the import names, and outlives the instance.
@@ -237,8 +238,8 @@ impl Instance {
         let module = Arc::clone(&self.module);
         let layout = module.layout();
         let this = this.cast::<()>();
-        // SAFETY: all places lie in the context, which is mapped, zeroed, written by nobody else now,
-        // and laid out for the counts that the loader compared with the tables.
+        // SAFETY: all places lie in the context, which is mapped, zeroed, written by nobody else
+        // now, and laid out for the counts that the loader compared with the tables.
         unsafe {
             self.header().write(Header {
                 memory: Memory {
@@ -390,7 +391,8 @@ impl Instance {
     /// The value of one of the operators that element segments may use, too.
     fn constant(&self, op: u32, index: u32) -> [u64; 2] {
         match op {
-            // SAFETY: the index was checked by the loader, so the cell is a global of this instance.
+            // SAFETY: the index was checked by the loader, so the cell is a global of this
+            // instance.
             const_op::GLOBAL_GET => unsafe {
                 let value = u128::from_le_bytes((*self.global(GlobalIdx(index))).0);
                 [value as u64, (value >> 64) as u64]
@@ -502,8 +504,8 @@ impl Instance {
         values: usize,
         held: *const usize,
     ) -> *mut Exception {
-        // SAFETY: the header lies in the context; modules that throw have a record of exceptions, of this
-        // instance or its group.
+        // SAFETY: the header lies in the context; modules that throw have a record of exceptions,
+        // of this instance or its group.
         let exceptions = unsafe { &mut *(*self.header()).exceptions.cast::<Exceptions>() };
         // What other instances of a group refer to is not known here.
         if !exceptions.has_room(values) && !self.linked {
@@ -572,8 +574,8 @@ impl Instance {
     /// An invocation begins, with this as the `T` of the host functions.
     ///
     /// # Safety
-    /// It is of the type that all host functions that this instance imports were made for. It lives, and nothing
-    /// else refers to it, while guests run in this instance.
+    /// It is of the type that all host functions that this instance imports were made for. It
+    /// lives, and nothing else refers to it, while guests run in this instance.
     #[inline]
     pub(crate) unsafe fn set_host_data(&mut self, data: *mut ()) {
         self.data = data;
@@ -582,7 +584,8 @@ impl Instance {
     /// Tells compiled code how deep the stack is that it will run on.
     #[inline]
     pub(crate) fn set_stack_limit(&mut self, limit: usize) {
-        // SAFETY: the header lies in the context, and compiled code of this instance is not running.
+        // SAFETY: the header lies in the context, and compiled code of this instance is not
+        // running.
         unsafe { (*self.header()).stack_limit = limit };
     }
 
@@ -595,7 +598,8 @@ impl Instance {
         &self.tables
     }
 
-    /// What of the runtime's own record is not as it was before the first instruction, if anything is not.
+    /// What of the runtime's own record is not as it was before the first instruction, if anything
+    /// is not.
     pub(crate) fn unsettled(&self) -> Option<&'static str> {
         let data = self.dropped_data.iter().zip(self.module.data());
         let elements = self.dropped_elements.iter().zip(self.module.elements());
@@ -666,14 +670,15 @@ impl Instance {
         Trap { kind, address: offset, running }
     }
 
-    /// Pages of own linear memories that are the instance's own. In a slot that was new when the invocation
-    /// began, these are the images' short runs and those that the invocation has written.
+    /// Pages of own linear memories that are the instance's own. In a slot that was new when the
+    /// invocation began, these are the images' short runs and those that the invocation has
+    /// written.
     pub(crate) fn own_pages(&self) -> usize {
         self.memories().map(Linear::own_pages).sum()
     }
 
-    /// `memory.grow` of an own memory: the old size in pages, or `None`. What the instance may have in all
-    /// is a limit, too.
+    /// `memory.grow` of an own memory: the old size in pages, or `None`. What the instance may have
+    /// in all is a limit, too.
     pub(crate) fn grow_memory(&mut self, memory: *const Memory, delta_pages: u64) -> Option<u64> {
         let mut own = std::iter::once(&mut self.first).chain(&mut self.more);
         let grown = own.find(|own| own.is(memory));
@@ -830,7 +835,8 @@ impl Instance {
         // What depends on other instances cannot be made anew.
         let images = module.images().ok_or(io::ErrorKind::Unsupported)?;
         for (memory, image) in self.memories_mut().zip(images) {
-            // SAFETY: the module's own, in the order of its memories; the rest is the caller's duty.
+            // SAFETY: the module's own, in the order of its memories; the rest is the caller's
+            // duty.
             touched += unsafe { memory.reset(image, faults, keep_resident_pages)? };
         }
         Ok(touched)
@@ -875,8 +881,8 @@ fn make_memories(
     Ok((make(0, context_bytes)?, more))
 }
 
-/// Validation has let through an index that means nothing, or compiled code has made one up: nothing that it
-/// does can be believed.
+/// Validation has let through an index that means nothing, or compiled code has made one up:
+/// nothing that it does can be believed.
 #[cold]
 fn no_such(what: &str) -> ! {
     panic!("compiled code or a descriptor names a {what} that its module does not have")

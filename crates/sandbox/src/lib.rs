@@ -16,7 +16,8 @@
 //! ```
 //!
 //! Invariants, each with a test: nothing of one invocation can be read by the next; a guest's fault
-//! ends that guest only; the warm start makes no system call, takes no page fault, allocates nothing.
+//! ends that guest only; the warm start makes no system call, takes no page fault, allocates
+//! nothing.
 
 pub mod call;
 pub mod clock;

@@ -11,14 +11,15 @@ pub const HOST_CALL_STACK_BYTES: usize = 64 << 10;
 /// Inaccessible bytes below each guest stack.
 pub const STACK_GUARD_BYTES: usize = 64 << 10;
 
-/// Pages of a stack that are kept, cleaned, from one invocation to the next; deeper ones are given back.
+/// Pages of a stack that are kept, cleaned, from one invocation to the next; deeper ones are given
+/// back.
 pub const STACK_KEPT_PAGES: usize = 16;
 
 /// The stack on which a worker thread's signals are handled.
 pub const SIGNAL_STACK_BYTES: usize = 64 << 10;
 
-/// Memory above each guest stack for a guest that is preempted: its registers, and the frames of the function
-/// that suspends it.
+/// Memory above each guest stack for a guest that is preempted: its registers, and the frames of
+/// the function that suspends it.
 pub const PREEMPT_STACK_BYTES: usize = 16 << 10;
 
 /// How long after a tick that could not preempt the next one comes.
@@ -34,8 +35,8 @@ pub const EXCEPTIONS_BYTES: usize = 1 << 20;
 /// What one instance of a program may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// All linear memories and tables together, bytes; an element of a table has 8. A module that declares
-    /// more at its start is refused; growth beyond it answers -1.
+    /// All linear memories and tables together, bytes; an element of a table has 8. A module that
+    /// declares more at its start is refused; growth beyond it answers -1.
     pub memory_bytes: u64,
     /// Elements of each table.
     pub table_elements: u64,
@@ -44,8 +45,8 @@ pub struct Limits {
     /// Memory that an idle slot keeps from its last invocation, cleaned, so that the next one takes
     /// no page fault. What is beyond goes back to the system.
     pub keep_resident_bytes: usize,
-    /// May memory that one growth adds be backed by huge pages? Guests that use much of it run faster. Its first
-    /// touches take longer each, and nobody is preempted meanwhile.
+    /// May memory that one growth adds be backed by huge pages? Guests that use much of it run
+    /// faster. Its first touches take longer each, and nobody is preempted meanwhile.
     pub huge_pages: bool,
 }
 
@@ -67,17 +68,17 @@ pub(crate) const TRACE_FRAMES: usize = 32;
 /// Characters of a function's name in it.
 pub(crate) const TRACE_NAME_CHARS: usize = 200;
 
-/// How memory that an invocation has written is found, from the quickest way to the slowest. Each is
-/// sure by itself where what it rests on is true.
+/// How memory that an invocation has written is found, from the quickest way to the slowest. Each
+/// is sure by itself where what it rests on is true.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Cleaning {
-    /// The system is asked for written pages when the thread has taken page faults. Rests on the page
-    /// map, on the count of faults, and on huge pages that can be switched off.
+    /// The system is asked for written pages when the thread has taken page faults. Rests on the
+    /// page map, on the count of faults, and on huge pages that can be switched off.
     Counted,
     /// The system is asked each time. Rests on the page map.
     Scanned,
-    /// All memory is given back to the system each time. Rests on nothing but that what was given back
-    /// reads as zeroes.
+    /// All memory is given back to the system each time. Rests on nothing but that what was given
+    /// back reads as zeroes.
     Discarded,
 }
 
@@ -90,8 +91,8 @@ pub struct PoolConfig {
     pub max_idle_stacks: usize,
     /// How memory that an invocation has written is found.
     pub cleaning: Cleaning,
-    /// Compare every byte of a slot and a stack that have been cleaned with what it must be, and panic
-    /// if one differs. Takes as long as reading all of it.
+    /// Compare every byte of a slot and a stack that have been cleaned with what it must be, and
+    /// panic if one differs. Takes as long as reading all of it.
     pub compare: bool,
 }
 

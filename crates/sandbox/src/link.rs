@@ -33,8 +33,8 @@ impl<T: 'static> Linker<T> {
         Self { functions: HashMap::new(), data: PhantomData }
     }
 
-    /// Adds `function`, or replaces the one of that name. Its parameters follow the [`crate::HostCall`]
-    /// and are integers, floats or [`crate::GuestPtr`].
+    /// Adds `function`, or replaces the one of that name. Its parameters follow the
+    /// [`crate::HostCall`] and are integers, floats or [`crate::GuestPtr`].
     pub fn func<Params, R: HostReturn, F: HostFunc<T, Params, R>>(
         &mut self,
         module: &str,

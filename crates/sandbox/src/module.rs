@@ -1,12 +1,13 @@
 //! A loaded shared object: checked, in memory, its descriptor readable as Rust values.
 //!
-//! The file is read once into memory that nobody can change (`sealed`). There its headers are checked,
-//! its code is made executable where it lies, and every table of the descriptor is checked once to lie
-//! inside. After that nothing is parsed: what the loader and the sandboxes read are slices of that memory.
+//! The file is read once into memory that nobody can change (`sealed`). There its headers are
+//! checked, its code is made executable where it lies, and every table of the descriptor is checked
+//! once to lie inside. After that nothing is parsed: what the loader and the sandboxes read are
+//! slices of that memory.
 //!
 //! Road not taken: `dlopen`. It costs about 22 us for a minimal object, takes a process-wide lock,
-//! would run constructors and bind symbols if the check before it were ever wrong, and looks the path
-//! up a second time after the check.
+//! would run constructors and bind symbols if the check before it were ever wrong, and looks the
+//! path up a second time after the check.
 
 pub(crate) mod constant;
 pub(crate) mod unwind;
@@ -100,8 +101,8 @@ plain!(
 );
 plain!(ImportDesc, TableDesc, TypeDesc);
 
-/// A table of a module's descriptor, named by its place there: only what `check_tables` looks at, as the type
-/// that it has there.
+/// A table of a module's descriptor, named by its place there: only what `check_tables` looks at,
+/// as the type that it has there.
 macro_rules! table {
     ($module:expr, $table:expr) => {
         // SAFETY: what the macro is for; it is used in this file only.
@@ -133,12 +134,13 @@ impl Module {
 
     /// Loads a shared object that is in memory already.
     ///
-    /// This is safe to call with any bytes, in so far as nothing of them runs here, and everything that the
-    /// loader and the runtime believe of them later (headers, tables of the descriptor, indices, addresses of
-    /// functions within the text) is checked first, in memory that nobody can change any more; so no file can
-    /// make this process read or write where it must not, or jump to what is not the object's code,
-    /// before a sandbox runs that code. What the machine code itself does is not looked at: whoever runs
-    /// an object trusts that `awsmc` made it, as whoever starts a program trusts its file.
+    /// This is safe to call with any bytes, in so far as nothing of them runs here, and everything
+    /// that the loader and the runtime believe of them later (headers, tables of the descriptor,
+    /// indices, addresses of functions within the text) is checked first, in memory that nobody can
+    /// change any more; so no file can make this process read or write where it must not, or jump
+    /// to what is not the object's code, before a sandbox runs that code. What the machine code
+    /// itself does is not looked at: whoever runs an object trusts that `awsmc` made it, as whoever
+    /// starts a program trusts its file.
     ///
     /// # Errors
     /// As [`Self::load`].
@@ -152,8 +154,8 @@ impl Module {
         let text = shape.segments.iter().filter(|segment| segment.execute);
         let text = text.map(|s| s.addresses.start as usize..s.addresses.end as usize);
         let memory = object.into_executable(text, end)?;
-        // SAFETY: so many bytes of the memory are readable, nobody can write to them, and they stay as long
-        // as the module, which keeps the memory.
+        // SAFETY: so many bytes of the memory are readable, nobody can write to them, and they stay
+        // as long as the module, which keeps the memory.
         let image: &'static [u8] =
             unsafe { std::slice::from_raw_parts(memory.start(), image_bytes) };
         let desc = check_version(image, desc_at)?;
@@ -198,7 +200,8 @@ impl Module {
     /// Elements of a table.
     ///
     /// # Safety
-    /// The table is one of this module's descriptor, and `check_tables` has looked at it as one of `T`.
+    /// The table is one of this module's descriptor, and `check_tables` has looked at it as one of
+    /// `T`.
     unsafe fn slice<T: Plain>(&self, table: RelSlice) -> &[T] {
         if table.len == 0 {
             return &[];
@@ -327,8 +330,8 @@ impl Module {
         })
     }
 
-    /// Where the code of the functions lies that it defines, for profilers: address, bytes up to the next one's,
-    /// name or number.
+    /// Where the code of the functions lies that it defines, for profilers: address, bytes up to
+    /// the next one's, name or number.
     pub fn code(&self) -> impl Iterator<Item = (usize, usize, String)> {
         let starts = self.starts();
         let ends = starts.iter().skip(1).map(|(start, _)| *start).chain([self.text.1]);
@@ -347,7 +350,8 @@ impl Module {
         (*start == pc).then(|| FuncIdx(index + self.imported_funcs()))
     }
 
-    /// The module's bytes from its lowest address on, and where in them the index of its frame rules lies.
+    /// The module's bytes from its lowest address on, and where in them the index of its frame
+    /// rules lies.
     pub(crate) fn frame_rules(&self) -> Option<(&[u8], usize)> {
         Some((self.image, self.frame_index?))
     }
@@ -522,8 +526,9 @@ fn with_function_type(code: u32, number: u32) -> u32 {
     val_type::to_function(number) | code & val_type::NON_NULL
 }
 
-/// Process-wide numbers of a module's types. Two types have the same number if they are the same after
-/// the types that they refer to have been replaced by their numbers, and themselves by a mark.
+/// Process-wide numbers of a module's types. Two types have the same number if they are the same
+/// after the types that they refer to have been replaced by their numbers, and themselves by a
+/// mark.
 fn canonical_types(module: &Module) -> Result<Box<[u32]>, LoadError> {
     const ITSELF: u32 = val_type::TYPES_MAX - 1;
     let mut numbers = Vec::with_capacity(module.types().len());
@@ -678,8 +683,8 @@ fn check_text(tables: &Tables, shape: &elf::Shape) -> Result<(usize, usize), Loa
     }
 }
 
-/// Every caller of a function in the tail convention finds as many argument cells in its context as the
-/// function's type says.
+/// Every caller of a function in the tail convention finds as many argument cells in its context as
+/// the function's type says.
 fn check_argument_cells(
     tables: &Tables,
     types: &[TypeDesc],

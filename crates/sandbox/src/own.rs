@@ -1,13 +1,15 @@
 //! A value with an address that others keep.
 //!
-//! Compiled code and records that it reads refer to an instance, its tables, its account and its exceptions by
-//! address. A `Box` claims to be the only way to its value each time it is moved or looked into, and such an
-//! address would mean nothing afterwards. Here every way begins at one and the same pointer.
+//! Compiled code and records that it reads refer to an instance, its tables, its account and its
+//! exceptions by address. A `Box` claims to be the only way to its value each time it is moved or
+//! looked into, and such an address would mean nothing afterwards. Here every way begins at one and
+//! the same pointer.
 
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 
-/// An owned value that never moves. Who keeps its address must not use it while a reference is in use.
+/// An owned value that never moves. Who keeps its address must not use it while a reference is in
+/// use.
 #[derive(Debug)]
 pub(crate) struct Own<T>(NonNull<T>);
 

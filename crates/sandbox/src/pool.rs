@@ -109,8 +109,8 @@ impl<T: 'static> Pool<T> {
         }
     }
 
-    /// Makes sure that `slots` warm slots of `program`, and as many stacks, are idle. Takes no other slot's
-    /// place.
+    /// Makes sure that `slots` warm slots of `program`, and as many stacks, are idle. Takes no
+    /// other slot's place.
     ///
     /// # Errors
     /// As [`Self::start`].
@@ -155,7 +155,8 @@ impl<T: 'static> Pool<T> {
     /// As [`Self::start`].
     ///
     /// # Panics
-    /// If the arguments are not of the function's types, or the function to be called first has any.
+    /// If the arguments are not of the function's types, or the function to be called first has
+    /// any.
     #[inline]
     pub fn start_call(
         &mut self,
@@ -198,9 +199,9 @@ impl<T: 'static> Pool<T> {
     /// Takes a sandbox back in any state: one that has not ended is killed. Its memory is cleaned
     /// here, so call this after its answer has left.
     ///
-    /// Answers how many pages of its memories (4 KiB) had contents: those that it has touched, and of the
-    /// memory that its module begins with those that the invocations before it in the same slot have. Of what it has
-    /// grown by more than 16 MiB it is an estimate.
+    /// Answers how many pages of its memories (4 KiB) had contents: those that it has touched, and
+    /// of the memory that its module begins with those that the invocations before it in the same
+    /// slot have. Of what it has grown by more than 16 MiB it is an estimate.
     pub fn recycle(&mut self, sandbox: Sandbox<T>) -> u64 {
         self.recycler().recycle(sandbox)
     }
@@ -248,8 +249,8 @@ impl<T: 'static> Pool<T> {
     }
 
     /// Compares every byte of all idle slots and stacks with what it must be before the next
-    /// invocation, by reading each; the slots must have been made with [`PoolConfig::compare`]. Answers how
-    /// many bytes it has read.
+    /// invocation, by reading each; the slots must have been made with [`PoolConfig::compare`].
+    /// Answers how many bytes it has read.
     ///
     /// # Errors
     /// The first difference, in words.
@@ -314,8 +315,8 @@ impl<T: 'static> Pool<T> {
         true
     }
 
-    /// Gives up all idle slots if somebody, with this or another pool of the same budget, has been refused
-    /// memory since the last call; says whether that was so.
+    /// Gives up all idle slots if somebody, with this or another pool of the same budget, has been
+    /// refused memory since the last call; says whether that was so.
     #[inline]
     pub fn relieve(&mut self) -> bool {
         let refusals = self.budget.as_ref().map_or(0, |budget| budget.refusals());

@@ -1,13 +1,15 @@
-//! The epoll instance that watches a descriptor: how to find the one inside a reactor that does not show it.
+//! The epoll instance that watches a descriptor: how to find the one inside a reactor that does not
+//! show it.
 
 use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
-/// Another descriptor for an epoll instance of this process that watches `fd`; `None` if there is none.
+/// Another descriptor for an epoll instance of this process that watches `fd`; `None` if there is
+/// none.
 ///
-/// Source: proc_pid_fdinfo(5): an epoll instance has a line `tfd:` with the number of each descriptor that it
-/// watches.
+/// Source: proc_pid_fdinfo(5): an epoll instance has a line `tfd:` with the number of each
+/// descriptor that it watches.
 ///
 /// # Errors
 /// When `/proc` cannot be read, or there are no descriptors left.

@@ -47,8 +47,9 @@ impl State {
     }
 }
 
-/// Counter readings, see [`clock`]. There is no gap and no overlap between them: what an invocation has taken from
-/// `start_ticks` to its last stop is `entered_ticks - start_ticks` and the three sums.
+/// Counter readings, see [`clock`]. There is no gap and no overlap between them: what an invocation
+/// has taken from `start_ticks` to its last stop is `entered_ticks - start_ticks` and the three
+/// sums.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Timing {
     /// When the pool was asked for the sandbox.
@@ -79,8 +80,8 @@ impl Timing {
 
 /// One invocation of a program: its memory, its stack, its state.
 ///
-/// Handed out by [`crate::Pool::start`] and to be given back to [`crate::Pool::recycle`]; dropping it
-/// instead releases everything, but keeps nothing warm.
+/// Handed out by [`crate::Pool::start`] and to be given back to [`crate::Pool::recycle`]; dropping
+/// it instead releases everything, but keeps nothing warm.
 pub struct Sandbox<T> {
     pub(crate) slot: Box<Slot<T>>,
 }
@@ -135,7 +136,8 @@ impl<T> Slot<T> {
         &self.program
     }
 
-    /// The instance's record. No guest runs in it while the caller has the reference: guests run in `resume`.
+    /// The instance's record. No guest runs in it while the caller has the reference: guests run in
+    /// `resume`.
     pub(crate) fn instance(&mut self) -> &mut Instance {
         &mut self.instance
     }
@@ -148,16 +150,16 @@ impl<T> Slot<T> {
         let start = self.program.module().start();
         let limit = stack.host_call_limit();
         let instance = self.instance();
-        // SAFETY: the data stays where it is until `end`, nothing else refers to it while the guest runs,
-        // and it is of the type that the program's functions were made for.
+        // SAFETY: the data stays where it is until `end`, nothing else refers to it while the guest
+        // runs, and it is of the type that the program's functions were made for.
         unsafe { instance.set_host_data(data.cast()) };
         instance.set_stack_limit(limit);
         let entry = instance.entry(call.entry);
         let before = [start, call.initialize].map(|func| func.map(|func| instance.entry(func)));
         self.put_values(call);
         let values = self.values.as_mut_ptr();
-        // SAFETY: the entries are of this instance, whose program keeps the module loaded; `values` has a
-        // cell for each argument and result, and stays as it is until `end`.
+        // SAFETY: the entries are of this instance, whose program keeps the module loaded; `values`
+        // has a cell for each argument and result, and stays as it is until `end`.
         self.fiber = Some(unsafe { Fiber::new(stack, before, entry, values) });
         self.state = State::Fresh;
         self.timing = Timing { start_ticks: now, ..Timing::default() };
@@ -182,8 +184,8 @@ impl<T> Slot<T> {
     }
 }
 
-/// A place for a value that host functions reach by its address while its owner is borrowed: allocated once,
-/// for any number of values in turn.
+/// A place for a value that host functions reach by its address while its owner is borrowed:
+/// allocated once, for any number of values in turn.
 struct Slotted<T> {
     place: Own<MaybeUninit<T>>,
     full: bool,
@@ -203,8 +205,8 @@ impl<T> Slotted<T> {
     }
 
     fn get(&self) -> Option<&T> {
-        // SAFETY: there is a value in the place, which nobody else refers to while `self` is borrowed: guests
-        // run in `Sandbox::resume` only.
+        // SAFETY: there is a value in the place, which nobody else refers to while `self` is
+        // borrowed: guests run in `Sandbox::resume` only.
         self.full.then(|| unsafe { self.place.assume_init_ref() })
     }
 
@@ -244,8 +246,8 @@ impl<T> Sandbox<T> {
         self.resume_until(u64::MAX)
     }
 
-    /// Runs the guest until it stops, and preempts it when the monotonic clock shows `until_ns` (see
-    /// [`clock::monotonic_ns`]), or as soon after that as it can be.
+    /// Runs the guest until it stops, and preempts it when the monotonic clock shows `until_ns`
+    /// (see [`clock::monotonic_ns`]), or as soon after that as it can be.
     ///
     /// # Panics
     /// If it has ended before.
@@ -330,8 +332,8 @@ impl<T> Sandbox<T> {
         &self.slot.program
     }
 
-    /// Pages of its linear memory that have contents: in a slot that is used for the first time, the
-    /// module's own and those that this invocation has touched.
+    /// Pages of its linear memory that have contents: in a slot that is used for the first time,
+    /// the module's own and those that this invocation has touched.
     #[must_use]
     pub fn pages(&mut self) -> usize {
         self.slot.instance().own_pages()

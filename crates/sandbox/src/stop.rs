@@ -17,7 +17,8 @@ pub enum Wait {
     Yield,
     /// Something that its data names, or a time: whoever made the data knows what.
     Event {
-        /// On the monotonic clock, see [`crate::clock::monotonic_ns`], nanoseconds; `None` for no such time.
+        /// On the monotonic clock, see [`crate::clock::monotonic_ns`], nanoseconds; `None` for no
+        /// such time.
         until_ns: Option<u64>,
     },
 }
@@ -45,8 +46,9 @@ pub struct Trap {
     pub kind: TrapKind,
     /// For an access that the hardware caught: the offset in linear memory that was asked for.
     pub address: Option<u64>,
-    /// The guest functions that were running, innermost first, as far as they are known: what LLVM has put
-    /// into its caller is not told apart from it. A function without a name is `function` and its index.
+    /// The guest functions that were running, innermost first, as far as they are known: what LLVM
+    /// has put into its caller is not told apart from it. A function without a name is `function`
+    /// and its index.
     pub running: Vec<String>,
 }
 

@@ -89,8 +89,8 @@ pub enum Val {
     ExnRef(Option<GuestRef>),
 }
 
-/// A reference that a guest has answered. It says that there is one, and no more: guests believe references, so
-/// none is taken from outside.
+/// A reference that a guest has answered. It says that there is one, and no more: guests believe
+/// references, so none is taken from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GuestRef(NonZeroUsize);
 

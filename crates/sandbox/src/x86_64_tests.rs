@@ -1,6 +1,7 @@
 //! Every register that guest code may hold, before and after thousands of preemptions.
 //!
-//! The guest is written in assembly: it loads all registers, spins, and writes down what it finds in them.
+//! The guest is written in assembly: it loads all registers, spins, and writes down what it finds
+//! in them.
 
 use std::arch::global_asm;
 use std::ops::Range;
@@ -156,9 +157,10 @@ global_asm!(
     "kmovq [rdx + 6144 + 8 * \\n], k\\n",
     ".endr",
     "ret",
-    // Makes six exceptions with one value, `[rdx + 32]`, by the function at `[rdx + 16]` with the tag at `[rdx]`, and
-    // holds each in one of the registers that calls preserve, and nowhere else. Then as many as `[rdx + 48]` says that it
-    // forgets. Then writes the registers from `[rdx + 64]` on, 16 bytes each.
+    // Makes six exceptions with one value, `[rdx + 32]`, by the function at `[rdx + 16]` with the
+    // tag at `[rdx]`, and holds each in one of the registers that calls preserve, and nowhere else.
+    // Then as many as `[rdx + 48]` says that it forgets. Then writes the registers from
+    // `[rdx + 64]` on, 16 bytes each.
     "holding_guest:",
     "push rbx",
     "push rbp",
@@ -220,7 +222,8 @@ unsafe extern "C" {
 #[repr(C, align(64))]
 struct Buffer([u8; BUFFER_BYTES]);
 
-/// Spins a while with known values in all registers while ticks come; answers how many preempted it.
+/// Spins a while with known values in all registers while ticks come; answers how many preempted
+/// it.
 fn spin(
     thunk: Thunk,
     buffer: &mut Buffer,
@@ -340,8 +343,8 @@ fn vectors_are_empty_at_the_beginning() {
     }
 }
 
-/// What a guest holds in a register alone is kept when exceptions are collected, whatever the compiler of the
-/// collector does with registers.
+/// What a guest holds in a register alone is kept when exceptions are collected, whatever the
+/// compiler of the collector does with registers.
 #[test]
 fn a_register_alone_keeps_an_exception() {
     thread::prepare().expect("a timer");
@@ -359,7 +362,8 @@ fn a_register_alone_keeps_an_exception() {
     let entry = Entry { thunk: holding_guest, code: std::ptr::null(), ctx, tail: std::ptr::null() };
     let stack = GuestStack::new(256 << 10, Cleaning::Discarded).expect("memory for a stack");
     instance.set_stack_limit(stack.host_call_limit());
-    // SAFETY: the guest uses nothing but its stack and the values, and calls what compiled code calls.
+    // SAFETY: the guest uses nothing but its stack and the values, and calls what compiled code
+    // calls.
     let mut fiber = unsafe { Fiber::new(stack, [None, None], entry, values.as_mut_ptr().cast()) };
     let text = base_guest as *const () as usize..(&raw const guests_end) as usize;
     let stop = fiber.resume(&Reach::of_text(text), u64::MAX).0;
@@ -369,7 +373,8 @@ fn a_register_alone_keeps_an_exception() {
     for register in 0..6 {
         let place = values[8 + 2 * register] as usize;
         assert!(exceptions.has(place), "register {register}");
-        // SAFETY: an exception with a value. Had it been given back, another one would begin with zero.
+        // SAFETY: an exception with a value. Had it been given back, another one would begin with
+        // zero.
         assert_eq!(unsafe { (place as *const u64).add(2).read() }, magic, "register {register}");
     }
     fiber.into_stack();

@@ -1,8 +1,9 @@
-//! Faults told apart: those that are a guest's own end it, all others end the process with one line, and
-//! what happens without a guest is nobody's business here.
+//! Faults told apart: those that are a guest's own end it, all others end the process with one
+//! line, and what happens without a guest is nobody's business here.
 //!
-//! Faults that compiled code never causes come from objects whose machine code is changed by hand. What ends
-//! a process is done in a child: this same program, told by the environment which case it is.
+//! Faults that compiled code never causes come from objects whose machine code is changed by hand.
+//! What ends a process is done in a child: this same program, told by the environment which case it
+//! is.
 
 #![cfg(target_arch = "x86_64")]
 
@@ -44,7 +45,8 @@ fn patched(code: &[u8]) -> Vec<u8> {
     let wat =
         format!("(module (memory 1) (func (export \"run\") (result i64) (i64.const {ANSWER})))");
     let mut object = object(&wat, Isolation::Guard);
-    // `movabs rax, ANSWER; ret`: eleven bytes, and as many as are free up to the next multiple of 16.
+    // `movabs rax, ANSWER; ret`: eleven bytes, and as many as are free up to the next multiple of
+    // 16.
     let mut returns = vec![0x48, 0xb8];
     returns.extend(ANSWER.to_le_bytes());
     returns.push(0xc3);

@@ -189,7 +189,8 @@ const HEALTHY: &str = r#"(module
         (i64.store (i32.const 16) (global.get $g))
         (call $log (i64.load (i32.const 16)))))"#;
 
-/// What a process may run out of: open descriptors, mappings (of which the sanitizer makes its own).
+/// What a process may run out of: open descriptors, mappings (of which the sanitizer makes its
+/// own).
 fn resources() -> (usize, usize) {
     let descriptors = std::fs::read_dir("/proc/self/fd").expect("/proc").count();
     let maps = std::fs::read_to_string("/proc/self/maps").expect("/proc");
@@ -316,8 +317,8 @@ fn a_pool_has_a_limit() {
     assert_eq!(pool.stats().slots, 2);
 }
 
-/// A module without any code comes and goes: others keep theirs, and linked guests still fault in their
-/// own names.
+/// A module without any code comes and goes: others keep theirs, and linked guests still fault in
+/// their own names.
 #[test]
 fn a_module_without_code_takes_nobodys_place() {
     use awsm_testing::{InvokeError, Store};

@@ -153,8 +153,8 @@ fn exceptions_that_nothing_refers_to_make_room() {
     assert_eq!(logged(wat), [1, 2, 3, 4]);
 }
 
-/// References that travel in argument cells, from call to call, while a hundred thousand other exceptions come
-/// and go.
+/// References that travel in argument cells, from call to call, while a hundred thousand other
+/// exceptions come and go.
 #[test]
 fn exceptions_travel_in_argument_cells() {
     let params = "exnref ".repeat(9);

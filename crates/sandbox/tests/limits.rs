@@ -22,7 +22,8 @@ fn start(
 /// Two memories and two tables, grown in turn, share one limit to the last element.
 #[test]
 fn memories_and_tables_have_one_limit() {
-    // 2 + 1 pages, 8192 elements (a page) and 16: what is left of 10 pages is 6 pages less 16 elements: 2 pages, 3, and 8176 elements.
+    // 2 + 1 pages, 8192 elements (a page) and 16: what is left of 10 pages is 6 pages less 16
+    // elements: 2 pages, 3, and 8176 elements.
     let wat = r#"(module
         (import "test" "log" (func $log (param i64)))
         (memory $a 2) (memory $b 1 100)
@@ -97,8 +98,8 @@ fn grower(pages: u32) -> String {
     )
 }
 
-/// Live sandboxes of two pools, to the last page: growth beyond the budget answers -1, a start beyond
-/// it is refused, and what ends makes room.
+/// Live sandboxes of two pools, to the last page: growth beyond the budget answers -1, a start
+/// beyond it is refused, and what ends makes room.
 #[test]
 fn pools_share_a_budget() {
     for isolation in MODES {
@@ -167,7 +168,8 @@ fn warm_starts_count_nothing() {
     assert_eq!(budget.used_bytes(), 0);
 }
 
-/// Pages that an invocation has touched, in its first memory, a second one, and in what it has grown.
+/// Pages that an invocation has touched, in its first memory, a second one, and in what it has
+/// grown.
 #[test]
 fn touched_pages_are_counted() {
     let wat = r#"(module

@@ -1,8 +1,9 @@
-//! Preempted guests notice nothing: at random points, in every kind of code, the result is bit for bit
-//! that of an undisturbed run. And what the tick may not interrupt it leaves alone.
+//! Preempted guests notice nothing: at random points, in every kind of code, the result is bit for
+//! bit that of an undisturbed run. And what the tick may not interrupt it leaves alone.
 //!
-//! `AWSM_PREEMPTIONS=1000000 cargo test -p awsm-sandbox --test preempt same -- --nocapture` preempts a
-//! million times instead of some thousand, in some minutes; `AWSM_SEED` moves the points.
+//! `AWSM_PREEMPTIONS=1000000 cargo test -p awsm-sandbox --test preempt same -- --nocapture`
+//! preempts a million times instead of some thousand, in some minutes; `AWSM_SEED` moves the
+//! points.
 
 mod support;
 
@@ -240,7 +241,8 @@ const GUESTS: [(&str, &str); 7] = [
     ("tail", TAIL),
 ];
 
-/// How often and where a guest is interrupted; a small generator, so that a failure can be repeated.
+/// How often and where a guest is interrupted; a small generator, so that a failure can be
+/// repeated.
 struct Points(u64);
 
 impl Points {
@@ -310,7 +312,8 @@ fn program_with(wat: &str, isolation: Isolation, limits: Limits) -> Arc<Program<
     Program::link(module, &linker, limits).expect("known imports")
 }
 
-/// Runs to the end, interrupted as `until` says: how it ended, what it logged, how often it was preempted.
+/// Runs to the end, interrupted as `until` says: how it ended, what it logged, how often it was
+/// preempted.
 fn run(
     pool: &mut Pool<Log>,
     program: &Arc<Program<Log>>,
@@ -440,8 +443,8 @@ fn an_early_tick_waits() {
     let mut pool = Pool::new(PoolConfig::default());
     let hour = 3_600_000_000_000;
     let short = self::program(r#"(module (func (export "run")))"#, Isolation::Guard);
-    // The first sets the timer and ends before; the tick comes while the second runs, unless the machine has been
-    // slow in between.
+    // The first sets the timer and ends before; the tick comes while the second runs, unless the
+    // machine has been slow in between.
     while Ticks::of_this_thread().early == 0 {
         assert_eq!(run(&mut pool, &short, || clock::monotonic_ns() + 200_000).0, Stop::Returned);
         let (stop, _, preemptions) = run(&mut pool, &program, || clock::monotonic_ns() + hour);
@@ -472,7 +475,8 @@ fn a_host_call_is_not_interrupted() {
     assert!(ticks.host - before.host >= 200, "{ticks:?}");
 }
 
-/// A guest is preempted wherever its stack pointer is, down to the last bytes of its stack, and notices nothing.
+/// A guest is preempted wherever its stack pointer is, down to the last bytes of its stack, and
+/// notices nothing.
 #[test]
 fn the_end_of_the_stack_is_a_place_like_any_other() {
     // Goes down so many frames, computes there for long, and uses what it finds on the way up.
@@ -525,7 +529,8 @@ fn the_end_of_the_stack_is_a_place_like_any_other() {
         assert_eq!((&undisturbed.0, undisturbed.2), (&Stop::Returned, 0));
         let disturbed = run(depth, &mut || clock::monotonic_ns() + 50_000);
         assert_eq!((&disturbed.0, &disturbed.1), (&undisturbed.0, &undisturbed.1), "{depth}");
-        // Five million rounds at the bottom take some milliseconds at least; to get there takes none.
+        // Five million rounds at the bottom take some milliseconds at least; to get there takes
+        // none.
         assert!(disturbed.2 > 20, "{depth}: {} preemptions", disturbed.2);
     }
     // The guest ends where its stack ends, and no ticks bring that about earlier or later.
@@ -596,8 +601,8 @@ fn ticks_outside_of_guests_are_harmless() {
 /// Ticks while slots are cleaned: nothing is left, in memory, tables, globals or segments.
 #[test]
 fn ticks_while_slots_are_cleaned_are_harmless() {
-    // Says whether it finds everything as it should be, then spoils it: pages of the initial memory, memory
-    // and a table that it grows.
+    // Says whether it finds everything as it should be, then spoils it: pages of the initial
+    // memory, memory and a table that it grows.
     let wat = r#"(module
         (import "test" "log" (func $log (param i64)))
         (memory 40 80) (table $t 100 9000 funcref) (elem $e func $f) (elem (table $t) (i32.const 7) func $f)
@@ -675,8 +680,8 @@ fn ticks_while_faults_are_handled_are_harmless() {
     }
 }
 
-/// What the host does for one instruction it does in pieces, and a guest whose time is up is preempted between
-/// two of them. Here it always is.
+/// What the host does for one instruction it does in pieces, and a guest whose time is up is
+/// preempted between two of them. Here it always is.
 #[test]
 fn large_operations_are_preempted_in_pieces() {
     let items = "func $f ".to_owned() + &"$f ".repeat(100_000);

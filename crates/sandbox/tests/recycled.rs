@@ -1,9 +1,10 @@
-//! What a recycled slot holds: every byte of it is what it was before the first instruction, whatever
-//! invocations did, in whatever order, and whatever the system has to say.
+//! What a recycled slot holds: every byte of it is what it was before the first instruction,
+//! whatever invocations did, in whatever order, and whatever the system has to say.
 //!
-//! Pools of debug builds compare every byte after each reset, see `awsm_sandbox`'s `compare`; so these tests
-//! have only to do all that leaves something behind. `AWSM_INVOCATIONS=100000 cargo nextest run -p
-//! awsm-sandbox --test recycled every` does it so many times; `AWSM_SEED` moves the choices.
+//! Pools of debug builds compare every byte after each reset, see `awsm_sandbox`'s `compare`; so
+//! these tests have only to do all that leaves something behind.
+//! `AWSM_INVOCATIONS=100000 cargo nextest run -p awsm-sandbox --test recycled every` does it so
+//! many times; `AWSM_SEED` moves the choices.
 
 mod support;
 
@@ -26,7 +27,8 @@ use support::{MODES, file, program, run};
 
 const WAYS: [Cleaning; 3] = [Cleaning::Counted, Cleaning::Scanned, Cleaning::Discarded];
 
-/// `touch` writes 3 MiB below a data segment at 4 MiB; `run` logs what is in the segment and writes to it.
+/// `touch` writes 3 MiB below a data segment at 4 MiB; `run` logs what is in the segment and writes
+/// to it.
 const FORGETFUL: &str = r#"(module
     (import "test" "log" (func $log (param i64)))
     (memory (export "memory") 128)
@@ -130,7 +132,8 @@ fn wait(call: &mut HostCall<'_, WasiCtx>) -> HostResult<()> {
     if call.woken() { Ok(()) } else { Err(Leave::Block(Wait::Yield)) }
 }
 
-/// A guest that does at random whatever leaves something behind: some of twenty things, a few times.
+/// A guest that does at random whatever leaves something behind: some of twenty things, a few
+/// times.
 fn wild(pages: u32, image_at: u32, image_bytes: usize) -> String {
     let mut image = String::with_capacity(image_bytes);
     let mut choices = Choices::new(image_bytes as u64 + 1);
@@ -447,8 +450,9 @@ fn planted_faults_are_found() {
     let programs = wild_programs(1 << 20);
     std::panic::set_hook(Box::new(|_| {}));
     for fault in Planted::ALL {
-        // A wrong list is believed only where the thread takes no page fault between two looks: with the sanitizer
-        // it always does, and on a machine that is short of memory it may for a while.
+        // A wrong list is believed only where the thread takes no page fault between two looks:
+        // with the sanitizer it always does, and on a machine that is short of memory it may for a
+        // while.
         if fault == Planted::List && cfg!(feature = "sanitize") {
             continue;
         }

@@ -1,4 +1,5 @@
-//! References of guests are not taken from outside: compiled code goes where they point, without a look.
+//! References of guests are not taken from outside: compiled code goes where they point, without a
+//! look.
 
 mod support;
 

@@ -156,7 +156,8 @@ fn no_memory_of_a_module_is_ever_writable_and_executable() {
     }
 }
 
-/// A hardened service may not make memory executable that it has written; it may map files in memory.
+/// A hardened service may not make memory executable that it has written; it may map files in
+/// memory.
 #[test]
 fn modules_load_where_written_memory_never_becomes_executable() {
     const CHILD: &str = "AWSM_TEST_MDWE";

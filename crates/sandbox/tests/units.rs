@@ -1,5 +1,5 @@
-//! Modules that are compiled in several units: calls, calls in tail position, exceptions and traps between them, and
-//! an object that does not depend on how many threads made it.
+//! Modules that are compiled in several units: calls, calls in tail position, exceptions and traps
+//! between them, and an object that does not depend on how many threads made it.
 
 mod support;
 

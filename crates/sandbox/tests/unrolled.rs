@@ -1,5 +1,6 @@
-//! Loops that were unrolled before they became WebAssembly: optimised code, which rolls them up again,
-//! does what code without any optimisation does, for all kinds of loops, lengths and overlaps.
+//! Loops that were unrolled before they became WebAssembly: optimised code, which rolls them up
+//! again, does what code without any optimisation does, for all kinds of loops, lengths and
+//! overlaps.
 
 mod support;
 

@@ -1,8 +1,8 @@
 //! Instances linked to each other, called directly: what the official specification tests need.
 //!
-//! A [`Store`] owns a group of instances that may share functions, tables, memories and globals; all
-//! live until the store goes, since any of them may hold references into any other. Calls run to
-//! their end on the calling thread. The node does not use this: its sandboxes share nothing.
+//! A [`Store`] owns a group of instances that may share functions, tables, memories and globals;
+//! all live until the store goes, since any of them may hold references into any other. Calls run
+//! to their end on the calling thread. The node does not use this: its sandboxes share nothing.
 
 use std::fmt;
 use std::sync::Arc;
@@ -332,7 +332,8 @@ fn check_import(module: &Module, wanted: &ExternType, given: &Item) -> Result<()
     }
 }
 
-/// Is every value of type `sub` one of type `of`? Source: core specification, section 3.3 (matching).
+/// Is every value of type `sub` one of type `of`? Source: core specification, section 3.3
+/// (matching).
 fn is_subtype(sub: u32, of: u32) -> bool {
     let null_fits = sub & val_type::NON_NULL != 0 || of & val_type::NON_NULL == 0;
     let referents_fit = val_type::function_type(of).is_none()

@@ -1,7 +1,7 @@
 //! The module's description of itself: [`ModuleDesc`] and everything it refers to, in one constant.
 //!
-//! All tables lie in one piece behind the root, so that their distances from it are known here. Only
-//! distances to code are left to the linker, as differences of two symbols; no reference is an
+//! All tables lie in one piece behind the root, so that their distances from it are known here.
+//! Only distances to code are left to the linker, as differences of two symbols; no reference is an
 //! address, and the finished object has nothing to relocate.
 
 use awsm_abi::desc::{
@@ -27,9 +27,9 @@ use crate::wasm::module::{
     Placement, TableType,
 };
 
-/// A symbol that the linker defines as far behind the descriptor as the code is long: the difference
-/// of two symbols of other sections is not something an object file can ask for, and a difference
-/// from the descriptor is.
+/// A symbol that the linker defines as far behind the descriptor as the code is long: the
+/// difference of two symbols of other sections is not something an object file can ask for, and a
+/// difference from the descriptor is.
 pub const TEXT_BYTES_SYMBOL: &str = "awsm_text_bytes";
 
 /// Where the code begins, defined by the linker.

@@ -1,9 +1,9 @@
-//! What LLVM expects to find in a C library, written by us: copies, fills, and the rounding of floats
-//! on processors that have no instruction for it.
+//! What LLVM expects to find in a C library, written by us: copies, fills, and the rounding of
+//! floats on processors that have no instruction for it.
 //!
-//! LLVM turns `memory.copy`, `memory.fill` and loops that amount to them into calls of `memmove` and
-//! `memset`. The finished object may not need anything from outside, so it carries its own. They are
-//! part of the guest's code: bounded by its checks, and preempted like any of it.
+//! LLVM turns `memory.copy`, `memory.fill` and loops that amount to them into calls of `memmove`
+//! and `memset`. The finished object may not need anything from outside, so it carries its own.
+//! They are part of the guest's code: bounded by its checks, and preempted like any of it.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -27,7 +27,8 @@ const ROUNDING: &str = include_str!("support/rounding.ll");
 /// Several object files.
 pub(crate) type Objects = Arc<[Vec<u8>]>;
 
-/// Objects that the linker takes from what a module turns out to need; made once for each processor.
+/// Objects that the linker takes from what a module turns out to need; made once for each
+/// processor.
 pub(crate) fn objects(processor: &Processor) -> Result<Objects, CompileError> {
     static MADE: Mutex<Vec<(Processor, Objects)>> = Mutex::new(Vec::new());
     let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);

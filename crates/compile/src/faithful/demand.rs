@@ -1,8 +1,8 @@
 //! What surely has to be loaded for something to be done.
 //!
-//! Followed backwards from an effect, by way of what LLVM cannot fold: which bits of each value matter. A
-//! load of which the first and the last byte matter has to happen, and to happen whole. A value that comes in twice may
-//! cancel out, so it does not count there.
+//! Followed backwards from an effect, by way of what LLVM cannot fold: which bits of each value
+//! matter. A load of which the first and the last byte matter has to happen, and to happen whole. A
+//! value that comes in twice may cancel out, so it does not count there.
 
 use std::collections::{HashMap, HashSet};
 
@@ -25,10 +25,12 @@ const TREE_MAX: usize = 400;
 
 const ALL: u64 = u64::MAX;
 
-/// What of each value matters: a bit for each of its bits, or for each of its lanes, which matter whole or not.
+/// What of each value matters: a bit for each of its bits, or for each of its lanes, which matter
+/// whole or not.
 ///
-/// What LLVM folds are trees of operations on integers: by constants, and because a leaf that is there twice may cancel
-/// out. Operations on floats it does not fold, so they are leaves like loads, and what they are made of are trees of their own.
+/// What LLVM folds are trees of operations on integers: by constants, and because a leaf that is
+/// there twice may cancel out. Operations on floats it does not fold, so they are leaves like
+/// loads, and what they are made of are trees of their own.
 pub(crate) struct Demand<'n> {
     numbers: &'n Numbers,
     bits: HashMap<LLVMValueRef, u64>,
@@ -57,7 +59,8 @@ impl<'n> Demand<'n> {
         }
     }
 
-    /// What matters of the leaves of one tree, of those that are there once; the values that these need are added to `roots`.
+    /// What matters of the leaves of one tree, of those that are there once; the values that these
+    /// need are added to `roots`.
     fn tree<'ctx>(
         &mut self,
         root: BasicValueEnum<'ctx>,
@@ -128,7 +131,8 @@ pub(super) fn bits_of(value: BasicValueEnum<'_>) -> u64 {
     }
 }
 
-/// Adds those operands on which a value depends whatever the others are, and their bits on which these bits of it do.
+/// Adds those operands on which a value depends whatever the others are, and their bits on which
+/// these bits of it do.
 fn passed_on<'ctx>(
     numbers: &Numbers,
     instruction: InstructionValue<'ctx>,
@@ -214,8 +218,8 @@ fn passed_on<'ctx>(
     }
 }
 
-/// The same for an instruction whose first operand is a vector, or that makes one from lanes. Constants are not looked
-/// into, since each lane may have another.
+/// The same for an instruction whose first operand is a vector, or that makes one from lanes.
+/// Constants are not looked into, since each lane may have another.
 fn lanes_passed_on<'ctx>(
     numbers: &Numbers,
     instruction: InstructionValue<'ctx>,
@@ -354,8 +358,8 @@ fn inside(
     Some((instruction, operands(instruction).collect(), depth))
 }
 
-/// Is each bit of a value one that was loaded, several of such together, or zero? Then each of these may
-/// make the difference.
+/// Is each bit of a value one that was loaded, several of such together, or zero? Then each of
+/// these may make the difference.
 fn is_gathered(value: BasicValueEnum<'_>, depth: u32) -> bool {
     use InstructionOpcode as Op;
     let Some((instruction, values, depth)) = inside(value, depth) else { return false };
@@ -368,8 +372,8 @@ fn is_gathered(value: BasicValueEnum<'_>, depth: u32) -> bool {
     }
 }
 
-/// Does what comes of a comparison depend on both? Not if LLVM sees from how they are made which is larger, or that one
-/// is no number.
+/// Does what comes of a comparison depend on both? Not if LLVM sees from how they are made which is
+/// larger, or that one is no number.
 fn are_compared(a: BasicValueEnum<'_>, b: BasicValueEnum<'_>) -> bool {
     let finite = |value: BasicValueEnum<'_>| {
         let is_float = match value.get_type() {
@@ -389,7 +393,8 @@ fn are_compared(a: BasicValueEnum<'_>, b: BasicValueEnum<'_>) -> bool {
         }
 }
 
-/// May a value, and each lane of it, be odd, as far as LLVM can know? Then what is multiplied by it matters.
+/// May a value, and each lane of it, be odd, as far as LLVM can know? Then what is multiplied by it
+/// matters.
 fn is_factor(value: BasicValueEnum<'_>, depth: u32) -> bool {
     use InstructionOpcode as Op;
     let Some((instruction, values, depth)) = inside(value, depth) else { return false };

@@ -1,14 +1,16 @@
-//! Keeps alive what LLVM finds dead but a guest can feel: loads, which may trap, and calls of functions
-//! that contain them.
+//! Keeps alive what LLVM finds dead but a guest can feel: loads, which may trap, and calls of
+//! functions that contain them.
 //!
-//! To LLVM a load whose value nobody needs does nothing. Under guard isolation it may fault, and the
-//! specification wants the trap, and wants it in time: that is [`order`](super::order)'s concern.
+//! To LLVM a load whose value nobody needs does nothing. Under guard isolation it may fault, and
+//! the specification wants the trap, and wants it in time: that is [`order`](super::order)'s
+//! concern.
 //!
 //! A call is the same at one remove: LLVM deletes the call of a function that only reads and surely
-//! returns, if the result is not used. So once the module is in SSA form, a liveness analysis runs over each
-//! function: whatever feeds a store, a call, a branch or a return is used. Results of direct calls that
-//! nobody uses are fed to an empty piece of assembly. (Not taken: keeping LLVM from inferring that functions
-//! only read, which needs an obstacle in every function that is still there after inlining into a loop.)
+//! returns, if the result is not used. So once the module is in SSA form, a liveness analysis runs
+//! over each function: whatever feeds a store, a call, a branch or a return is used. Results of
+//! direct calls that nobody uses are fed to an empty piece of assembly. (Not taken: keeping LLVM
+//! from inferring that functions only read, which needs an obstacle in every function that is still
+//! there after inlining into a loop.)
 
 use std::collections::HashSet;
 
@@ -34,8 +36,8 @@ pub(crate) fn keep<'ctx>(
     isolation: Isolation,
     processor: &Processor,
 ) -> Result<(), CompileError> {
-    // Comparisons that trap are kept without our help, and no load can fault. Without isolation there
-    // is nothing to feel.
+    // Comparisons that trap are kept without our help, and no load can fault. Without isolation
+    // there is nothing to feel.
     if isolation != Isolation::Guard {
         return Ok(());
     }

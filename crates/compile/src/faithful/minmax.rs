@@ -15,7 +15,8 @@ use crate::ir::walk::operands;
 /// Phis that hand one value to the next, as far as is looked.
 const PHIS_MAX: usize = 32;
 
-/// The comparison behind a truth value that became a number and a truth value again, and whether that is its opposite.
+/// The comparison behind a truth value that became a number and a truth value again, and whether
+/// that is its opposite.
 fn truth(comparison: InstructionValue<'_>) -> (InstructionValue<'_>, bool) {
     let (mut comparison, mut opposite) = (comparison, false);
     for _ in 0..DEPTH {
@@ -63,7 +64,8 @@ pub(super) fn lesser_or_greater(
     fits.then_some([a, b])
 }
 
-/// May a value that one iteration hands to the next begin as the least of all (or the greatest), so that it stays what it is?
+/// May a value that one iteration hands to the next begin as the least of all (or the greatest), so
+/// that it stays what it is?
 fn may_begin_last(value: BasicValueEnum<'_>, lesser: bool) -> bool {
     let mut phis: Vec<_> = value.as_instruction_value().into_iter().collect();
     let mut seen: HashSet<_> = phis.iter().map(|phi| phi.as_value_ref()).collect();

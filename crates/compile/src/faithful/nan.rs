@@ -1,12 +1,12 @@
 //! Keeps signalling NaNs from surviving arithmetic.
 //!
-//! Arithmetic on a NaN gives a quiet one, says the specification, and so do processors. LLVM permits
-//! itself more: it replaces `x * 1`, `x / 1`, `x - 0` and `x + -0` by `x`, `x * -1` and `-0 - x` by a
-//! flipped sign, and a demotion of a promotion by what was promoted, and then a signalling NaN comes
-//! out as it went in. So where such a constant can reach such an instruction, through joins,
-//! selections, arguments or results, and the other operand may be a signalling NaN (the result of
-//! arithmetic never is), the constant is hidden from LLVM behind an empty piece of assembly. Of a vector, one such lane is
-//! enough.
+//! Arithmetic on a NaN gives a quiet one, says the specification, and so do processors. LLVM
+//! permits itself more: it replaces `x * 1`, `x / 1`, `x - 0` and `x + -0` by `x`, `x * -1` and
+//! `-0 - x` by a flipped sign, and a demotion of a promotion by what was promoted, and then a
+//! signalling NaN comes out as it went in. So where such a constant can reach such an instruction,
+//! through joins, selections, arguments or results, and the other operand may be a signalling NaN
+//! (the result of arithmetic never is), the constant is hidden from LLVM behind an empty piece of
+//! assembly. Of a vector, one such lane is enough.
 //!
 //! What remains: constants that reach the instruction through memory.
 

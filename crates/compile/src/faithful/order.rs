@@ -1,14 +1,16 @@
 //! Keeps a load ahead of what comes after it.
 //!
-//! To LLVM a load may happen late, or only on the path that needs its value, or not at all. Under guard
-//! isolation a guest can tell: another trap comes first, or none. So a guest's load whose value has not
-//! surely been put to use when the next trap, call, return or block is due is fed to an empty piece of
-//! assembly, in front of which it has to happen. To be put to use means: stored, passed on, returned, or
-//! part of an address, by way of nothing that LLVM could fold ([`demand`](super::demand)). Stores that LLVM may leave
-//! out do not count ([`stores`](super::stores)), nor do branches, whose ways may turn out to be the same.
+//! To LLVM a load may happen late, or only on the path that needs its value, or not at all. Under
+//! guard isolation a guest can tell: another trap comes first, or none. So a guest's load whose
+//! value has not surely been put to use when the next trap, call, return or block is due is fed to
+//! an empty piece of assembly, in front of which it has to happen. To be put to use means: stored,
+//! passed on, returned, or part of an address, by way of nothing that LLVM could fold
+//! ([`demand`](super::demand)). Stores that LLVM may leave out do not count
+//! ([`stores`](super::stores)), nor do branches, whose ways may turn out to be the same.
 //!
-//! In a loop of one block, what one iteration adds to for the next one counts as used, and is fed to such a piece of
-//! assembly behind the loop. So loops that LLVM could vectorise stay as they are, unless they load what they do not need.
+//! In a loop of one block, what one iteration adds to for the next one counts as used, and is fed
+//! to such a piece of assembly behind the loop. So loops that LLVM could vectorise stay as they
+//! are, unless they load what they do not need.
 
 use std::collections::{HashMap, HashSet};
 
@@ -191,8 +193,8 @@ fn tells_anything(block: BasicBlock<'_>) -> bool {
 /// Loops in loops that are told apart; what is deeper counts as part of its outer loop.
 const LOOP_DEPTH: usize = 12;
 
-/// The components of a graph that control can go round in. Source: Tarjan: Depth-first search and linear graph
-/// algorithms (1972).
+/// The components of a graph that control can go round in. Source: Tarjan: Depth-first search and
+/// linear graph algorithms (1972).
 fn loops(edges: &[Vec<usize>]) -> Vec<Vec<usize>> {
     const NEW: usize = usize::MAX;
     let mut loops = Vec::new();

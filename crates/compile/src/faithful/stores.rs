@@ -1,9 +1,9 @@
 //! Stores that LLVM may leave out, so that nothing says that what they store is ever computed.
 //!
-//! LLVM drops a store that is overwritten on every path before a call or a return could see it, a store of
-//! what lies at that place already, and all but the last one of those that a loop makes to one place.
-//! Doubts are cheap and certainty is not, so what is found here is a little more than that: places are
-//! equal if they are computed alike, whatever was stored in between.
+//! LLVM drops a store that is overwritten on every path before a call or a return could see it, a
+//! store of what lies at that place already, and all but the last one of those that a loop makes to
+//! one place. Doubts are cheap and certainty is not, so what is found here is a little more than
+//! that: places are equal if they are computed alike, whatever was stored in between.
 
 use std::collections::{HashMap, HashSet};
 
@@ -16,8 +16,8 @@ use super::value_numbers::{Numbers, Place};
 use crate::ir::walk::{ends_in_trap, successors};
 use crate::ir::walk::{has_effect, operands};
 
-/// The doubtful stores among `blocks`, those of one function. `in_silent_loop` says of each block whether it is in a
-/// loop that neither calls nor traps.
+/// The doubtful stores among `blocks`, those of one function. `in_silent_loop` says of each block
+/// whether it is in a loop that neither calls nor traps.
 pub(crate) fn doubtful_stores(
     blocks: &[BasicBlock<'_>],
     in_silent_loop: &[bool],
@@ -55,8 +55,8 @@ pub(crate) fn doubtful_stores(
     doubtful
 }
 
-/// Bytes that are remembered as overwritten at a time, and rounds through a function until nothing changes.
-/// Beyond that all stores are doubtful.
+/// Bytes that are remembered as overwritten at a time, and rounds through a function until nothing
+/// changes. Beyond that all stores are doubtful.
 const BYTES_AHEAD_MAX: usize = 4096;
 const ROUNDS_MAX: u32 = 64;
 /// What a block does, as far as overwriting is concerned.

@@ -1,8 +1,8 @@
 //! Numbers for values, so that what is computed alike has the same.
 //!
-//! LLVM finds out that two values are the same in more ways than are followed here: by order of operands, by constants
-//! that add up, and through memory, whatever was stored in between. Numbers that are equal too often do no harm where they
-//! are used: to find what LLVM might leave out.
+//! LLVM finds out that two values are the same in more ways than are followed here: by order of
+//! operands, by constants that add up, and through memory, whatever was stored in between. Numbers
+//! that are equal too often do no harm where they are used: to find what LLVM might leave out.
 
 use std::collections::{HashMap, HashSet};
 
@@ -41,7 +41,8 @@ pub(crate) struct Numbers {
     alike: HashMap<(InstructionOpcode, Vec<u32>), u32>,
     /// Of each number: the numbers that it is computed from.
     made_of: Vec<Vec<u32>>,
-    /// Of each number: where it was loaded from, what a pointer points to, and what an integer adds up to.
+    /// Of each number: where it was loaded from, what a pointer points to, and what an integer adds
+    /// up to.
     loaded: HashMap<u32, Sum>,
     sums: HashMap<u32, Sum>,
     /// Joins of paths, as in loops.

@@ -15,7 +15,8 @@ use crate::error::CompileError;
 /// The tags.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Tags<'ctx> {
-    /// Contents of linear memories. Different memories are one kind: an imported one may come twice.
+    /// Contents of linear memories. Different memories are one kind: an imported one may come
+    /// twice.
     pub linear: MetadataValue<'ctx>,
     /// Fields of `Memory` that change.
     pub memory_size: MetadataValue<'ctx>,

@@ -36,7 +36,8 @@ impl<'ctx> Branch<'ctx> {
         if self.yes == block { self.no } else { self.yes }
     }
 
-    /// Builds the same under another condition: to `again` where this one leads to `block`, and else to `out`.
+    /// Builds the same under another condition: to `again` where this one leads to `block`, and
+    /// else to `out`.
     pub(crate) fn build(
         &self,
         b: &Builder<'ctx>,

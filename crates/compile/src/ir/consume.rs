@@ -74,8 +74,8 @@ fn consume_here<'ctx>(
     llvm::consume(context, b, constraint, value)
 }
 
-/// A value in a type that assembly takes: what is narrower than a register is widened, and half a vector is
-/// an integer.
+/// A value in a type that assembly takes: what is narrower than a register is widened, and half a
+/// vector is an integer.
 fn fit_register<'ctx>(
     context: &'ctx Context,
     b: &Builder<'ctx>,

@@ -1,8 +1,8 @@
 //! What the LLVM binding lacks or calls unsafe: the only file of this crate with unsafe code.
 //!
-//! Values, types and blocks are `inkwell`'s, tied to the lifetime of their LLVM context. LLVM is built
-//! without assertions, so that an operand of a wrong type goes unnoticed until the verifier runs;
-//! operands come from validated modules, and every module is verified before it is optimised.
+//! Values, types and blocks are `inkwell`'s, tied to the lifetime of their LLVM context. LLVM is
+//! built without assertions, so that an operand of a wrong type goes unnoticed until the verifier
+//! runs; operands come from validated modules, and every module is verified before it is optimised.
 #![allow(unsafe_code)]
 
 use inkwell::AddressSpace;
@@ -69,8 +69,8 @@ pub(crate) fn offset<'ctx>(
     base: PointerValue<'ctx>,
     bytes: IntValue<'ctx>,
 ) -> Result<PointerValue<'ctx>, CompileError> {
-    // SAFETY: the binding asks that the indices fit the type that is indexed. It is a byte, with one
-    // index, and without `inbounds` LLVM promises wrapping arithmetic and nothing else.
+    // SAFETY: the binding asks that the indices fit the type that is indexed. It is a byte, with
+    // one index, and without `inbounds` LLVM promises wrapping arithmetic and nothing else.
     Ok(unsafe { builder.build_gep(byte, base, &[bytes], "") }?)
 }
 
@@ -86,7 +86,8 @@ pub(crate) fn valued_attribute(context: &Context, name: &str, value: u64) -> Att
     context.create_enum_attribute(kind, value)
 }
 
-/// Asks for rules in `.eh_frame` by which the function's frame is taken apart, right at every instruction.
+/// Asks for rules in `.eh_frame` by which the function's frame is taken apart, right at every
+/// instruction.
 pub(crate) fn frame_rules(context: &Context) -> Attribute {
     const ASYNCHRONOUS: u64 = 2;
     valued_attribute(context, "uwtable", ASYNCHRONOUS)

@@ -1,8 +1,8 @@
 //! Arguments in the tail convention: into registers and cells at a call, out of them at the entry.
 //!
-//! Where each travels is said in [`awsm_abi::tail`], for callers, callees and whoever reads the machine
-//! code. Isolation rests on this file: where a caller writes what the callee does not read, types of
-//! references are a guest's to choose.
+//! Where each travels is said in [`awsm_abi::tail`], for callers, callees and whoever reads the
+//! machine code. Isolation rests on this file: where a caller writes what the callee does not read,
+//! types of references are a guest's to choose.
 
 use awsm_abi::tail::{
     Place, Places, VECTOR_REGISTERS, cell_below, has_result_cells, integer_registers,
@@ -41,8 +41,8 @@ impl<'ctx> Env<'ctx, '_> {
 }
 
 impl<'ctx> Func<'_, 'ctx> {
-    /// Pops the arguments of a function of this type that is called with `ctx`, and puts them where they
-    /// travel; several results shall go to `results`.
+    /// Pops the arguments of a function of this type that is called with `ctx`, and puts them where
+    /// they travel; several results shall go to `results`.
     pub(super) fn pop_tail_args(
         &mut self,
         ty: u32,
@@ -83,8 +83,8 @@ impl<'ctx> Func<'_, 'ctx> {
         Ok(args)
     }
 
-    /// The arguments that the function being written is called with, in the order of its parameters, and
-    /// where it shall leave several results.
+    /// The arguments that the function being written is called with, in the order of its
+    /// parameters, and where it shall leave several results.
     pub(super) fn tail_params(
         &mut self,
         ty: &FuncType,
@@ -118,9 +118,9 @@ impl<'ctx> Func<'_, 'ctx> {
         Places::new(self.env.processor.arch, ty.results.len())
     }
 
-    /// Cells are written and read where this file says so, next to the call and at the entry: whoever reads
-    /// the machine code has to see that nothing comes between. And what LLVM knows of a callee does not
-    /// make a store superfluous, with which a load would go that has to trap.
+    /// Cells are written and read where this file says so, next to the call and at the entry:
+    /// whoever reads the machine code has to see that nothing comes between. And what LLVM knows of
+    /// a callee does not make a store superfluous, with which a load would go that has to trap.
     fn adorn_argument(&self, access: InstructionValue<'ctx>) -> Result<(), CompileError> {
         access.set_alignment(16).map_err(alias::refused)?;
         access.set_volatile(true).map_err(alias::refused)?;

@@ -42,8 +42,8 @@ impl<'ctx> Func<'_, 'ctx> {
         self.call_reference(ty, reference)
     }
 
-    /// What `call_indirect` calls. Isolation rests on its three checks: the element exists, it is not
-    /// null, and it has the type that the call assumes.
+    /// What `call_indirect` calls. Isolation rests on its three checks: the element exists, it is
+    /// not null, and it has the type that the call assumes.
     pub(super) fn element_to_call(
         &mut self,
         ty: u32,

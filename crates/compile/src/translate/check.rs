@@ -1,9 +1,10 @@
 //! The check that `checked` mode makes before each access of the module's own first memory, as a
 //! function.
 //!
-//! While it is one call, loops of accesses are easy to see through, and [`crate::loops`] may replace many
-//! calls by one comparison. What is left is inlined by LLVM, always. A call that got lost would be a hole:
-//! only `loops` may delete one. Units whose loops are not prepared compare in place.
+//! While it is one call, loops of accesses are easy to see through, and [`crate::loops`] may
+//! replace many calls by one comparison. What is left is inlined by LLVM, always. A call that got
+//! lost would be a hole: only `loops` may delete one. Units whose loops are not prepared compare in
+//! place.
 
 use awsm_abi::Isolation;
 use awsm_abi::trap::TrapKind;

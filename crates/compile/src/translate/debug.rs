@@ -1,7 +1,9 @@
-//! The guest's lines, carried over: each instruction's location, for LLVM to write into the object's line table.
+//! The guest's lines, carried over: each instruction's location, for LLVM to write into the
+//! object's line table.
 //!
-//! Line tables only: gdb and perf tell lines and functions of the guest, but know of no variables. Code that the
-//! guest's compiler has inlined is told by its own file and line, within the function that it is in now.
+//! Line tables only: gdb and perf tell lines and functions of the guest, but know of no variables.
+//! Code that the guest's compiler has inlined is told by its own file and line, within the function
+//! that it is in now.
 
 use std::cell::RefCell;
 use std::collections::HashMap;

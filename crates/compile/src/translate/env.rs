@@ -78,8 +78,8 @@ impl<'ctx> Env<'ctx, '_> {
         })
     }
 
-    /// What all our functions have in common. A function that other units or the descriptor's users call
-    /// must keep its shape; LLVM may inline, change or drop the others.
+    /// What all our functions have in common. A function that other units or the descriptor's users
+    /// call must keep its shape; LLVM may inline, change or drop the others.
     pub(super) fn adorn(&self, function: FunctionValue<'ctx>, called_from_outside: bool) {
         if called_from_outside {
             function.as_global_value().set_visibility(GlobalVisibility::Hidden);
@@ -115,8 +115,8 @@ impl<'ctx> Env<'ctx, '_> {
         }
     }
 
-    /// `ret f(ctx, args...)`. Of several results, floats are returned in vectors: more than two LLVM would
-    /// return on the x87 stack of x86-64, which changes signalling NaNs.
+    /// `ret f(ctx, args...)`. Of several results, floats are returned in vectors: more than two
+    /// LLVM would return on the x87 stack of x86-64, which changes signalling NaNs.
     pub(super) fn native_type(&self, ty: &FuncType) -> FunctionType<'ctx> {
         let mut params: Vec<BasicMetadataTypeEnum<'ctx>> = vec![self.types.ptr.into()];
         params.extend(ty.params.iter().map(|ty| BasicMetadataTypeEnum::from(self.value_type(*ty))));

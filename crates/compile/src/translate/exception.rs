@@ -2,9 +2,9 @@
 //!
 //! Nothing is unwound by anyone. An exception under way is a pointer in the runtime's record
 //! ([`awsm_abi::context::Exceptions`]): `throw` sets it and goes to the innermost handler of the
-//! function, or returns; after each call of what may throw, code looks at it and does the same. All of
-//! that is ordinary control flow: it can be preempted anywhere and abandoned at any time, and modules
-//! without exceptions have none of it.
+//! function, or returns; after each call of what may throw, code looks at it and does the same. All
+//! of that is ordinary control flow: it can be preempted anywhere and abandoned at any time, and
+//! modules without exceptions have none of it.
 //!
 //! Roads not taken: unwinding by tables, which needs the host to walk guest frames that it must not
 //! trust; handlers registered by `setjmp`, which would cost each `try_table` and keep locals out of
@@ -150,8 +150,8 @@ impl<'ctx> Func<'_, 'ctx> {
         Ok(block)
     }
 
-    /// Returns zeros and null. References in the caller's cells are such as well, so that nothing that is
-    /// read back as one is ever another thing.
+    /// Returns zeros and null. References in the caller's cells are such as well, so that nothing
+    /// that is read back as one is ever another thing.
     fn return_nothing(&mut self) -> Result<(), CompileError> {
         if let Some(results) = self.results {
             let types = self.frames[0].results.clone();

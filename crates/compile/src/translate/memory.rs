@@ -1,16 +1,18 @@
 //! Linear memory: every load and store of a guest goes through this file, and **isolation rests on
 //! it**. Nothing else computes an address from a guest's number.
 //!
-//! An address is `base + zext(i32) + offset`, a sum of 33 bits, computed in 64 bits so that it never
-//! wraps. What keeps it inside depends on the mode:
+//! An address is `base + zext(i32) + offset`, a sum of 33 bits, computed in 64 bits so that it
+//! never wraps. What keeps it inside depends on the mode:
 //!
 //! - `guard`: nothing in the code; the runtime reserves [`awsm_abi::GUARD_RESERVE_BYTES`], and what
 //!   misses the memory hits inaccessible pages. Therefore a load is never without effect: one that
 //!   LLVM would find dead must stay, see [`crate::faithful::keep`].
-//! - `checked`: a comparison with the memory's current size before each access, see [`super::check`].
+//! - `checked`: a comparison with the memory's current size before each access, see
+//!   [`super::check`].
 //! - `none`: as `guard`, but the runtime reserves nothing; the loader refuses such a module.
 //!
-//! Memories with 64-bit addresses, or pages of another size than the usual, are compared in every mode.
+//! Memories with 64-bit addresses, or pages of another size than the usual, are compared in every
+//! mode.
 //!
 //! `memory.copy` and `memory.fill` can span more than the guard and are checked in every mode.
 //! Nothing is promised to LLVM about alignment, or about where a pointer lies.

@@ -2,8 +2,8 @@
 //! the runtime, and nothing else. No optimisation happens here.
 //!
 //! Reading order: this file declares everything; `function` turns one body into IR, instruction by
-//! instruction; `control`, `numeric`, `vector`, `memory`, `table`, `call` hold the instructions by kind;
-//! `context` is the way to what lies around linear memory.
+//! instruction; `control`, `numeric`, `vector`, `memory`, `table`, `call` hold the instructions by
+//! kind; `context` is the way to what lies around linear memory.
 
 mod argument;
 mod call;

@@ -2,9 +2,10 @@
 //!
 //! What LLVM leaves undefined is excluded before each instruction that could meet it: divisors are
 //! checked, shift counts masked, floats checked against the range of the integer they become. NaNs
-//! follow the specification: what must be quiet is made by an arithmetic instruction, what must keep
-//! its bits (`neg`, `abs`, `copysign`, `reinterpret`) is bit arithmetic in LLVM, too. Where LLVM
-//! would simplify arithmetic so that a signalling NaN survives, [`crate::faithful::nan`] stands in the way.
+//! follow the specification: what must be quiet is made by an arithmetic instruction, what must
+//! keep its bits (`neg`, `abs`, `copysign`, `reinterpret`) is bit arithmetic in LLVM, too. Where
+//! LLVM would simplify arithmetic so that a signalling NaN survives, [`crate::faithful::nan`]
+//! stands in the way.
 
 use awsm_abi::trap::TrapKind;
 use inkwell::intrinsics::Intrinsic;
@@ -305,8 +306,8 @@ impl<'ctx> Func<'_, 'ctx> {
     ///
     /// LLVM's `minimum` and `maximum` promise the same except that the NaN is quiet, and x86-64 has
     /// no instruction for them. Of two comparisons the wrong way round, each is one `minsd` or
-    /// `maxsd`; they differ only between two zeros, where bit arithmetic decides, and for NaNs, where
-    /// a sum makes a quiet one.
+    /// `maxsd`; they differ only between two zeros, where bit arithmetic decides, and for NaNs,
+    /// where a sum makes a quiet one.
     pub(super) fn extreme(&mut self, which: Extreme) -> Result<(), CompileError> {
         let (a, b) = self.pop_floats();
         let ty = a.get_type();
@@ -340,7 +341,8 @@ impl<'ctx> Func<'_, 'ctx> {
         }
     }
 
-    /// A float to an integer, or a trap. The range is checked first, as both kinds of fault fail it.
+    /// A float to an integer, or a trap. The range is checked first, as both kinds of fault fail
+    /// it.
     pub(super) fn truncate(&mut self, to: IntType<'ctx>, sign: Sign) -> Result<(), CompileError> {
         let value = self.pop_float();
         let ty = value.get_type();

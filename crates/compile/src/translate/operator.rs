@@ -1,8 +1,8 @@
 //! What each instruction becomes: the one place where all of them are told apart.
 //!
 //! `wasmparser` asks for a method for each instruction that it knows, so an instruction without an
-//! entry here does not compile. Those of proposals that validation refuses have none: they are named
-//! by their proposals at the end. Vectors have a table of their own, `vector::operator`.
+//! entry here does not compile. Those of proposals that validation refuses have none: they are
+//! named by their proposals at the end. Vectors have a table of their own, `vector::operator`.
 
 use inkwell::FloatPredicate::{OEQ, OGE, OGT, OLE, OLT, UNE};
 use inkwell::IntPredicate::{EQ, NE, SGE, SGT, SLE, SLT, UGE, UGT, ULE, ULT};

@@ -1,19 +1,20 @@
 //! Calls in tail position: they leave nothing behind on the stack, however many follow each other.
 //!
-//! Functions that have such calls are compiled in the tail convention of [`awsm_abi::tail`]: arguments
-//! in registers and in cells of the callee's context (`argument`), none on the stack. All of them with the same
-//! result have one prototype in LLVM's IR, in the C convention: a parameter for each register. So any
-//! of them can take the place of any other, by the one kind of `musttail` call in which LLVM has no
-//! stack arguments to move. All other functions keep the ordinary convention, and modules without
-//! calls in tail position are as they would be if there were none. A function that is called from
-//! outside gets a wrapper in the ordinary convention, and its reference names both.
+//! Functions that have such calls are compiled in the tail convention of [`awsm_abi::tail`]:
+//! arguments in registers and in cells of the callee's context (`argument`), none on the stack. All
+//! of them with the same result have one prototype in LLVM's IR, in the C convention: a parameter
+//! for each register. So any of them can take the place of any other, by the one kind of `musttail`
+//! call in which LLVM has no stack arguments to move. All other functions keep the ordinary
+//! convention, and modules without calls in tail position are as they would be if there were none.
+//! A function that is called from outside gets a wrapper in the ordinary convention, and its
+//! reference names both.
 //!
 //! A function without such calls of its own is called in the ordinary way even in tail position: it
 //! returns, and so the stack is bounded all the same.
 //!
-//! Road not taken: LLVM's `tailcc`, in which the callee takes its stack arguments away. LLVM 19 counts
-//! their bytes differently at a call and at a return in some signatures, and the guest then chose
-//! where to return to.
+//! Road not taken: LLVM's `tailcc`, in which the callee takes its stack arguments away. LLVM 19
+//! counts their bytes differently at a call and at a return in some signatures, and the guest then
+//! chose where to return to.
 
 use std::mem::offset_of;
 

@@ -9,7 +9,8 @@ use crate::error::CompileError;
 /// What was found.
 #[derive(Debug, Default)]
 pub(crate) struct Behaviour {
-    /// Can the module throw or catch? Then calls are followed by a look at whether something was thrown.
+    /// Can the module throw or catch? Then calls are followed by a look at whether something was
+    /// thrown.
     pub exceptions: bool,
     /// Which defined functions have calls in tail position; empty if none has.
     tail_calls: Vec<bool>,

@@ -1,8 +1,9 @@
 //! The guest's own line table: which line of which source file an instruction comes from.
 //!
-//! Toolchains put DWARF into custom sections, with offsets into the code section for addresses. Nothing validates
-//! them, so nothing in them is believed: what does not parse ends a unit's table, and no more. (Not taken over:
-//! variables and types. Locals are where LLVM finds best, and saying where costs optimisation.)
+//! Toolchains put DWARF into custom sections, with offsets into the code section for addresses.
+//! Nothing validates them, so nothing in them is believed: what does not parse ends a unit's table,
+//! and no more. (Not taken over: variables and types. Locals are where LLVM finds best, and saying
+//! where costs optimisation.)
 //!
 //! Source: DWARF 5, section 6.2; DWARF for WebAssembly.
 

@@ -475,8 +475,8 @@ impl<'a> Module<'a> {
         Ok(())
     }
 
-    /// Names of functions: the name section's, which nothing validates, so that what is odd in it is
-    /// passed over; else the first export's.
+    /// Names of functions: the name section's, which nothing validates, so that what is odd in it
+    /// is passed over; else the first export's.
     fn read_names(&mut self, section: Option<wasmparser::NameSectionReader<'a>>) {
         self.names = vec![""; self.functions.len()];
         for subsection in section.into_iter().flatten().map_while(Result::ok) {
@@ -498,8 +498,8 @@ impl<'a> Module<'a> {
         }
     }
 
-    /// Functions that an element segment, a table, a global, or an export names. Validation sees to it that
-    /// `ref.func` names no other.
+    /// Functions that an element segment, a table, a global, or an export names. Validation sees to
+    /// it that `ref.func` names no other.
     fn find_escaping(&mut self) {
         let exported = self.exports.iter();
         let exported = exported.filter(|export| export.kind == awsm_abi::desc::extern_kind::FUNC);

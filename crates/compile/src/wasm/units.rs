@@ -1,13 +1,14 @@
 //! How a module is divided: functions into units, each compiled by itself on a thread of its own.
 //!
-//! The division depends on the module alone and never on the machine, so the same module gives the same object
-//! everywhere. LLVM sees one unit at a time, and cannot inline from one into another; so a module that compiles
-//! quickly anyway is one unit. Neighbours stay together: what belongs together lies together in a module that a
-//! linker has made. (Not taken: copies of small functions in every unit that calls them. Toolchains inline
-//! before they write a module; there was nothing to gain.)
+//! The division depends on the module alone and never on the machine, so the same module gives the
+//! same object everywhere. LLVM sees one unit at a time, and cannot inline from one into another;
+//! so a module that compiles quickly anyway is one unit. Neighbours stay together: what belongs
+//! together lies together in a module that a linker has made. (Not taken: copies of small functions
+//! in every unit that calls them. Toolchains inline before they write a module; there was nothing
+//! to gain.)
 //!
-//! A huge function is a unit of its own and gets less effort: the time of several of LLVM's passes grows with
-//! the square of a function's size.
+//! A huge function is a unit of its own and gets less effort: the time of several of LLVM's passes
+//! grows with the square of a function's size.
 
 use wasmparser::Operator;
 
@@ -65,9 +66,9 @@ impl Units {
         Ok(Self { all, called_across })
     }
 
-    /// Puts functions into a unit of their own, without optimisation. Answers the numbers of the units that are
-    /// to be compiled, again or for the first time: nothing else changes in the others, since whatever the
-    /// functions call in them was called from another unit before.
+    /// Puts functions into a unit of their own, without optimisation. Answers the numbers of the
+    /// units that are to be compiled, again or for the first time: nothing else changes in the
+    /// others, since whatever the functions call in them was called from another unit before.
     pub(crate) fn set_apart(
         &mut self,
         module: &Module<'_>,

@@ -13,9 +13,9 @@ pub(crate) fn ticks() -> u64 {
     ticks
 }
 
-/// Lets instructions be fetched from memory that was just written. Nobody has run code there since. Source: Arm
-/// Architecture Reference Manual, B2.4.4 (data caches to the point of unification, then instruction
-/// caches).
+/// Lets instructions be fetched from memory that was just written. Nobody has run code there since.
+/// Source: Arm Architecture Reference Manual, B2.4.4 (data caches to the point of unification, then
+/// instruction caches).
 pub(crate) fn publish_code(code: &[u8]) {
     let Range { start, end } = code.as_ptr_range();
     let (start, end) = (start as usize, end as usize);

@@ -1,4 +1,5 @@
-//! The processor outside of guests: its counter, its features. One file each, the same names in both.
+//! The processor outside of guests: its counter, its features. One file each, the same names in
+//! both.
 
 pub(crate) mod registers;
 

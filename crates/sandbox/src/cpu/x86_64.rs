@@ -9,8 +9,8 @@ pub(crate) fn ticks() -> u64 {
     unsafe { core::arch::x86_64::_rdtsc() }
 }
 
-/// Lets instructions be fetched from memory that was just written: here they can be anyway. Source: Intel's
-/// Software Developer's Manual, volume 3, 11.6 (self-modifying code).
+/// Lets instructions be fetched from memory that was just written: here they can be anyway. Source:
+/// Intel's Software Developer's Manual, volume 3, 11.6 (self-modifying code).
 pub(crate) fn publish_code(_code: &[u8]) {}
 
 /// The features of this machine, as far as the contract names them.
@@ -31,7 +31,8 @@ pub(crate) fn cpu_features() -> CpuFeatures {
         "gfni" is "gfni", "pclmul" is "pclmulqdq", "sha" is "sha",
     ];
     let present = features.iter().filter(|(_, present)| *present).map(|(name, _)| *name);
-    // Every x86-64 processor of this century has LAHF and SAHF in 64-bit mode; std has no name for it.
+    // Every x86-64 processor of this century has LAHF and SAHF in 64-bit mode; std has no name for
+    // it.
     CpuFeatures::from_names(Arch::X86_64, present.chain(["sahf"]))
 }
 

@@ -63,8 +63,8 @@ for_each_builtin!(table);
 /// The instance that a context pointer belongs to.
 ///
 /// # Safety
-/// `ctx` is the context pointer of a living instance, and no other reference to its record is in use:
-/// compiled code passes its own while it waits for the call.
+/// `ctx` is the context pointer of a living instance, and no other reference to its record is in
+/// use: compiled code passes its own while it waits for the call.
 #[inline]
 pub(crate) unsafe fn instance_of<'a>(ctx: *mut u8) -> &'a mut Instance {
     // SAFETY: the header below the context pointer names the record.
@@ -83,10 +83,10 @@ fn back<R>(value: R) -> R {
     value
 }
 
-/// Does something of `len` steps that `fits`, no more than `most` of them at once: `piece` gets where it
-/// begins and how many it has. Between two pieces, and after the last, a guest whose time is up is
-/// preempted, perhaps for good: the caller and its pieces hold nothing that needs dropping, and no
-/// reference into the instance.
+/// Does something of `len` steps that `fits`, no more than `most` of them at once: `piece` gets
+/// where it begins and how many it has. Between two pieces, and after the last, a guest whose time
+/// is up is preempted, perhaps for good: the caller and its pieces hold nothing that needs
+/// dropping, and no reference into the instance.
 fn in_pieces(
     fits: Result<(), TrapKind>,
     len: u64,
@@ -107,8 +107,8 @@ fn in_pieces(
 }
 
 unsafe extern "C" fn memory_grow(ctx: *mut u8, memory: u32, delta_pages: u64) -> i64 {
-    // SAFETY: called by compiled code with its context; the memory is one of the instance's, and its
-    // owner is the instance that defines it.
+    // SAFETY: called by compiled code with its context; the memory is one of the instance's, and
+    // its owner is the instance that defines it.
     let old = unsafe {
         let memory = instance_of(ctx).memory(MemoryIdx(memory));
         (*(*memory).owner.cast::<Instance>()).grow_memory(memory, delta_pages)
@@ -164,7 +164,8 @@ unsafe extern "C" fn table_fill(
     value: usize,
     len: u64,
 ) -> u32 {
-    // SAFETY: called by compiled code with its context, which waits; the table is one of the instance's.
+    // SAFETY: called by compiled code with its context, which waits; the table is one of the
+    // instance's.
     let part =
         |at, len| unsafe { table::part_mut(instance_of(ctx).table(TableIdx(table)), at, len) };
     let fits = part(index, len).map(|_| ()).ok_or(TrapKind::TableOutOfBounds);
@@ -192,8 +193,9 @@ unsafe extern "C" fn table_copy(
     in_pieces(fits, len, PIECE_ELEMENTS, |at, count| {
         // Where the ranges overlap, what is read last is overwritten last.
         let at = if dst > src { len - at - count } else { at };
-        // SAFETY: called by compiled code with its context, which waits; both ranges were compared with
-        // the tables' lengths, which do not become smaller while a guest lives. The copy allows overlap.
+        // SAFETY: called by compiled code with its context, which waits; both ranges were compared
+        // with the tables' lengths, which do not become smaller while a guest lives. The copy
+        // allows overlap.
         unsafe {
             let instance = instance_of(ctx);
             let source = (*instance.table(TableIdx(src_table))).base.add((src + at) as usize);
@@ -234,14 +236,14 @@ unsafe extern "C" fn exception_new(
     values: u32,
     held: *const usize,
 ) -> *mut Exception {
-    // SAFETY: called by compiled code with its context. What the guest holds lies from `held` on: the
-    // registers that it counts on, which the entry has pushed, and above them its frames.
+    // SAFETY: called by compiled code with its context. What the guest holds lies from `held` on:
+    // the registers that it counts on, which the entry has pushed, and above them its frames.
     back(unsafe { instance_of(ctx).new_exception(tag, values as usize, held) })
 }
 
 unsafe extern "C" fn exception_done(ctx: *mut u8, exception: *mut Exception) {
-    // SAFETY: called by compiled code with its context and an exception that it has caught, which is
-    // one of the instance's group. Modules that catch have a record of exceptions.
+    // SAFETY: called by compiled code with its context and an exception that it has caught, which
+    // is one of the instance's group. Modules that catch have a record of exceptions.
     unsafe { (*exceptions_of(ctx)).done(exception) };
     back(());
 }

@@ -1,19 +1,20 @@
-//! Memory for shared objects: a mapping of its own for a large one, a part of a huge page for a small one.
+//! Memory for shared objects: a mapping of its own for a large one, a part of a huge page for a
+//! small one.
 //!
-//! The system takes a microsecond for each page that it adds to the process, and an object of 60 KB has fifteen: more
-//! than reading and checking it takes. A huge page costs some 0.1 ms once, and small objects are then
-//! written into memory that is there already.
+//! The system takes a microsecond for each page that it adds to the process, and an object of 60 KB
+//! has fifteen: more than reading and checking it takes. A huge page costs some 0.1 ms once, and
+//! small objects are then written into memory that is there already.
 //!
 //! ```text
 //!   chunk   | object | object   | free | object |  free ...            2 MiB
 //!             r  rx r  r  rx      rw     r  rx     rw
 //! ```
 //!
-//! Isolation rests on this file: a part belongs to one object at a time, from [`Memory::to_be_filled`] until it is
-//! dropped; only a free part is ever writable.
+//! Isolation rests on this file: a part belongs to one object at a time, from
+//! [`Memory::to_be_filled`] until it is dropped; only a free part is ever writable.
 //!
-//! Road not taken: parts of pages (an object's last page is not shared, so that permissions are those of one
-//! object).
+//! Road not taken: parts of pages (an object's last page is not shared, so that permissions are
+//! those of one object).
 
 use std::ffi::CStr;
 use std::io;
@@ -30,8 +31,8 @@ const CHUNK_PAGES: usize = HUGE_PAGE_BYTES / PAGE_BYTES;
 #[derive(Debug)]
 struct Shared(Mapping);
 
-// SAFETY: the mapping is a range of addresses, which no thread owns. Its methods are system calls, and each part's
-// owner uses them for that part only.
+// SAFETY: the mapping is a range of addresses, which no thread owns. Its methods are system calls,
+// and each part's owner uses them for that part only.
 unsafe impl Send for Shared {}
 // SAFETY: as above.
 unsafe impl Sync for Shared {}
@@ -95,8 +96,8 @@ impl Chunk {
 }
 
 impl Memory {
-    /// Writable memory of `bytes` bytes, rounded up to pages. Nobody else has it; it may hold what an earlier
-    /// object has left.
+    /// Writable memory of `bytes` bytes, rounded up to pages. Nobody else has it; it may hold what
+    /// an earlier object has left.
     pub(crate) fn to_be_filled(bytes: usize) -> io::Result<Self> {
         if bytes > PART_BYTES_MAX {
             let mapping = Mapping::reserve(bytes)?;
@@ -151,7 +152,8 @@ impl Memory {
         mapping.map_file(at, bytes, file.as_raw_fd(), 0, access)
     }
 
-    /// Gives the end of a large object's memory back, from a page on: it reads as zero from then on.
+    /// Gives the end of a large object's memory back, from a page on: it reads as zero from then
+    /// on.
     pub(crate) fn discard_from(&self, offset: usize) -> io::Result<()> {
         let bytes = self.bytes().saturating_sub(offset);
         if self.is_part || bytes == 0 {

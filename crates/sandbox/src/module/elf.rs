@@ -1,9 +1,9 @@
 //! Is this file a shared object of ours? Asked of its headers before anything of it can run.
 //!
 //! The loader takes the file as it is for what is to be in memory. It binds no symbol, applies no
-//! relocation and runs no constructor, whatever the file says; an object that would need any of these,
-//! or whose segments lie elsewhere in memory than in the file, is refused here, so that what is
-//! loaded is what was compiled.
+//! relocation and runs no constructor, whatever the file says; an object that would need any of
+//! these, or whose segments lie elsewhere in memory than in the file, is refused here, so that what
+//! is loaded is what was compiled.
 //!
 //! Source: System V gABI, chapters 4 and 5 (ELF header, program headers, dynamic section).
 
@@ -17,7 +17,8 @@ pub(crate) const HEADERS_BYTES: usize = 4096;
 /// A loadable segment.
 #[derive(Clone, Debug)]
 pub(crate) struct Segment {
-    /// Addresses relative to the object's first, widened to whole pages. They are places in the file, too.
+    /// Addresses relative to the object's first, widened to whole pages. They are places in the
+    /// file, too.
     pub addresses: Range<u64>,
     /// May it be executed?
     pub execute: bool,

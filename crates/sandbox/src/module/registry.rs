@@ -5,8 +5,8 @@
 use std::collections::HashMap;
 use std::sync::Mutex;
 
-/// The process-wide number of a structural function type, given its parameters' and results' codes, in
-/// which types of functions are their process-wide numbers.
+/// The process-wide number of a structural function type, given its parameters' and results' codes,
+/// in which types of functions are their process-wide numbers.
 pub(crate) fn type_id(params: &[u32], results: &[u32]) -> u32 {
     type Ids = HashMap<(Box<[u32]>, Box<[u32]>), u32>;
     static IDS: Mutex<Option<Ids>> = Mutex::new(None);

@@ -5,20 +5,22 @@
 //!   file --one read--> private memory --read only--> digest, checks --text executable--> runs
 //! ```
 //!
-//! The memory is anonymous and private: there is no file behind it, so whatever is done to the file from which
-//! it was read (written over, cut off, replaced, removed) changes nothing. From the read on it is never
-//! writable again, in no process and through no descriptor; and no page of it is ever both writable and
-//! executable.
+//! The memory is anonymous and private: there is no file behind it, so whatever is done to the file
+//! from which it was read (written over, cut off, replaced, removed) changes nothing. From the read
+//! on it is never writable again, in no process and through no descriptor; and no page of it is
+//! ever both writable and executable.
 //!
-//! Some systems never let memory become executable that was once written (`MemoryDenyWriteExecute=` of
-//! systemd, prctl(2) PR_SET_MDWE). There the text goes through a file in memory that is sealed against every
-//! change (memfd_create(2)), compared with what was read after it was sealed, and mapped in its place.
+//! Some systems never let memory become executable that was once written (`MemoryDenyWriteExecute=`
+//! of systemd, prctl(2) PR_SET_MDWE). There the text goes through a file in memory that is sealed
+//! against every change (memfd_create(2)), compared with what was read after it was sealed, and
+//! mapped in its place.
 //!
-//! Roads not taken: mapping the file (lazily, and shared between processes: a loaded module cost no memory that
-//! another process had not paid already, and an object of 85 KB was there after 9 us instead of 10, but its page faults were still
-//! to come; and `cp new.so live.so` ended the node); the sealed file in memory always (memory of modules would
-//! have a name in perf; 2 us a page: 60 us for 100 KB, 38 ms instead of 12 for 50 MB); mseal(2) (nothing sealed by it
-//! can be unmapped before the process ends).
+//! Roads not taken: mapping the file (lazily, and shared between processes: a loaded module cost no
+//! memory that another process had not paid already, and an object of 85 KB was there after 9 us
+//! instead of 10, but its page faults were still to come; and `cp new.so live.so` ended the node);
+//! the sealed file in memory always (memory of modules would have a name in perf; 2 us a page: 60
+//! us for 100 KB, 38 ms instead of 12 for 50 MB); mseal(2) (nothing sealed by it can be unmapped
+//! before the process ends).
 
 use std::ffi::CString;
 use std::fmt;
@@ -76,9 +78,9 @@ impl SealedObject {
     /// called in `/proc/self/maps`.
     ///
     /// # Errors
-    /// [`LoadError::NotAFile`] if it is not a regular file, [`LoadError::TooLarge`] if it has more than
-    /// [`MODULE_FILE_MAX_BYTES`], [`LoadError::Io`] if it cannot be read or there is no memory for it; what is
-    /// wrong with its headers.
+    /// [`LoadError::NotAFile`] if it is not a regular file, [`LoadError::TooLarge`] if it has more
+    /// than [`MODULE_FILE_MAX_BYTES`], [`LoadError::Io`] if it cannot be read or there is no memory
+    /// for it; what is wrong with its headers.
     pub fn of_file(file: &File, name: &str) -> Result<Self, LoadError> {
         let about = file.metadata()?;
         if !about.is_file() {
@@ -89,8 +91,8 @@ impl SealedObject {
         }
         let bytes = about.len() as usize;
         if bytes > LARGE_BYTES {
-            // Most of what is no module is refused before there is memory for it. What is loaded is looked
-            // at once more when it is in memory.
+            // Most of what is no module is refused before there is memory for it. What is loaded is
+            // looked at once more when it is in memory.
             let mut head = [0; elf::HEADERS_BYTES];
             let head_bytes = read_at(file, &mut head, 0)?;
             elf::check_headers(&head[..head_bytes], bytes as u64)?;
@@ -120,8 +122,8 @@ impl SealedObject {
         fill: impl FnOnce(&mut [u8]) -> Result<usize, LoadError>,
     ) -> Result<Self, LoadError> {
         let memory = Memory::to_be_filled(bytes)?;
-        // SAFETY: the memory is writable and so large; nobody else has it, and the slice is gone before
-        // anybody gets it.
+        // SAFETY: the memory is writable and so large; nobody else has it, and the slice is gone
+        // before anybody gets it.
         let all = unsafe { std::slice::from_raw_parts_mut(memory.start(), memory.bytes()) };
         let bytes = fill(&mut all[..bytes])?;
         // Nothing of an earlier object is executable beside this one.
@@ -134,13 +136,13 @@ impl SealedObject {
     /// The bytes, the same ones at any time.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
-        // SAFETY: the memory has so many readable bytes, which nobody can write to, for as long as this
-        // value lives.
+        // SAFETY: the memory has so many readable bytes, which nobody can write to, for as long as
+        // this value lives.
         unsafe { std::slice::from_raw_parts(self.memory.start(), self.bytes) }
     }
 
-    /// Makes parts of the memory, whole pages, executable besides readable, and gives back what lies from
-    /// `end` on. The bytes below `end` stay what they are.
+    /// Makes parts of the memory, whole pages, executable besides readable, and gives back what
+    /// lies from `end` on. The bytes below `end` stay what they are.
     pub(crate) fn into_executable(
         self,
         text: impl Iterator<Item = Range<usize>>,
@@ -179,7 +181,8 @@ fn read_at(file: &File, memory: &mut [u8], offset: u64) -> io::Result<usize> {
     Ok(done)
 }
 
-/// The kernel takes printable ASCII without some characters. Source: prctl(2), PR_SET_VMA_ANON_NAME.
+/// The kernel takes printable ASCII without some characters. Source: prctl(2),
+/// PR_SET_VMA_ANON_NAME.
 fn mapping_name(name: &str) -> CString {
     let printable = |c: char| match c {
         '\\' | '`' | '$' | '[' | ']' => '_',
@@ -194,7 +197,8 @@ fn is_forbidden(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EPERM | libc::EACCES))
 }
 
-/// Maps over a range of the memory what it contains already, executable, from a sealed file in memory.
+/// Maps over a range of the memory what it contains already, executable, from a sealed file in
+/// memory.
 fn execute_sealed_copy(memory: &Memory, range: Range<usize>) -> io::Result<()> {
     assert!(range.end <= memory.bytes(), "a range of it");
     // SAFETY: the range lies in the memory, which is readable, and nobody can write to it.

@@ -1,17 +1,18 @@
 //! Which functions were running when a guest faulted: a walk up its stack.
 //!
-//! The fault handler keeps the registers, and no more happens in signal context. The walk is made on the host's
-//! stack once the guest has ended, while its stack is still as it was. How each function's frame is taken
-//! apart stands in the module (`.eh_frame`, sorted by address in `.eh_frame_hdr`), so guest code keeps no frame
-//! pointer and does nothing for it.
+//! The fault handler keeps the registers, and no more happens in signal context. The walk is made
+//! on the host's stack once the guest has ended, while its stack is still as it was. How each
+//! function's frame is taken apart stands in the module (`.eh_frame`, sorted by address in
+//! `.eh_frame_hdr`), so guest code keeps no frame pointer and does nothing for it.
 //!
 //! ```text
 //!   registers at the fault -> the frame's rule at this address -> the caller's registers -> ...
 //!                             until an address that is not this module's code
 //! ```
 //!
-//! Nothing is believed: reads of the module are within its mapping, reads of the stack within the stack, each frame
-//! lies above the one before it, and there are [`TRACE_FRAMES`] at most. What does not fit ends the walk.
+//! Nothing is believed: reads of the module are within its mapping, reads of the stack within the
+//! stack, each frame lies above the one before it, and there are [`TRACE_FRAMES`] at most. What
+//! does not fit ends the walk.
 
 use gimli::{
     BaseAddresses, CfaRule, EhFrame, EhFrameHdr, EndianSlice, LittleEndian, ParsedEhFrameHdr,
@@ -35,7 +36,8 @@ struct Rules<'m> {
 }
 
 impl<'m> Rules<'m> {
-    /// Those of a module that has any. `index_at` is where the index lies in `image`, the module's bytes in memory.
+    /// Those of a module that has any. `index_at` is where the index lies in `image`, the module's
+    /// bytes in memory.
     fn of(image: &'m [u8], index_at: usize) -> Option<Self> {
         let start = image.as_ptr() as u64;
         let address = |at: usize| start + at as u64;

@@ -1,10 +1,11 @@
 //! Memory that guests may have: each instance by its own limit, all instances together by a budget.
 //!
-//! What counts is what guests can touch: their linear memories and tables at their present size, whether
-//! or not there is anything in them yet, of idle slots as well as of live ones. So the sum is a bound
-//! that holds whatever guests do. It is changed when a slot is made or given up and when a guest grows
-//! something or has grown it, never by a warm start, and so no core waits for another one there.
-//! Not counted: stacks ([`crate::Limits::stack_bytes`] each at most), and what the host keeps for a guest.
+//! What counts is what guests can touch: their linear memories and tables at their present size,
+//! whether or not there is anything in them yet, of idle slots as well as of live ones. So the sum
+//! is a bound that holds whatever guests do. It is changed when a slot is made or given up and when
+//! a guest grows something or has grown it, never by a warm start, and so no core waits for another
+//! one there. Not counted: stacks ([`crate::Limits::stack_bytes`] each at most), and what the host
+//! keeps for a guest.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

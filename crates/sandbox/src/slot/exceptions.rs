@@ -1,20 +1,21 @@
 //! Exceptions of guests: where they are kept while they are under way or referred to.
 //!
-//! Isolation rests on this file: an `exnref` is an address that compiled code reads without a check.
-//! Guests cannot make one up (validation), it stays valid as long as anything refers to it (below),
-//! and nothing is left of any when the next invocation starts (`reset`).
+//! Isolation rests on this file: an `exnref` is an address that compiled code reads without a
+//! check. Guests cannot make one up (validation), it stays valid as long as anything refers to it
+//! (below), and nothing is left of any when the next invocation starts (`reset`).
 //!
-//! What an invocation keeps is bounded by [`EXCEPTIONS_BYTES`]. Most exceptions are caught without a
-//! reference and given back at once. The others are looked for when the bound is reached: every word
-//! of the guest's stack and registers, of globals, tables and argument cells, and of other exceptions keeps the one
-//! that it points into, and the rest is given back.
+//! What an invocation keeps is bounded by [`EXCEPTIONS_BYTES`]. Most exceptions are caught without
+//! a reference and given back at once. The others are looked for when the bound is reached: every
+//! word of the guest's stack and registers, of globals, tables and argument cells, and of other
+//! exceptions keeps the one that it points into, and the rest is given back.
 //!
-//! Why none is given back too early: a guest that asks for an exception waits for it in a call. All that it holds
-//! is in its frames, in the cells of a call in tail position, or in registers that a call preserves, and those the entry of `exception_new` pushes
-//! onto the guest's stack before anything else (`arch::stack_checked_with_registers`), so that no compiler's
-//! prologue lies between. Compiled code may hold the address of a value instead of the exception's own, when only
-//! values are still to be read; an address anywhere in an exception counts, up to one beyond its last byte.
-//! Words that only look like references keep some for longer.
+//! Why none is given back too early: a guest that asks for an exception waits for it in a call. All
+//! that it holds is in its frames, in the cells of a call in tail position, or in registers that a
+//! call preserves, and those the entry of `exception_new` pushes onto the guest's stack before
+//! anything else (`arch::stack_checked_with_registers`), so that no compiler's prologue lies
+//! between. Compiled code may hold the address of a value instead of the exception's own, when only
+//! values are still to be read; an address anywhere in an exception counts, up to one beyond its
+//! last byte. Words that only look like references keep some for longer.
 
 use std::ptr::{self, NonNull};
 
@@ -33,7 +34,8 @@ pub(crate) struct Exceptions {
 
 /// One exception: head and values, in words. Never moves.
 struct Object {
-    /// From a `Box<[u128]>`, of `words` words; freed when dropped. Guests refer to it, so nothing else does.
+    /// From a `Box<[u128]>`, of `words` words; freed when dropped. Guests refer to it, so nothing
+    /// else does.
     place: NonNull<u128>,
     words: usize,
     marked: bool,
@@ -126,8 +128,8 @@ impl Exceptions {
         }
     }
 
-    /// Gives back all exceptions that nothing refers to: none of `words`, which are all that the waiting
-    /// guest holds, nor other exceptions that are kept, nor what is under way.
+    /// Gives back all exceptions that nothing refers to: none of `words`, which are all that the
+    /// waiting guest holds, nor other exceptions that are kept, nor what is under way.
     pub(crate) fn collect(&mut self, words: impl Iterator<Item = usize>) {
         let places = self.objects.iter().enumerate();
         let mut places: Vec<_> =
@@ -236,7 +238,8 @@ mod tests {
     #[test]
     fn what_exceptions_refer_to_is_kept() {
         let (mut exceptions, places) = five();
-        // The first refers to the third, into the middle; the third to the fifth, and that to itself.
+        // The first refers to the third, into the middle; the third to the fifth, and that to
+        // itself.
         for (from, to, into) in [(0, 2, 24), (2, 4, 0), (4, 4, 8)] {
             let value = (places[from] + 48) as *mut u64;
             // SAFETY: the last value of an exception that is alive.

@@ -1,13 +1,13 @@
 //! What linear memory holds before the first instruction, page by page.
 //!
-//! Isolation rests on this file: a slot is made ready for its next invocation by copying these pages
-//! over those that have been written.
+//! Isolation rests on this file: a slot is made ready for its next invocation by copying these
+//! pages over those that have been written.
 //!
 //! Pages that a data segment touches lie one behind the other in one place, in *runs* of pages that
 //! are neighbours in memory. A long run is *mapped*: its pages lie in a sealed file in memory, and
-//! each slot maps that file privately, so a page is copied when it is first written, and memory that
-//! nobody writes is there once for all slots. Short runs are *copied* into each slot when it is
-//! made, so that no invocation takes a page fault for them.
+//! each slot maps that file privately, so a page is copied when it is first written, and memory
+//! that nobody writes is there once for all slots. Short runs are *copied* into each slot when it
+//! is made, so that no invocation takes a page fault for them.
 //!
 //! ```text
 //!   contents      | run 0 | run 1            | run 2 |         a sealed file, or the heap
@@ -15,9 +15,9 @@
 //!   slot        ..| run 0 |..zero..| run 1            |..zero..| run 2 |..
 //! ```
 //!
-//! Roads not taken: one mapping from the first to the last page (what lies between, the file's holes,
-//! would become memory of the file at a touch, on nobody's account); copying images of any size (a
-//! function with 64 MiB of data then takes 64 MiB in each slot, and as long to clean).
+//! Roads not taken: one mapping from the first to the last page (what lies between, the file's
+//! holes, would become memory of the file at a touch, on nobody's account); copying images of any
+//! size (a function with 64 MiB of data then takes 64 MiB in each slot, and as long to clean).
 
 use std::fs::File;
 use std::io;
@@ -26,7 +26,8 @@ use crate::slot::mapping::{Mapping, PAGE_BYTES};
 use crate::slot::sealed_file::sealed_file;
 
 /// Pages from which on a run is mapped: its first touches cost page faults then, in return for a
-/// reset that costs what has been written. 64 KiB: below, copying all of it costs less than a fault.
+/// reset that costs what has been written. 64 KiB: below, copying all of it costs less than a
+/// fault.
 const MAPPED_PAGES_MIN: u32 = 16;
 
 /// Runs that are mapped, the longest: each is a mapping or two of each slot.

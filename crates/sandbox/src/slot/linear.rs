@@ -6,10 +6,10 @@
 //!   slot.start             base                                                         slot end
 //!   | context ... | guard  | bytes: read and write | no access, or open but never reached ... |
 //! ```
-//! The context and the guard are only below the first memory. A memory whose accesses the code does not compare is
-//! *guarded*: its slot goes on for more than 8 GiB, so that whatever a 32-bit address and a 32-bit
-//! offset can reach faults. Else the slot ends soon after the largest size allowed and all of it is
-//! open, since the code compares before each access.
+//! The context and the guard are only below the first memory. A memory whose accesses the code does
+//! not compare is *guarded*: its slot goes on for more than 8 GiB, so that whatever a 32-bit
+//! address and a 32-bit offset can reach faults. Else the slot ends soon after the largest size
+//! allowed and all of it is open, since the code compares before each access.
 
 use std::io;
 use std::ops::Range;
@@ -201,8 +201,8 @@ impl Linear {
         pages
     }
 
-    /// The slot, where the memory begins in it, bytes of the pages that it begins with, and bytes of those
-    /// that it has had at most.
+    /// The slot, where the memory begins in it, bytes of the pages that it begins with, and bytes
+    /// of those that it has had at most.
     pub(crate) fn parts(&self) -> (&Mapping, usize, usize, usize) {
         let initial = self.initial_mapped_bytes();
         (&self.slot, self.origin, initial, self.most_bytes.max(initial))
@@ -227,9 +227,9 @@ impl Linear {
     }
 
     /// Makes the memory what `image` says. Only pages that may have been written are touched, see
-    /// [`Residency`]; `faults` was counted after the guest's last instruction. Of those, `keep_pages`
-    /// stay with the memory. Answers how many pages were its own: what this invocation has written, and
-    /// of the initial memory what those before it in this slot have.
+    /// [`Residency`]; `faults` was counted after the guest's last instruction. Of those,
+    /// `keep_pages` stay with the memory. Answers how many pages were its own: what this invocation
+    /// has written, and of the initial memory what those before it in this slot have.
     ///
     /// # Safety
     /// As for [`Self::fill`], and none that has begun will go on.
@@ -289,7 +289,8 @@ impl Linear {
     unsafe fn copy(&self, image: &Image, first: u32) {
         let memory = self.base().cast::<Page>();
         for (page, contents) in image.copied_from(first) {
-            // SAFETY: the caller's duty: the page lies in the initial memory, and no guest runs in it.
+            // SAFETY: the caller's duty: the page lies in the initial memory, and no guest runs in
+            // it.
             unsafe { ptr::copy_nonoverlapping(contents, memory.add(page as usize), 1) };
         }
     }

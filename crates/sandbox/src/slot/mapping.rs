@@ -82,8 +82,8 @@ impl Mapping {
         if bytes == 0 {
             return Ok(());
         }
-        // SAFETY: the range was checked to lie in this mapping, which nobody else owns. Whoever holds
-        // references into it does so through this crate, which closes a range only when idle.
+        // SAFETY: the range was checked to lie in this mapping, which nobody else owns. Whoever
+        // holds references into it does so through this crate, which closes a range only when idle.
         let failed =
             unsafe { libc::mprotect(self.start.add(offset).cast(), bytes, access.flags()) };
         if failed == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
@@ -107,7 +107,8 @@ impl Mapping {
         unsafe { libc::madvise(self.start.cast(), self.bytes, libc::MADV_NOHUGEPAGE) };
     }
 
-    /// Lets the system back a range with huge pages, where whole ones lie in it. A system without them need not.
+    /// Lets the system back a range with huge pages, where whole ones lie in it. A system without
+    /// them need not.
     pub(crate) fn with_huge_pages(&self, offset: usize, bytes: usize) {
         let first = self.start as usize + offset;
         let start = first.next_multiple_of(HUGE_PAGE_BYTES);
@@ -119,7 +120,8 @@ impl Mapping {
         }
     }
 
-    /// Takes the page faults of writing to a range beforehand, in one go, where the system does that (Linux 5.14).
+    /// Takes the page faults of writing to a range beforehand, in one go, where the system does
+    /// that (Linux 5.14).
     pub(crate) fn populate(&self, offset: usize, bytes: usize) {
         self.check(offset, bytes);
         // SAFETY: advice about a range that this value owns; its contents stay.
@@ -146,8 +148,8 @@ impl Mapping {
         if mapped == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
-    /// Names a range of this mapping in `/proc/self/maps`, where the system does that (Linux 5.17, if so
-    /// configured). Source: prctl(2), PR_SET_VMA.
+    /// Names a range of this mapping in `/proc/self/maps`, where the system does that (Linux 5.17,
+    /// if so configured). Source: prctl(2), PR_SET_VMA.
     pub(crate) fn set_name(&self, range: Range<usize>, name: &CStr) {
         const PR_SET_VMA: libc::c_int = 0x5356_4d41;
         const PR_SET_VMA_ANON_NAME: c_ulong = 0;
@@ -158,8 +160,8 @@ impl Mapping {
         unsafe { libc::prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, start, bytes, name.as_ptr()) };
     }
 
-    /// Maps a part of a sealed file over a range, privately, to be read and written. The file may be
-    /// closed afterwards.
+    /// Maps a part of a sealed file over a range, privately, to be read and written. The file may
+    /// be closed afterwards.
     pub(crate) fn map_sealed(
         &self,
         offset: usize,
@@ -170,9 +172,10 @@ impl Mapping {
         self.map_file(offset, bytes, file.as_raw_fd(), file_offset, Access::ReadWrite)
     }
 
-    /// Which pages of a range are its own: private memory, in use or in swap, as opposed to pages that
-    /// read as zeroes or as those of a file. Calls `found` with each such page's number, counted from
-    /// `offset`, in ascending order. Where the system will not say, that is every page.
+    /// Which pages of a range are its own: private memory, in use or in swap, as opposed to pages
+    /// that read as zeroes or as those of a file. Calls `found` with each such page's number,
+    /// counted from `offset`, in ascending order. Where the system will not say, that is every
+    /// page.
     pub(crate) fn own_pages(&self, offset: usize, bytes: usize, mut found: impl FnMut(usize)) {
         self.check(offset, bytes);
         let mut entries = [0_u64; 512];
@@ -190,8 +193,8 @@ impl Mapping {
 }
 
 impl Mapping {
-    /// About how many pages of a range are its own. Exact for ranges of up to 16 MiB; of larger ones, eight
-    /// parts of 2 MiB stand for all, so that to count takes no longer than some 50 us.
+    /// About how many pages of a range are its own. Exact for ranges of up to 16 MiB; of larger
+    /// ones, eight parts of 2 MiB stand for all, so that to count takes no longer than some 50 us.
     pub(crate) fn count_own_pages(&self, offset: usize, bytes: usize) -> u64 {
         const PART_BYTES: usize = 2 << 20;
         let parts = bytes.div_ceil(PART_BYTES);
@@ -219,13 +222,14 @@ mod pagemap {
     static PAGEMAP: LazyLock<Option<File>> =
         LazyLock::new(|| File::open("/proc/self/pagemap").ok());
 
-    /// An entry's bits: the page is in memory; it is in swap; it is a file's, or memory that is shared.
+    /// An entry's bits: the page is in memory; it is in swap; it is a file's, or memory that is
+    /// shared.
     const PRESENT: u64 = 1 << 63;
     const SWAPPED: u64 = 1 << 62;
     const FILED: u64 = 1 << 61;
 
-    /// `entries.len()` entries from page number `first` of the address space on. Those that cannot be
-    /// read say that the page is own.
+    /// `entries.len()` entries from page number `first` of the address space on. Those that cannot
+    /// be read say that the page is own.
     pub(super) fn read(first: usize, entries: &mut [u64]) {
         let mut bytes = [0; 512 * 8];
         let bytes = &mut bytes[..entries.len() * 8];
@@ -297,7 +301,8 @@ mod pagemap {
             assert_eq!(count((40 << 20) - PAGE_BYTES), 40 * 256 - 1);
         }
 
-        /// What the system notes of the range that holds an address: `hg` if huge pages are wanted, `nh` if not.
+        /// What the system notes of the range that holds an address: `hg` if huge pages are wanted,
+        /// `nh` if not.
         fn wants_huge_pages(address: usize) -> Option<bool> {
             let maps = std::fs::read_to_string("/proc/self/smaps").expect("readable");
             let mut inside = false;
@@ -356,19 +361,20 @@ impl Drop for Mapping {
 
 /// What could not be unmapped yet.
 ///
-/// The system joins neighbouring mappings of the same kind. To unmap the middle of such a one makes two of
-/// it, which fails while the process has as many as it may (`vm.max_map_count`). Then its memory is given
-/// back at once, and its addresses are noted here and unmapped when the next mapping is made or
-/// dropped: each that goes makes room.
+/// The system joins neighbouring mappings of the same kind. To unmap the middle of such a one makes
+/// two of it, which fails while the process has as many as it may (`vm.max_map_count`). Then its
+/// memory is given back at once, and its addresses are noted here and unmapped when the next
+/// mapping is made or dropped: each that goes makes room.
 ///
-/// Roads not taken: giving noted addresses to whoever wants as many (hides that the process is at its
-/// limit, which only fewer mappings mend); an inaccessible page of another kind between any two
+/// Roads not taken: giving noted addresses to whoever wants as many (hides that the process is at
+/// its limit, which only fewer mappings mend); an inaccessible page of another kind between any two
 /// mappings, so that they are never joined (twice as many mappings for each slot).
 mod left {
     use super::{Mutex, MutexGuard, PoisonError, io};
 
     struct Left {
-        /// Start and bytes of each. Its capacity is never less than `places`, so that a drop never allocates.
+        /// Start and bytes of each. Its capacity is never less than `places`, so that a drop never
+        /// allocates.
         ranges: Vec<(usize, usize)>,
         /// Mappings of this process, those in `ranges` included.
         places: usize,

@@ -1,4 +1,5 @@
-//! What an invocation leaves things in: memories, tables, stacks, exceptions; and how they are cleaned.
+//! What an invocation leaves things in: memories, tables, stacks, exceptions; and how they are
+//! cleaned.
 
 pub(crate) mod budget;
 #[doc(hidden)]

@@ -1,4 +1,5 @@
-//! Faults that tests plant in the reset of slots, to show that the comparison of every byte finds them.
+//! Faults that tests plant in the reset of slots, to show that the comparison of every byte finds
+//! them.
 //!
 //! Only debug builds can have any; in others there is nothing here but a `false`.
 

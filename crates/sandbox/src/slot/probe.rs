@@ -1,7 +1,7 @@
 //! What the reset of slots believes of the system, tried once when the process starts.
 //!
-//! Isolation rests on this file: it says which way of cleaning is sure here. See `residency` for what
-//! rests on which answer.
+//! Isolation rests on this file: it says which way of cleaning is sure here. See `residency` for
+//! what rests on which answer.
 
 use std::fmt;
 use std::fs::File;

@@ -24,8 +24,8 @@ pub(crate) fn sealed_file(name: &CStr, bytes: &[u8]) -> io::Result<(File, Mappin
 
 /// An empty file in memory that can be sealed.
 fn memory_file(name: &CStr) -> io::Result<File> {
-    // It is no program, though parts of it may be mapped executable. Kernels before 6.3 do not know this;
-    // later ones may insist on it (`vm.memfd_noexec`).
+    // It is no program, though parts of it may be mapped executable. Kernels before 6.3 do not know
+    // this; later ones may insist on it (`vm.memfd_noexec`).
     for no_program in [libc::MFD_NOEXEC_SEAL, 0] {
         let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING | no_program;
         // SAFETY: the name ends with a zero; the call touches no other memory.

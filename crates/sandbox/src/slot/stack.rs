@@ -1,7 +1,7 @@
 //! Guest stacks: mapped once, pooled, with inaccessible pages below, cleaned after each invocation.
 //!
-//! Isolation rests on this file: a stack holds what guests and the host's work for them have left, and
-//! what `clean` leaves behind, the next invocation's code could come across.
+//! Isolation rests on this file: a stack holds what guests and the host's work for them have left,
+//! and what `clean` leaves behind, the next invocation's code could come across.
 //!
 //! ```text
 //!   end       of the mapping
@@ -14,9 +14,10 @@
 //!   start     of the mapping
 //! ```
 //!
-//! The registers of a preempted guest lie above its stack and not on it, so that it can be preempted however much of its
-//! stack it has used, and nothing has to be known about how compiled code uses the stack. (Not taken: a place
-//! below the guard, which would take two more mappings for each stack.)
+//! The registers of a preempted guest lie above its stack and not on it, so that it can be
+//! preempted however much of its stack it has used, and nothing has to be known about how compiled
+//! code uses the stack. (Not taken: a place below the guard, which would take two more mappings for
+//! each stack.)
 
 use std::io;
 use std::num::NonZeroUsize;
@@ -108,7 +109,8 @@ impl GuestStack {
         start..start + STACK_GUARD_BYTES
     }
 
-    /// Tells the sanitizer that no frames are left in the save area, as corosensei does for the rest.
+    /// Tells the sanitizer that no frames are left in the save area, as corosensei does for the
+    /// rest.
     #[cfg(feature = "sanitize")]
     pub(crate) fn forget_frames(&self) {
         unsafe extern "C" {
@@ -132,8 +134,8 @@ impl GuestStack {
     }
 
     /// Makes every byte of it zero: see `residency` for which those are that are not. `faults` was
-    /// counted after the last instruction that used it. The uppermost [`STACK_KEPT_PAGES`] of those that
-    /// have been written stay, what lies deeper is given back.
+    /// counted after the last instruction that used it. The uppermost [`STACK_KEPT_PAGES`] of those
+    /// that have been written stay, what lies deeper is given back.
     pub(crate) fn clean(&mut self, faults: Faults) -> io::Result<()> {
         let bytes = self.mapping.bytes() - STACK_GUARD_BYTES;
         let keep_pages = if self.residency.keeps() { STACK_KEPT_PAGES } else { 0 };
@@ -163,8 +165,8 @@ impl GuestStack {
 type Line = [u64; 8];
 const LINES: usize = PAGE_BYTES / size_of::<Line>();
 
-/// Makes a page zero. Stacks are used from the end of a page on: what lies before the first word that is not zero
-/// is only read, which takes half as long as to write it.
+/// Makes a page zero. Stacks are used from the end of a page on: what lies before the first word
+/// that is not zero is only read, which takes half as long as to write it.
 #[inline]
 fn wipe(page: &mut [Line; LINES]) {
     let is_used = |line: &Line| line.iter().fold(0, |any, word| any | word) != 0;

@@ -1,11 +1,13 @@
-//! Idle stacks of one worker, by their size: a guest never gets a stack of another size than its function's.
+//! Idle stacks of one worker, by their size: a guest never gets a stack of another size than its
+//! function's.
 
 use crate::slot::stack::GuestStack;
 
 /// Idle stacks.
 #[derive(Debug)]
 pub(crate) struct IdleStacks {
-    /// One for each size that has been kept. There are few sizes, and the first is nearly always the one.
+    /// One for each size that has been kept. There are few sizes, and the first is nearly always
+    /// the one.
     shelves: Vec<Shelf>,
     len: usize,
     most: usize,
@@ -72,7 +74,8 @@ impl IdleStacks {
         self.shelves.iter().max_by_key(|shelf| shelf.stacks.len())
     }
 
-    /// Gives up one of the size of which there are most, unless that is this size; says whether it did.
+    /// Gives up one of the size of which there are most, unless that is this size; says whether it
+    /// did.
     #[cold]
     fn make_room(&mut self, bytes: usize) -> bool {
         let longest = self.longest().map(|shelf| shelf.bytes).filter(|longest| *longest != bytes);

@@ -2,9 +2,9 @@
 //!
 //! Isolation rests on this file: what `reset` leaves behind, the next invocation can reach.
 //!
-//! Guests copy and fill whole tables with one instruction. What is done here is done in pieces, with the guest
-//! able to be preempted between two of them: see `builtins`. So these functions take the table's record each time, and
-//! hold nothing from one piece to the next.
+//! Guests copy and fill whole tables with one instruction. What is done here is done in pieces,
+//! with the guest able to be preempted between two of them: see `builtins`. So these functions take
+//! the table's record each time, and hold nothing from one piece to the next.
 
 use std::ptr;
 
@@ -55,8 +55,8 @@ impl TableStore {
     /// Writes what compiled code sees, and remembers who pays for growth.
     ///
     /// # Safety
-    /// `owner` is where this is, and `place` the table's in the context. Both, and `account`, stay where they are as
-    /// long as the instance lives.
+    /// `owner` is where this is, and `place` the table's in the context. Both, and `account`, stay
+    /// where they are as long as the instance lives.
     pub(crate) unsafe fn write_record(
         &mut self,
         owner: *mut Self,
@@ -71,8 +71,8 @@ impl TableStore {
         unsafe { place.write(Table { base, len, max_len: max_len.max(len), owner }) };
     }
 
-    /// Makes the table what it was at the start, if a guest has changed it. Its account is settled by
-    /// the instance.
+    /// Makes the table what it was at the start, if a guest has changed it. Its account is settled
+    /// by the instance.
     ///
     /// # Safety
     /// `place` is the table's in the context, and no guest runs.
@@ -124,8 +124,8 @@ pub(crate) unsafe fn part_mut<'a>(
     elements.get_mut(usize::try_from(start).ok()?..)?.get_mut(..usize::try_from(len).ok()?)
 }
 
-/// Begins `table.grow`: makes room for `delta` more elements, to be added by [`extend`]. The old length,
-/// or `None`. Source: core specification, section 4.4.6.
+/// Begins `table.grow`: makes room for `delta` more elements, to be added by [`extend`]. The old
+/// length, or `None`. Source: core specification, section 4.4.6.
 ///
 /// # Safety
 /// As for [`elements_mut`].
@@ -140,8 +140,8 @@ pub(crate) unsafe fn reserve(table: *mut Table, delta: u64) -> Option<u64> {
         let new = old.checked_add(delta).filter(|new| *new <= table.max_len)?;
         let capacity = store.elements.capacity() as u64;
         if new > capacity {
-            // Twice as much, so that a table that grows by one is not copied each time; if there is not so
-            // much left, what it needs.
+            // Twice as much, so that a table that grows by one is not copied each time; if there is
+            // not so much left, what it needs.
             let doubled = (2 * capacity).min(table.max_len).max(new);
             let wanted = [doubled, new].into_iter().find(|wanted| {
                 let bytes = (wanted - capacity) * ELEMENT_BYTES;

@@ -41,7 +41,8 @@ unsafe fn read_word(place: *const usize) -> usize {
     unsafe { place.read() }
 }
 
-/// The same behind the sanitizer's back: host frames have places between their variables that it has closed.
+/// The same behind the sanitizer's back: host frames have places between their variables that it
+/// has closed.
 ///
 /// # Safety
 /// As for [`std::ptr::read`].

@@ -36,8 +36,8 @@ pub(crate) enum Finish {
     Faulted { kind: TrapKind, address: usize, pc: usize },
 }
 
-/// What signal handlers and host calls need to know of the guest that is running on this thread. Nothing
-/// else refers to it mutably, and nothing that a host function changes is part of it.
+/// What signal handlers and host calls need to know of the guest that is running on this thread.
+/// Nothing else refers to it mutably, and nothing that a host function changes is part of it.
 pub(crate) struct Active {
     pub(super) trap_handler: CoroutineTrapHandler<Finish>,
     pub(super) yielder: Cell<*const Yielder<(), Pause>>,
@@ -119,8 +119,8 @@ impl Active {
     /// Registers that end the guest with `finish`, which happened where `at` says.
     ///
     /// # Safety
-    /// The interrupted code runs on this guest's stack in guest code or in one of `arch`'s faults on
-    /// purpose, and the registers are put into the interrupted context.
+    /// The interrupted code runs on this guest's stack in guest code or in one of `arch`'s faults
+    /// on purpose, and the registers are put into the interrupted context.
     pub(crate) unsafe fn end_with(
         &self,
         finish: Finish,
@@ -132,8 +132,8 @@ impl Active {
     }
 }
 
-/// Called by `arch::preempt` as an ordinary function, on the guest's stack; returns when the guest is
-/// resumed.
+/// Called by `arch::preempt` as an ordinary function, on the guest's stack; returns when the guest
+/// is resumed.
 pub(crate) extern "C" fn preempted() {
     suspend(Pause::Preempted);
 }

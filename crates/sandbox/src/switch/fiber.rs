@@ -3,8 +3,9 @@
 //! Isolation rests on this file. A guest leaves for good in one of three ways: its entry function
 //! returns; host code on its stack suspends for the last time (`leave`); or the fault handler
 //! redirects it to the end of its coroutine. In the last two, guest frames are abandoned and never
-//! unwound. Host frames below them hold nothing that needs dropping: host functions have returned to
-//! `call.rs` by then. A guest that is preempted (`preempt.rs`) suspends as one that is blocked does.
+//! unwound. Host frames below them hold nothing that needs dropping: host functions have returned
+//! to `call.rs` by then. A guest that is preempted (`preempt.rs`) suspends as one that is blocked
+//! does.
 
 use std::cell::Cell;
 use std::ops::Range;
@@ -37,7 +38,8 @@ pub(crate) struct Fiber {
 }
 
 impl Fiber {
-    /// A fiber that will run what is in `before` (without arguments) and then `entry` with `values`.
+    /// A fiber that will run what is in `before` (without arguments) and then `entry` with
+    /// `values`.
     ///
     /// # Safety
     /// The entries belong to a living instance of a loaded module, and both, as well as `values`
@@ -55,7 +57,8 @@ impl Fiber {
             let active = unsafe { &*CURRENT.get() };
             active.yielder.set(yielder);
             active.entered.set(clock::ticks());
-            // SAFETY: thunks of loaded modules, called as their contract says; see the caller's duty.
+            // SAFETY: thunks of loaded modules, called as their contract says; see the caller's
+            // duty.
             unsafe {
                 for entry in before.into_iter().flatten().chain([entry]) {
                     arch::enter(entry.code, entry.ctx, values, entry.thunk);
@@ -70,9 +73,9 @@ impl Fiber {
         Self { coroutine, yielder: ptr::null(), guard, stack_end, save_area, fault: None }
     }
 
-    /// Runs the guest until it pauses or ends, and interrupts it at `until` (monotonic clock). The first
-    /// time, also answers the counter reading just before its first instruction. `reach` is that of the
-    /// guest's instance: a fault that it does not explain ends the process.
+    /// Runs the guest until it pauses or ends, and interrupts it at `until` (monotonic clock). The
+    /// first time, also answers the counter reading just before its first instruction. `reach` is
+    /// that of the guest's instance: a fault that it does not explain ends the process.
     pub(crate) fn resume(
         &mut self,
         reach: &Reach,

@@ -1,8 +1,8 @@
 //! The one line that a process leaves behind when a fault says that isolation may be broken.
 //!
 //! Everything here runs in a signal handler of a process that is about to end: it allocates, locks
-//! and panics nowhere, and calls nothing but what signal handlers may call (`open`, `read`, `close`,
-//! `write`, `sigaction`, `tgkill`).
+//! and panics nowhere, and calls nothing but what signal handlers may call (`open`, `read`,
+//! `close`, `write`, `sigaction`, `tgkill`).
 
 use std::mem::MaybeUninit;
 
@@ -26,7 +26,8 @@ pub(crate) struct Fault<'a> {
     pub in_guard: bool,
 }
 
-/// Says what happened, in one line on standard error, and ends the process as the signal does by default.
+/// Says what happened, in one line on standard error, and ends the process as the signal does by
+/// default.
 pub(crate) fn end_process(fault: &Fault<'_>) -> ! {
     let mut line = Line::new();
     describe(fault, &mut line);
@@ -182,7 +183,8 @@ mod maps {
     /// Calls `each` with each byte of the table; false if it cannot be read.
     fn read(mut each: impl FnMut(u8)) -> bool {
         let mut buffer = [0_u8; 1024];
-        // SAFETY: a constant path; the buffer is valid for each call; the descriptor is this function's.
+        // SAFETY: a constant path; the buffer is valid for each call; the descriptor is this
+        // function's.
         unsafe {
             let maps = libc::open(c"/proc/self/maps".as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC);
             if maps < 0 {
@@ -198,8 +200,8 @@ mod maps {
         true
     }
 
-    /// Writes what `entry`, a line like `7f00-7f80 r-xp 00001000 08:01 42   /lib/a.so`, says of `address`;
-    /// false if it is about others.
+    /// Writes what `entry`, a line like `7f00-7f80 r-xp 00001000 08:01 42   /lib/a.so`, says of
+    /// `address`; false if it is about others.
     pub(super) fn describe_entry(entry: &[u8], address: usize, line: &mut Line) -> bool {
         let mut rest = entry;
         let mut number = |until: u8| {

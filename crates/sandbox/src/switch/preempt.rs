@@ -1,10 +1,10 @@
 //! The tick: a thread's timer that takes the core back from a guest.
 //!
-//! Isolation rests on this file. Each thread that runs guests has a timer whose real-time signal comes
-//! to that thread only. It is set for the time that [`crate::Sandbox::resume_until`] names, and only if it is
-//! not set for an earlier one already: a tick that comes too early sets it anew, so a thousand short
-//! guests cost one tick a quantum, not a system call each. A [`Nudge`] is the same signal, sent by
-//! another thread, for which the time does not matter.
+//! Isolation rests on this file. Each thread that runs guests has a timer whose real-time signal
+//! comes to that thread only. It is set for the time that [`crate::Sandbox::resume_until`] names,
+//! and only if it is not set for an earlier one already: a tick that comes too early sets it anew,
+//! so a thousand short guests cost one tick a quantum, not a system call each. A [`Nudge`] is the
+//! same signal, sent by another thread, for which the time does not matter.
 //!
 //! What the handler does depends on what it has interrupted:
 //!
@@ -17,31 +17,38 @@
 //! ```
 //!
 //! Why that is sound at every instruction:
-//! - *Guest code* means a program counter in the text of the current guest's module. That text holds
-//!   compiled functions, entry thunks, and copies and fills: all run on the guest's stack, hold no lock and
-//!   call nothing but each other and the host. Of the guest's stack nothing is read or written: the registers go to a
-//!   place of their own (`stack.rs`), so it does not matter where its stack pointer is and what lies below it.
-//! - *Before the first guest instruction and after the last*, from `Fiber::resume` to the thunk and back, the
-//!   program counter is in the host: the note is made, and the next tick finds the guest or nobody.
-//! - *In `arch::preempt` itself* the program counter is in the host. A note made while it saves is forgotten
-//!   when the guest is resumed; one made while it restores is found by the next host call or the next tick.
-//! - *In the checks before a host call* (`stack_checked`) and in host functions: as any host code. The note is
-//!   looked at when the function has returned and holds nothing but the value that it answers. One that has much
-//!   to do looks between two pieces of it, where it holds nothing either (`builtins::in_pieces`, [`is_due`]).
-//! - *The fault handler* keeps the tick out while it runs (`signal.rs` masks it), so a tick finds either the guest
-//!   before its fault, which then happens when it is resumed, or the way out of the guest, which is host code.
-//!   This handler does not fault: what it writes lies in the save area, which is open as long as the guest lives. A
-//!   page of it that is not there yet is the kernel's business.
-//! - *The save area* is in use from the handler's return to the restored guest's first instruction. All that time the
-//!   program counter is in the host, or the guest does not run, so no other tick writes there.
+//! - *Guest code* means a program counter in the text of the current guest's module. That text
+//!   holds compiled functions, entry thunks, and copies and fills: all run on the guest's stack,
+//!   hold no lock and call nothing but each other and the host. Of the guest's stack nothing is
+//!   read or written: the registers go to a place of their own (`stack.rs`), so it does not matter
+//!   where its stack pointer is and what lies below it.
+//! - *Before the first guest instruction and after the last*, from `Fiber::resume` to the thunk and
+//!   back, the program counter is in the host: the note is made, and the next tick finds the guest
+//!   or nobody.
+//! - *In `arch::preempt` itself* the program counter is in the host. A note made while it saves is
+//!   forgotten when the guest is resumed; one made while it restores is found by the next host call
+//!   or the next tick.
+//! - *In the checks before a host call* (`stack_checked`) and in host functions: as any host code.
+//!   The note is looked at when the function has returned and holds nothing but the value that it
+//!   answers. One that has much to do looks between two pieces of it, where it holds nothing either
+//!   (`builtins::in_pieces`, [`is_due`]).
+//! - *The fault handler* keeps the tick out while it runs (`signal.rs` masks it), so a tick finds
+//!   either the guest before its fault, which then happens when it is resumed, or the way out of
+//!   the guest, which is host code. This handler does not fault: what it writes lies in the save
+//!   area, which is open as long as the guest lives. A page of it that is not there yet is the
+//!   kernel's business.
+//! - *The save area* is in use from the handler's return to the restored guest's first instruction.
+//!   All that time the program counter is in the host, or the guest does not run, so no other tick
+//!   writes there.
 //! - *Two ticks at once* do not happen: the signal is masked in its own handler.
-//! - *A system call of the host* goes on by itself (`SA_RESTART`); those that do not are made again where they are.
+//! - *A system call of the host* goes on by itself (`SA_RESTART`); those that do not are made again
+//!   where they are.
 //!
-//! The handler allocates, locks and logs nothing; it leaves `errno` as it was. What it reads are thread-local
-//! values without destructor and with a constant beginning, which in a program are part of each thread from its start; the
-//! guest's `Active` and `Reach`, complete before they can be found. What it calls
-//! are `clock_gettime` and `timer_settime`, which signal handlers may. Resuming is an ordinary switch of stacks: no
-//! system call.
+//! The handler allocates, locks and logs nothing; it leaves `errno` as it was. What it reads are
+//! thread-local values without destructor and with a constant beginning, which in a program are
+//! part of each thread from its start; the guest's `Active` and `Reach`, complete before they can
+//! be found. What it calls are `clock_gettime` and `timer_settime`, which signal handlers may.
+//! Resuming is an ordinary switch of stacks: no system call.
 
 use std::cell::RefCell;
 use std::io;
@@ -149,8 +156,8 @@ pub(crate) fn prepare_thread() -> io::Result<()> {
 }
 
 fn install() {
-    // SAFETY: all-zero is a valid sigaction; the handler has the signature that SA_SIGINFO asks for and
-    // does only what a handler may do.
+    // SAFETY: all-zero is a valid sigaction; the handler has the signature that SA_SIGINFO asks for
+    // and does only what a handler may do.
     unsafe {
         let mut action = MaybeUninit::<libc::sigaction>::zeroed().assume_init();
         action.sa_sigaction = on_tick as *const () as usize;
@@ -182,15 +189,16 @@ pub(crate) fn end(outer: u64) {
     TICK.with(|tick| tick.due.store(outer, Ordering::Relaxed));
 }
 
-/// Is the running guest's time up? A host function with much to do looks now and then, and if so leaves
-/// with [`crate::Leave::Preempted`]. False where no guest runs.
+/// Is the running guest's time up? A host function with much to do looks now and then, and if so
+/// leaves with [`crate::Leave::Preempted`]. False where no guest runs.
 #[inline]
 #[must_use]
 pub fn is_due() -> bool {
     TICK.with(|tick| tick.noted.load(Ordering::Relaxed))
 }
 
-/// Where host functions return to guest code: here a guest whose time was up meanwhile gives the core back.
+/// Where host functions return to guest code: here a guest whose time was up meanwhile gives the
+/// core back.
 #[inline]
 pub(crate) fn on_return() {
     if is_due() {
@@ -217,8 +225,8 @@ impl Tick {
                 tv_nsec: (at % 1_000_000_000) as libc::c_long,
             },
         };
-        // SAFETY: the thread's own timer, and a value that is valid for the call. The call is safe in
-        // signal handlers by POSIX.
+        // SAFETY: the thread's own timer, and a value that is valid for the call. The call is safe
+        // in signal handlers by POSIX.
         unsafe {
             libc::timer_settime(
                 self.timer.load(Ordering::Relaxed),
@@ -273,8 +281,8 @@ unsafe extern "C" fn on_tick(
     info: *mut libc::siginfo_t,
     context: *mut libc::c_void,
 ) {
-    // SAFETY: the kernel passes both structures, and nobody else refers to them; every thread has an
-    // errno.
+    // SAFETY: the kernel passes both structures, and nobody else refers to them; every thread has
+    // an errno.
     unsafe {
         let errno = libc::__errno_location();
         let before = *errno;

@@ -29,7 +29,8 @@ pub(crate) struct CodePlace<'a> {
 }
 
 impl Reach {
-    /// What guests of one more instance may do is added: its module's code, and these ranges of memory.
+    /// What guests of one more instance may do is added: its module's code, and these ranges of
+    /// memory.
     pub(crate) fn add(
         &mut self,
         module: &Arc<Module>,

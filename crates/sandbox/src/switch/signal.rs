@@ -1,7 +1,7 @@
 //! Faults of guests, caught and told apart.
 //!
-//! Isolation rests on this file. What becomes of a fault depends on where it happened and on what it
-//! touched:
+//! Isolation rests on this file. What becomes of a fault depends on where it happened and on what
+//! it touched:
 //!
 //! ```text
 //!   somebody sent the signal, or no guest is current     the handler that was there before
@@ -14,13 +14,13 @@
 //!   anything else                                        the process ends, with one line
 //! ```
 //!
-//! The first kinds end that guest, by a redirection to the end of its coroutine. The last is no trap that a
-//! guest can have: host code has faulted under a guest, or guest code has left its module, its stack or its
-//! memory. Then what isolates guests may be broken, and nothing in this process can be trusted with
-//! their data any more.
+//! The first kinds end that guest, by a redirection to the end of its coroutine. The last is no
+//! trap that a guest can have: host code has faulted under a guest, or guest code has left its
+//! module, its stack or its memory. Then what isolates guests may be broken, and nothing in this
+//! process can be trusted with their data any more.
 //!
-//! Look up, classify, redirect: no allocation, no lock, no log, no panic. What is read is the guest's
-//! `Active` and its `Reach`, which do not change while it runs.
+//! Look up, classify, redirect: no allocation, no lock, no log, no panic. What is read is the
+//! guest's `Active` and its `Reach`, which do not change while it runs.
 
 use std::cell::RefCell;
 use std::mem::MaybeUninit;
@@ -59,8 +59,8 @@ pub(crate) fn prepare_thread() -> std::io::Result<()> {
 
 fn install(signal: libc::c_int) -> libc::sigaction {
     let mut previous = MaybeUninit::<libc::sigaction>::zeroed();
-    // SAFETY: all-zero is a valid sigaction (an empty mask, no flags); the handler has the signature
-    // that SA_SIGINFO asks for and does only what a handler may do.
+    // SAFETY: all-zero is a valid sigaction (an empty mask, no flags); the handler has the
+    // signature that SA_SIGINFO asks for and does only what a handler may do.
     unsafe {
         let mut action = MaybeUninit::<libc::sigaction>::zeroed().assume_init();
         action.sa_sigaction = on_fault as *const () as usize;
@@ -89,8 +89,8 @@ unsafe extern "C" fn on_fault(
     let address = unsafe { info.si_addr() } as usize;
     match explain(active, signal, address, context) {
         Some((finish, at)) => {
-            // SAFETY: guest code, or what it called to fault, was interrupted on the running guest's
-            // stack; the registers go into its context.
+            // SAFETY: guest code, or what it called to fault, was interrupted on the running
+            // guest's stack; the registers go into its context.
             unsafe { arch::redirect(context, &active.end_with(finish, at)) };
         }
         None => last_words::end_process(&last_words::Fault {
@@ -155,7 +155,8 @@ fn pass_on(signal: libc::c_int, info: &mut libc::siginfo_t, context: &mut libc::
         // The system lets nobody ignore a fault.
         (libc::SIG_IGN, _) if is_sent(info) => {}
         (libc::SIG_DFL | libc::SIG_IGN, _) | (_, None) => {
-            // A fault happens again on return, and the core file shows where. A breakpoint does not.
+            // A fault happens again on return, and the core file shows where. A breakpoint does
+            // not.
             if is_sent(info) || signal == libc::SIGTRAP {
                 last_words::die_of(signal);
             }

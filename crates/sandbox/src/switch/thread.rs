@@ -4,8 +4,8 @@ use std::io;
 
 use super::{preempt, signal};
 
-/// Makes this thread fit to run guests: handlers in place, a stack for them, a timer. Doing it twice is
-/// harmless.
+/// Makes this thread fit to run guests: handlers in place, a stack for them, a timer. Doing it
+/// twice is harmless.
 pub(crate) fn prepare() -> io::Result<()> {
     signal::prepare_thread()?;
     preempt::prepare_thread()
@@ -31,8 +31,8 @@ impl Nudge {
     /// Interrupts the thread. Its guest stops as if its time were up; without one nothing happens.
     /// If the thread has ended, nothing happens either.
     pub fn nudge(&self) {
-        // SAFETY: a signal to a thread of this process, or to none. Whichever thread has the number: its
-        // handler is `on_tick`, which does nothing on threads that run no guest.
+        // SAFETY: a signal to a thread of this process, or to none. Whichever thread has the
+        // number: its handler is `on_tick`, which does nothing on threads that run no guest.
         unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), self.thread, preempt::signal()) };
     }
 }

@@ -55,7 +55,8 @@ impl<'ctx> Func<'_, 'ctx> {
         let (bytes, indices) = self.pop_vectors(Shape::I8x16)?;
         let value = match self.env.processor.arch {
             Arch::X86_64 if self.env.processor.has("ssse3") => {
-                // The instruction gives zero where the highest bit is set, which 16 and more get so.
+                // The instruction gives zero where the highest bit is set, which 16 and more get
+                // so.
                 let high = self.all_lanes(indices.get_type(), 0x70);
                 let indices = self.call_lanes("llvm.uadd.sat", &[indices, high])?;
                 self.call_vector("llvm.x86.ssse3.pshuf.b.128", &[bytes, indices])?

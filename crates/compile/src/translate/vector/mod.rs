@@ -1,10 +1,11 @@
 //! Vectors of 128 bits: fixed-width SIMD, one file for each kind of instruction.
 //!
-//! On the operand stack, in locals and in globals a vector is `<16 x i8>`; instructions see the lanes
-//! that they want by a cast that costs nothing. Everything is written so that the plain baseline of
-//! the architecture suffices (no byte shuffle, no rounding instruction); where one instruction of a
-//! later processor does it all and LLVM does not find it by itself, that instruction is asked for if
-//! the target has it. NaNs follow the rules for scalars, lane by lane, see [`super::numeric`].
+//! On the operand stack, in locals and in globals a vector is `<16 x i8>`; instructions see the
+//! lanes that they want by a cast that costs nothing. Everything is written so that the plain
+//! baseline of the architecture suffices (no byte shuffle, no rounding instruction); where one
+//! instruction of a later processor does it all and LLVM does not find it by itself, that
+//! instruction is asked for if the target has it. NaNs follow the rules for scalars, lane by lane,
+//! see [`super::numeric`].
 
 mod float;
 mod integer;

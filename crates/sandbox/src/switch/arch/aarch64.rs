@@ -12,8 +12,9 @@
 //!     frames of `preempted`       until the guest is resumed
 //! ```
 //!
-//! A jump needs a register, so guest code does without x18 (`awsmc` tells LLVM); it is the way back. SVE
-//! registers are not saved: no code for SVE is made, and the loader refuses what asks for it.
+//! A jump needs a register, so guest code does without x18 (`awsmc` tells LLVM); it is the way
+//! back. SVE registers are not saved: no code for SVE is made, and the loader refuses what asks for
+//! it.
 
 use std::ops::Range;
 
@@ -87,8 +88,9 @@ pub(crate) unsafe fn interrupt(context: &mut libc::ucontext_t, save_area: &Range
     context.uc_mcontext.sp = frame as u64;
 }
 
-/// Saves everything that guest code may hold, calls `preempted`, restores everything, and returns to the
-/// interrupted instruction and stack. Entered by `interrupt` with the stack pointer at the interrupted pc.
+/// Saves everything that guest code may hold, calls `preempted`, restores everything, and returns
+/// to the interrupted instruction and stack. Entered by `interrupt` with the stack pointer at the
+/// interrupted pc.
 #[unsafe(naked)]
 extern "C" fn preempt() {
     core::arch::naked_asm!(
@@ -131,16 +133,16 @@ extern "C" fn preempt() {
     )
 }
 
-/// Where a host call ends up that finds too little stack: one instruction that faults, recognised by
-/// its address.
+/// Where a host call ends up that finds too little stack: one instruction that faults, recognised
+/// by its address.
 #[unsafe(naked)]
 pub(crate) extern "C" fn stack_exhausted() {
     core::arch::naked_asm!("udf #0")
 }
 
-/// Calls an entry thunk, given as the last argument, with all vectors empty: the guest before may have
-/// left something there. (The lower halves of eight are the caller's. Like the general registers they hold
-/// what is the host's, which compiled code only keeps for its caller.)
+/// Calls an entry thunk, given as the last argument, with all vectors empty: the guest before may
+/// have left something there. (The lower halves of eight are the caller's. Like the general
+/// registers they hold what is the host's, which compiled code only keeps for its caller.)
 ///
 /// # Safety
 /// The thunk's contract, see [`Thunk`].
@@ -162,8 +164,8 @@ pub(crate) unsafe extern "C" fn enter(
     )
 }
 
-/// Where a guest ends that traps: the same, with the trap's number as second argument. (Not taken: suspending
-/// for the last time, which is a microsecond quicker but loses the guest's registers.)
+/// Where a guest ends that traps: the same, with the trap's number as second argument. (Not taken:
+/// suspending for the last time, which is a microsecond quicker but loses the guest's registers.)
 #[unsafe(naked)]
 pub(crate) extern "C" fn trapped() {
     core::arch::naked_asm!("udf #0")
@@ -195,9 +197,9 @@ macro_rules! stack_checked {
 }
 pub(crate) use stack_checked;
 
-/// As `stack_checked`, for a function of three arguments: all registers that a function keeps for its caller are
-/// stored first, before any compiled prologue can have moved one, and `$target`'s fourth argument is the
-/// address of the lowest.
+/// As `stack_checked`, for a function of three arguments: all registers that a function keeps for
+/// its caller are stored first, before any compiled prologue can have moved one, and `$target`'s
+/// fourth argument is the address of the lowest.
 macro_rules! stack_checked_with_registers {
     ($vis:vis fn $name:ident => $target:expr) => {
         #[unsafe(naked)]

@@ -14,9 +14,9 @@
 //!     frames of `preempted`       until the guest is resumed
 //! ```
 //!
-//! `iretq` is the one instruction that sets stack pointer, flags and program counter at once and needs nothing of the
-//! guest's stack. It costs 30 ns more than `popfq` and `ret`, which need eight bytes below the red zone: more than
-//! a guest may have left.
+//! `iretq` is the one instruction that sets stack pointer, flags and program counter at once and
+//! needs nothing of the guest's stack. It costs 30 ns more than `popfq` and `ret`, which need eight
+//! bytes below the red zone: more than a guest may have left.
 //!
 //! AMX tiles (8 KiB) and protection keys are left out: code for neither is ever made.
 
@@ -180,11 +180,12 @@ pub(crate) unsafe fn interrupt(context: &mut libc::ucontext_t, save_area: &Range
     registers[libc::REG_RSP as usize] = (frame as u64).cast_signed();
 }
 
-/// Saves everything that guest code may hold, calls `preempted`, restores everything, and returns to the
-/// interrupted instruction and stack. Entered by `interrupt` with the stack pointer at what `iretq` takes.
+/// Saves everything that guest code may hold, calls `preempted`, restores everything, and returns
+/// to the interrupted instruction and stack. Entered by `interrupt` with the stack pointer at what
+/// `iretq` takes.
 ///
-/// The compact form and XSAVE leave most of the area's header as it is, but want zeros there when they
-/// restore.
+/// The compact form and XSAVE leave most of the area's header as it is, but want zeros there when
+/// they restore.
 #[unsafe(naked)]
 extern "C" fn preempt() {
     core::arch::naked_asm!(
@@ -237,7 +238,8 @@ extern "C" fn preempt() {
     )
 }
 
-/// Between the registers and the vector state, which is aligned to 64 bytes as the save area's end is.
+/// Between the registers and the vector state, which is aligned to 64 bytes as the save area's end
+/// is.
 const STATE_ALIGN_BYTES: u32 = 32;
 
 const _: () = {
@@ -248,9 +250,9 @@ const _: () = {
     assert!(2 * (registers + STATE_BYTES) < PREEMPT_STACK_BYTES as u32);
 };
 
-/// Calls an entry thunk, given as the last argument, with all vectors and masks empty: the guest before
-/// may have left something there. (The general registers hold addresses and numbers of the host, which
-/// compiled code only keeps for its caller.)
+/// Calls an entry thunk, given as the last argument, with all vectors and masks empty: the guest
+/// before may have left something there. (The general registers hold addresses and numbers of the
+/// host, which compiled code only keeps for its caller.)
 ///
 /// # Safety
 /// The thunk's contract, see [`Thunk`].
@@ -284,15 +286,15 @@ pub(crate) unsafe extern "C" fn enter(
     )
 }
 
-/// Where a host call ends up that finds too little stack: one instruction that faults, recognised by
-/// its address. Nothing can be pushed any more at this point.
+/// Where a host call ends up that finds too little stack: one instruction that faults, recognised
+/// by its address. Nothing can be pushed any more at this point.
 #[unsafe(naked)]
 pub(crate) extern "C" fn stack_exhausted() {
     core::arch::naked_asm!("ud2")
 }
 
-/// Where a guest ends that traps: the same, with the trap's number as second argument. (Not taken: suspending
-/// for the last time, which is a microsecond quicker but loses the guest's registers.)
+/// Where a guest ends that traps: the same, with the trap's number as second argument. (Not taken:
+/// suspending for the last time, which is a microsecond quicker but loses the guest's registers.)
 #[unsafe(naked)]
 pub(crate) extern "C" fn trapped() {
     core::arch::naked_asm!("ud2")
@@ -318,9 +320,9 @@ macro_rules! stack_checked {
 }
 pub(crate) use stack_checked;
 
-/// As `stack_checked`, for a function of three arguments: all registers that a function keeps for its caller are
-/// pushed first, before any compiled prologue can have moved one, and `$target`'s fourth argument is the
-/// address of the last.
+/// As `stack_checked`, for a function of three arguments: all registers that a function keeps for
+/// its caller are pushed first, before any compiled prologue can have moved one, and `$target`'s
+/// fourth argument is the address of the last.
 macro_rules! stack_checked_with_registers {
     ($vis:vis fn $name:ident => $target:expr) => {
         #[unsafe(naked)]
