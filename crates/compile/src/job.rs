@@ -1,4 +1,4 @@
-//! A compilation: what is known before any IR is written.
+//! A compilation job: module, options, symbols and codegen units, fixed before any IR is written.
 
 use std::collections::HashMap;
 

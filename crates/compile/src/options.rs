@@ -1,4 +1,4 @@
-//! What can be chosen about a compilation, and the words that stand for a choice in cache keys.
+//! Options of a compilation, and the fingerprint by which caches tell compilations apart.
 
 use awsm_abi::{ABI_VERSION, Isolation};
 use inkwell::OptimizationLevel;

@@ -1,4 +1,4 @@
-//! Where the time of a compilation went.
+//! Wall and processor time of the phases and units of a compilation.
 
 use std::fmt::{self, Write};
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! Time as the processor counts it.
+//! Clocks: the processor's counter, its rate, the system's monotonic clock.
 //!
 //! Reading the time-stamp counter costs a few nanoseconds and no system call. Its rate is measured
 //! against the system's monotonic clock once, at first use; `/proc/cpuinfo` states another one.

@@ -1,4 +1,4 @@
-//! Slots and stacks that have been cleaned, compared byte by byte with what they must be.
+//! Comparison of recycled slots and stacks, byte by byte, with their initial contents.
 //!
 //! Isolation rests on the reset of slots; this file is its check. It takes nothing from the lists
 //! that the reset keeps: what must be is told by the module's images, by copies that were made

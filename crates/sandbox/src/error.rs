@@ -1,4 +1,4 @@
-//! Why something could not be loaded or made.
+//! Errors of loading and of instantiation.
 
 use std::fmt;
 use std::io;

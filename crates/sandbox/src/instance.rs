@@ -1,4 +1,4 @@
-//! One instance of a module: its slot, its tables, how it is made and made ready again.
+//! Instances: context, tables, globals and segments of one slot; instantiation and reset.
 //!
 //! Isolation rests on this file: what `reset` leaves behind, the next invocation can read.
 //!

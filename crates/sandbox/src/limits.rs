@@ -1,4 +1,4 @@
-//! Everything here that can grow, with its limit.
+//! Limits of the runtime, and what an instance and a pool may use.
 
 use awsm_abi::WASM_PAGE_BYTES;
 

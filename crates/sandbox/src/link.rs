@@ -1,4 +1,4 @@
-//! Imports, resolved once: a module and a linker make a program.
+//! Linking: imports resolved once; a module and a linker make a program.
 
 use std::collections::HashMap;
 use std::fmt;

@@ -1,4 +1,4 @@
-//! A value with an address that others keep.
+//! An owned value at a fixed address, to which raw pointers are kept.
 //!
 //! Compiled code and records that it reads refer to an instance, its tables, its account and its
 //! exceptions by address. A `Box` claims to be the only way to its value each time it is moved or

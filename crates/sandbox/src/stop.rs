@@ -1,4 +1,4 @@
-//! Why a sandbox gave the core back, and how a guest's fault is reported.
+//! Stops: why a sandbox gave the core back, with traps and waits.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! Values, functions and their types, as the host names them.
+//! Values, indices and types of functions, as hosts name them.
 
 use std::fmt;
 use std::num::NonZeroUsize;

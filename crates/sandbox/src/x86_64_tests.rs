@@ -1,4 +1,4 @@
-//! Every register that guest code may hold, before and after thousands of preemptions.
+//! Tests: every register that a guest may hold, before and after thousands of preemptions.
 //!
 //! The guest is written in assembly: it loads all registers, spins, and writes down what it finds
 //! in them.

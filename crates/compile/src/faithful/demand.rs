@@ -1,4 +1,4 @@
-//! What surely has to be loaded for something to be done.
+//! Demanded bits: of each value, the bits and lanes that an effect surely depends on.
 //!
 //! Followed backwards from an effect, by way of what LLVM cannot fold: which bits of each value
 //! matter. A load of which the first and the last byte matter has to happen, and to happen whole. A

@@ -1,4 +1,4 @@
-//! The lesser and the greater of two values, chosen by a comparison.
+//! Minimum and maximum written as a comparison and a `select`, recognised.
 
 use std::collections::HashSet;
 

@@ -1,4 +1,4 @@
-//! What the specification promises a guest and LLVM does not keep by itself.
+//! Passes that keep semantics of WebAssembly which LLVM does not have: faults of loads, NaNs.
 
 pub(crate) mod keep;
 pub(crate) mod nan;

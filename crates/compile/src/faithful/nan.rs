@@ -1,4 +1,4 @@
-//! Keeps signalling NaNs from surviving arithmetic.
+//! Arithmetic quiets signalling NaNs: constants by which LLVM would fold it away are hidden.
 //!
 //! Arithmetic on a NaN gives a quiet one, says the specification, and so do processors. LLVM
 //! permits itself more: it replaces `x * 1`, `x / 1`, `x - 0` and `x + -0` by `x`, `x * -1` and

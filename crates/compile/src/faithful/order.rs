@@ -1,4 +1,4 @@
-//! Keeps a load ahead of what comes after it.
+//! The order of loads and what follows them: a load that may fault is not delayed past a trap.
 //!
 //! To LLVM a load may happen late, or only on the path that needs its value, or not at all. Under
 //! guard isolation a guest can tell: another trap comes first, or none. So a guest's load whose

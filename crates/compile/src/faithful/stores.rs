@@ -1,4 +1,4 @@
-//! Stores that LLVM may leave out, so that nothing says that what they store is ever computed.
+//! Dead stores: those that LLVM may eliminate, so that they prove no use of their value.
 //!
 //! LLVM drops a store that is overwritten on every path before a call or a return could see it, a
 //! store of what lies at that place already, and all but the last one of those that a loop makes to

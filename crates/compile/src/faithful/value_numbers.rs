@@ -1,4 +1,4 @@
-//! Numbers for values, so that what is computed alike has the same.
+//! Value numbering: values that are computed alike have the same number.
 //!
 //! LLVM finds out that two values are the same in more ways than are followed here: by order of
 //! operands, by constants that add up, and through memory, whatever was stored in between. Numbers

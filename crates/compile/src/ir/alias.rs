@@ -1,4 +1,4 @@
-//! Kinds of memory, told apart for LLVM: a store to linear memory does not change a global.
+//! Type-based alias tags: which kind of memory each load and store touches.
 //!
 //! Linear memory, the globals, the tables and the rest of the context never overlap, but LLVM sees
 //! one pointer with offsets. Each access carries a type-based alias tag that says which kind of

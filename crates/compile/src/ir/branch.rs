@@ -1,4 +1,4 @@
-//! Blocks that lead to others.
+//! Conditional branches at the ends of blocks, and phis behind them.
 
 use inkwell::basic_block::BasicBlock;
 use inkwell::builder::Builder;

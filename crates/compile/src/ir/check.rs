@@ -1,4 +1,4 @@
-//! The call that checks an access in `checked` mode: one side writes it, the other looks for it.
+//! The bounds check of `checked` mode as a call: `translate` writes it, `loops` looks for it.
 
 use inkwell::module::Module as LlvmModule;
 use inkwell::values::{FunctionValue, InstructionValue};

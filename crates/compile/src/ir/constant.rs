@@ -1,4 +1,4 @@
-//! The numbers that constants hold.
+//! Float constants, scalar and by lanes.
 
 use inkwell::values::{BasicValueEnum, VectorValue};
 

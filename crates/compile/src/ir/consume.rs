@@ -1,4 +1,4 @@
-//! Uses of values that LLVM cannot do without: empty pieces of assembly.
+//! Artificial uses: empty inline assembly that takes a value, so that LLVM computes it in time.
 
 use std::num::NonZeroU32;
 

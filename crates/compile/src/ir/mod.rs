@@ -1,4 +1,4 @@
-//! LLVM IR, as the rest of this crate sees it: the binding, and what the passes have in common.
+//! LLVM IR: the binding, alias tags, inspection of instructions and blocks.
 
 pub(crate) mod alias;
 pub(crate) mod branch;

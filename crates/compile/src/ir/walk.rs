@@ -1,4 +1,4 @@
-//! Looking around in IR: instructions, operands, users, the ways between blocks.
+//! Inspection of IR: instructions, operands, users, callees, successors of blocks.
 
 use inkwell::basic_block::BasicBlock;
 use inkwell::values::{

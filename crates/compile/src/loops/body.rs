@@ -1,4 +1,4 @@
-//! A loop of one block: what is known of it before anything is changed.
+//! A loop of one block: phis, induction variables, effects, exit condition.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,4 @@
-//! How a loop ends, and that its rolled up form ends at the same place.
+//! Exit conditions and trip counts: a rerolled loop ends where the unrolled one did.
 
 use inkwell::IntPredicate;
 use inkwell::basic_block::BasicBlock;

@@ -1,4 +1,4 @@
-//! Integers as sums: a constant plus multiples of values that are not taken further apart.
+//! Linear expressions: a constant plus multiples of opaque values, modulo a power of two.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Loops that LLVM would make little of as they come, brought into a form that it likes.
+//! Canonicalisation of loops, so that LLVM can vectorise and unroll them.
 //!
 //! All of it is about loops of one block, with counters whose steps are constants, and an end where a
 //! counter equals a bound. They are rolled up if they were unrolled ([`reroll`]), count from zero, in

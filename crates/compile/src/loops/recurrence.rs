@@ -1,4 +1,4 @@
-//! Loops in which an iteration needs what one shortly before it has stored.
+//! Memory recurrences: loops in which an iteration loads what an earlier one has stored.
 //!
 //! Nobody can do several such iterations at once. LLVM, which does not see how far apart two of a guest's
 //! addresses are, would make a vector loop with a check that always fails, and a plain one that is worse

@@ -1,4 +1,4 @@
-//! Rolls loops up again that the guest's own compiler has unrolled.
+//! Rerolling: the inverse of loop unrolling, for loops that the guest's compiler has unrolled.
 //!
 //! Clang unrolls loops for WebAssembly two to eight times. LLVM's loop vectoriser wants the plain loop:
 //! it then checks at run time that addresses do not wrap and that ranges do not overlap, and chooses

@@ -1,4 +1,4 @@
-//! Whether a loop's body is the same thing done several times in a row.
+//! Isomorphism of the segments of an unrolled loop body.
 //!
 //! Everything that has an effect or is handed on is compared backwards from there: what segment `i`
 //! computes with what the first one does. Sums of counters have to lie `i` strides apart. A value that

@@ -1,4 +1,4 @@
-//! Addresses that count in 64 bits.
+//! Widening of induction variables: addresses counted in 64 bits.
 //!
 //! A guest's addresses count modulo 2^32, so LLVM extends each one anew in each iteration, and does not see
 //! how far apart two of them are. Where the addresses of a loop are sums of counters, the first and the last

@@ -1,4 +1,4 @@
-//! What all functions of a unit are translated with: types, tags, declarations.
+//! The translation environment of a codegen unit: types, tags, declared functions.
 
 use std::cell::OnceCell;
 

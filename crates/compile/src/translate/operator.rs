@@ -1,4 +1,4 @@
-//! What each instruction becomes: the one place where all of them are told apart.
+//! The translation of each instruction: one exhaustive table.
 //!
 //! `wasmparser` asks for a method for each instruction that it knows, so an instruction without an
 //! entry here does not compile. Those of proposals that validation refuses have none: they are

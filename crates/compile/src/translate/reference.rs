@@ -1,4 +1,4 @@
-//! References: null and not, of functions, called.
+//! References: null tests, function references, calls by reference.
 
 use awsm_abi::trap::TrapKind;
 use inkwell::values::PointerValue;

@@ -1,4 +1,4 @@
-//! Tables.
+//! Tables: access, size, growth, bulk operations.
 
 use std::mem::offset_of;
 

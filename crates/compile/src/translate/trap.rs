@@ -1,4 +1,4 @@
-//! Leaving because the guest faulted: one cold block per function and kind of trap.
+//! Traps: one cold block per function and kind of trap.
 
 use awsm_abi::builtin::Builtin;
 use awsm_abi::trap::TrapKind;

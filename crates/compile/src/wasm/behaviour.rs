@@ -1,4 +1,4 @@
-//! What bodies do that decides how they are called: calls in tail position, exceptions.
+//! Call behaviour of functions: calls in tail position, exceptions that may escape.
 //!
 //! One pass over all bodies, and a second one over calls only in modules that have exceptions.
 

@@ -1,4 +1,4 @@
-//! The module that is compiled: what is declared in it, what its bodies do, where they come from.
+//! The parsed module: declarations, call behaviour, line table, codegen units.
 
 pub(crate) mod behaviour;
 pub(crate) mod dwarf;

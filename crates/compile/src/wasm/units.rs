@@ -1,4 +1,4 @@
-//! How a module is divided: functions into units, each compiled by itself on a thread of its own.
+//! Codegen units: the division of a module's functions.
 //!
 //! The division depends on the module alone and never on the machine, so the same module gives the
 //! same object everywhere. LLVM sees one unit at a time, and cannot inline from one into another;

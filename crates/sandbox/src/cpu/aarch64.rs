@@ -1,4 +1,4 @@
-//! AArch64: the counter, code that was just written, features.
+//! AArch64: virtual counter, cache maintenance after writes, CPU features.
 
 use std::ops::Range;
 

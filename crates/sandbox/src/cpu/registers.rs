@@ -1,4 +1,4 @@
-//! What the processor held when a guest stopped.
+//! General registers of a stopped guest, by their DWARF numbers.
 
 /// Registers by their DWARF numbers, as far as frames depend on them.
 pub(crate) const REGISTERS: usize = 32;

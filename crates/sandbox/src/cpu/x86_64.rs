@@ -1,4 +1,4 @@
-//! x86-64: the counter, code that was just written, features.
+//! x86-64: time-stamp counter, instruction fetch after writes, CPU features.
 
 use awsm_abi::cpu::{Arch, CpuFeatures};
 

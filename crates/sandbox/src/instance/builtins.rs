@@ -1,4 +1,4 @@
-//! What compiled code calls in the runtime: see [`awsm_abi::builtin`].
+//! The runtime's side of the builtins, see [`awsm_abi::builtin`].
 //!
 //! Isolation rests on this file: every number that arrives here was computed by a guest. Indices of
 //! memories, tables and segments are constants of the module that validation has checked.

@@ -1,4 +1,4 @@
-//! Is this file a shared object of ours? Asked of its headers before anything of it can run.
+//! ELF headers and dynamic section, checked before any of the object's code can run.
 //!
 //! The loader takes the file as it is for what is to be in memory. It binds no symbol, applies no
 //! relocation and runs no constructor, whatever the file says; an object that would need any of

@@ -1,4 +1,4 @@
-//! What a module's memories hold before the first instruction.
+//! Initial memory images of a module, from its active data segments.
 
 use awsm_abi::desc::{DataDesc, extern_flag, segment_mode};
 

@@ -1,4 +1,4 @@
-//! What the whole process shares: the numbers of function types.
+//! Process-wide numbers of function types.
 //!
 //! Isolation rests on this file: `call_indirect` compares the numbers that are given out here.
 

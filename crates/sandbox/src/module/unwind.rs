@@ -1,4 +1,4 @@
-//! Which functions were running when a guest faulted: a walk up its stack.
+//! Stack traces: a walk over the frames of a guest that faulted.
 //!
 //! The fault handler keeps the registers, and no more happens in signal context. The walk is made
 //! on the host's stack once the guest has ended, while its stack is still as it was. How each

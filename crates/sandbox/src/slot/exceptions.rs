@@ -1,4 +1,4 @@
-//! Exceptions of guests: where they are kept while they are under way or referred to.
+//! Storage of exceptions, and the scan for those that are still referred to.
 //!
 //! Isolation rests on this file: an `exnref` is an address that compiled code reads without a
 //! check. Guests cannot make one up (validation), it stays valid as long as anything refers to it

@@ -1,4 +1,4 @@
-//! What linear memory holds before the first instruction, page by page.
+//! Memory images: the initial contents of a linear memory, page by page.
 //!
 //! Isolation rests on this file: a slot is made ready for its next invocation by copying these
 //! pages over those that have been written.

@@ -1,4 +1,4 @@
-//! One linear memory of an instance: reserved, grown, cleaned.
+//! Linear memory: reservation, growth, reset.
 //!
 //! Isolation rests on this file: what `reset` leaves behind, the next invocation can read.
 //!

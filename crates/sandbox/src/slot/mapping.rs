@@ -1,4 +1,4 @@
-//! Address space: reserve, open, close, give back. The one file that maps memory.
+//! Address space: reserved, opened, closed, given back. The one file that maps memory.
 
 use std::ffi::{CStr, c_ulong};
 use std::fs::File;

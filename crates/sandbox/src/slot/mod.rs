@@ -1,5 +1,4 @@
-//! What an invocation leaves things in: memories, tables, stacks, exceptions; and how they are
-//! cleaned.
+//! Memories, tables, stacks and exceptions of invocations: allocation, limits, reset.
 
 pub(crate) mod budget;
 #[doc(hidden)]

@@ -1,4 +1,4 @@
-//! What the reset of slots believes of the system, tried once when the process starts.
+//! Probes of the system: whether the assumptions of the reset hold here.
 //!
 //! Isolation rests on this file: it says which way of cleaning is sure here. See `residency` for
 //! what rests on which answer.

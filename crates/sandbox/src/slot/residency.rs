@@ -1,4 +1,4 @@
-//! Which pages of a range an invocation may have written: those that are the range's own.
+//! Dirty pages: which pages of a range an invocation may have written.
 //!
 //! Isolation rests on this file: a page that it overlooks is not cleaned.
 //!

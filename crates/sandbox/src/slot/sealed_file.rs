@@ -1,4 +1,4 @@
-//! Files in memory that nobody can change any more.
+//! Sealed files in memory, which nobody can change.
 
 use std::ffi::CStr;
 use std::fs::File;

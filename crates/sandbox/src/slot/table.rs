@@ -1,4 +1,4 @@
-//! One table of an instance: grown, written, cleaned.
+//! Tables: growth, bulk operations, reset.
 //!
 //! Isolation rests on this file: what `reset` leaves behind, the next invocation can reach.
 //!

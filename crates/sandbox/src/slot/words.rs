@@ -1,4 +1,4 @@
-//! Words on the stack of a guest that waits or has ended.
+//! Words on the stack of a stopped guest.
 
 use std::ops::Range;
 

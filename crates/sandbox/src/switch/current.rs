@@ -1,4 +1,4 @@
-//! The guest that runs on this thread: what signal handlers and host calls find of it.
+//! The current guest of a thread, as signal handlers and host calls find it.
 
 use std::cell::Cell;
 use std::ops::Range;

@@ -1,4 +1,4 @@
-//! How compiled code is entered.
+//! Entry points of compiled code.
 
 /// Entry thunk of a function type, see [`awsm_abi::desc::TypeDesc::entry`].
 pub(crate) type Thunk = unsafe extern "C" fn(code: *const (), ctx: *mut u8, values: *mut [u8; 16]);

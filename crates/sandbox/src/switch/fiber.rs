@@ -1,4 +1,4 @@
-//! A guest on a stack of its own: entered, suspended, resumed, abandoned.
+//! Fibers: guests on stacks of their own, entered, suspended, resumed, abandoned.
 //!
 //! Isolation rests on this file. A guest leaves for good in one of three ways: its entry function
 //! returns; host code on its stack suspends for the last time (`leave`); or the fault handler

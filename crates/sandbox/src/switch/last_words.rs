@@ -1,4 +1,4 @@
-//! The one line that a process leaves behind when a fault says that isolation may be broken.
+//! The last line of a process in which isolation may be broken.
 //!
 //! Everything here runs in a signal handler of a process that is about to end: it allocates, locks
 //! and panics nowhere, and calls nothing but what signal handlers may call (`open`, `read`,

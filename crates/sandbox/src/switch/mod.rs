@@ -1,4 +1,4 @@
-//! Between host and guest: entering, suspending, preempting, and the faults of guests.
+//! The switch between host and guest: entry, suspension, preemption, faults.
 
 pub mod preempt;
 

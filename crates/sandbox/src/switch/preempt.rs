@@ -1,4 +1,4 @@
-//! The tick: a thread's timer that takes the core back from a guest.
+//! Preemption: a thread's timer, whose tick takes the core back from a guest.
 //!
 //! Isolation rests on this file. Each thread that runs guests has a timer whose real-time signal
 //! comes to that thread only. It is set for the time that [`crate::Sandbox::resume_until`] names,

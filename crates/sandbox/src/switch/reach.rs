@@ -1,4 +1,4 @@
-//! Where a guest may run, and where it may fault: all that signal handlers know of its instance.
+//! The reach of a guest: code in which it runs, addresses at which it may fault.
 //!
 //! Isolation rests on this file: a fault counts as a guest's own only at a program counter and an
 //! address that stand here. It is apart from the instance's record and does not change while a

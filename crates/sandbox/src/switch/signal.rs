@@ -1,4 +1,4 @@
-//! Faults of guests, caught and told apart.
+//! Fault signals: classification, and the end of the guest that faulted.
 //!
 //! Isolation rests on this file. What becomes of a fault depends on where it happened and on what
 //! it touched:

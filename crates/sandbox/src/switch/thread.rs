@@ -1,4 +1,4 @@
-//! Threads that run guests.
+//! Threads that run guests: signal stack, handlers, timer, nudges from other threads.
 
 use std::io;
 

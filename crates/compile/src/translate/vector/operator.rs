@@ -1,4 +1,4 @@
-//! What each instruction on vectors becomes, see [`super::super::operator`].
+//! The translation of each instruction on vectors: a table, see [`super::super::operator`].
 
 use inkwell::FloatPredicate::{OEQ, OGE, OGT, OLE, OLT, UNE};
 use inkwell::IntPredicate::{EQ, NE, SGE, SGT, SLE, SLT, UGE, UGT, ULE, ULT};

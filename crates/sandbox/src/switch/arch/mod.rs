@@ -1,4 +1,4 @@
-//! What depends on the processor: one file each, the same names in both.
+//! The processor's part of the switch: one file each, the same names in both.
 
 #[cfg(target_arch = "aarch64")]
 mod aarch64;
