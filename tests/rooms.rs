@@ -49,6 +49,37 @@ const ROOMS: &[(&str, &[&str])] = &[
             "time",
         ],
     ),
+    (
+        "crates/sandbox",
+        &[
+            "x86_64_tests",
+            "pool",
+            "compare sandbox",
+            "group link",
+            "call",
+            "guest_memory instance",
+            "switch",
+            "module",
+            "slot",
+            "clock",
+            "cpu",
+            "error",
+            "stop value limits own reactor",
+        ],
+    ),
+    (
+        "crates/compile",
+        &[
+            "supervise proof",
+            "emit",
+            "faithful loops translate",
+            "job timings",
+            "wasm ir",
+            "options",
+            "target",
+            "limits error",
+        ],
+    ),
 ];
 
 /// Most files that may import each other in a circle.
