@@ -115,7 +115,7 @@ impl Analysis<'_> {
         drop(alike);
         let known = self.facts.sizes(&self.flow, block).take(SIZES);
         let facts: Vec<Fact> = assumed.into_iter().chain(known).collect();
-        let mut bounds = Vec::new();
+        let mut bounds: Vec<Goal> = Vec::new();
         for fact in facts {
             let k = match fact.relation {
                 _ if says(&fact) => fact.k,
@@ -125,8 +125,10 @@ impl Analysis<'_> {
             };
             let left = self.arena.sub(Value { lin: end.lin, k: 0 }, Value { lin: fact.lin, k: 0 });
             let goal = Goal { lin: left.lin, k: i128::from(end.k) - k };
-            if !bounds.contains(&goal) {
-                bounds.push(goal);
+            // Of goals that differ in their constants, the easiest.
+            match bounds.iter_mut().find(|other| other.lin == goal.lin) {
+                Some(other) => other.k = other.k.min(goal.k),
+                None => bounds.push(goal),
             }
         }
         let excess = |this: &Self, goal: &Goal| this.arena.lin_range(goal.lin).hi + goal.k;
