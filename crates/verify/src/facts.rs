@@ -172,11 +172,7 @@ impl Facts {
         }
         for (atom, _) in arena.terms(Value { lin: fact.lin, k: 0 }) {
             self.add_use(*atom, number);
-            if let Atom::Low { of, .. } = arena.atom(*atom).atom
-                && let [(inner, _)] = arena.terms(of)
-            {
-                self.add_use(*inner, number);
-            }
+            parts(arena, *atom, &mut |part| self.add_use(part, number));
         }
         number
     }
@@ -612,6 +608,28 @@ impl Analysis<'_> {
             let most = Range::signed_bits(bits).hi;
             facts.push(Fact::new(of.lin, i128::from(of.k) - most, Relation::AtMostZero));
             self.at_most(of, value, 0, facts);
+        }
+    }
+}
+
+/// Sums with more atoms are not looked into.
+const PARTS: usize = 3;
+
+/// Atoms that tell of an atom: those that it is the low bits of, and those that it, or one of these, is
+/// shifted from.
+pub(crate) fn parts(arena: &Arena, atom: AtomId, each: &mut dyn FnMut(AtomId)) {
+    let mut shifted = |atom: AtomId, each: &mut dyn FnMut(AtomId)| {
+        if let Atom::Right { of, .. } = arena.atom(atom).atom
+            && let Some(from) = arena.single(of)
+        {
+            each(from);
+        }
+    };
+    shifted(atom, each);
+    if let Atom::Low { of, .. } = arena.atom(atom).atom {
+        for (inner, _) in arena.terms(of).iter().take(PARTS) {
+            each(*inner);
+            shifted(*inner, each);
         }
     }
 }

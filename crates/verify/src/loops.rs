@@ -208,14 +208,58 @@ impl Analysis<'_> {
         if !self.outlives(self.arena.home(rest), head) {
             return None;
         }
-        let terms: Option<Vec<_>> = self
-            .arena
-            .terms(rest)
-            .iter()
-            .map(|(atom, has)| Some((*atom, exact_quotient(*has, factor)?.checked_neg()?)))
-            .collect();
-        let k = exact_quotient(rest.k, factor)?.checked_neg()?;
-        Some((self.arena.sum(terms?, k), bits))
+        let limit = self.quotient(rest, factor).or_else(|| {
+            let folded = self.folded(rest);
+            self.quotient(folded, factor)
+        })?;
+        Some((self.arena.times(limit, -1), bits))
+    }
+
+    /// `value / by`, if that leaves no rest.
+    fn quotient(&mut self, value: Value, by: i64) -> Option<Value> {
+        let terms = self.arena.terms(value).iter();
+        let terms = terms.map(|(atom, has)| Some((*atom, exact_quotient(*has, by)?)));
+        let terms: Option<Vec<_>> = terms.collect();
+        let k = exact_quotient(value.k, by)?;
+        Some(self.arena.sum(terms?, k))
+    }
+
+    /// The same sum: what was shifted is what it was shifted from without the bits that were lost; and what
+    /// has lost bits then is a multiple of something shifted.
+    fn folded(&mut self, value: Value) -> Value {
+        let mut sum = Value::number(value.k);
+        for (atom, factor) in self.arena.terms(value).to_vec() {
+            let own = self.arena.value_of(atom);
+            let (part, times) = match self.arena.atom(atom).atom {
+                Atom::Right { of, by }
+                    if by < 32
+                        && factor % (1 << by) == 0
+                        && self.arena.range(of).within(Range::bits(63)) =>
+                {
+                    let lost = self.arena.low(by, of);
+                    (self.arena.sub(of, lost), factor >> by)
+                }
+                _ => (own, factor),
+            };
+            sum = self.arena.add_times(sum, part, times);
+        }
+        for (low, factor) in self.arena.terms(sum).to_vec() {
+            let Atom::Low { bits, .. } = self.arena.atom(low).atom else { continue };
+            let low = self.arena.value_of(low);
+            for (whole, times) in self.arena.terms(sum).to_vec() {
+                let whole = self.arena.value_of(whole);
+                if bits < 32 && times == -factor && self.arena.low(bits, whole) == low {
+                    // `times * (whole - low)` is `times * (whole >> bits << bits)`.
+                    let high = self.arena.right(64, whole, bits);
+                    let high = self.arena.left(high, bits);
+                    let kept = self.arena.sub(whole, low);
+                    sum = self.arena.add_times(sum, kept, -times);
+                    sum = self.arena.add_times(sum, high, times);
+                    break;
+                }
+            }
+        }
+        sum
     }
 
     /// Is a value not negative on every way into a loop from outside?

@@ -12,7 +12,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::facts::{Fact, Relation};
+use crate::facts::{Fact, Relation, parts};
 use crate::flow::{BlockId, Edge};
 use crate::function::Analysis;
 use crate::loops::Steady;
@@ -397,9 +397,9 @@ impl Analysis<'_> {
 
     fn concerns(&self, fact: Fact, atom: AtomId) -> bool {
         self.arena.terms(Value { lin: fact.lin, k: 0 }).iter().any(|(other, _)| {
-            *other == atom
-                || matches!(self.arena.atom(*other).atom, Atom::Low { of, .. }
-                    if self.arena.terms(of).first().is_some_and(|inner| inner.0 == atom))
+            let mut found = *other == atom;
+            parts(&self.arena, *other, &mut |part| found |= part == atom);
+            found
         })
     }
 
@@ -430,6 +430,13 @@ impl Analysis<'_> {
                         let of = (*atom, *factor, size);
                         self.by_fact(goal, block, depth, of, *fact, others)
                             || self.by_low_bits(goal, block, depth, *atom, (*fact, &mut lows))
+                            || self.by_high_bits(
+                                goal,
+                                block,
+                                depth,
+                                (*atom, *factor),
+                                (*fact, &mut lows),
+                            )
                     }
                 };
                 if shown {
@@ -488,9 +495,9 @@ impl Analysis<'_> {
         let Some(in_goal) = self.factor(goal.lin, inner) else { return false };
         for (atom, in_fact) in self.arena.terms(Value { lin: fact.lin, k: 0 }).to_vec() {
             let Atom::Low { bits, of } = self.arena.atom(atom).atom else { continue };
-            let [(other, in_sum)] = *self.arena.terms(of) else { continue };
+            let Some(in_sum) = self.factor(of.lin, inner) else { continue };
             let signs_fit = (in_goal > 0) == (in_fact > 0) && in_sum > 0;
-            if other != inner || !signs_fit || tried.contains(&atom) {
+            if !signs_fit || tried.contains(&atom) {
                 continue;
             }
             tried.push(atom);
@@ -506,6 +513,40 @@ impl Analysis<'_> {
             if self.step_goal(left, block, depth.min(2) - 1)
                 && self.has_not_turned(atom, (bits, of), upper, block, depth)
             {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Where a fact is about an atom that is shifted from one that the goal has: that is a multiple of it,
+    /// and what was lost.
+    fn by_high_bits(
+        &mut self,
+        goal: Goal,
+        block: BlockId,
+        depth: u32,
+        (from, factor): (AtomId, i64),
+        (fact, tried): (Fact, &mut Vec<AtomId>),
+    ) -> bool {
+        let mut shifted = Vec::new();
+        for (atom, _) in self.arena.terms(Value { lin: fact.lin, k: 0 }) {
+            shifted.push(*atom);
+            if let Atom::Low { of, .. } = self.arena.atom(*atom).atom {
+                shifted.extend(self.arena.terms(of).iter().map(|(inner, _)| *inner));
+            }
+        }
+        for atom in shifted {
+            let Atom::Right { of, by } = self.arena.atom(atom).atom else { continue };
+            let fits = by < 40 && self.arena.range(of).within(Range::bits(63));
+            if !fits || self.arena.single(of) != Some(from) || tried.contains(&atom) {
+                continue;
+            }
+            tried.push(atom);
+            let unit = 1_i64 << by;
+            let high = self.arena.value_of(atom);
+            let high = self.arena.left(high, by).plus(if factor > 0 { unit - 1 } else { 0 });
+            if self.with_bound(goal, (from, factor), (1, high), block, depth) {
                 return true;
             }
         }
