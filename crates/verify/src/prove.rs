@@ -66,6 +66,11 @@ pub(crate) struct Prover {
 /// looked for first.
 const EFFORTS: [(u32, u32); 3] = [(2, 60), (4, 200), (DEPTH, STEPS)];
 
+/// How many of these are left where so many accesses were not shown: the function is compiled once more
+/// anyway.
+const EFFORTS_LEFT: usize = 2;
+const NOT_SHOWN: usize = 3;
+
 /// The most of both.
 const DEPTH: u32 = 7;
 const STEPS: u32 = 600;
@@ -280,9 +285,13 @@ impl Analysis<'_> {
             Some(Some(count)) if *count == self.prover.shown_count => return false,
             _ => {}
         }
-        let shown = EFFORTS.into_iter().any(|(depth, steps)| {
-            self.prover.steps = steps;
-            self.step_goal(goal, block, depth)
+        let efforts = match self.outcome.unshown.len() {
+            0..NOT_SHOWN => EFFORTS.len(),
+            _ => EFFORTS_LEFT,
+        };
+        let shown = EFFORTS[..efforts].iter().any(|(depth, steps)| {
+            self.prover.steps = *steps;
+            self.step_goal(goal, block, *depth)
         });
         debug_assert!(self.prover.assumed.is_empty() && self.prover.open.is_empty());
         let count = self.prover.shown_count;
