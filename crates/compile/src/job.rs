@@ -53,6 +53,11 @@ impl Symbols {
         Self { code: wrapped.then(|| format!("{name}[entry]")), tail: Some(name) }
     }
 
+    /// All of them.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &str> {
+        [&self.code, &self.tail].into_iter().flatten().map(String::as_str)
+    }
+
     /// The symbol of the function's own code.
     pub(crate) fn body(&self) -> &str {
         self.tail.as_ref().or(self.code.as_ref()).expect("every function has code")

@@ -25,7 +25,7 @@ pub use error::CompileError;
 pub use job::TEXT_SECTION;
 pub use options::{OptLevel, Options, fingerprint, version};
 pub use target::Target;
-pub use timings::Timings;
+pub use timings::{Shown, Timings};
 
 use emit::unit::{self, Form, Output};
 use emit::{link, support};
@@ -90,7 +90,6 @@ pub fn emit_timed(
         false => None,
     };
     let mut job = Job { module, options, processor, code, units, lines };
-    proof::check(&job)?;
     let form = match what {
         Emit::Ir => Form::Ir,
         Emit::Asm => Form::Native(FileType::Assembly),
@@ -146,10 +145,13 @@ fn shown(
             return Ok(object);
         }
         let verdict = timings.phase("verify", || proof::verify(job, &object, threads.count))?;
-        let Verdict::NotShown(functions) = verdict else { return Ok(object) };
-        if let Some(own) = functions.iter().find(|own| job.units.is_plain(**own)) {
-            return Err(proof::refused(job, *own));
-        }
+        let functions = match verdict {
+            Verdict::Shown(report) => {
+                timings.verified(&report);
+                return Ok(object);
+            }
+            Verdict::NotShown(functions) => functions,
+        };
         timings.recompiled(functions.iter().map(|own| job.code.functions[*own as usize].body()));
         let changed = job.units.set_apart(&job.module, &functions)?;
         let again = timings.phase("units", || unit::compile_some(job, &changed, form, threads))?;
@@ -161,7 +163,7 @@ fn shown(
             }
         }
     }
-    Err(CompileError::Codegen("too many rounds until all accesses are shown".to_owned()))
+    Err(CompileError::Codegen("too many rounds until all functions are shown".to_owned()))
 }
 
 /// The objects in which the open references of an [`Emit::Object`] are found, but for

@@ -39,9 +39,6 @@ struct Args {
     /// cost.
     #[arg(long, hide = true)]
     lax: bool,
-    /// Reads the result back, and gives it out only if its code is shown to stay in its sandbox.
-    #[arg(long)]
-    verify: bool,
     /// Carries the guest's line table into the result: its own DWARF must have one.
     #[arg(short = 'g')]
     lines: bool,
@@ -181,7 +178,6 @@ fn options(args: &Args) -> Result<Options, CompileError> {
             Memory::None => Isolation::None,
         },
         lines: args.lines,
-        verify: args.verify,
         lax: args.lax,
     })
 }

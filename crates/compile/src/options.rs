@@ -23,9 +23,6 @@ pub struct Options {
     pub lax: bool,
     /// Carries the guest's line table over, for debuggers and profilers.
     pub lines: bool,
-    /// Reads the finished object back, and gives it out only if its code is shown to stay in its
-    /// sandbox.
-    pub verify: bool,
 }
 
 impl Options {
@@ -44,7 +41,6 @@ impl Default for Options {
             isolation: Isolation::Guard,
             lax: false,
             lines: false,
-            verify: false,
         }
     }
 }
@@ -102,7 +98,7 @@ pub fn fingerprint(options: &Options) -> Result<String, CompileError> {
     let processor = options.processor()?;
     Ok(format!(
         "{version}; source {source}; abi {ABI_VERSION}; {triple}; {base} {features}; \
-         tune {tune}; {level:?}; {isolation}{lax}{lines}{verify}",
+         tune {tune}; {level:?}; {isolation}{lax}{lines}",
         version = version(),
         source = env!("AWSMC_SOURCE"),
         triple = options.target,
@@ -113,6 +109,5 @@ pub fn fingerprint(options: &Options) -> Result<String, CompileError> {
         isolation = options.isolation.name(),
         lax = if options.lax { "; lax" } else { "" },
         lines = if options.lines { "; lines" } else { "" },
-        verify = if options.verify { "; verified" } else { "" },
     ))
 }

@@ -3,6 +3,7 @@
 use std::fmt::{self, Write};
 use std::time::{Duration, Instant};
 
+use awsm_verify::Report;
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::wasm::units::Unit;
@@ -15,6 +16,19 @@ pub struct Timings {
     /// Symbols of functions that were compiled once more without optimisation, since their accesses
     /// to memory were not shown to stay inside.
     recompiled: Vec<String>,
+    /// What was shown of the result.
+    shown: Option<Shown>,
+}
+
+/// How much of an object was shown to stay in its sandbox: all of it, or there would be none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Shown {
+    /// Functions.
+    pub functions: u64,
+    /// Accesses to linear memory.
+    pub memory_accesses: u64,
+    /// Everything that was held against the contract: accesses, calls, jumps, returns.
+    pub checks: u64,
 }
 
 /// What phases took, in order: each is the one name of something that happened once.
@@ -101,6 +115,21 @@ impl Timings {
         &self.recompiled
     }
 
+    /// What was shown of the result, if it was verified.
+    #[must_use]
+    pub fn shown(&self) -> Option<Shown> {
+        self.shown
+    }
+
+    /// Notes what was shown of the result.
+    pub(crate) fn verified(&mut self, report: &Report) {
+        self.shown = Some(Shown {
+            functions: report.functions.len() as u64,
+            memory_accesses: report.memory_accesses().1,
+            checks: report.counts().values().sum(),
+        });
+    }
+
     /// Adds such functions.
     pub(crate) fn recompiled<'a>(&mut self, symbols: impl Iterator<Item = &'a str>) {
         self.recompiled.extend(symbols.map(str::to_owned));
@@ -113,8 +142,9 @@ impl Timings {
 
     /// One object: `phases` (`name`, `wall_ms`, `cpu_ms`), `units` (one for each, in the order of
     /// their code: processor time of each phase in ms, `functions`, `wasm_bytes`, `output_bytes`,
-    /// `level`), `functions_recompiled` (how many), `wall_ms`, `cpu_ms` and `peak_bytes`, the most
-    /// memory that the process has had.
+    /// `level`), `functions_recompiled` (how many), `shown` (`functions`, `memory_accesses`, `checks`;
+    /// absent if nothing was verified), `wall_ms`, `cpu_ms` and `peak_bytes`, the most memory that the
+    /// process has had.
     #[must_use]
     pub fn to_json(&self) -> String {
         let phase = |phase: &Phase| {
@@ -136,8 +166,14 @@ impl Timings {
         let units: Vec<_> = self.units.iter().map(unit).collect();
         let all = self.all();
         let peak = peak_bytes().map_or("null".to_owned(), |bytes| bytes.to_string());
+        let shown = self.shown.map_or(String::new(), |shown| {
+            let Shown { functions, memory_accesses, checks } = shown;
+            format!(
+                r#""shown":{{"functions":{functions},"memory_accesses":{memory_accesses},"checks":{checks}}},"#
+            )
+        });
         format!(
-            r#"{{"phases":[{}],"units":[{}],"functions_recompiled":{},"wall_ms":{:.3},"cpu_ms":{:.3},"peak_bytes":{peak}}}"#,
+            r#"{{"phases":[{}],"units":[{}],"functions_recompiled":{},{shown}"wall_ms":{:.3},"cpu_ms":{:.3},"peak_bytes":{peak}}}"#,
             phases.join(","),
             units.join(","),
             self.recompiled.len(),
@@ -185,6 +221,12 @@ impl fmt::Display for Timings {
         }
         for function in &self.recompiled {
             writeln!(f, "compiled again without optimisation: {}", function.escape_debug())?;
+        }
+        if let Some(Shown { functions, memory_accesses, checks }) = self.shown {
+            writeln!(
+                f,
+                "shown: {functions} functions, {checks} checks, of which {memory_accesses} accesses to memory"
+            )?;
         }
         if self.units.len() < 2 {
             return Ok(());

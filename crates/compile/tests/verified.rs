@@ -1,5 +1,4 @@
-//! With `verify`, what comes out is shown to stay in its sandbox: of the example functions, at
-//! every level.
+//! What comes out is shown to stay in its sandbox: of the example functions, at every level.
 
 use std::path::Path;
 
@@ -21,7 +20,7 @@ fn examples_are_shown_to_stay_in_their_sandboxes() {
     for ((name, wasm), opt_level) in
         guests().into_iter().flat_map(|guest| levels.map(|level| (guest.clone(), level)))
     {
-        let options = Options { opt_level, verify: true, ..Options::default() };
+        let options = Options { opt_level, ..Options::default() };
         let object = compile(&wasm, &options).unwrap_or_else(|error| panic!("{name}: {error}"));
         let report = awsm_verify::verify(&object).expect("it was verified before");
         let (accesses, shown) = report.memory_accesses();
@@ -34,7 +33,7 @@ fn examples_are_shown_to_stay_in_their_sandboxes() {
 #[test]
 fn what_is_changed_is_refused() {
     let (_, wasm) = guests().swap_remove(3);
-    let options = Options { isolation: Isolation::Guard, verify: true, ..Options::default() };
+    let options = Options { isolation: Isolation::Guard, ..Options::default() };
     let object = compile(&wasm, &options).expect("it compiles");
     // Each return becomes something else: no function leaves as it must then.
     let report = awsm_verify::verify(&object).expect("shown");

@@ -7,9 +7,10 @@
 use awsm_verify::{FunctionReport, Refusal, Report};
 
 /// What is asked of a shared object that this node did not compile.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Objects {
     /// It is verified.
+    #[default]
     Verify,
     /// It is refused: only WebAssembly is served.
     Own,
@@ -38,29 +39,12 @@ impl Objects {
     }
 }
 
-impl Default for Objects {
-    /// The compiler's own objects are not all shown yet, see `awsm build --verify`.
-    fn default() -> Self {
-        Self::None
-    }
-}
-
 /// Verifies an object whole: everything must be shown, accesses to linear memory too.
 ///
 /// # Errors
 /// What is not shown, and where.
 pub fn verify(object: &[u8]) -> Result<Report, Refusal> {
     let report = awsm_verify::verify(object)?;
-    let refusal = report.unshown().next().and_then(unshown);
+    let refusal = report.unshown().find_map(FunctionReport::refusal);
     refusal.map_or(Ok(report), Err)
-}
-
-/// The first access of a function that is not shown, as a refusal.
-fn unshown(function: &FunctionReport) -> Option<Refusal> {
-    let access = function.unshown.first()?;
-    Some(Refusal {
-        function: Some(function.name.clone()),
-        offset: Some(access.offset),
-        what: access.what.clone(),
-    })
 }

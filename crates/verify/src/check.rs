@@ -8,18 +8,16 @@ use std::mem::size_of;
 use awsm_abi::context::GlobalCell;
 use awsm_abi::desc::val_type;
 
-use crate::align::VECTOR_BYTES;
-use crate::contract::{self, Wants};
-use crate::convention::{ARGUMENTS, Convention, RED_ZONE, RETURN_BYTES, STACK_POINTER, Spot};
+use crate::contract;
+use crate::convention::{ARGUMENTS, RED_ZONE, RETURN_BYTES, STACK_POINTER};
 use crate::evaluate::Callee;
 use crate::flow::{self, BlockId};
 use crate::function::{Analysis, RANGE_MAX};
 use crate::memory::WAYS;
 use crate::module::{RangeRoutine, Role};
-use crate::op::{Op, Source};
+use crate::op::Op;
 use crate::report::Rule;
-use crate::state::{ALIGNED, CALLEE, CALLEE_CELLS, OWN_CELLS, SlotKey, State, argument_cell};
-use crate::summary::Entry;
+use crate::state::{ALIGNED, State};
 use crate::value::{Atom, Kind, Range, Value};
 
 /// Bytes of the stack that may lie between two touches: less than the guard below any stack.
@@ -32,7 +30,12 @@ impl Analysis<'_> {
     /// Checks one operation.
     pub(crate) fn check(&mut self, state: &mut State, at: u32) {
         // What was guessed about control flow is looked at all the same: the problem may come from that.
-        let guessed = matches!(self.code.ops[at as usize], Op::CallTo { .. } | Op::JumpTo { .. });
+        // So are loads: what is caught may be a reference.
+        let guessed = match self.code.ops[at as usize] {
+            Op::CallTo { .. } | Op::JumpTo { .. } => true,
+            Op::Load { .. } => self.module.descriptor.exceptions,
+            _ => false,
+        };
         if self.outcome.problem.is_some() && !guessed {
             return;
         }
@@ -102,21 +105,13 @@ impl Analysis<'_> {
         }
     }
 
-    fn start(&self) -> u64 {
+    pub(crate) fn start(&self) -> u64 {
         self.module.functions[self.number].range.start
     }
 
     /// Can anybody call this function?
     fn is_called(&self) -> bool {
-        let function = &self.module.functions[self.number];
-        let transfers = |op: &Op| match op {
-            Op::Call { to } | Op::Jump { to } | Op::Branch { to, .. } => {
-                *to == function.range.start
-            }
-            _ => false,
-        };
-        function.outside
-            || self.module.functions.iter().any(|other| other.code.ops.iter().any(transfers))
+        self.module.functions[self.number].outside || self.module.called[self.number]
     }
 
     /// Where a block ends without a transfer, the next one of the function follows.
@@ -485,20 +480,33 @@ impl Analysis<'_> {
             return self.problem(at, "an exception that may be null is looked into");
         }
         let fits = if let Some((value, into)) = contract::exception_value(offset) {
-            let tag = self.tag_of(exception, block);
-            let params = tag.map(|tag| self.module.descriptor.tag_params(tag).to_vec());
-            let inside = i64::from(into) + bytes <= size_of::<GlobalCell>() as i64;
-            match params.as_ref().and_then(|params| params.get(value)) {
-                Some(code) if inside => match stored {
-                    Some(value) if contract::is_reference(*code) => {
-                        into == 0
-                            && bytes == 8
-                            && value.is_some_and(|value| self.reference_fits(value, *code, block))
+            let cell = size_of::<GlobalCell>() as i64;
+            let last = value + ((i64::from(into) + bytes - 1) / cell) as usize;
+            let tags = self.exception_tags(exception, block);
+            let mut kinds = Vec::new();
+            let mut fits = !tags.is_empty();
+            for tag in tags {
+                let params = self.module.descriptor.tag_params(tag);
+                fits &= match (params.get(value..=last), stored) {
+                    (Some([code]), None) if into == 0 && bytes == 8 => {
+                        kinds.push(contract::kind_of_type(*code));
+                        true
                     }
-                    _ => true,
-                },
-                _ => false,
+                    (Some(_), None) => true,
+                    (Some([code]), Some(Some(stored))) if into == 0 && bytes == 8 => {
+                        !contract::is_reference(*code) || self.reference_fits(stored, *code, block)
+                    }
+                    (Some(codes), Some(_)) => {
+                        !codes.iter().any(|code| contract::is_reference(*code))
+                    }
+                    (None, _) => false,
+                };
             }
+            if let Some(first) = kinds.first() {
+                let same = kinds.iter().all(|kind| kind == first);
+                self.correct_caught(at, if same { *first } else { Kind::Number });
+            }
+            fits
         } else {
             match stored {
                 Some(_) => offset == contract::EXCEPTION_REFERENCED && bytes == 4,
@@ -508,6 +516,15 @@ impl Analysis<'_> {
         match fits {
             true => self.shown(Rule::Exception),
             false => self.problem(at, "an access outside of an exception's values"),
+        }
+    }
+
+    /// A value of an exception is loaded: it was taken for something else before.
+    fn correct_caught(&mut self, at: u32, kind: Kind) {
+        let taken = self.caught.get(&at).copied().unwrap_or(Kind::Number);
+        if taken != kind {
+            self.caught.insert(at, kind);
+            self.again = true;
         }
     }
 
@@ -543,7 +560,14 @@ impl Analysis<'_> {
     }
 
     /// `length` bytes from an address on, by one instruction or by a routine for ranges.
-    fn check_range(&mut self, block: BlockId, at: u32, start: Value, length: Value, write: bool) {
+    pub(crate) fn check_range(
+        &mut self,
+        block: BlockId,
+        at: u32,
+        start: Value,
+        length: Value,
+        write: bool,
+    ) {
         let Some((atom, rest)) = self.arena.pointer(start) else {
             return self.problem(at, "a range that begins nowhere");
         };
@@ -573,391 +597,6 @@ impl Analysis<'_> {
             _ => self.problem(at, "a range of something that is no memory"),
         }
     }
-
-    // Calls.
-
-    fn check_call(&mut self, state: &mut State, at: u32, callee: Callee) {
-        let block = self.block_of[at as usize];
-        let sp = self.register(state, STACK_POINTER);
-        let Some(sp) = self.frame_offset(sp) else { return };
-        // The return address goes below the stack pointer.
-        let (round, top) = if sp > ALIGNED / 2 { (0, ALIGNED) } else { (8, 0) };
-        if sp.rem_euclid(16) != round {
-            return self.problem(at, "a call from a stack pointer that is not rounded");
-        }
-        let room = top - sp;
-        let instruction = self.code.instruction_of(at);
-        match callee {
-            Callee::Function(number) => self.check_direct_call(state, at, number, room),
-            Callee::Builtin(offset) => {
-                let Some(builtin) = contract::builtin(offset) else {
-                    return self.problem(at, "a call of a function that the runtime does not have");
-                };
-                self.correct_return(instruction, builtin.returns);
-                self.check_builtin(state, at, &builtin);
-            }
-            Callee::Reference { base, tail } => {
-                self.correct_return(instruction, true);
-                let Some(ty) = self.check_reference(at, base, block) else { return };
-                if tail && !self.has_tail_code(base, block) {
-                    return self.problem(at, "a call of code that there may not be");
-                }
-                let convention = self.module.by_reference(ty, tail).clone();
-                let context = self.register(state, convention.context);
-                if !self.is_context_of(context, base) {
-                    return self.problem(at, "a call with the context of something else");
-                }
-                if convention.stack_bytes > room {
-                    return self.problem(at, "a call whose arguments are not in the frame");
-                }
-                if !self.arguments_fit(state, block, &convention, ty, false) {
-                    return self.problem(at, "a call with an argument that is no reference");
-                }
-                self.shown(Rule::ReferenceCall);
-            }
-            Callee::Thunk => {
-                self.correct_return(instruction, true);
-                let Role::Entry { ty } = self.module.functions[self.number].role else { return };
-                let convention = self.module.ordinary(ty).clone();
-                let context = self.register(state, convention.context);
-                let given = self.arena.kind_of(context) == Kind::Thunk(1);
-                if !given
-                    || convention.stack_bytes > room
-                    || !self.arguments_fit(state, block, &convention, ty, false)
-                {
-                    return self.problem(at, "a call that is not what the thunk is for");
-                }
-                self.shown(Rule::ReferenceCall);
-            }
-            Callee::Unknown => self.problem(at, "a call of code that is not known"),
-        }
-    }
-
-    fn returns_not(&self, instruction: usize) -> bool {
-        !self.guessed_return(instruction)
-    }
-
-    /// Corrects what was guessed about a call that is never reached.
-    pub(crate) fn check_guess(&mut self, state: &mut State, at: u32) {
-        let Op::CallTo { to } = self.code.ops[at as usize] else { return };
-        let target = self.register(state, to);
-        if let Callee::Builtin(offset) = self.callee(target)
-            && let Some(builtin) = contract::builtin(offset)
-        {
-            self.correct_return(self.code.instruction_of(at), builtin.returns);
-        }
-    }
-
-    fn correct_return(&mut self, instruction: usize, returns: bool) {
-        if self.guessed_return(instruction) != returns {
-            self.corrections.returns.insert(instruction, returns);
-        }
-    }
-
-    fn check_direct_call(&mut self, state: &mut State, at: u32, number: usize, room: i64) {
-        let block = self.block_of[at as usize];
-        let callee = &self.module.functions[number];
-        if let Role::Range(routine) = callee.role {
-            let [to, from, length] =
-                [0, 1, 2].map(|argument| self.register(state, ARGUMENTS[argument]));
-            self.shown(Rule::DirectCall);
-            if !self.is_at_most(length, RANGE_MAX, block) {
-                let what = "a length that is not bounded".to_owned();
-                let offset = self.code.offset_of(at);
-                self.outcome.unshown.push(crate::report::Unshown { offset, what });
-                return;
-            }
-            self.check_range(block, at, to, length, routine != RangeRoutine::Compare);
-            if routine != RangeRoutine::Fill {
-                self.check_range(block, at, from, length, false);
-            }
-            return;
-        }
-        if let Role::Entry { .. } = callee.role {
-            return self.problem(at, "a call of an entry thunk");
-        }
-        if self.summaries[number].incoming > room {
-            return self.problem(at, "a call whose arguments are not in the frame");
-        }
-        let provided = self.provided(state, at, number, false);
-        self.outcome.calls.push((number, provided));
-        if provided & self.summaries[number].entry.bit() == 0 {
-            let what = format!("a call of `{}` without what it needs", callee.name);
-            if callee.outside {
-                return self.problem(at, what);
-            }
-        }
-        self.shown(Rule::DirectCall);
-    }
-
-    /// Which assumptions about a function's entry hold at a call, or where it is jumped to.
-    pub(crate) fn provided(
-        &mut self,
-        state: &mut State,
-        at: u32,
-        number: usize,
-        leaving: bool,
-    ) -> u8 {
-        let block = self.block_of[at as usize];
-        let mut provided = Entry::Nothing.bit();
-        let first = self.register(state, ARGUMENTS[0]);
-        if self.arena.kind_of(first) == Kind::Context {
-            provided |= Entry::Context.bit();
-        }
-        let (Some(convention), Some(ty)) =
-            (self.module.convention(number), self.module.type_of(number))
-        else {
-            return provided;
-        };
-        let convention = convention.clone();
-        let context = self.register(state, convention.context);
-        if self.arena.kind_of(context) == Kind::Context
-            && self.arguments_fit(state, block, &convention, ty, leaving)
-        {
-            provided |= Entry::Typed.bit();
-        }
-        provided
-    }
-
-    /// Are references among the arguments what the type says, and is there room for results? `leaving`
-    /// says that it is no call but a jump, above whose stack pointer there is a return address already,
-    /// and below it nothing of this function any more.
-    pub(crate) fn arguments_fit(
-        &mut self,
-        state: &mut State,
-        block: BlockId,
-        convention: &Convention,
-        ty: u32,
-        leaving: bool,
-    ) -> bool {
-        if let Some(register) = convention.results_at {
-            let cells = self.register(state, register);
-            if !self.has_cells(state, cells, convention, leaving) {
-                return false;
-            }
-        }
-        let params = &self.module.descriptor.types[ty as usize].params;
-        for (code, spot) in params.iter().zip(&convention.arguments) {
-            if !contract::is_reference(*code) {
-                continue;
-            }
-            let value = match *spot {
-                Spot::Register(register) => Some(self.register(state, register)),
-                Spot::Stack(offset) => {
-                    let above = if leaving { RETURN_BYTES } else { 0 };
-                    let sp = self.register(state, STACK_POINTER);
-                    let key = self.frame_offset(sp.plus(above + offset));
-                    key.and_then(|key| word_at(state, key))
-                }
-                Spot::Cell(number) => {
-                    let context = self.register(state, convention.context);
-                    let cells = self.cells_of(state, context);
-                    cells.and_then(|cells| word_at(state, argument_cell(cells, number)))
-                }
-                Spot::Vector => None,
-            };
-            if !value.is_some_and(|value| self.reference_fits(value, *code, block)) {
-                return false;
-            }
-        }
-        true
-    }
-
-    /// Where the argument cells of a context are followed, if it is this function's or the one that
-    /// such cells were last written of.
-    fn cells_of(&self, state: &State, context: Value) -> Option<SlotKey> {
-        match self.arena.kind_of(context) {
-            Kind::Context => Some(OWN_CELLS),
-            _ => state.slot(CALLEE).filter(|slot| slot.value == context).map(|_| CALLEE_CELLS),
-        }
-    }
-
-    /// Is there room for the results of a call at an address?
-    fn has_cells(
-        &mut self,
-        state: &mut State,
-        cells: Value,
-        convention: &Convention,
-        leaving: bool,
-    ) -> bool {
-        let bytes = convention.result_bytes;
-        if convention.rounded && !self.is_rounded(cells, VECTOR_BYTES) {
-            return false;
-        }
-        if let Some(key) = self.frame_offset(cells) {
-            let sp = self.register(state, STACK_POINTER);
-            let Some(sp) = self.frame_offset(sp) else { return false };
-            let aligned = key > ALIGNED / 2;
-            let (bottom, top) = match aligned {
-                true => (sp + convention.stack_bytes, ALIGNED),
-                false => (state.aligned.unwrap_or(sp + convention.stack_bytes), 0),
-            };
-            let inside = key >= bottom && key + bytes <= top;
-            return !leaving && inside && aligned == state.aligned.is_some();
-        }
-        // Its own, handed on.
-        let own = self.module.convention(self.number).map_or(0, |own| own.result_bytes);
-        self.arena.kind_of(cells) == Kind::Cells && bytes <= own
-    }
-
-    fn check_builtin(&mut self, state: &mut State, at: u32, builtin: &contract::Builtin) {
-        let block = self.block_of[at as usize];
-        let context = self.register(state, ARGUMENTS[0]);
-        if self.arena.kind_of(context) != Kind::Context {
-            return self.problem(at, "a call of the runtime without the context");
-        }
-        let descriptor = self.module.descriptor;
-        let (mut element, mut tags) = (None, Vec::new());
-        for (wants, register) in builtin.wants.iter().zip(&ARGUMENTS[1..]) {
-            let value = self.register(state, *register);
-            // Numbers of things are of 32 bits.
-            let number = self.arena.low(32, value).constant();
-            let number = number.and_then(|number| u32::try_from(number).ok());
-            let within = |count: usize| number.filter(|number| (*number as usize) < count);
-            let fits = match wants {
-                Wants::Any => true,
-                Wants::Memory => within(descriptor.memories.len()).is_some(),
-                Wants::Table => {
-                    element = within(descriptor.tables.len())
-                        .map(|table| descriptor.tables[table as usize]);
-                    element.is_some()
-                }
-                Wants::SourceTable => within(descriptor.tables.len()).is_some_and(|table| {
-                    element.is_some_and(|to| subtype(descriptor.tables[table as usize], to))
-                }),
-                Wants::Data => within(descriptor.data as usize).is_some(),
-                Wants::Element => within(descriptor.elements.len()).is_some_and(|segment| {
-                    element.is_none_or(|to| subtype(descriptor.elements[segment as usize], to))
-                }),
-                Wants::TableValue => {
-                    element.is_some_and(|code| self.reference_fits(value, code, block))
-                }
-                Wants::Tag => {
-                    tags = self.tags_at(value);
-                    !tags.is_empty()
-                }
-                Wants::TagValues => {
-                    tags.iter().all(|tag| number == Some(descriptor.tag_params(*tag).len() as u32))
-                }
-                Wants::Exception => {
-                    self.reference_fits(value, val_type::EXNREF, block)
-                        && self.is_not_null(value, block)
-                }
-            };
-            if !fits {
-                let what = format!("a call of the runtime with the wrong argument ({wants:?})");
-                return self.problem(at, what.to_lowercase());
-            }
-        }
-        self.shown(Rule::BuiltinCall);
-    }
-
-    // Tables of jumps.
-
-    /// A jump through a table: each entry that may be used leads to an instruction of the function.
-    fn check_table(&mut self, block: BlockId, at: u32, target: Value) {
-        let instruction = self.code.instruction_of(at);
-        let Some(targets) = self.table_targets(block, target) else {
-            return self.problem(at, "a jump that is not through a bounded table");
-        };
-        let known = self.guessed_table(instruction);
-        if targets.iter().all(|target| known.contains(target)) {
-            return self.shown(Rule::JumpTable);
-        }
-        self.corrections.tables.insert(instruction, targets);
-    }
-
-    fn table_targets(&mut self, block: BlockId, target: Value) -> Option<Vec<usize>> {
-        let (image, rest) = self.arena.pointer(target)?;
-        if self.arena.kind(image) != Kind::Image {
-            return None;
-        }
-        if let Some(to) = rest.constant() {
-            return Some(vec![flow::inside(self.code, self.start(), to.cast_unsigned())?]);
-        }
-        let [(entry, 1)] = *self.arena.terms(rest) else { return None };
-        let Atom::Opaque { at, .. } = self.arena.atom(entry).atom else { return None };
-        let (address, bytes) = *self.entries.get(&at)?;
-        // The address is `first + bytes * index`.
-        let first = address.k;
-        let unit = i64::from(bytes);
-        let terms = self.arena.terms(address);
-        if terms.iter().any(|(_, factor)| factor % unit != 0) {
-            return None;
-        }
-        let terms: Vec<_> = terms.iter().map(|(atom, factor)| (*atom, factor / unit)).collect();
-        let index = self.arena.sum(terms, 0);
-        let (least, most) = self.table_bounds(block, index)?;
-        let mut targets = Vec::new();
-        for number in least..=most {
-            let at = first.checked_add(number.checked_mul(unit)?)?;
-            let word = self.module.object.bytes(at.cast_unsigned(), 4)?;
-            let distance = i32::from_le_bytes(word.try_into().ok()?);
-            let to = rest.k.checked_add(distance.into())?;
-            targets.push(flow::inside(self.code, self.start(), to.cast_unsigned())?);
-        }
-        targets.sort_unstable();
-        targets.dedup();
-        Some(targets)
-    }
-
-    /// Bounds of a table's index, as near as they are found.
-    fn table_bounds(&mut self, block: BlockId, index: Value) -> Option<(i64, i64)> {
-        const ENTRIES_MAX: i128 = 1 << 16;
-        let range = self.arena.range(index);
-        let mut uppers = vec![range.hi];
-        let mut lowers = vec![range.lo];
-        for fact in self.facts.chain(block, None) {
-            let negative = self.arena.times(Value { lin: fact.lin, k: 0 }, -1).lin;
-            if fact.lin == index.lin {
-                uppers.push(-fact.k);
-            } else if negative == index.lin {
-                lowers.push(fact.k);
-            }
-        }
-        // Bounds of what the index is made of.
-        let inner: Vec<Value> = self
-            .arena
-            .terms(index)
-            .iter()
-            .filter_map(|(atom, _)| match self.arena.atom(*atom).atom {
-                Atom::Low { of, .. } | Atom::Signed { of, .. } => Some(of),
-                _ => None,
-            })
-            .collect();
-        for of in inner {
-            for fact in self.facts.chain(block, None) {
-                if fact.lin == of.lin {
-                    uppers.push(i128::from(of.k) - fact.k);
-                }
-            }
-        }
-        for power in [3, 7, 15, 31, 63, 127, 255] {
-            uppers.push(power);
-        }
-        uppers.retain(|upper| (0..ENTRIES_MAX).contains(upper));
-        uppers.sort_unstable();
-        uppers.dedup();
-        lowers.push(0);
-        lowers.retain(|lower| (-ENTRIES_MAX..ENTRIES_MAX).contains(lower));
-        lowers.sort_unstable_by(|a, b| b.cmp(a));
-        let upper = uppers.into_iter().find(|upper| self.is_at_most(index, *upper, block))?;
-        let lower = lowers.into_iter().find(|lower| self.is_at_least(index, *lower, block))?;
-        Some((lower as i64, upper as i64))
-    }
-}
-
-/// What is known of a word that is followed.
-pub(crate) fn word_at(state: &State, key: SlotKey) -> Option<Value> {
-    state.slot(key).filter(|slot| slot.bytes == 8).map(|slot| slot.value)
-}
-
-/// May a reference of the first type stand where one of the second is wanted?
-pub(crate) fn subtype(a: u32, b: u32) -> bool {
-    let null = a & val_type::NON_NULL != 0 || b & val_type::NON_NULL == 0;
-    let ty = val_type::function_type(b).is_none()
-        || val_type::function_type(a) == val_type::function_type(b);
-    val_type::kind(a) == val_type::kind(b) && null && ty
 }
 
 fn name(kind: Kind) -> &'static str {
@@ -976,5 +615,3 @@ fn name(kind: Kind) -> &'static str {
         _ => "something",
     }
 }
-
-const _: () = assert!(matches!(Source::Number(0), Source::Number(_)));

@@ -11,7 +11,7 @@ use awsm_abi::desc::{
     val_type,
 };
 
-use crate::check::subtype;
+use crate::call::subtype;
 use crate::contract::is_reference;
 use crate::descriptor::{Descriptor, Reader, Record, broken};
 use crate::report::Refusal;

@@ -208,8 +208,8 @@ impl External {
 }
 
 impl Descriptor {
-    /// Reads an object's descriptor.
-    pub(crate) fn read(object: &Object) -> Result<Self, Refusal> {
+    /// Reads an object's descriptor; `unisolated` says whether code without isolation is looked at.
+    pub(crate) fn read(object: &Object, unisolated: bool) -> Result<Self, Refusal> {
         let root_at = object.descriptor;
         let root = object.bytes(root_at, size_of::<ModuleDesc>() as u64);
         let root = Record(root.ok_or_else(|| broken("size"))?);
@@ -227,7 +227,7 @@ impl Descriptor {
             return Err(broken("size"));
         }
         let isolation = match Isolation::from_raw(root.u32(offset_of!(ModuleDesc, isolation))) {
-            Some(Isolation::None) => {
+            Some(Isolation::None) if !unisolated => {
                 return Err(Refusal::object("is compiled without isolation"));
             }
             Some(isolation) => isolation,

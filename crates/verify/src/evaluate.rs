@@ -6,6 +6,7 @@
 use std::mem::offset_of;
 
 use awsm_abi::context::{CONTEXT_MAX_BYTES, FuncRef, GlobalCell};
+use awsm_abi::desc::val_type;
 
 use crate::contract::{self, Changes, Meaning};
 use crate::convention::{ARGUMENTS, CLOBBERED, RESULTS, RETURN_BYTES, STACK_POINTER, Spot};
@@ -179,6 +180,19 @@ impl Analysis<'_> {
             }
         };
         state.registers[to as usize] = value;
+        if to == STACK_POINTER && state.aligned.is_some() {
+            self.restore(state, value);
+        }
+    }
+
+    /// The stack pointer has another value: if that is not counted from the rounded one any more, the
+    /// rounded frame is gone, and there is no other after it.
+    fn restore(&mut self, state: &mut State, value: Value) {
+        if self.frame_offset(value).is_some_and(|key| key < ALIGNED / 2) {
+            state.aligned = None;
+            state.restored = true;
+            state.forget(ALIGNED / 2, ALIGNED + ALIGNED / 2);
+        }
     }
 
     fn extended(&mut self, value: Value, has: Bytes, extension: Extension) -> Value {
@@ -315,7 +329,7 @@ impl Analysis<'_> {
         let from = self.frame_offset(value)?;
         let block = self.block_of[at as usize];
         let rounds = (-4096..=-16).contains(&mask) && (-mask).count_ones() == 1;
-        if !rounds || from >= ALIGNED / 2 || state.aligned.is_some() {
+        if !rounds || from >= ALIGNED / 2 || state.aligned.is_some() || state.restored {
             return None;
         }
         state.aligned = Some(from);
@@ -402,6 +416,12 @@ impl Analysis<'_> {
         {
             return self.load_constant(at, rest, bytes, extension);
         }
+        if let Some(kind) = self.caught.get(&at).copied()
+            && bytes == 8
+            && self.is_exception_value(address)
+        {
+            return self.opaque(at, TIME as u8 + 2, u64::MAX, kind);
+        }
         match self.meaning(address, bytes.into()) {
             Some((base, offset, meaning)) => {
                 let value = self.found(state, at, base, offset, bytes, meaning);
@@ -412,6 +432,14 @@ impl Analysis<'_> {
                 self.extended(value, bytes, extension)
             }
         }
+    }
+
+    /// Is an address the start of one of an exception's values?
+    fn is_exception_value(&mut self, address: Value) -> bool {
+        let Some((atom, rest)) = self.arena.pointer(address) else { return false };
+        let value = rest.constant().and_then(contract::exception_value);
+        matches!(self.arena.kind(atom), Kind::Exception { .. })
+            && value.is_some_and(|(_, into)| into == 0)
     }
 
     /// The cell for an argument or a result that an address leads to: the pointer that it is reached by,
@@ -736,7 +764,10 @@ impl Analysis<'_> {
             state.forget(key, key + bytes);
             Some(key)
         });
-        state.forget(PENDING, PENDING + 8);
+        if self.module.descriptor.exceptions {
+            let pending = self.pending(at);
+            state.put(PENDING, 8, pending);
+        }
         state.forget_argument_cells();
         state.registers[STACK_POINTER as usize] = stack;
         for register in CLOBBERED {
@@ -759,6 +790,27 @@ impl Analysis<'_> {
         }
     }
 
+    /// The exception that is under way behind a call, or at the entry of the function.
+    pub(crate) fn pending(&mut self, at: u32) -> Value {
+        let kind = Kind::Exception { non_null: false };
+        self.opaque(at, TIME as u8 + 5, u64::MAX, kind)
+    }
+
+    /// What a result of this type is behind a call. With an exception under way it may be null.
+    fn result_kind(&self, code: u32) -> (Kind, bool) {
+        let promised = self.module.descriptor.exceptions && code & val_type::NON_NULL != 0;
+        let code = if promised { code & !val_type::NON_NULL } else { code };
+        (contract::kind_of_type(code), promised)
+    }
+
+    /// A result is never null if no exception is under way behind the call.
+    fn promise(&mut self, at: u32, result: Value, promised: bool) {
+        if promised && let Some(atom) = self.arena.single(result) {
+            let pending = self.pending(at);
+            self.promised.insert(atom, pending);
+        }
+    }
+
     /// References among the results of a call, of which those in memory are in `cells`.
     fn results(
         &mut self,
@@ -776,17 +828,20 @@ impl Analysis<'_> {
         let Some(convention) = convention else { return };
         let codes = &self.module.descriptor.types[ty as usize].results;
         for (code, spot) in codes.iter().zip(&convention.results) {
-            let kind = contract::kind_of_type(*code);
+            let (kind, promised) = self.result_kind(*code);
             if let (Spot::Register(register), true) = (*spot, kind != Kind::Number) {
-                state.registers[register as usize] = self.opaque(at, register, u64::MAX, kind);
+                let value = self.opaque(at, register, u64::MAX, kind);
+                self.promise(at, value, promised);
+                state.registers[register as usize] = value;
             }
         }
         let Some(cells) = cells else { return };
         for (number, (code, offset)) in codes.iter().zip(&convention.result_offsets).enumerate() {
-            let kind = contract::kind_of_type(*code);
+            let (kind, promised) = self.result_kind(*code);
             if kind != Kind::Number {
                 let atom = Atom::Result { at, number: number as u32, kind };
                 let value = self.arena.make(atom, kind, Range::ANY, self.block_of[at as usize]);
+                self.promise(at, value, promised);
                 state.put(cells + offset, 8, value);
             }
         }

@@ -131,6 +131,11 @@ pub(crate) struct Analysis<'m> {
     pub entries: HashMap<u32, (Value, u32)>,
     /// Tags of the exceptions that it makes, by operation.
     pub new_exceptions: HashMap<u32, u32>,
+    /// What references among the values of exceptions are, by the operation that loads them: taken to be so
+    /// until that is checked.
+    pub caught: HashMap<u32, Kind>,
+    /// Results that are not null unless an exception is under way: which one that is then.
+    pub promised: HashMap<AtomId, Value>,
     /// What was found.
     pub outcome: Outcome,
     guesses: Guesses,
@@ -171,6 +176,8 @@ impl<'m> Analysis<'m> {
             call_types: HashMap::new(),
             entries: HashMap::new(),
             new_exceptions: HashMap::new(),
+            promised: HashMap::new(),
+            caught: HashMap::new(),
             outcome: Outcome::default(),
             guesses: Guesses::default(),
             heads: HashMap::new(),
@@ -185,6 +192,7 @@ impl<'m> Analysis<'m> {
         self.number = number;
         self.code = &self.module.functions[number].code;
         self.call_types.clear();
+        self.caught.clear();
         let builtins = -i64::from(below::BUILTINS);
         let trap = offset_of!(Builtins, trap) as i64;
         self.guesses = Guesses {
@@ -247,6 +255,7 @@ impl<'m> Analysis<'m> {
         self.lost_vectors.clear();
         self.entries.clear();
         self.new_exceptions.clear();
+        self.promised.clear();
         let (code, module, summaries) = (self.code, self.module, self.summaries);
         let guesses = &self.guesses;
         let falls_through = |number: usize| match code.ops[code.ops_of(number)].last() {
@@ -344,7 +353,12 @@ impl<'m> Analysis<'m> {
             copies: Vec::new(),
             touched: 0,
             aligned: None,
+            restored: false,
         };
+        if self.module.descriptor.exceptions {
+            let pending = self.pending(AT_BLOCK);
+            state.put(PENDING, 8, pending);
+        }
         self.enter(&mut state);
         state
     }
@@ -516,7 +530,9 @@ impl<'m> Analysis<'m> {
         };
         let vectors = self.meet_vectors(block, head, &sources);
         let touched = sources.iter().map(|state| state.touched).max().unwrap_or(0);
-        State { registers, time, flags, slots, vectors, copies: Vec::new(), touched, aligned }
+        let restored = sources.iter().any(|state| state.restored);
+        let copies = Vec::new();
+        State { registers, time, flags, slots, vectors, copies, touched, aligned, restored }
     }
 
     /// Vector registers: the larger of what comes, and nothing known of what grows around a loop.

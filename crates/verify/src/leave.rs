@@ -5,13 +5,13 @@
 
 use awsm_abi::tail::BYTES_POPPED;
 
-use crate::check::word_at;
+use crate::call::word_at;
 use crate::contract;
 use crate::convention::{Convention, SAVED, STACK_POINTER, Spot};
 use crate::function::Analysis;
 use crate::module::Role;
 use crate::report::Rule;
-use crate::state::{RESULT_CELLS, State};
+use crate::state::{PENDING, RESULT_CELLS, State};
 use crate::value::{Atom, Kind, Value};
 
 impl Analysis<'_> {
@@ -60,6 +60,7 @@ impl Analysis<'_> {
         };
         let codes = self.module.descriptor.types[ty as usize].results.clone();
         let convention = convention.clone();
+        let pending = word_at(state, PENDING);
         for (number, code) in codes.into_iter().enumerate() {
             if !contract::is_reference(code) {
                 continue;
@@ -70,7 +71,8 @@ impl Analysis<'_> {
                     (_, Some(offset)) => word_at(state, RESULT_CELLS + offset),
                     _ => None,
                 };
-            if !value.is_some_and(|value| self.reference_fits(value, code, block)) {
+            let fits = value.is_some_and(|value| self.result_fits(value, code, pending, block));
+            if !fits {
                 self.results_do_not_fit(at, "a result that is no reference");
             }
         }

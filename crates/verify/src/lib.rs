@@ -22,6 +22,7 @@
 #![forbid(unsafe_code)]
 
 mod align;
+mod call;
 mod check;
 mod constant;
 mod contract;
@@ -32,6 +33,7 @@ mod evaluate;
 mod facts;
 mod flow;
 mod function;
+mod jump;
 mod leave;
 mod loops;
 mod memory;

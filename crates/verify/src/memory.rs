@@ -34,6 +34,10 @@ impl Analysis<'_> {
         rest: Value,
         bytes: Value,
     ) {
+        // Without isolation there is nothing to be shown.
+        if self.module.descriptor.isolation == Isolation::None {
+            return;
+        }
         match self.memory_rule(block, memory, rest, bytes) {
             Some(rule) => self.shown(rule),
             None => {

@@ -9,6 +9,7 @@ use crate::convention::{self, Convention};
 use crate::decode::{Code, Undecodable, x86_64};
 use crate::descriptor::Descriptor;
 use crate::object::Object;
+use crate::op::Op;
 use crate::report::Refusal;
 
 /// The ELF number of x86-64.
@@ -64,6 +65,8 @@ pub(crate) struct Module<'a> {
     pub descriptor: &'a Descriptor,
     /// Its functions by ascending address.
     pub functions: Vec<Function>,
+    /// Which of them code of this object calls or jumps to.
+    pub called: Vec<bool>,
     by_address: HashMap<u64, usize>,
     ordinary: Vec<Convention>,
     tail: Vec<Convention>,
@@ -80,6 +83,7 @@ impl<'a> Module<'a> {
             object,
             descriptor,
             functions: Vec::new(),
+            called: Vec::new(),
             by_address: HashMap::new(),
             ordinary: descriptor.types.iter().map(convention::ordinary).collect(),
             tail: descriptor.types.iter().map(convention::tail).collect(),
@@ -121,7 +125,20 @@ impl<'a> Module<'a> {
                 return Err(Refusal::object(what));
             }
         }
+        module.called = module.called();
         Ok(module)
+    }
+
+    fn called(&self) -> Vec<bool> {
+        let mut called = vec![false; self.functions.len()];
+        for op in self.functions.iter().flat_map(|function| &function.code.ops) {
+            if let Op::Call { to } | Op::Jump { to } | Op::Branch { to, .. } = op
+                && let Some(number) = self.function_at(*to)
+            {
+                called[number] = true;
+            }
+        }
+        called
     }
 
     fn check_padding(&self, start: u64, end: u64) -> Result<(), Refusal> {

@@ -18,6 +18,9 @@ const DEPTH: u32 = 64;
 /// How many comparisons and joins lead from one number of a type to another.
 const EQUALS: u32 = 6;
 
+/// How many joins are looked through for one of two values that is not null.
+const ONES: u32 = 6;
+
 /// Facts behind a join that are looked at, at most.
 const BROUGHT: usize = 32;
 
@@ -30,6 +33,14 @@ struct Case {
     value: Value,
     block: BlockId,
     known: Vec<Fact>,
+    /// Another value that is looked at beside it, if it is known there.
+    beside: Option<Value>,
+}
+
+impl Case {
+    fn new(value: Value, block: BlockId) -> Self {
+        Self { value, block, known: Vec::new(), beside: None }
+    }
 }
 
 /// Is the same being shown already, from nothing that is not known here as well?
@@ -60,7 +71,7 @@ impl Analysis<'_> {
 
     /// Is a value surely not null?
     pub(crate) fn is_not_null(&mut self, value: Value, block: BlockId) -> bool {
-        self.not_null(Case { value, block, known: Vec::new() }, DEPTH, &mut Vec::new())
+        self.not_null(Case::new(value, block), DEPTH, &mut Vec::new())
     }
 
     fn not_null(&mut self, case: Case, depth: u32, open: &mut Vec<Case>) -> bool {
@@ -82,6 +93,9 @@ impl Analysis<'_> {
         if known.chain(self.facts.chain(case.block, None)).any(said) || is_open(&case, open) {
             return true;
         }
+        if self.is_promised(&case) {
+            return true;
+        }
         if depth == 0 {
             return false;
         }
@@ -95,9 +109,65 @@ impl Analysis<'_> {
         shown
     }
 
+    /// Was a value promised not to be null if no exception is under way, and was there none?
+    fn is_promised(&mut self, case: &Case) -> bool {
+        let Some(atom) = self.arena.single(case.value) else { return false };
+        let Some(pending) = self.promised.get(&atom).copied() else { return false };
+        let negative = self.arena.times(pending, -1);
+        let known = case.known.iter().copied().chain(self.facts.chain(case.block, None));
+        known.into_iter().any(|fact| {
+            fact.relation == Relation::Zero
+                && fact.k == 0
+                && (fact.lin == pending.lin || fact.lin == negative.lin)
+        })
+    }
+
+    /// May a value be returned as a result of this type, if `pending` is the exception under way? With
+    /// one a result that is never null may be null all the same: callers look at the exception first.
+    pub(crate) fn result_fits(
+        &mut self,
+        value: Value,
+        code: u32,
+        pending: Option<Value>,
+        block: BlockId,
+    ) -> bool {
+        let nullable = code & !val_type::NON_NULL;
+        if pending.is_none() || nullable == code {
+            return self.reference_fits(value, code, block);
+        }
+        let case = Case { beside: pending, ..Case::new(value, block) };
+        self.reference_fits(value, nullable, block) && self.is_one_not_null(&case, ONES)
+    }
+
+    /// Is a value not null, or what is beside it?
+    fn is_one_not_null(&mut self, case: &Case, depth: u32) -> bool {
+        let Some(beside) = case.beside else { return false };
+        let other = Case { value: beside, beside: Some(case.value), ..case.clone() };
+        // The one is promised not to be null unless the other is not.
+        let promised = |value, pending| {
+            let atom = self.arena.single(value);
+            atom.and_then(|atom| self.promised.get(&atom)) == Some(&pending)
+        };
+        if promised(case.value, beside) || promised(beside, case.value) {
+            return true;
+        }
+        for case in [case, &other] {
+            if self.not_null(case.clone(), DEPTH, &mut Vec::new()) {
+                return true;
+            }
+        }
+        // What comes from the deepest join first: the other value is known before it as well.
+        let deepest = match self.arena.home(case.value) >= self.arena.home(beside) {
+            true => case,
+            false => &other,
+        };
+        depth > 0
+            && self.in_all_cases(deepest, &mut |this, case| this.is_one_not_null(&case, depth - 1))
+    }
+
     /// Does a reference name a function of this type?
     pub(crate) fn has_type(&mut self, value: Value, ty: u32, block: BlockId) -> bool {
-        self.of_type(Case { value, block, known: Vec::new() }, ty, DEPTH, &mut Vec::new())
+        self.of_type(Case::new(value, block), ty, DEPTH, &mut Vec::new())
     }
 
     fn of_type(&mut self, case: Case, ty: u32, depth: u32, open: &mut Vec<Case>) -> bool {
@@ -200,7 +270,8 @@ impl Analysis<'_> {
                     }
                     known.extend(told);
                     let Some(value) = self.congruent_on_way(case.value, way) else { return false };
-                    holds(self, Case { value, block: from, known })
+                    let beside = case.beside.and_then(|beside| self.congruent_on_way(beside, way));
+                    holds(self, Case { value, block: from, known, beside })
                 })
             }
             Atom::Select(number) => {
@@ -210,7 +281,8 @@ impl Analysis<'_> {
                     self.learn(choice.on, choice.condition, &mut then);
                     self.learn(choice.on, choice.condition.opposite(), &mut otherwise);
                 }
-                let side = |value, known| Case { value, block: case.block, known };
+                let (block, beside) = (case.block, case.beside);
+                let side = |value, known| Case { value, block, known, beside };
                 holds(self, side(choice.then, then))
                     && holds(self, side(choice.otherwise, otherwise))
             }
@@ -371,22 +443,23 @@ impl Analysis<'_> {
         tags.unwrap_or_default()
     }
 
-    /// The tag that an exception has: what it was made with, or was found to be equal to.
-    pub(crate) fn tag_of(&mut self, exception: Value, block: BlockId) -> Option<u32> {
-        self.tag_of_case(&Case { value: exception, block, known: Vec::new() }, DEPTH)
+    /// The tags of one of which an exception is: what it was made with, or was found to be equal to, on
+    /// each way. None if it may be of any other.
+    pub(crate) fn exception_tags(&mut self, exception: Value, block: BlockId) -> Vec<u32> {
+        let mut tags = Vec::new();
+        let all = self.tags_of_case(&Case::new(exception, block), DEPTH, &mut tags);
+        if all { tags } else { Vec::new() }
     }
 
-    fn tag_of_case(&mut self, case: &Case, depth: u32) -> Option<u32> {
-        let known = self.known_tag(case.value, case.block, &case.known);
-        if known.is_some() || depth == 0 {
-            return known;
+    fn tags_of_case(&mut self, case: &Case, depth: u32, tags: &mut Vec<u32>) -> bool {
+        if let Some(tag) = self.known_tag(case.value, case.block, &case.known) {
+            if !tags.contains(&tag) {
+                tags.push(tag);
+            }
+            return true;
         }
-        let mut common = None;
-        let same = self.in_all_cases(case, &mut |this, case| {
-            let tag = this.tag_of_case(&case, depth - 1);
-            tag.is_some() && tag == *common.get_or_insert(tag)
-        });
-        common.filter(|_| same).flatten()
+        depth > 0
+            && self.in_all_cases(case, &mut |this, case| this.tags_of_case(&case, depth - 1, tags))
     }
 
     fn known_tag(

@@ -162,6 +162,15 @@ pub struct FunctionReport {
     pub unshown: Vec<Unshown>,
 }
 
+impl FunctionReport {
+    /// The first access that is not shown, as a refusal.
+    #[must_use]
+    pub fn refusal(&self) -> Option<Refusal> {
+        let access = self.unshown.first()?;
+        Some(Refusal::function(&self.name, access.offset, access.what.as_str()))
+    }
+}
+
 /// What was found about an object whose control flow, stack, context, tables and references are shown
 /// to be as the contract says.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -114,6 +114,8 @@ pub(crate) struct State {
     pub touched: i64,
     /// Where the stack pointer was rounded down, if it was: the place before that.
     pub aligned: Option<i64>,
+    /// Is it the one from before again?
+    pub restored: bool,
 }
 
 impl State {

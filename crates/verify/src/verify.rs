@@ -16,12 +16,16 @@ use crate::summary::{self, Entry, Summary};
 pub struct Options {
     /// Threads, at most.
     pub threads: NonZeroUsize,
+    /// Is code without isolation looked at too? Nothing is said of its accesses to linear memory then;
+    /// else it is refused.
+    pub unisolated: bool,
 }
 
 impl Default for Options {
     /// One thread for each core.
     fn default() -> Self {
-        Self { threads: thread::available_parallelism().unwrap_or(NonZeroUsize::MIN) }
+        let threads = thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        Self { threads, unisolated: false }
     }
 }
 
@@ -51,7 +55,7 @@ pub fn verify_with(file: &[u8], options: Options) -> Result<Report, Refusal> {
 /// As [`verify`]: at least one.
 pub fn verify_each(file: &[u8], options: Options) -> Result<Report, Vec<Refusal>> {
     let object = Object::read(file).map_err(alone)?;
-    let descriptor = Descriptor::read(&object).map_err(alone)?;
+    let descriptor = Descriptor::read(&object, options.unisolated).map_err(alone)?;
     let module = Module::new(&object, &descriptor).map_err(alone)?;
     let count = module.functions.len();
     let mut summaries = summary::first(&module);

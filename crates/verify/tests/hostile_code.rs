@@ -213,3 +213,28 @@ fn wrong_ways_are_refused() {
     assert_refused(&[0x48, 0x89, 0x34, 0x24, 0xc3], "outside of its frame");
     assert_refused(&[0x48, 0x89, 0xf3, 0xc3], "saved register");
 }
+
+/// A frame whose start is rounded down ends before its function does.
+#[test]
+fn rounded_frames() {
+    // push rbp; mov rbp, rsp; and rsp, -32; sub rsp, 64; mov [rsp], rsi
+    let begin = [
+        0x55, 0x48, 0x89, 0xe5, 0x48, 0x83, 0xe4, 0xe0, 0x48, 0x83, 0xec, 0x40, 0x48, 0x89, 0x34,
+        0x24,
+    ];
+    let with = |rest: &[u8]| [&begin, rest].concat();
+    // mov rax, [rsp]; mov rsp, rbp; pop rbp; ret
+    assert_shown(&with(&[0x48, 0x8b, 0x04, 0x24, 0x48, 0x89, 0xec, 0x5d, 0xc3]));
+    // leave; ret
+    assert_shown(&with(&[0xc9, 0xc3]));
+    // lea rsp, [rbp - 8]; pop rax; pop rbp; ret
+    assert_shown(&with(&[0x48, 0x8d, 0x65, 0xf8, 0x58, 0x5d, 0xc3]));
+    // pop rbp; ret, from inside of it
+    assert_refused(&with(&[0x5d, 0xc3]), "stack pointer");
+    // mov rax, rsp; mov rsp, rbp; mov [rax], rsi; pop rbp; ret: the frame is gone
+    let late = [0x48, 0x89, 0xe0, 0x48, 0x89, 0xec, 0x48, 0x89, 0x30, 0x5d, 0xc3];
+    assert_refused(&with(&late), "a frame that reaches over the guard");
+    // mov rsp, rbp; and rsp, -64; mov rsp, rbp; pop rbp; ret: only once
+    let twice = [0x48, 0x89, 0xec, 0x48, 0x83, 0xe4, 0xc0, 0x48, 0x89, 0xec, 0x5d, 0xc3];
+    assert_refused(&with(&twice), "stack pointer");
+}

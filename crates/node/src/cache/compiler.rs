@@ -29,8 +29,6 @@ pub struct CompileOptions {
     pub cpu: Option<String>,
     /// `-O`: 0 to 3; the compiler's default when absent.
     pub opt_level: Option<u8>,
-    /// Is what comes out to be shown to stay in its sandbox?
-    pub verify: bool,
 }
 
 impl Compiler {
@@ -96,7 +94,6 @@ impl CompileOptions {
             }
         }
         arguments.extend(self.opt_level.map(|level| format!("-O{level}").into()));
-        arguments.extend(self.verify.then(|| "--verify".into()));
         arguments
     }
 }

@@ -1,0 +1,102 @@
+//! Jumps through tables: each entry that may be used leads to an instruction of the function.
+//!
+//! Isolation rests on this file.
+
+use crate::flow::{self, BlockId};
+use crate::function::Analysis;
+use crate::report::Rule;
+use crate::value::{Atom, Kind, Value};
+
+impl Analysis<'_> {
+    /// A jump through a table: each entry that may be used leads to an instruction of the function.
+    pub(crate) fn check_table(&mut self, block: BlockId, at: u32, target: Value) {
+        let instruction = self.code.instruction_of(at);
+        let Some(targets) = self.table_targets(block, target) else {
+            return self.problem(at, "a jump that is not through a bounded table");
+        };
+        let known = self.guessed_table(instruction);
+        if targets.iter().all(|target| known.contains(target)) {
+            return self.shown(Rule::JumpTable);
+        }
+        self.corrections.tables.insert(instruction, targets);
+    }
+
+    fn table_targets(&mut self, block: BlockId, target: Value) -> Option<Vec<usize>> {
+        let (image, rest) = self.arena.pointer(target)?;
+        if self.arena.kind(image) != Kind::Image {
+            return None;
+        }
+        if let Some(to) = rest.constant() {
+            return Some(vec![flow::inside(self.code, self.start(), to.cast_unsigned())?]);
+        }
+        let [(entry, 1)] = *self.arena.terms(rest) else { return None };
+        let Atom::Opaque { at, .. } = self.arena.atom(entry).atom else { return None };
+        let (address, bytes) = *self.entries.get(&at)?;
+        // The address is `first + bytes * index`.
+        let first = address.k;
+        let unit = i64::from(bytes);
+        let terms = self.arena.terms(address);
+        if terms.iter().any(|(_, factor)| factor % unit != 0) {
+            return None;
+        }
+        let terms: Vec<_> = terms.iter().map(|(atom, factor)| (*atom, factor / unit)).collect();
+        let index = self.arena.sum(terms, 0);
+        let (least, most) = self.table_bounds(block, index)?;
+        let mut targets = Vec::new();
+        for number in least..=most {
+            let at = first.checked_add(number.checked_mul(unit)?)?;
+            let word = self.module.object.bytes(at.cast_unsigned(), 4)?;
+            let distance = i32::from_le_bytes(word.try_into().ok()?);
+            let to = rest.k.checked_add(distance.into())?;
+            targets.push(flow::inside(self.code, self.start(), to.cast_unsigned())?);
+        }
+        targets.sort_unstable();
+        targets.dedup();
+        Some(targets)
+    }
+
+    /// Bounds of a table's index, as near as they are found.
+    fn table_bounds(&mut self, block: BlockId, index: Value) -> Option<(i64, i64)> {
+        const ENTRIES_MAX: i128 = 1 << 16;
+        let range = self.arena.range(index);
+        let mut uppers = vec![range.hi];
+        let mut lowers = vec![range.lo];
+        for fact in self.facts.chain(block, None) {
+            let negative = self.arena.times(Value { lin: fact.lin, k: 0 }, -1).lin;
+            if fact.lin == index.lin {
+                uppers.push(-fact.k);
+            } else if negative == index.lin {
+                lowers.push(fact.k);
+            }
+        }
+        // Bounds of what the index is made of.
+        let inner: Vec<Value> = self
+            .arena
+            .terms(index)
+            .iter()
+            .filter_map(|(atom, _)| match self.arena.atom(*atom).atom {
+                Atom::Low { of, .. } | Atom::Signed { of, .. } => Some(of),
+                _ => None,
+            })
+            .collect();
+        for of in inner {
+            for fact in self.facts.chain(block, None) {
+                if fact.lin == of.lin {
+                    uppers.push(i128::from(of.k) - fact.k);
+                }
+            }
+        }
+        for power in [3, 7, 15, 31, 63, 127, 255] {
+            uppers.push(power);
+        }
+        uppers.retain(|upper| (0..ENTRIES_MAX).contains(upper));
+        uppers.sort_unstable();
+        uppers.dedup();
+        lowers.push(0);
+        lowers.retain(|lower| (-ENTRIES_MAX..ENTRIES_MAX).contains(lower));
+        lowers.sort_unstable_by(|a, b| b.cmp(a));
+        let upper = uppers.into_iter().find(|upper| self.is_at_most(index, *upper, block))?;
+        let lower = lowers.into_iter().find(|lower| self.is_at_least(index, *lower, block))?;
+        Some((lower as i64, upper as i64))
+    }
+}

@@ -1,0 +1,154 @@
+//! Exceptions: what compiles is shown, at every level, and is refused without the comparisons that make it
+//! so.
+
+mod support;
+
+use awsm_compile::{Emit, Isolation, OptLevel, Options, Threads, Timings, emit_timed};
+use iced_x86::{Decoder, DecoderOptions, FlowControl};
+use support::{function, object, refusal};
+
+const LEVELS: [OptLevel; 4] = [OptLevel::O0, OptLevel::O1, OptLevel::O2, OptLevel::O3];
+
+/// Results that are never null, of calls that an exception may come back from.
+const NEVER_NULL: &str = r#"(module
+    (type $f (func (result i32)))
+    (type $many (func (param i32) (result (ref $f) i32 (ref $f) (ref extern))))
+    (tag $e (param i32))
+    (import "host" "f" (func $imported (param i32) (result (ref $f))))
+    (import "host" "extern" (func $extern (result (ref extern))))
+    (table $t 3 (ref $f) (ref.func $g))
+    (global $global (mut (ref $f)) (ref.func $g))
+    (func $g (type $f) (i32.const 7))
+    (func $h (type $f) (i32.const 8))
+    (elem declare func $g $h)
+    (func $thrower (export "thrower") (param i32) (result (ref $f))
+        (if (local.get 0) (then (throw $e (local.get 0)))) (ref.func $g))
+    (func $many (export "many") (type $many)
+        (if (local.get 0) (then (throw $e (local.get 0))))
+        (ref.func $g) (i32.const 4) (call $thrower (local.get 0)) (call $extern))
+    (func $one (export "one") (param i32)
+        (global.set $global (call $imported (local.get 0))))
+    (func (export "several") (param i32) (result i32) (local externref)
+        (block $b (result i32) (try_table (result i32) (catch $e $b)
+            (call $many (local.get 0))
+            (local.set 1) (call_ref $f) (drop) (drop) (call_ref $f))))
+    (func (export "kept") (param i32) (result i32)
+        (block $b (result i32) (try_table (result i32) (catch $e $b)
+            (global.set $global (call $imported (local.get 0)))
+            (table.set $t (i32.const 1) (global.get $global))
+            (call_ref $f (table.get $t (local.get 0))))))
+    (func (export "tail") (param i32) (result (ref $f)) (return_call $thrower (local.get 0)))
+    (func (export "passed on") (param i32) (result (ref $f)) (call $thrower (local.get 0)))
+    (func (export "replaced") (param i32) (result (ref $f) exnref) (local exnref)
+        (block $b (result i32 exnref)
+            (try_table (catch_ref $e $b)
+                (call $thrower (local.get 0)) (ref.null exn) (return))
+            (unreachable))
+        (local.set 1) (drop) (ref.func $h) (local.get 1))
+    (func $again (param i32 (ref $f)) (result (ref $f))
+        (if (result (ref $f)) (local.get 0)
+            (then (call $again (i32.sub (local.get 0) (i32.const 1)) (call $thrower (local.get 0))))
+            (else (local.get 1))))
+    (func (export "deep") (param i32) (result i32)
+        (call_ref $f (call $again (local.get 0) (ref.func $h)))))"#;
+
+/// References that exceptions carry.
+const CARRIED: &str = r#"(module
+    (type $f (func (result i64)))
+    (tag $refs (param i64 funcref (ref $f) exnref))
+    (tag $numbers (param i64 i64 i64 i64))
+    (import "host" "f" (func $imported))
+    (table $t 3 funcref)
+    (func $g (type $f) (i64.const 7))
+    (elem declare func $g)
+    (func $throws (param i32)
+        (if (local.get 0) (then (throw $refs (i64.const 1) (ref.func $g) (ref.func $g) (ref.null exn))))
+        (throw $numbers (i64.const 0) (i64.const 0) (i64.const 0) (i64.const 0)))
+    (func $catches (export "catches") (param i32) (result i64)
+        (local $number i64) (local $any funcref) (local $exception exnref)
+        (block $numbers (result i64 i64 i64 i64)
+            (block $refs (result i64 funcref (ref $f) exnref)
+                (try_table (catch $refs $refs) (catch $numbers $numbers) (call $imported))
+                (return (i64.const 0)))
+            (local.set $exception)
+            (local.set $number (call_ref $f))
+            (local.set $any)
+            (drop)
+            (table.set $t (i32.const 1) (local.get $any))
+            (if (ref.is_null (local.get $exception)) (then (return (local.get $number))))
+            (throw_ref (local.get $exception)))
+        (i64.add) (i64.add) (i64.add))
+    (func (export "run") (param i32) (result i64)
+        (call $throws (local.get 0)) (i64.const 0)))"#;
+
+#[test]
+fn all_of_them_are_shown() {
+    for text in [NEVER_NULL, CARRIED] {
+        let wasm = wat::parse_str(text).expect("a module");
+        for cpu in ["x86-64", "x86-64-v4"] {
+            for isolation in [Isolation::Guard, Isolation::Checked] {
+                for opt_level in LEVELS {
+                    let cpu = Some(cpu.to_owned());
+                    let options = Options { opt_level, isolation, cpu, ..Options::default() };
+                    let (threads, mut timings) = (Threads::default(), Timings::default());
+                    let what = Emit::SharedObject;
+                    emit_timed(&wasm, &options, what, threads, &mut timings).expect("it is shown");
+                    let again = timings.functions_recompiled();
+                    assert!(again.is_empty(), "{opt_level:?}: shown as it is: {again:?}");
+                }
+            }
+        }
+    }
+}
+
+/// The same object with the conditional branch number `skipped` of a function behind its first call never
+/// taken, and always.
+fn without_branch(object: &[u8], name: &str, skipped: usize) -> Option<[Vec<u8>; 2]> {
+    let place = function(object, name);
+    let mut called = false;
+    let branches = Decoder::with_ip(64, &object[place.clone()], 0, DecoderOptions::NONE)
+        .into_iter()
+        .filter(|instruction| {
+            called |= instruction.flow_control() == FlowControl::IndirectCall;
+            called && instruction.flow_control() == FlowControl::ConditionalBranch
+        });
+    let branch = branches.into_iter().nth(skipped)?;
+    let at = place.start + branch.ip() as usize;
+    let (mut never, mut always) = (object.to_vec(), object.to_vec());
+    never[at..at + branch.len()].fill(0x90);
+    match branch.len() {
+        2 => always[at] = 0xeb,
+        _ => always[at..at + 2].copy_from_slice(&[0x90, 0xe9]),
+    }
+    Some([never, always])
+}
+
+/// Whoever does not look for an exception takes null for a reference.
+#[test]
+fn results_are_not_believed_before_the_exception_is_looked_at() {
+    for opt_level in LEVELS {
+        let object = object(NEVER_NULL, opt_level, Isolation::Guard);
+        assert_eq!(refusal(&object), None);
+        let changed = without_branch(&object, ":one", 0).expect("it looks");
+        let refused = changed.iter().filter_map(|object| refusal(object)).collect::<Vec<_>>();
+        let shown = |line: &String| line.contains(":one") && line.contains("no reference");
+        assert!(refused.iter().any(shown), "{opt_level:?}: {refused:?}");
+    }
+}
+
+/// Whoever does not look at the tag takes a number for a reference.
+#[test]
+fn values_are_not_believed_before_the_tag_is_looked_at() {
+    for opt_level in LEVELS {
+        let object = object(CARRIED, opt_level, Isolation::Guard);
+        assert_eq!(refusal(&object), None);
+        let mut refused = 0;
+        for skipped in 0.. {
+            let Some(changed) = without_branch(&object, ":catches", skipped) else { break };
+            let lines = changed.iter().filter_map(|object| refusal(object));
+            refused += lines.filter(|line| line.contains("an exception's values")).count();
+        }
+        // One comparison for each tag.
+        assert!(refused >= 2, "{opt_level:?}: {refused}");
+    }
+}
