@@ -13,8 +13,8 @@ use crate::wasm::units::Unit;
 pub struct Timings {
     phases: Phases,
     units: Vec<UnitTimings>,
-    /// Symbols of functions that were compiled once more without optimisation, since their accesses
-    /// to memory were not shown to stay inside.
+    /// Symbols of functions that were compiled once more without optimisation, since they were not shown to
+    /// stay in their sandbox.
     recompiled: Vec<String>,
     /// What was shown of the result.
     shown: Option<Shown>,
@@ -108,8 +108,8 @@ impl Timings {
         self.phases.run(name, run)
     }
 
-    /// Functions that were compiled once more without optimisation, by their symbols: what they do
-    /// to memory could not be shown to stay inside otherwise.
+    /// Functions that were compiled once more without optimisation, by their symbols: they could not be
+    /// shown to stay in their sandbox otherwise.
     #[must_use]
     pub fn functions_recompiled(&self) -> &[String] {
         &self.recompiled

@@ -86,17 +86,32 @@ impl Analysis<'_> {
                 }
             }
         }
-        for power in [3, 7, 15, 31, 63, 127, 255] {
-            uppers.push(power);
-        }
         uppers.retain(|upper| (0..ENTRIES_MAX).contains(upper));
         uppers.sort_unstable();
         uppers.dedup();
         lowers.push(0);
         lowers.retain(|lower| (-ENTRIES_MAX..ENTRIES_MAX).contains(lower));
         lowers.sort_unstable_by(|a, b| b.cmp(a));
-        let upper = uppers.into_iter().find(|upper| self.is_at_most(index, *upper, block))?;
+        let upper = uppers.into_iter().find(|upper| self.is_at_most(index, *upper, block));
+        let upper = upper.or_else(|| self.least_bound(index, ENTRIES_MAX, block))?;
         let lower = lowers.into_iter().find(|lower| self.is_at_least(index, *lower, block))?;
         Some((lower as i64, upper as i64))
+    }
+
+    /// The least number that a value is shown not to exceed, below a limit: where ways meet that are
+    /// bounded each by its own comparison, none of these says it.
+    fn least_bound(&mut self, value: Value, limit: i128, block: BlockId) -> Option<i128> {
+        let (mut low, mut high) = (0, limit - 1);
+        if !self.is_at_most(value, high, block) {
+            return None;
+        }
+        while low < high {
+            let middle = low.midpoint(high);
+            match self.is_at_most(value, middle, block) {
+                true => high = middle,
+                false => low = middle + 1,
+            }
+        }
+        Some(high)
     }
 }

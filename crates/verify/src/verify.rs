@@ -112,13 +112,15 @@ fn analyse(
 fn settle(summaries: &mut [Summary], outcomes: &[Option<Outcome>]) -> Vec<usize> {
     let before = summaries.to_vec();
     let mut provided = vec![u8::MAX; summaries.len()];
-    for outcome in outcomes.iter().flatten() {
+    // One with a problem refuses the object by itself, and what was found of it says nothing of others.
+    let sound = |outcome: &&Outcome| outcome.problem.is_none();
+    for outcome in outcomes.iter().flatten().filter(sound) {
         for (callee, bits) in &outcome.calls {
             provided[*callee] &= bits;
         }
     }
     for (number, summary) in summaries.iter_mut().enumerate() {
-        let Some(outcome) = &outcomes[number] else { continue };
+        let Some(outcome) = outcomes[number].as_ref().filter(sound) else { continue };
         let holds = |entry: &Entry| *entry >= summary.entry && provided[number] & entry.bit() != 0;
         summary.entry = Entry::ALL.into_iter().find(holds).unwrap_or(Entry::Nothing);
         summary.returns |= outcome.returns;
