@@ -62,7 +62,7 @@ impl fmt::Display for CompileError {
             Self::NotShown(refusal) => write!(
                 f,
                 "the compiled code is not shown to be isolated, so it is not given out: {refusal}: \
-                 this is a fault of the compiler, and `-O 0` may help"
+                 this is a fault of the compiler; report it with the module"
             ),
             Self::Io(error) => write!(f, "temporary files: {error}"),
         }
