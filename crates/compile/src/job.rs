@@ -15,21 +15,21 @@ pub const TEXT_SECTION: &str = "awsm_text";
 
 /// A compilation: what all units have in common.
 pub(crate) struct Job<'a> {
-    /// What is compiled.
+    /// The parsed module.
     pub module: Module<'a>,
-    /// How.
+    /// The options.
     pub options: &'a Options,
-    /// For what.
+    /// The target processor.
     pub processor: Processor,
     /// Symbols of the functions.
     pub code: Code,
-    /// How the functions are divided.
+    /// The codegen units.
     pub units: Units,
-    /// The guest's lines, if they are asked for.
+    /// The guest's line table, if the options ask for it.
     pub lines: Option<Lines>,
 }
 
-/// What the descriptor has to point at.
+/// Symbols of code that the descriptor refers to.
 #[derive(Debug)]
 pub(crate) struct Code {
     /// Symbols of the defined functions.
@@ -65,7 +65,7 @@ impl Symbols {
 }
 
 impl Code {
-    /// Decides on names.
+    /// Names the functions and thunks of a module.
     pub(crate) fn of(module: &Module<'_>) -> Self {
         let first = module.imported.functions;
         let mut code = Self { functions: Vec::new(), entries: vec![None; module.types.len()] };
@@ -94,7 +94,7 @@ fn symbol(index: u32, name: &str) -> String {
     if name.is_empty() { format!("wasm[{index}]") } else { format!("wasm[{index}]:{name}") }
 }
 
-/// Can anything but direct calls lead to a function?
+/// May a function be called other than directly?
 pub(crate) fn is_called_from_outside(module: &Module<'_>, index: u32) -> bool {
     module.func_ref_index(index).is_some() || module.start == Some(index)
 }

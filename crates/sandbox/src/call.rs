@@ -21,7 +21,7 @@ use crate::switch::current::{Pause, leave, suspend};
 use crate::switch::preempt;
 use crate::value::MemoryIdx;
 
-/// What a host function answers.
+/// The answer of a host function: a value, or the way in which the guest leaves.
 pub type HostResult<R> = Result<R, Leave>;
 
 /// How a guest leaves a host function other than by returning.
@@ -128,7 +128,7 @@ mod sealed {
 
 /// Types of host functions' parameters: the integers, floats and pointers that this crate knows.
 pub trait HostArg: sealed::Value {
-    /// How it is passed.
+    /// Its native form as an argument.
     type Raw;
     /// Its wasm type, a [`val_type`].
     const TYPE: u32;
@@ -138,7 +138,7 @@ pub trait HostArg: sealed::Value {
 
 /// Types of host functions' results, likewise.
 pub trait HostReturn: sealed::Value {
-    /// How it is returned.
+    /// Its native form as a result.
     type Raw;
     /// Its wasm types: none or one.
     const TYPES: &'static [u32];

@@ -20,7 +20,7 @@ use crate::slot::linear::Linear;
 use crate::slot::mapping::{Mapping, PAGE_BYTES};
 use crate::slot::stack::GuestStack;
 
-/// What is read.
+/// The pages that are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Extent {
     /// Pages that are the range's own.
@@ -32,9 +32,9 @@ pub(crate) enum Extent {
 /// Something that is not as it must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Difference {
-    /// What it is part of.
+    /// The part of the slot.
     part: &'static str,
-    /// Which of these.
+    /// Number of the part among those of its kind.
     index: usize,
     /// Byte or element.
     at: usize,

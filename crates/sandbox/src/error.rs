@@ -111,7 +111,7 @@ impl From<io::Error> for LoadError {
     }
 }
 
-/// Why an instance could not be made.
+/// The reason why an instance could not be made.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum StartError {

@@ -91,7 +91,7 @@ impl Group {
         self.instances[instance.0].module()
     }
 
-    /// How to enter a function of an instance.
+    /// The entry point of a function of an instance.
     #[must_use]
     pub fn entry(&self, instance: InstanceIdx, func: FuncIdx) -> Entry {
         self.instances[instance.0].entry(func)

@@ -71,7 +71,7 @@ pub(crate) struct Instance {
     pub(crate) context_at_start: Box<[u8]>,
 }
 
-/// What an import is bound to.
+/// The target of an import.
 #[derive(Clone, Copy, Debug)]
 pub enum Binding {
     /// Code and the context it wants; a null context stands for the importing instance's own.
@@ -205,7 +205,7 @@ impl Instance {
         self.ctx.wrapping_sub(distance as usize).cast()
     }
 
-    /// Every byte of the context.
+    /// Bytes of the context.
     pub(crate) fn context_bytes(&self) -> &[u8] {
         let bytes = self.module.layout().bytes - CONTEXT_GUARD_BYTES;
         // SAFETY: the context is mapped, and no guest runs in this instance meanwhile.
@@ -224,7 +224,7 @@ impl Instance {
         self.place(HEADER_BELOW)
     }
 
-    /// Fills everything below the context pointer.
+    /// Writes the context.
     ///
     /// # Safety
     /// As for [`Instance::new`].
@@ -374,7 +374,7 @@ impl Instance {
         Ok(())
     }
 
-    /// What has been applied is used up.
+    /// Drops the active data segments: they were applied.
     fn drop_active_data(&mut self) {
         let module = Arc::clone(&self.module);
         for (dropped, segment) in self.dropped_data.iter_mut().zip(module.data()) {
@@ -540,7 +540,7 @@ impl Instance {
         self.place(self.module.layout().func_ref(index))
     }
 
-    /// How to enter a function.
+    /// The entry point of a function.
     pub(crate) fn entry(&self, func: FuncIdx) -> Entry {
         let ty = &self.module.types()[self.module.func_type_index(func) as usize];
         let (code, ctx, tail) = match func.0.checked_sub(self.module.imported_funcs()) {
@@ -629,14 +629,14 @@ impl Instance {
         std::iter::once(&self.first).chain(&self.more)
     }
 
-    /// What guests of this instance may do.
+    /// The reach of its guests.
     pub(crate) fn reach(&self) -> Reach {
         let mut reach = Reach::default();
         self.add_to(&mut reach);
         reach
     }
 
-    /// What guests of this instance may do is added.
+    /// Adds the reach of its guests.
     pub(crate) fn add_to(&self, reach: &mut Reach) {
         reach.add(&self.module, self.memories().map(Linear::range));
     }
@@ -647,7 +647,7 @@ impl Instance {
         self.memories_mut().for_each(|memory| memory.begin(faults));
     }
 
-    /// A fault that the hardware caught, in the guest's own terms.
+    /// The trap for a fault that the hardware caught.
     pub(crate) fn describe_fault(
         &self,
         kind: TrapKind,
@@ -721,7 +721,7 @@ impl Instance {
         Ok(())
     }
 
-    /// What is left of a data segment.
+    /// Bytes of a data segment, none once it was dropped.
     fn data(&self, segment: DataIdx) -> &[u8] {
         match self.dropped_data[segment.0 as usize] {
             true => &[],
@@ -729,7 +729,7 @@ impl Instance {
         }
     }
 
-    /// What is left of an element segment.
+    /// Items of an element segment, none once it was dropped.
     fn items(&self, segment: ElemIdx) -> &[ElemItem] {
         match self.dropped_elements[segment.0 as usize] {
             true => &[],

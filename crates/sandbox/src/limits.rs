@@ -32,7 +32,7 @@ pub const PIECE_BYTES: usize = 64 << 10;
 /// Exceptions that an invocation keeps at any one time, with their values.
 pub const EXCEPTIONS_BYTES: usize = 1 << 20;
 
-/// What one instance of a program may use.
+/// Limits of one instance of a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// All linear memories and tables together, bytes; an element of a table has 8. A module that
@@ -82,7 +82,7 @@ pub enum Cleaning {
     Discarded,
 }
 
-/// What one worker's pool may hold.
+/// Limits of one worker's pool, and its ways of cleaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PoolConfig {
     /// Slots, in use or idle. In `guard` mode each reserves 8 GiB of address space.

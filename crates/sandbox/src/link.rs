@@ -141,7 +141,7 @@ impl<T> Program<T> {
         &self.module
     }
 
-    /// What each instance may use.
+    /// Limits of each instance.
     #[must_use]
     pub fn limits(&self) -> &Limits {
         &self.limits

@@ -69,7 +69,7 @@ pub struct Import<'m> {
     pub module: &'m str,
     /// Item name.
     pub name: &'m str,
-    /// What it must be.
+    /// Its type.
     pub ty: &'m ExternType,
 }
 
@@ -84,7 +84,7 @@ pub struct Export<'m> {
     pub index: u32,
 }
 
-/// What the tables of a descriptor consist of.
+/// Types of entries in a descriptor's tables.
 ///
 /// # Safety
 /// Integers only: every pattern of bytes is a value.
@@ -224,7 +224,7 @@ impl Module {
         if place.0 == 0 { std::ptr::null() } else { self.address(place) }
     }
 
-    /// How linear memory is isolated.
+    /// Isolation of linear memory.
     #[must_use]
     pub fn isolation(&self) -> Isolation {
         self.isolation
@@ -236,7 +236,7 @@ impl Module {
         self.text.1 - self.text.0
     }
 
-    /// Where the native code lies.
+    /// Addresses of the native code.
     #[inline]
     pub(crate) fn text(&self) -> std::ops::Range<usize> {
         self.text.0..self.text.1
@@ -260,7 +260,7 @@ impl Module {
         name!(self, self.desc.compiler)
     }
 
-    /// What the module wants, in order.
+    /// Imports of the module, in order.
     pub fn imports(&self) -> impl Iterator<Item = Import<'_>> {
         self.import_descs().iter().map(|import| Import {
             module: name!(self, import.module),
@@ -269,7 +269,7 @@ impl Module {
         })
     }
 
-    /// What the module offers.
+    /// Exports of the module, in order.
     pub fn exports(&self) -> impl Iterator<Item = Export<'_>> {
         self.export_descs().iter().map(|export| Export {
             name: name!(self, export.name),
@@ -398,7 +398,7 @@ impl Module {
         table!(self, self.desc.types)
     }
 
-    /// What it wants, as the descriptor says it.
+    /// Its imports, as in the descriptor.
     #[must_use]
     pub fn import_descs(&self) -> &[ImportDesc] {
         table!(self, self.desc.imports)
@@ -482,7 +482,7 @@ impl Module {
         table!(self, self.desc.data)
     }
 
-    /// Where an active element segment goes.
+    /// Offset of an active element segment.
     pub(crate) fn element_offset(&self, segment: usize) -> &[ConstOp] {
         active(self.elements()[segment].mode, || table!(self, self.elements()[segment].offset))
     }
@@ -492,7 +492,7 @@ impl Module {
         table!(self, self.elements()[segment].items)
     }
 
-    /// Where an active data segment goes.
+    /// Offset of an active data segment.
     pub(crate) fn data_offset(&self, segment: usize) -> &[ConstOp] {
         active(self.data()[segment].mode, || table!(self, self.data()[segment].offset))
     }

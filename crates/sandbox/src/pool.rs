@@ -53,7 +53,7 @@ impl Default for PoolConfig {
     }
 }
 
-/// What a pool holds.
+/// Counts of a pool's slots, invocations and stacks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PoolStats {
     /// Slots, idle and live.
@@ -261,7 +261,7 @@ impl<T: 'static> Pool<T> {
         stacks.chain(slots).sum::<Result<u64, _>>().map_err(|difference| difference.to_string())
     }
 
-    /// What the pool holds.
+    /// Its counts.
     #[must_use]
     pub fn stats(&self) -> PoolStats {
         PoolStats {

@@ -22,7 +22,7 @@ use crate::switch::fiber::Fiber;
 use crate::switch::reach::Reach;
 use crate::value::{FuncIdx, Val};
 
-/// Where in its life an invocation is.
+/// The life cycle of an invocation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     /// Has not run; may be resumed.
@@ -90,7 +90,7 @@ pub struct Sandbox<T> {
 /// reused, so that a start allocates nothing.
 pub(crate) struct Slot<T> {
     instance: Own<Instance>,
-    /// What its guests may do.
+    /// The reach of its guests.
     reach: Reach,
     program: Arc<Program<T>>,
     fiber: Option<Fiber>,
@@ -105,7 +105,7 @@ pub(crate) struct Slot<T> {
     stopped_ticks: u64,
 }
 
-/// What an invocation calls.
+/// The functions and arguments of an invocation.
 #[derive(Clone, Copy, Debug)]
 pub struct Call<'a> {
     /// Called first, a function without parameters and results: a reactor's `_initialize`.
@@ -165,7 +165,7 @@ impl<T> Slot<T> {
         self.timing = Timing { start_ticks: now, ..Timing::default() };
     }
 
-    /// Makes room for arguments and results. None, and nothing to do, on the node.
+    /// Writes the arguments and makes room for results; the node has neither.
     fn put_values(&mut self, call: Call<'_>) {
         let ty = self.program.module().func_type(call.entry);
         self.values.clear();
@@ -296,7 +296,7 @@ impl<T> Sandbox<T> {
         stop
     }
 
-    /// Where in its life it is.
+    /// Its place in the life cycle.
     #[must_use]
     pub fn state(&self) -> State {
         self.slot.state
@@ -309,7 +309,7 @@ impl<T> Sandbox<T> {
         results.iter().zip(values).map(|(ty, cell)| Val::from_cell(*ty, cell)).collect()
     }
 
-    /// What it was started with.
+    /// Data of the invocation.
     ///
     /// # Panics
     /// Never: a sandbox has its data as long as it can be named.
@@ -318,7 +318,7 @@ impl<T> Sandbox<T> {
         self.slot.data.get().expect("a sandbox has data")
     }
 
-    /// What it was started with, to change or take from.
+    /// Data of the invocation, mutable.
     ///
     /// # Panics
     /// Never, as [`Self::data`].
@@ -326,7 +326,7 @@ impl<T> Sandbox<T> {
         self.slot.data.get_mut().expect("a sandbox has data")
     }
 
-    /// The program it runs.
+    /// Its program.
     #[must_use]
     pub fn program(&self) -> &Arc<Program<T>> {
         &self.slot.program
@@ -339,7 +339,7 @@ impl<T> Sandbox<T> {
         self.slot.instance().own_pages()
     }
 
-    /// When it started, how long it ran, how long it waited.
+    /// Times of the invocation so far.
     #[must_use]
     pub fn timing(&self) -> Timing {
         let mut timing = self.slot.timing;

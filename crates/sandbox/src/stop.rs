@@ -4,7 +4,7 @@ use std::fmt;
 
 pub use awsm_abi::trap::TrapKind;
 
-/// What a blocked sandbox waits for.
+/// The event that a blocked sandbox waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Wait {
@@ -23,7 +23,7 @@ pub enum Wait {
     },
 }
 
-/// Why a sandbox gave the core back.
+/// The reason why a sandbox gave the core back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Stop {
@@ -42,7 +42,7 @@ pub enum Stop {
 /// A fault that ended an invocation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trap {
-    /// Which of the specification's traps.
+    /// The specification's name of it.
     pub kind: TrapKind,
     /// For an access that the hardware caught: the offset in linear memory that was asked for.
     pub address: Option<u64>,

@@ -58,9 +58,9 @@ pub(crate) fn add<'ctx>(
 
 /// A distance that the linker fills in.
 struct Link {
-    /// Where it belongs.
+    /// Offset of the reference.
     at: usize,
-    /// The symbol it leads to.
+    /// Target symbol.
     symbol: String,
 }
 

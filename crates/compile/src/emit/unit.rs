@@ -24,7 +24,7 @@ use crate::{loops, translate};
 /// Threads that compile units.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Threads {
-    /// How many, at most.
+    /// Most threads at once.
     pub count: NonZeroUsize,
     /// Bytes of each one's stack. LLVM's recursion follows how deeply expressions nest.
     pub stack_bytes: usize,
@@ -57,11 +57,11 @@ pub(crate) struct Output {
     pub bytes: Vec<u8>,
     /// Symbols of the code in it that the descriptor names.
     pub symbols: Vec<String>,
-    /// What it took.
+    /// Times of its phases.
     pub timings: UnitTimings,
 }
 
-/// What a unit becomes.
+/// The form of a unit's output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Form {
     /// IR as text.
@@ -70,7 +70,7 @@ pub(crate) enum Form {
     Native(FileType),
 }
 
-/// Compiles all units; what comes out is in their order.
+/// Compiles all units; the outputs are in their order.
 pub(crate) fn compile_all(
     job: &Job<'_>,
     form: Form,
@@ -80,7 +80,7 @@ pub(crate) fn compile_all(
     compile_some(job, &all, form, threads)
 }
 
-/// Compiles the units with these numbers; what comes out is in the order of the numbers.
+/// Compiles the units with these numbers; the outputs are in the order of the numbers.
 pub(crate) fn compile_some(
     job: &Job<'_>,
     numbers: &[usize],
@@ -188,7 +188,7 @@ fn write(
     }
 }
 
-/// Which of the symbols that the descriptor names are left.
+/// Those symbols of the descriptor whose code LLVM has kept.
 fn symbols(job: &Job<'_>, unit: &Unit, llvm: &LlvmModule<'_>) -> Vec<String> {
     let own = unit.functions.iter().map(|own| &job.code.functions[*own as usize]);
     let own = own.flat_map(|symbols| [&symbols.code, &symbols.tail]).flatten();
@@ -203,7 +203,7 @@ fn symbols(job: &Job<'_>, unit: &Unit, llvm: &LlvmModule<'_>) -> Vec<String> {
     left
 }
 
-/// Lets other units refer to a function.
+/// Makes a function visible to other units.
 fn show(llvm: &LlvmModule<'_>, symbol: &str) {
     if let Some(function) = llvm.get_function(symbol) {
         function.set_linkage(Linkage::External);

@@ -42,12 +42,12 @@ impl<'n> Demand<'n> {
         Self { numbers, bits: HashMap::new(), roots: HashSet::new() }
     }
 
-    /// All operands of `user` matter, each for itself.
+    /// Demands all operands of `user`, each for itself.
     pub(crate) fn operands_of(&mut self, user: InstructionValue<'_>) {
         operands(user).for_each(|operand| self.value(operand));
     }
 
-    /// A value matters.
+    /// Demands all of a value.
     pub(crate) fn value(&mut self, value: BasicValueEnum<'_>) {
         let mut roots = vec![value];
         while let Some(root) = roots.pop() {

@@ -57,7 +57,7 @@ pub(crate) fn keep_order<'ctx>(
     Ok(())
 }
 
-/// Loads of a block whose value is not put to use in time.
+/// Loads of a block whose value has no certain use before the next effect.
 fn unsettled<'ctx>(
     block: BasicBlock<'ctx>,
     doubtful: &HashSet<LLVMValueRef>,

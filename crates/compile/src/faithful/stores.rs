@@ -59,14 +59,14 @@ pub(crate) fn doubtful_stores(
 /// changes. Beyond that all stores are doubtful.
 const BYTES_AHEAD_MAX: usize = 4096;
 const ROUNDS_MAX: u32 = 64;
-/// What a block does, as far as overwriting is concerned.
+/// An event of a block for the analysis: a store, or a read of anything.
 enum Event {
     Overwrites(LLVMValueRef, Place),
     /// Whatever was stored may be read.
     Looks,
 }
 
-/// Bytes that will be overwritten; of a place that nothing is known of yet, `None`: all.
+/// Bytes that are overwritten on all paths from here; `None` is the top of the lattice.
 type Ahead = Option<HashSet<(u32, i64)>>;
 
 fn find_overwritten(
@@ -123,7 +123,7 @@ fn find_overwritten(
     Some(())
 }
 
-/// What is overwritten whichever way is taken; `None` as long as nothing is known of any.
+/// The meet over the successors; `None` while all of them are at the top.
 fn common(next: &[usize], ahead: &[Ahead]) -> Ahead {
     if next.is_empty() {
         return Some(HashSet::new());

@@ -34,23 +34,23 @@ impl Place {
 /// A value as a constant beyond another.
 type Sum = (u32, i64);
 
-/// Numbers for the values of a function.
+/// The value numbering of a function.
 #[derive(Default)]
 pub(crate) struct Numbers {
     numbers: HashMap<LLVMValueRef, u32>,
     alike: HashMap<(InstructionOpcode, Vec<u32>), u32>,
-    /// Of each number: the numbers that it is computed from.
+    /// Of each number: the numbers of its operands.
     made_of: Vec<Vec<u32>>,
     /// Of each number: where it was loaded from, what a pointer points to, and what an integer adds
     /// up to.
     loaded: HashMap<u32, Sum>,
     sums: HashMap<u32, Sum>,
-    /// Joins of paths, as in loops.
+    /// Numbers of phis.
     joins: HashSet<u32>,
 }
 
 impl Numbers {
-    /// Those of the function that consists of `blocks`.
+    /// Numbers the values of the function that consists of `blocks`.
     pub(crate) fn of_function(blocks: &[BasicBlock<'_>]) -> Self {
         let mut numbers = Self::default();
         for instruction in blocks.iter().flat_map(|block| block.get_instructions()) {
@@ -135,7 +135,7 @@ impl Numbers {
         number
     }
 
-    /// What is `by` beyond a value.
+    /// The sum of a value and a constant.
     fn beyond(&self, number: u32, by: i64) -> Sum {
         let (root, distance) = self.sums.get(&number).copied().unwrap_or((number, 0));
         (root, distance.wrapping_add(by))

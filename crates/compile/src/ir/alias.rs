@@ -68,7 +68,7 @@ impl<'ctx> Tags<'ctx> {
         }
     }
 
-    /// Says which kind of memory an instruction touches.
+    /// Tags an instruction with the kind of memory that it touches.
     pub(crate) fn set(
         &self,
         instruction: InstructionValue<'ctx>,
@@ -77,7 +77,7 @@ impl<'ctx> Tags<'ctx> {
         instruction.set_metadata(kind, self.tbaa).map_err(refused)
     }
 
-    /// Says that a load always finds the same value.
+    /// Marks a load as invariant.
     pub(crate) fn set_invariant(&self, load: BasicValueEnum<'ctx>) -> Result<(), CompileError> {
         let load = self::instruction(load)?;
         self.set(load, self.fixed)?;
@@ -85,7 +85,7 @@ impl<'ctx> Tags<'ctx> {
     }
 }
 
-/// How loads of a guest's memory are recognised.
+/// Recognises loads from linear memory by their alias tag.
 #[derive(Clone, Copy)]
 pub(crate) struct LinearLoads<'ctx> {
     kind: u32,
@@ -98,7 +98,7 @@ impl<'ctx> LinearLoads<'ctx> {
         Self { kind: context.get_kind_id("tbaa"), tag: Tags::new(context).linear }
     }
 
-    /// Does an instruction load from a guest's memory?
+    /// Is an instruction a load from linear memory?
     pub(crate) fn is_read_by(self, load: InstructionValue<'ctx>) -> bool {
         load.get_opcode() == InstructionOpcode::Load
             && load.get_metadata(self.kind) == Some(self.tag)

@@ -7,7 +7,7 @@ use inkwell::values::{InstructionOpcode, IntValue, PhiValue};
 
 use crate::error::CompileError;
 
-/// The end of a block that leads to one of two.
+/// A conditional branch.
 pub(crate) struct Branch<'ctx> {
     pub(crate) condition: IntValue<'ctx>,
     yes: BasicBlock<'ctx>,
@@ -26,12 +26,12 @@ impl<'ctx> Branch<'ctx> {
         Some(Self { condition, yes, no })
     }
 
-    /// Does one way lead to a block again, and the other out of it?
+    /// Is one successor the block itself, and the other not?
     pub(crate) fn repeats(&self, block: BasicBlock<'ctx>) -> bool {
         (self.no == block) != (self.yes == block)
     }
 
-    /// Where the way leads that does not lead to a block again.
+    /// The successor that is not the block itself.
     pub(crate) fn out(&self, block: BasicBlock<'ctx>) -> BasicBlock<'ctx> {
         if self.yes == block { self.no } else { self.yes }
     }
@@ -52,7 +52,7 @@ impl<'ctx> Branch<'ctx> {
     }
 }
 
-/// Tells the phis of a block that what came from block `old` comes from block `new`.
+/// Replaces predecessor `old` by `new` in the phis of a block.
 pub(crate) fn come_from<'ctx>(
     context: &'ctx Context,
     block: BasicBlock<'ctx>,

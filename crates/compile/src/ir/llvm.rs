@@ -22,7 +22,7 @@ use inkwell::values::{
 
 use crate::error::CompileError;
 
-/// Types that are needed everywhere.
+/// Types of a context.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Types<'ctx> {
     /// Truth values.

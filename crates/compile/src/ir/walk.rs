@@ -6,7 +6,7 @@ use inkwell::values::{
     InstructionOpcode, InstructionValue, IntValue,
 };
 
-/// All instructions of a function.
+/// Instructions of a function, in order.
 pub(crate) fn instructions(
     function: FunctionValue<'_>,
 ) -> impl Iterator<Item = InstructionValue<'_>> {
@@ -31,7 +31,7 @@ pub(crate) fn is_defined(function: FunctionValue<'_>) -> bool {
     function.count_basic_blocks() > 0
 }
 
-/// Does an instruction do anything besides having a value?
+/// Has an instruction a side effect?
 pub(crate) fn has_effect(instruction: InstructionValue<'_>) -> bool {
     match instruction.get_opcode() {
         InstructionOpcode::Call => callee(instruction).is_none_or(|callee| {
@@ -53,7 +53,7 @@ pub(crate) fn ends_in_trap(block: BasicBlock<'_>) -> bool {
     traps(block) || first.is_some_and(|first| first.is_terminator() && leads_on(first))
 }
 
-/// Where a terminator leads to.
+/// Successor blocks of a terminator.
 pub(crate) fn successors(terminator: InstructionValue<'_>) -> impl Iterator<Item = BasicBlock<'_>> {
     (0..terminator.get_num_operands())
         .filter_map(move |index| terminator.get_operand(index)?.block())
@@ -74,7 +74,7 @@ pub(crate) struct Used<'ctx> {
     pub(crate) operand: u32,
 }
 
-/// Where outside of a block a value is used. `None` if something else than an instruction uses it.
+/// Uses of a value outside of a block. `None` if something other than an instruction uses it.
 pub(crate) fn outside_uses<'ctx>(
     instruction: InstructionValue<'ctx>,
     block: BasicBlock<'ctx>,
@@ -105,12 +105,12 @@ fn as_instruction(user: AnyValueEnum<'_>) -> Option<AnyValueEnum<'_>> {
     instruction.map(AnyValueEnum::InstructionValue)
 }
 
-/// What an instruction computes, if it computes something.
+/// The value of an instruction that has one.
 pub(crate) fn value_of(instruction: InstructionValue<'_>) -> Option<BasicValueEnum<'_>> {
     BasicValueEnum::try_from(instruction.as_any_value_enum()).ok()
 }
 
-/// The instruction's only user, if it has only one.
+/// The user of a value that has exactly one.
 pub(crate) fn only_user(instruction: InstructionValue<'_>) -> Option<InstructionValue<'_>> {
     let used = instruction.get_first_use()?;
     match as_instruction(used.get_user())? {

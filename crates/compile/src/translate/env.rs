@@ -19,27 +19,27 @@ use crate::target::Processor;
 use crate::wasm::module::{FuncType, Module, ValType};
 use crate::wasm::units::Units;
 
-/// What translating any function needs.
+/// The environment of a translation.
 pub(crate) struct Env<'ctx, 'm> {
     /// LLVM's context.
     pub context: &'ctx Context,
-    /// The module being written.
+    /// The LLVM module.
     pub llvm: &'m LlvmModule<'ctx>,
-    /// The module being read.
+    /// The parsed module.
     pub module: &'m Module<'m>,
-    /// Where things lie below the context pointer.
+    /// Layout of the context.
     pub layout: Layout,
-    /// How linear memory is isolated.
+    /// Isolation of linear memory.
     pub isolation: Isolation,
     /// The processor.
     pub processor: &'m Processor,
     /// Types.
     pub types: Types<'ctx>,
-    /// Kinds of memory.
+    /// Alias tags.
     pub alias: alias::Tags<'ctx>,
     /// Branch weights: the first way is taken almost never.
     pub unlikely: MetadataValue<'ctx>,
-    /// Checks an access in `checked` mode.
+    /// The bounds check of `checked` mode.
     pub check: Option<FunctionValue<'ctx>>,
     /// The guest's lines, if they are asked for.
     pub(super) debug: Option<Debug<'ctx, 'm>>,

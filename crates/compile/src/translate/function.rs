@@ -34,15 +34,15 @@ pub(crate) struct Func<'e, 'ctx> {
     pub frames: Vec<Frame<'ctx>>,
     /// Trap blocks by the trap's number.
     pub traps: [Option<BasicBlock<'ctx>>; TrapKind::ALL.len() + 1],
-    /// Where results go, if not back by themselves.
+    /// Result cells of the caller, in the tail convention.
     pub results: Option<PointerValue<'ctx>>,
-    /// Returns when an exception leaves the function.
+    /// The block that returns when an exception leaves the function.
     pub way_out: Option<BasicBlock<'ctx>>,
     /// Can the current place be reached?
     pub reachable: bool,
     /// Blocks entered since the place became unreachable.
     pub skipped: u32,
-    /// Where in the guest's sources this is, if lines are asked for and known.
+    /// The source location, if there is a line table.
     pub(super) place: Option<Place<'ctx>>,
 }
 

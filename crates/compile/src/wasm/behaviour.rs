@@ -6,7 +6,7 @@ use wasmparser::{FunctionBody, Operator};
 
 use crate::error::CompileError;
 
-/// What was found.
+/// Call behaviour of all functions of a module.
 #[derive(Debug, Default)]
 pub(crate) struct Behaviour {
     /// Can the module throw or catch? Then calls are followed by a look at whether something was
@@ -18,7 +18,7 @@ pub(crate) struct Behaviour {
     may_throw: Vec<bool>,
 }
 
-/// What one body does.
+/// Call behaviour of one body.
 #[derive(Clone, Copy, Default)]
 struct Body {
     tail_calls: bool,

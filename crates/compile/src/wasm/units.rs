@@ -28,13 +28,13 @@ const ENORMOUS_BYTES: usize = 768 << 10;
 /// Functions that are compiled together.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Unit {
-    /// Its place among all.
+    /// Its index among all units.
     pub number: usize,
     /// Numbers of the defined functions, ascending, counted without imports.
     pub functions: Vec<u32>,
     /// Bytes of their bodies.
     pub bytes: usize,
-    /// The effort that goes into them.
+    /// Optimisation level.
     pub level: OptLevel,
 }
 
@@ -105,7 +105,7 @@ impl Units {
     }
 }
 
-/// The most effort that goes into a body.
+/// The optimisation level of a body of this size.
 fn effort(bytes: usize, level: OptLevel) -> OptLevel {
     match (bytes, level) {
         (ENORMOUS_BYTES.., _) => OptLevel::O0,

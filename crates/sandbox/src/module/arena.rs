@@ -50,7 +50,7 @@ pub(crate) struct Memory {
 /// Room for small objects.
 struct Chunk {
     mapping: Arc<Shared>,
-    /// Where in the mapping its huge page begins.
+    /// Offset of its huge page in the mapping.
     start: usize,
     /// Is that page of the chunk an object's?
     taken: [bool; CHUNK_PAGES],

@@ -24,7 +24,7 @@ pub(crate) struct Segment {
     pub execute: bool,
 }
 
-/// What the headers say.
+/// Segments and tables, as the headers name them.
 #[derive(Debug)]
 pub(crate) struct Shape {
     /// Loadable segments in ascending order.

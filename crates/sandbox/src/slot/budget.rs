@@ -17,7 +17,7 @@ use crate::error::StartError;
 pub struct MemoryBudget {
     limit_bytes: u64,
     used_bytes: AtomicU64,
-    /// How often something was refused.
+    /// Number of refusals.
     refusals: AtomicU64,
 }
 
@@ -34,7 +34,7 @@ impl MemoryBudget {
         self.limit_bytes
     }
 
-    /// What instances have of it.
+    /// Bytes that instances have taken.
     #[must_use]
     pub fn used_bytes(&self) -> u64 {
         self.used_bytes.load(Ordering::Relaxed)

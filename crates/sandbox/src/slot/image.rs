@@ -49,7 +49,7 @@ pub(crate) struct Image {
 pub(crate) struct Run {
     /// Number of the first one, counted from the memory's base.
     pub first: u32,
-    /// How many.
+    /// Number of pages.
     pub pages: u32,
     /// Number of the first one in the image's contents.
     at: u32,

@@ -20,7 +20,7 @@ pub(crate) struct Mapping {
     bytes: usize,
 }
 
-/// What may be done with a range.
+/// Permissions of a range.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Access {
     /// Nothing: any touch faults.
@@ -359,7 +359,7 @@ impl Drop for Mapping {
     }
 }
 
-/// What could not be unmapped yet.
+/// Ranges that could not be unmapped yet.
 ///
 /// The system joins neighbouring mappings of the same kind. To unmap the middle of such a one makes
 /// two of it, which fails while the process has as many as it may (`vm.max_map_count`). Then its

@@ -18,7 +18,7 @@ pub enum Planted {
     Global,
     /// Tables keep their elements.
     Table,
-    /// What has been dropped stays so.
+    /// Dropped segments stay dropped.
     Segment,
     /// Exceptions are kept.
     Exception,

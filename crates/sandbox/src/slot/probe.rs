@@ -13,7 +13,7 @@ use crate::slot::mapping::{Access, Mapping, PAGE_BYTES};
 use crate::slot::residency::Faults;
 use crate::slot::sealed_file::sealed_file;
 
-/// What was found.
+/// The result of the probes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Findings {
     /// The quickest way that is sure here.
@@ -22,7 +22,7 @@ pub struct Findings {
     pub reason: Option<&'static str>,
 }
 
-/// Why this system cannot run guests.
+/// The reason why this system cannot run guests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unfit {
     /// Its pages have this size in bytes.
@@ -161,7 +161,7 @@ impl Trial {
         [&self.plain, &self.filed].into_iter().all(|all| all.discard(0, all.bytes()).is_ok())
     }
 
-    /// What is given back reads as what lies beneath.
+    /// Discarded pages read as their backing.
     fn discards(&self) -> bool {
         Self::write(&self.plain, 1);
         Self::write(&self.filed, 1);

@@ -43,7 +43,7 @@ use crate::slot::planted::{self, Planted};
 pub(crate) struct Faults(u64);
 
 impl Faults {
-    /// Those of this thread.
+    /// The count of this thread.
     pub(crate) fn now() -> Self {
         let mut usage = std::mem::MaybeUninit::<libc::rusage>::zeroed();
         // SAFETY: the pointer is valid for the call, and all-zero is a valid rusage.

@@ -78,7 +78,7 @@ impl GuestStack {
         self.mapping.bytes() - STACK_GUARD_BYTES - PREEMPT_STACK_BYTES
     }
 
-    /// Where a preempted guest's registers are kept.
+    /// Save area for the registers of a preempted guest.
     #[inline]
     pub(crate) fn save_area(&self) -> Range<usize> {
         let end = self.mapping.start() as usize + self.mapping.bytes();

@@ -26,12 +26,12 @@ impl IdleStacks {
         Self { shelves: Vec::new(), len: 0, most }
     }
 
-    /// How many there are.
+    /// Number of idle stacks.
     pub(crate) fn len(&self) -> usize {
         self.len
     }
 
-    /// How many of this size there are.
+    /// Number of idle stacks of this size.
     pub(crate) fn of_size(&self, bytes: usize) -> usize {
         self.shelves.iter().find(|shelf| shelf.bytes == bytes).map_or(0, |shelf| shelf.stacks.len())
     }

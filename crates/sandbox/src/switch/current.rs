@@ -12,7 +12,7 @@ use super::reach::Reach;
 use crate::cpu::registers::Registers;
 use crate::stop::Wait;
 
-/// Why a guest suspended.
+/// The reason of a suspension.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Pause {
     /// It waits; resume it when that is over.
@@ -25,7 +25,7 @@ pub(crate) enum Pause {
     Trapped(TrapKind),
 }
 
-/// How a guest's entry function ended.
+/// The end of a guest's entry function.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Finish {
     /// It returned.
@@ -94,7 +94,7 @@ pub(crate) fn leave(pause: Pause) -> ! {
 }
 
 impl Active {
-    /// What the guest may do.
+    /// The guest's reach.
     #[inline]
     pub(crate) fn reach(&self) -> &Reach {
         // SAFETY: `Fiber::resume` borrows it for longer than this value lives.

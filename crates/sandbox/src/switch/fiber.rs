@@ -33,7 +33,7 @@ pub(crate) struct Fiber {
     /// One more than the highest address of its stack.
     stack_end: usize,
     save_area: Range<usize>,
-    /// What the processor held when it faulted.
+    /// The registers at its fault.
     fault: Option<Box<Registers>>,
 }
 

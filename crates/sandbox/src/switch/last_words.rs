@@ -12,7 +12,7 @@ use crate::switch::reach::Reach;
 /// Longest line, its end included.
 const LINE_BYTES: usize = 1024;
 
-/// What is known of the fault.
+/// A fault that no rule explains.
 pub(crate) struct Fault<'a> {
     /// The signal's number.
     pub signal: libc::c_int,
@@ -20,7 +20,7 @@ pub(crate) struct Fault<'a> {
     pub pc: usize,
     /// The address that it touched, or what the system says in its place.
     pub address: usize,
-    /// What the guest that was current may do.
+    /// The reach of the current guest.
     pub reach: &'a Reach,
     /// Is the address in the guard below the guest's stack?
     pub in_guard: bool,

@@ -102,7 +102,7 @@ thread_local! {
     static TIMER: RefCell<Option<Timer>> = const { RefCell::new(None) };
 }
 
-/// What this thread's ticks have found so far.
+/// Counts of a thread's ticks, by what they interrupted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ticks {
     /// No guest.
@@ -116,7 +116,7 @@ pub struct Ticks {
 }
 
 impl Ticks {
-    /// Those of this thread.
+    /// The counts of this thread.
     #[must_use]
     pub fn of_this_thread() -> Self {
         TICK.with(|tick| {

@@ -16,7 +16,7 @@ pub(crate) struct Reach {
     texts: Vec<Range<usize>>,
     /// Linear memories and what is reserved behind each.
     memories: Vec<Range<usize>>,
-    /// What the code belongs to, in the order of `texts`.
+    /// Modules of `texts`, in the same order.
     modules: Vec<Arc<Module>>,
 }
 
