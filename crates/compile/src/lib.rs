@@ -35,7 +35,7 @@ use wasm::dwarf::Lines;
 use wasm::module::Module;
 use wasm::units::Units;
 
-/// What [`emit`] writes.
+/// The output of [`emit()`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Emit {
     /// LLVM IR as text, optimised; of a large module several texts, one behind the other.
@@ -66,7 +66,7 @@ pub fn emit(wasm: &[u8], options: &Options, what: Emit) -> Result<Vec<u8>, Compi
     emit_timed(wasm, options, what, Threads::default(), &mut Timings::default())
 }
 
-/// [`emit`] with so many threads, and where the time went.
+/// [`emit()`] with a number of threads, and with timings.
 ///
 /// # Errors
 ///

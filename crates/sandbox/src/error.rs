@@ -123,7 +123,7 @@ pub enum StartError {
     Trap(Trap),
     /// Every slot of the pool is in use.
     NoSlot(usize),
-    /// All instances together have too much of their [`MemoryBudget`]; bytes.
+    /// All instances together have too much of their [`crate::MemoryBudget`]; bytes.
     Budget {
         /// By this one.
         wanted: u64,

@@ -58,7 +58,7 @@ pub(crate) struct Env<'ctx, 'm> {
 pub(crate) struct OwnFunction<'ctx> {
     /// Its code.
     pub body: FunctionValue<'ctx>,
-    /// Is it in the tail convention, see [`tail`]?
+    /// Is it in the tail convention, see [`super::tail`]?
     pub tail: bool,
 }
 

@@ -3,8 +3,8 @@
 //! Isolation rests on this file. Each thread that runs guests has a timer whose real-time signal
 //! comes to that thread only. It is set for the time that [`crate::Sandbox::resume_until`] names,
 //! and only if it is not set for an earlier one already: a tick that comes too early sets it anew,
-//! so a thousand short guests cost one tick a quantum, not a system call each. A [`Nudge`] is the
-//! same signal, sent by another thread, for which the time does not matter.
+//! so a thousand short guests cost one tick a quantum, not a system call each. A [`crate::Nudge`]
+//! is the same signal, sent by another thread, for which the time does not matter.
 //!
 //! What the handler does depends on what it has interrupted:
 //!
