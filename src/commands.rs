@@ -120,6 +120,7 @@ type Failure = Box<dyn std::error::Error>;
 #[must_use]
 pub(crate) fn main() -> ExitCode {
     let cli = Cli::parse();
+    awsm_sandbox::withstand_limit_signals();
     let _log = log::start(cli.log_format);
     let done = match cli.command {
         Command::Serve(options) => serve::run(&options),

@@ -5,7 +5,7 @@ mod common;
 use std::io::Write;
 use std::time::Duration;
 
-use common::{Client, Node, Scratch, awsm};
+use common::{Client, Node, Scratch, awsm, text_function};
 
 /// A function that has so many mebibytes and sleeps for a quarter of an hour, unless its caller leaves.
 fn holder(scratch: &Scratch, name: &str, mebibytes: u32) -> String {
@@ -21,7 +21,7 @@ fn holder(scratch: &Scratch, name: &str, mebibytes: u32) -> String {
         (func (export "_start")
             (drop (call $poll (i32.const 0) (i32.const 64) (i32.const 1) (i32.const 128)))))"#
     );
-    module(scratch, name, &wat, "timeout = \"600s\"")
+    text_function(scratch, name, &wat, "timeout = \"600s\"")
 }
 
 /// A function that grows by 16 MiB at a time as far as it may, and exits with how often that went well.
@@ -35,13 +35,7 @@ fn grower(scratch: &Scratch, name: &str, more: &str) -> String {
                 (local.set $n (i32.add (local.get $n) (i32.const 1)))
                 (br $next)))
             (call $exit (i32.add (i32.const 100) (local.get $n)))))"#;
-    module(scratch, name, wat, more)
-}
-
-fn module(scratch: &Scratch, name: &str, wat: &str, more: &str) -> String {
-    let wasm = wat::parse_str(wat).expect("a module in the text format");
-    let file = scratch.write(&format!("{name}.wasm"), wasm);
-    format!("[[function]]\nname = \"{name}\"\nmodule = {file:?}\nroute = \"/{name}\"\n{more}\n")
+    text_function(scratch, name, wat, more)
 }
 
 /// How often it could grow: 0 too if there was no memory for it to begin with.

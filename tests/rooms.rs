@@ -17,6 +17,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "http",
             "worker",
             "functions",
+            "ledger",
             "cache log",
             "config",
             "disk trust",
@@ -24,6 +25,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "limits",
         ],
     ),
+    ("crates/ledger", &["shared", "stock"]),
     (
         "crates/host",
         &[

@@ -67,7 +67,8 @@ pub(super) fn run(options: &Options) -> Result<ExitCode, Failure> {
     let inputs = read_inputs(&options.inputs)?;
     let dir = options.cache_dir.as_deref().or(config.node.cache_dir.as_deref());
     let cache = Cache::open(dir, config.node.cache_bytes, config.trust)?;
-    let deployed = deploy(std::slice::from_ref(function), &cache, options.awsmc.as_deref())?;
+    let deployed =
+        deploy(std::slice::from_ref(function), &config.tenants, &cache, options.awsmc.as_deref())?;
     let deployed = deployed.into_iter().next().expect("one was asked for");
     let dir = options.state_dir.as_deref().or(config.node.state_dir.as_deref());
     let store = Store::open(dir)?.ok_or("no state directory: name one with --state-dir")?;

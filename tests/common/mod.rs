@@ -33,6 +33,20 @@ pub(crate) fn awsm() -> Command {
     command
 }
 
+/// The program under limits of the system: options of the shell's `ulimit`.
+pub(crate) fn awsm_under(limits: &str) -> Command {
+    let awsm = awsm();
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("ulimit {limits}; exec \"$0\" \"$@\"")]).arg(awsm.get_program());
+    for (name, value) in awsm.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    command
+}
+
 /// A guest, compiled to WebAssembly.
 pub(crate) fn guest(name: &str) -> PathBuf {
     let file = root().join("target/guests").join(format!("{name}.wasm"));
@@ -89,6 +103,13 @@ pub(crate) fn function(guest_name: &str, route: &str, more: &str) -> String {
 pub(crate) fn named_function(name: &str, guest_name: &str, route: &str, more: &str) -> String {
     let module = guest(guest_name);
     format!("[[function]]\nname = \"{name}\"\nmodule = {module:?}\nroute = \"{route}\"\n{more}\n")
+}
+
+/// One `[[function]]` table of a module in the text format.
+pub(crate) fn text_function(scratch: &Scratch, name: &str, wat: &str, more: &str) -> String {
+    let wasm = wat::parse_str(wat).expect("a module in the text format");
+    let file = scratch.write(&format!("{name}.wasm"), wasm);
+    format!("[[function]]\nname = \"{name}\"\nmodule = {file:?}\nroute = \"/{name}\"\n{more}\n")
 }
 
 /// A node that serves on a port of its own; killed with the test.

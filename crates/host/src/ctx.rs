@@ -16,6 +16,9 @@ use crate::strings::StringList;
 use crate::table::{Descriptor, STREAMS, Table};
 use crate::waiting::{Ask, Helpers, Interest, Job, Panicked, Pending, Source};
 
+/// What helpers move at once where they hold much for the account already.
+const HELPER_LEAST_BYTES: usize = 4096;
+
 /// The state of one invocation's WASI calls.
 #[derive(Debug)]
 pub struct WasiCtx {
@@ -39,6 +42,8 @@ pub struct WasiCtx {
     pub(crate) table: Option<Box<Table>>,
     /// Bytes written to files.
     pub(crate) written: u64,
+    /// See [`Self::take_helped_ns`].
+    pub(crate) helped_ns: u64,
     /// What the call that the guest is in waits for, if it has to.
     pub(crate) pending: Option<Box<Pending>>,
     /// How far that call had come when the guest was preempted in it.
@@ -87,6 +92,7 @@ impl Default for WasiCtx {
             helpers: None,
             table: None,
             written: 0,
+            helped_ns: 0,
             pending: None,
             progress: Progress::None,
         }
@@ -224,14 +230,15 @@ impl WasiCtx {
     /// is not done again.
     pub(crate) fn answered<R: 'static>(&mut self, ask: Ask<R>) -> Result<Option<R>, Fail> {
         let Some(pending) = &mut self.pending else { return Ok(None) };
-        let Some(job) = pending.job.take() else { return Ok(None) };
+        let Some(mut job) = pending.job.take() else { return Ok(None) };
         if job.asked != ask.name {
             return Err(Errno::Io.into());
         }
-        let Some(answer) = job.take() else {
+        let Some((answer, cpu_ns)) = job.take() else {
             pending.job = Some(job);
             return Err(Leave::Block(Wait::Event { until_ns: None }).into());
         };
+        self.helped_ns += cpu_ns;
         match answer.downcast::<R>() {
             Ok(answer) => Ok(Some(*answer)),
             Err(other) if other.is::<Panicked>() => Err(Leave::Trap(TrapKind::HostPanic).into()),
@@ -248,11 +255,35 @@ impl WasiCtx {
         &mut self,
         ask: Ask<R>,
         work: impl FnOnce() -> R + Send + 'static,
-    ) -> Result<R, Leave> {
+    ) -> Result<R, Fail> {
+        self.ask_holding(ask, 0, work)
+    }
+
+    /// The same, for what holds so many bytes.
+    ///
+    /// # Errors
+    /// As there; `ENOBUFS` if the helpers hold too much for the account already.
+    pub(crate) fn ask_holding<R: Send + 'static>(
+        &mut self,
+        ask: Ask<R>,
+        bytes: usize,
+        work: impl FnOnce() -> R + Send + 'static,
+    ) -> Result<R, Fail> {
         let Some(helpers) = &self.helpers else { return Ok(work()) };
-        let job = helpers.begin(ask.name, work);
+        let job = helpers.begin(ask.name, bytes, work).map_err(|_| Errno::Nobufs)?;
         self.pending().job = Some(job);
-        Err(Leave::Block(Wait::Event { until_ns: None }))
+        Err(Leave::Block(Wait::Event { until_ns: None }).into())
+    }
+
+    /// How much of `bytes` a helper can be asked to move at once: all of it where its account has room.
+    pub(crate) fn helper_room(&self, bytes: usize) -> usize {
+        let has_room = self.helpers.as_ref().is_none_or(|helpers| helpers.has_room(bytes));
+        if has_room { bytes } else { bytes.min(HELPER_LEAST_BYTES) }
+    }
+
+    /// The processor's time that helpers have taken for it since this was last asked.
+    pub fn take_helped_ns(&mut self) -> u64 {
+        std::mem::take(&mut self.helped_ns)
     }
 
     /// As [`Self::answered`] and then [`Self::ask`], for calls that have nothing to decide.

@@ -72,6 +72,15 @@ impl Output {
         }
     }
 
+    /// Bytes that a buffer takes.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        match self {
+            Self::Buffer { bytes, .. } => bytes.capacity(),
+            _ => 0,
+        }
+    }
+
     /// Takes what has been written to a buffer or a log.
     #[must_use]
     pub fn take(&mut self) -> Vec<u8> {

@@ -50,10 +50,15 @@ pub const UNPROFILED: Range = Range { default: 2048, min: 1, max: QUEUE.max };
 pub const QUEUE: Range = Range { default: 4096, min: 1, max: 1 << 20 };
 /// `node.sandboxes`: invocations started and not finished, per worker. More wait in the queue.
 pub const SANDBOXES: Range = Range { default: 2048, min: 1, max: 1 << 16 };
-/// `node.connections`: open connections, per worker. Beyond it new ones wait to be accepted.
+/// `node.connections`: open connections, per worker. Beyond it the idlest goes for each new one, if there is one
+/// that has no request in progress; else new ones wait.
 pub const CONNECTIONS: Range = Range { default: 8192, min: 1, max: 1 << 20 };
 /// `node.body_memory`: bytes of request bodies held at once, per worker. Beyond it callers get 503.
 pub const BODY_MEMORY: Range = Range { default: 256 * MIB, min: 64 * KIB, max: 1 << 40 };
+/// `node.answer_memory`: bytes of answers, per worker, that functions are at or that their readers have not taken.
+/// Beyond it the largest answer of a slow reader is given up and its connection closed; where there is none, the
+/// function is ended, and its caller gets 503.
+pub const ANSWER_MEMORY: Range = Range { default: 256 * MIB, min: 64 * KIB, max: 1 << 40 };
 /// `node.header_bytes`: request line and header fields together. Beyond it callers get 431.
 pub const HEADER_BYTES: Range = Range { default: 32 * KIB, min: 8 * KIB, max: MIB };
 /// `node.header_count`: header fields of a request. Beyond it callers get 431.
@@ -109,6 +114,13 @@ pub const TENANTS: usize = 1024;
 pub const TENANT_QUEUE: Range = Range { default: 1024, min: 1, max: QUEUE.max };
 /// `tenant.concurrency`: sandboxes of a tenant at once, per worker. 0: `node.sandboxes`.
 pub const TENANT_CONCURRENCY: Range = Range { default: 0, min: 0, max: SANDBOXES.max };
+/// `tenant.connections`: connections with a request under way, per worker. Beyond it callers get 429. As many as the
+/// node may have if not said.
+pub const TENANT_CONNECTIONS: Range =
+    Range { default: CONNECTIONS.max, min: 1, max: CONNECTIONS.max };
+/// `tenant.body_memory` and `tenant.answer_memory`: as the node's, of this tenant. Beyond it callers get 429. As much as the
+/// node may have if not said.
+pub const TENANT_MEMORY: Range = Range { default: 1 << 40, min: 64 * KIB, max: 1 << 40 };
 /// `tenant.budget`: time on each core in every period.
 pub const BUDGET: Span =
     Span { default: DAY, min: Duration::from_micros(10), max: Duration::from_secs(60) };
@@ -128,6 +140,9 @@ pub const FILE_WRITES: Range = Range { default: GIB, min: 0, max: 1 << 50 };
 pub const STDIN_FILE_BYTES: u64 = 64 * MIB;
 /// Threads of the node that do for guests what may wait for a disk.
 pub const HELPERS: usize = 4;
+/// Bytes that their jobs hold: what is to be written, what was read, of all functions. Where there is no room, as little as
+/// possible is read or written at once; beyond that guests get `ENOBUFS`.
+pub const HELPER_BYTES: u64 = 64 * MIB;
 
 /// Bytes of guest stderr kept for the log between two of an invocation's waits; what follows is lost.
 pub const STDERR_BYTES: u64 = 16 * KIB;
@@ -148,6 +163,16 @@ pub const LOG_FUNCTION_BYTES: usize = 128 << 10;
 pub const LOG_LOSS_PAUSE: Duration = Duration::from_secs(1);
 /// Bytes of a body that nobody wants which are read anyway, so that the connection stays usable.
 pub const DRAIN_BYTES: u64 = 16 * MIB;
+/// How long a connection must have been silent to go when its place is wanted.
+pub const SILENCE: Duration = Duration::from_millis(500);
+/// One of so many connections goes then, so that looking for the idlest costs each newcomer little.
+pub const PLACES_MADE: usize = 64;
+/// How long a worker that cannot accept waits before it tries again, if none of its connections ends.
+pub const PLACE_PAUSE: Duration = Duration::from_millis(50);
+/// How often it is told that connections cannot be accepted, at most.
+pub const ACCEPT_WARNING_PAUSE: Duration = Duration::from_secs(1);
+/// How often it is told that connections of slow readers were closed, at most.
+pub const READERS_WARNING_PAUSE: Duration = Duration::from_secs(1);
 /// How often a worker looks for connections that are too slow.
 pub const CONNECTION_SWEEP: Duration = Duration::from_millis(100);
 /// How many it looks at before it does something else.
@@ -191,7 +216,9 @@ pub const MODULE_BYTES: u64 = 256 * MIB;
 // How they relate: a limit that another one makes unreachable would be a trap for whoever sets it.
 const _: () = {
     assert!(BODY.default <= BODY_MEMORY.default && BODY.default <= DRAIN_BYTES);
-    assert!(BODY.max <= BODY_MEMORY.max);
+    assert!(BODY.max <= BODY_MEMORY.max && OUTPUT.max <= ANSWER_MEMORY.max);
+    assert!(OUTPUT.default <= ANSWER_MEMORY.default);
+    assert!(TENANT_MEMORY.max >= BODY_MEMORY.max && TENANT_MEMORY.max >= ANSWER_MEMORY.max);
     assert!(HEADER_BYTES.min >= 8192, "hyper's read buffer is never smaller");
     assert!(CONCURRENCY.max <= SANDBOXES.max);
     assert!(SANDBOXES.default <= QUEUE.default);

@@ -25,6 +25,7 @@ use crate::disk::DirError;
 use crate::functions::profiles::{self, Measured, Profiles, Store};
 use crate::functions::{DeployError, Function, deploy};
 use crate::http::server::Server;
+use crate::ledger::Ledger;
 use crate::limits;
 use crate::log::{Log, Voice};
 use crate::worker::scheduling;
@@ -122,8 +123,8 @@ impl Node {
             Cache::open(config.node.cache_dir.as_deref(), config.node.cache_bytes, config.trust);
         let cache = cache.map_err(NodeError::Cache)?;
         cache.clean().map_err(NodeError::Cache)?;
-        let functions =
-            deploy(&config.functions, &cache, compiler.as_deref()).map_err(NodeError::Deploy)?;
+        let functions = deploy(&config.functions, &config.tenants, &cache, compiler.as_deref())
+            .map_err(NodeError::Deploy)?;
         watch_modules(&config, &functions);
         let cores = cores();
         let workers = match config.node.workers {
@@ -257,8 +258,10 @@ fn work(
     };
     let sched = scheduling::scheduler(&shared.config, &shared.functions, &shared.profiles);
     let worker = Worker::new(Arc::clone(&shared.functions), pool, sched, node.quantum.into(), own);
-    let worker = Rc::new(worker);
-    let server = Server::new(&shared.config, Arc::clone(&shared.functions), Rc::clone(&worker));
+    let ledger = Ledger::new(&shared.config);
+    let worker = Rc::new(worker.with_ledger(Rc::clone(&ledger)));
+    let functions = Arc::clone(&shared.functions);
+    let server = Server::new(&shared.config, functions, Rc::clone(&worker), ledger);
     runtime.block_on(async {
         let listener = match tokio::net::TcpListener::from_std(listener) {
             Ok(listener) => listener,

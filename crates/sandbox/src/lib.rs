@@ -56,6 +56,7 @@ pub use slot::probe::probe;
 #[doc(hidden)]
 pub use slot::{planted, probe};
 pub use stop::{Stop, Trap, TrapKind, Wait};
+pub use switch::limit_signals::withstand_limit_signals;
 pub use switch::preempt::{self, Ticks};
 pub use switch::thread::Nudge;
 pub use value::{FuncIdx, FuncType, GuestRef, Val, val_type_name};

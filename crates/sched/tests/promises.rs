@@ -5,8 +5,8 @@ use awsm_sched::simulate::{
     Cluster, Fate, Job, Kind, Outcome, Placement, Random, Workload, simulate,
 };
 use awsm_sched::{
-    Admission, Arrival, Budget, Config, FunctionConfig, FunctionId, Limits, Nanos, Policy, Reason,
-    Scheduler, TenantConfig, TenantId,
+    Admission, Arrival, Budget, Config, Decision, FunctionConfig, FunctionId, Limits, Nanos,
+    Policy, Reason, Scheduler, TenantConfig, TenantId,
 };
 
 const LIMITS: Limits = Limits { queued: 4096, live: 2048, unprofiled: 256 };
@@ -244,6 +244,21 @@ fn neighbours_p99((jobs, outcome): &(Vec<Job>, Outcome)) -> f64 {
     let refused = theirs.clone().filter(|(_, fate)| matches!(fate, Fate::Refused(_))).count();
     assert!(refused < 160, "{refused} of the neighbour's 8000 are refused");
     percentile(theirs.filter_map(|(_, fate)| latency(fate)), 0.99).0 as f64
+}
+
+#[test]
+fn a_budget_pays_for_what_others_do() {
+    let ms = Nanos::from_millis;
+    let mut sched = Scheduler::new(Config { admission: Admission::None, ..CONFIG });
+    let budget = Some(Budget { amount: ms(20), period: ms(100), hard: true });
+    let tenant = sched.add_tenant(TenantConfig { budget, queued: 64, live: 64 });
+    let function = sched.add_function(FunctionConfig { tenant, ..FunctionConfig::PLAIN });
+    sched.arrived(ms(1000), Arrival::new(function)).expect("there is room");
+    let Decision::Run { id, .. } = sched.next(ms(1000)) else { panic!("it is there") };
+    sched.helped(ms(1001), id, ms(25));
+    sched.finished(ms(1001), id);
+    sched.arrived(ms(1002), Arrival::new(function)).expect("there is room");
+    assert_eq!(sched.next(ms(1002)), Decision::Idle { until: Some(ms(1100)) });
 }
 
 #[test]

@@ -61,7 +61,7 @@ impl WasiCtx {
             None => {
                 let (dir, known) = self.listing(fd)?;
                 // A directory may lie on a disk, and a far place takes long to find.
-                self.ask(LIST, move || {
+                self.ask_holding(LIST, most, move || {
                     let listed = list(&dir, known, from, most, encode);
                     (dir, listed)
                 })?

@@ -222,12 +222,14 @@ impl WasiCtx {
         let total: usize = slices.iter().map(|slice| slice.len()).sum();
         let waits_for_disk = open.flags & (fdflags::SYNC | fdflags::DSYNC) != 0;
         let written = if self.helpers.is_some() && (total > INLINE_WRITE_BYTES || waits_for_disk) {
-            let mut bytes = Vec::with_capacity(total.min(HELPER_BYTES));
+            let most = self.helper_room(total.min(HELPER_BYTES));
+            let mut bytes = Vec::with_capacity(most);
             for slice in slices {
-                bytes.extend_from_slice(&slice[..slice.len().min(HELPER_BYTES - bytes.len())]);
+                bytes.extend_from_slice(&slice[..slice.len().min(most - bytes.len())]);
             }
             let file = Arc::clone(&open.file);
-            self.ask(WRITE, move || write_at(&file, &[IoSlice::new(&bytes)], at))??
+            let write = move || write_at(&file, &[IoSlice::new(&bytes)], at);
+            self.ask_holding(WRITE, most, write)??
         } else {
             write_at(&open.file, slices, at)?
         };
@@ -269,8 +271,8 @@ impl WasiCtx {
         wanted: u32,
     ) -> Result<Vec<u8>, Fail> {
         let file = Arc::clone(&open.file);
-        let len = (wanted as usize).min(HELPER_BYTES);
-        Ok(self.ask(READ, move || read_at(&file, len, at))??)
+        let len = self.helper_room((wanted as usize).min(HELPER_BYTES));
+        Ok(self.ask_holding(READ, len, move || read_at(&file, len, at))??)
     }
 }
 

@@ -48,6 +48,7 @@ pub const NODE_KEYS: &[&str] = &[
     "memory",
     "connections",
     "body_memory",
+    "answer_memory",
     "header_bytes",
     "header_count",
     "header_timeout",
@@ -138,6 +139,8 @@ pub struct NodeConfig {
     pub connections: usize,
     /// [`limits::BODY_MEMORY`].
     pub body_memory_bytes: u64,
+    /// [`limits::ANSWER_MEMORY`].
+    pub answer_memory_bytes: u64,
     /// [`limits::HEADER_BYTES`].
     pub header_bytes: usize,
     /// [`limits::HEADER_COUNT`].
@@ -333,6 +336,7 @@ impl Default for NodeConfig {
             memory_bytes: limits::NODE_MEMORY.default,
             connections: limits::CONNECTIONS.default as usize,
             body_memory_bytes: limits::BODY_MEMORY.default,
+            answer_memory_bytes: limits::ANSWER_MEMORY.default,
             header_bytes: limits::HEADER_BYTES.default as usize,
             header_count: limits::HEADER_COUNT.default as usize,
             header_timeout: limits::HEADER_TIMEOUT.default,
@@ -375,6 +379,7 @@ impl NodeConfig {
             memory_bytes: table.bytes("memory", limits::NODE_MEMORY)?,
             connections: table.count("connections", limits::CONNECTIONS)?,
             body_memory_bytes: table.bytes("body_memory", limits::BODY_MEMORY)?,
+            answer_memory_bytes: table.bytes("answer_memory", limits::ANSWER_MEMORY)?,
             header_bytes: table.bytes("header_bytes", limits::HEADER_BYTES)? as usize,
             header_count: table.count("header_count", limits::HEADER_COUNT)?,
             header_timeout: table.duration("header_timeout", limits::HEADER_TIMEOUT)?,

@@ -10,8 +10,19 @@ use super::units::{LogRate, is_name};
 use crate::limits;
 
 /// Keys of `[[tenant]]`.
-pub const TENANT_KEYS: &[&str] =
-    &["name", "budget", "period", "hard", "queue", "concurrency", "log_rate", "log_lines"];
+pub const TENANT_KEYS: &[&str] = &[
+    "name",
+    "budget",
+    "period",
+    "hard",
+    "queue",
+    "concurrency",
+    "connections",
+    "body_memory",
+    "answer_memory",
+    "log_rate",
+    "log_lines",
+];
 
 /// Somebody whose functions are served. Everything holds for each core.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +37,12 @@ pub struct TenantConfig {
     pub concurrency: usize,
     /// [`limits::TENANT_LOG_RATE`], [`limits::TENANT_LOG_LINES`].
     pub log: LogRate,
+    /// [`limits::TENANT_CONNECTIONS`].
+    pub connections: usize,
+    /// [`limits::TENANT_MEMORY`], of requests' bodies.
+    pub body_memory_bytes: u64,
+    /// [`limits::TENANT_MEMORY`], of answers.
+    pub answer_memory_bytes: u64,
 }
 
 /// All tenants, with different names.
@@ -76,6 +93,9 @@ impl TenantConfig {
             queue: table.count("queue", limits::TENANT_QUEUE)?,
             concurrency: table.count("concurrency", limits::TENANT_CONCURRENCY)?,
             log: table.log_rate(limits::TENANT_LOG_RATE, limits::TENANT_LOG_LINES)?,
+            connections: table.count("connections", limits::TENANT_CONNECTIONS)?,
+            body_memory_bytes: table.bytes("body_memory", limits::TENANT_MEMORY)?,
+            answer_memory_bytes: table.bytes("answer_memory", limits::TENANT_MEMORY)?,
         })
     }
 }

@@ -18,8 +18,9 @@ use awsm_verify::Refusal;
 use hyper::header::HeaderValue;
 
 use crate::cache::{Cache, CompileError, CompileOptions, Compiler, InUse, Loaded, ModuleError};
-use crate::config::{Abi, FunctionConfig};
+use crate::config::{Abi, FunctionConfig, TenantConfig};
 use crate::functions::guest::Environment;
+use crate::ledger;
 use crate::limits;
 
 /// Where a command begins: the one export that the node calls.
@@ -53,6 +54,8 @@ pub struct Function {
     pub class: Class,
     /// Sandboxes at once, per worker.
     pub concurrency: usize,
+    /// Who pays for it: an account of the node's ledgers.
+    pub account: usize,
     /// Keeps its module's entry in the cache.
     pub in_use: Option<Arc<InUse>>,
 }
@@ -148,6 +151,7 @@ impl DeployError {
 /// Compiles what must be compiled, loads each module once, links every function.
 pub fn deploy(
     configs: &[FunctionConfig],
+    tenants: &[TenantConfig],
     cache: &Cache,
     compiler: Option<&Path>,
 ) -> Result<Vec<Function>, DeployError> {
@@ -155,8 +159,11 @@ pub fn deploy(
     cache.trim();
     let mut linker = Linker::new();
     awsm_host::add_to_linker(&mut linker);
-    let helpers = Helpers::new(limits::HELPERS);
-    let link = |(config, loaded)| link(config, loaded, &linker, &helpers);
+    let bytes = ledger::stock(limits::HELPER_BYTES, tenants, |_| u64::MAX);
+    let helpers = Helpers::for_accounts(limits::HELPERS, bytes);
+    let link = |(config, loaded): (&FunctionConfig, _)| {
+        link(config, loaded, &linker, &helpers[ledger::account_of(config.tenant)])
+    };
     configs.iter().zip(loaded).map(link).collect()
 }
 
@@ -200,6 +207,7 @@ fn link(
         cpu_limit: config.cpu_limit.map_or(Nanos::MAX, Nanos::from),
         class: config.slo.class,
         concurrency: if config.concurrency == 0 { usize::MAX } else { config.concurrency },
+        account: ledger::account_of(config.tenant),
         in_use,
     })
 }

@@ -2,14 +2,16 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use awsm_sched::Nanos;
-use bytes::Bytes;
-use hyper::body::{Frame, SizeHint};
+use bytes::{Buf, Bytes};
+use hyper::body::{Body as _, Frame, SizeHint};
 use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
 
+use super::connection::{Connection, Given};
 use super::problem::Problem;
 use super::text::Text;
 use super::wagi;
@@ -21,45 +23,84 @@ const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
 /// A whole body in one piece.
 #[derive(Debug, Default)]
-pub(super) struct Body(Bytes);
+pub(super) struct Body(Piece);
+
+/// Bytes on their way to a socket, and the account that they are on until it has taken them.
+#[derive(Debug, Default)]
+pub(super) struct Piece {
+    bytes: Bytes,
+    given: Option<Given>,
+}
 
 impl Body {
     pub(super) fn new(bytes: Bytes) -> Self {
-        Self(bytes)
+        Self(Piece { bytes, given: None })
+    }
+
+    /// Of bytes that are on an account.
+    pub(super) fn counted(mut self, given: Given) -> Self {
+        self.0.given = Some(given);
+        self
+    }
+}
+
+impl Buf for Piece {
+    fn remaining(&self) -> usize {
+        self.bytes.len()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.bytes.advance(count);
     }
 }
 
 impl hyper::body::Body for Body {
-    type Data = Bytes;
+    type Data = Piece;
     type Error = Infallible;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        if self.0.is_empty() {
+    ) -> Poll<Option<Result<Frame<Piece>, Infallible>>> {
+        if self.0.bytes.is_empty() {
             return Poll::Ready(None);
         }
         Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.0)))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.is_empty()
+        self.0.bytes.is_empty()
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.0.len() as u64)
+        SizeHint::with_exact(self.0.bytes.len() as u64)
     }
 }
 
-/// What the caller gets. `content_type` is the function's, for `stdio`.
+/// What the caller gets on that connection. `content_type` is the function's, for `stdio`.
 pub(super) fn respond(
+    connection: &Rc<Connection>,
     function: &Function,
     content_type: &HeaderValue,
     answer: Answer,
 ) -> Response<Body> {
     let spent = answer.spent;
-    let mut response = match said(function.abi, content_type, answer) {
+    let given = match answer.stdout.capacity() as u64 {
+        0 => Ok(None),
+        bytes => connection.give_answer(function.account, bytes).map(Some),
+    };
+    let said = match given {
+        Ok(given) => said(function.abi, content_type, answer).map(|response| match given {
+            Some(given) => response.map(|body| body.counted(given)),
+            None => response,
+        }),
+        Err(short) => Err(Problem::short("bytes of answers that are not taken", short)),
+    };
+    let mut response = match said {
         Ok(response) => response,
         Err(problem) => problem.of(&function.name).into_response(),
     };
@@ -85,12 +126,15 @@ fn said(abi: Abi, content_type: &HeaderValue, answer: Answer) -> Result<Response
             return Err(Problem::new(StatusCode::GATEWAY_TIMEOUT, "the function's time was up"));
         }
         Outcome::Refused(refusal) => return Err(Problem::refused(refusal)),
+        Outcome::TooMuch(short) => {
+            return Err(Problem::short("bytes of answers that are not taken", short));
+        }
         Outcome::NotStarted(error) => return Err(Problem::busy(&error.to_string(), Nanos::ZERO)),
     }
     match abi {
         Abi::Stdio => {
             let mut response = Response::new(Body::new(Bytes::from(answer.stdout)));
-            if !response.body().0.is_empty() {
+            if !response.body().is_end_stream() {
                 response.headers_mut().insert(CONTENT_TYPE, content_type.clone());
             }
             Ok(response)

@@ -11,9 +11,12 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
+use awsm_ledger::Short;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+
+use crate::ledger::{Ledger, NOBODY, What};
 
 /// What a connection is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +56,11 @@ pub(super) struct Connection {
     waker: RefCell<Option<Waker>>,
     /// Is it among those that the server looks at?
     listed: Cell<bool>,
+    /// The account that has its place, while a request is under way.
+    busy: Cell<Option<usize>>,
+    /// Bytes of answers that it has and its socket has not taken, and whose the last was.
+    given: Cell<u64>,
+    given_for: Cell<usize>,
     paced: Rc<Paced>,
 }
 
@@ -64,10 +72,16 @@ pub(super) struct Connection {
 pub(super) struct Paced {
     /// Milliseconds.
     pub(super) clock_ms: Cell<u64>,
+    pub(super) ledger: Rc<Ledger>,
     listed: RefCell<Vec<Rc<Connection>>>,
 }
 
 impl Paced {
+    /// No connections yet; what they hold is written into this ledger.
+    pub(super) fn new(ledger: Rc<Ledger>) -> Rc<Self> {
+        Rc::new(Self { ledger, ..Self::default() })
+    }
+
     /// How many there are.
     pub(super) fn len(&self) -> usize {
         self.listed.borrow().len()
@@ -88,6 +102,22 @@ impl Paced {
         }
         start
     }
+
+    /// Tells up to `count` connections to give up of those that have waited for their caller for `grace_ms`
+    /// or longer, the idlest first. None of them has a request that is in progress.
+    pub(super) fn shed(&self, count: usize, grace_ms: u64) {
+        let listed = self.listed.borrow();
+        let silent = |one: &&Rc<Connection>| {
+            matches!(one.phase(), Phase::Idle | Phase::Header)
+                && one.order() != Order::GiveUp
+                && one.elapsed_ms() >= grace_ms
+        };
+        let mut silent: Vec<_> = listed.iter().filter(silent).collect();
+        if silent.len() > count {
+            silent.select_nth_unstable_by_key(count, |one| one.since_ms.get());
+        }
+        silent.iter().take(count).for_each(|one| one.give(Order::GiveUp));
+    }
 }
 
 impl Connection {
@@ -100,13 +130,52 @@ impl Connection {
             order: Cell::new(Order::Serve),
             waker: RefCell::new(None),
             listed: Cell::new(false),
+            busy: Cell::new(None),
+            given: Cell::new(0),
+            given_for: Cell::new(NOBODY),
             paced,
         });
         connection.enter(Phase::Idle);
         connection
     }
 
+    /// A request of that account begins, which has the connection's place until it is answered.
+    ///
+    /// # Errors
+    /// If the account has its share of the places.
+    pub(super) fn occupy(&self, account: usize) -> Result<(), Short> {
+        self.paced.ledger.take(What::Place, account, 1)?;
+        self.leave();
+        self.busy.set(Some(account));
+        Ok(())
+    }
+
+    fn leave(&self) {
+        if let Some(account) = self.busy.take() {
+            self.paced.ledger.give(What::Place, account, 1);
+        }
+    }
+
+    /// Gives the connection an answer of so many bytes that is counted for that account.
+    ///
+    /// # Errors
+    /// If there is no room for it.
+    pub(super) fn give_answer(self: &Rc<Self>, account: usize, bytes: u64) -> Result<Given, Short> {
+        self.paced.ledger.take(What::Given, account, bytes)?;
+        self.given.set(self.given.get() + bytes);
+        self.given_for.set(account);
+        Ok(Given { connection: Rc::clone(self), account, bytes })
+    }
+
+    /// Bytes of answers that it has and its socket has not taken, and whose they are.
+    pub(super) fn given(&self) -> (u64, usize) {
+        (self.given.get(), self.given_for.get())
+    }
+
     pub(super) fn enter(self: &Rc<Self>, phase: Phase) {
+        if matches!(phase, Phase::Idle | Phase::Over) {
+            self.leave();
+        }
         self.phase.set(phase);
         self.since_ms.set(self.paced.clock_ms.get());
         if !self.listed.get() && !matches!(phase, Phase::Function | Phase::Over) {
@@ -157,6 +226,21 @@ impl Connection {
         if self.phase.get() == Phase::Idle {
             self.since_ms.set(self.paced.clock_ms.get());
         }
+    }
+}
+
+/// An answer that a connection has. Dropped when its socket has taken it, or never will.
+#[derive(Debug)]
+pub(super) struct Given {
+    connection: Rc<Connection>,
+    account: usize,
+    bytes: u64,
+}
+
+impl Drop for Given {
+    fn drop(&mut self) {
+        self.connection.given.set(self.connection.given.get() - self.bytes);
+        self.connection.paced.ledger.give(What::Given, self.account, self.bytes);
     }
 }
 
@@ -260,5 +344,34 @@ mod tests {
             all[answered].enter(Phase::Idle);
         }
         assert_eq!(sweep(), [1, 2, 3, 5, 6, 8, 9]);
+    }
+
+    #[test]
+    fn the_idlest_go_first_and_none_with_a_request() {
+        let paced = Rc::<Paced>::default();
+        let address = SocketAddr::from(([127, 0, 0, 1], 1));
+        let all: Vec<_> = (0..8)
+            .map(|number| {
+                paced.clock_ms.set(number);
+                Connection::new(address, address, Rc::clone(&paced))
+            })
+            .collect();
+        let gone = || -> Vec<usize> {
+            (0..8).filter(|number| all[*number].order() == Order::GiveUp).collect()
+        };
+        all[0].enter(Phase::Body);
+        all[1].enter(Phase::Function);
+        all[5].enter(Phase::Over);
+        all[2].has_read();
+        all[3].has_written();
+        paced.clock_ms.set(10);
+        paced.shed(3, 7);
+        assert_eq!(gone(), [], "all have moved lately");
+        paced.shed(1, 4);
+        assert_eq!(gone(), [4]);
+        paced.shed(1, 3);
+        assert!(gone() == [2, 4] || gone() == [3, 4] || gone() == [4, 6], "{:?}", gone());
+        paced.shed(100, 0);
+        assert_eq!(gone(), [2, 3, 4, 6, 7]);
     }
 }

@@ -1,6 +1,5 @@
 //! One request through its function: route, body, invocation, answer.
 
-use std::cell::Cell;
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -9,7 +8,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use awsm_host::StringList;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{EXPECT, HeaderMap, HeaderValue};
 use hyper::http::request::Parts;
@@ -25,6 +24,7 @@ use super::trace::{TRACEPARENT, Trace, X_REQUEST_ID};
 use super::wagi;
 use crate::config::Abi;
 use crate::functions::guest::Input;
+use crate::ledger::{Held, What};
 use crate::limits;
 use crate::worker::Ticket;
 
@@ -68,9 +68,18 @@ fn begin(server: &Rc<Server>, connection: &Rc<Connection>, request: Request<Inco
     let begun = match server.router.find(parts.method.as_str(), parts.uri.path()) {
         Found::Function { function, script } if body.is_end_stream() => {
             let script = script.len();
-            invoke(server, connection, function, &parts, script, Bytes::new(), trace)
+            match occupy(server, connection, function) {
+                Ok(()) => invoke(server, connection, function, &parts, script, Bytes::new(), trace),
+                Err(problem) => Err(Box::new((problem, trace))),
+            }
         }
         Found::Function { function, script } => {
+            if let Err(problem) = occupy(server, connection, function) {
+                drain(server, body, &parts.headers);
+                let response = refuse(connection, (problem, trace));
+                let response = Box::pin(std::future::ready(response));
+                return Exchange::Other(response, Rc::clone(connection));
+            }
             let script = script.len();
             let (server, own) = (Rc::clone(server), Rc::clone(connection));
             let read = read_and_invoke(server, own, function, parts, script, body, trace);
@@ -133,10 +142,21 @@ impl Future for Invoked {
         let answer = ready!(Pin::new(ticket).poll(cx));
         let content_type = &server.content_types[*function];
         let function = &server.functions[*function];
-        let mut response = answer::respond(function, content_type, answer);
+        let mut response = answer::respond(connection, function, content_type, answer);
         finish(connection, &mut response, trace);
         Poll::Ready(response)
     }
+}
+
+/// A request for that function has the connection's place from now on.
+fn occupy(
+    server: &Rc<Server>,
+    connection: &Rc<Connection>,
+    function: usize,
+) -> Result<(), Problem> {
+    let function = &server.functions[function];
+    let short = |short| Problem::short("requests under way", short).of(&function.name);
+    connection.occupy(function.account).map_err(short)
 }
 
 async fn read_and_invoke(
@@ -148,7 +168,8 @@ async fn read_and_invoke(
     body: Incoming,
     trace: Trace,
 ) -> Response<Body> {
-    let mut held = Held::new(&server);
+    let account = server.functions[function].account;
+    let mut held = Held::nothing(&server.ledger, What::Body, account);
     let read = read_body(&server, &connection, &parts.headers, function, body, &mut held).await;
     let begun = match read {
         Ok(body) => invoke(&server, &connection, function, &parts, script, body, trace),
@@ -236,10 +257,7 @@ async fn read_body(
         let detail = format!("a body for this function may have {} bytes", function.body_bytes);
         Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
     };
-    let no_memory = || {
-        let detail = "too many request bodies are held already";
-        Problem::busy(detail, awsm_sched::Nanos::ZERO)
-    };
+    let no_memory = |short| Problem::short("bytes of request bodies", short);
     let declared = body.size_hint().exact();
     if declared.is_some_and(|bytes| bytes > function.body_bytes) {
         drain(server, body, headers);
@@ -247,34 +265,47 @@ async fn read_body(
     }
     connection.enter(Phase::Body);
     let mut first = Bytes::new();
-    let mut more = BytesMut::new();
+    let mut more = Vec::new();
     loop {
         let data = match next_data(connection, &mut body).await? {
             Some(data) => data,
             None => break,
         };
-        let bytes = (first.len() + more.len() + data.len()) as u64;
-        if bytes > function.body_bytes {
+        let have = first.len() + more.len();
+        let bytes = have + data.len();
+        if bytes as u64 > function.body_bytes {
             drain(server, body, headers);
             return Err(too_large());
         }
-        if !held.grow(data.len() as u64) {
-            drain(server, body, headers);
-            return Err(no_memory());
-        }
         // Most bodies come in one piece, which is then passed on as it is.
-        if first.is_empty() && more.is_empty() {
+        let is_first = have == 0;
+        let capacity = if is_first { bytes } else { room(more.capacity(), bytes, declared) };
+        if let Err(short) = held.hold((capacity + first.len()) as u64) {
+            drain(server, body, headers);
+            return Err(no_memory(short));
+        }
+        if is_first {
             first = data;
         } else {
-            if more.is_empty() {
-                more.reserve(declared.map_or(2 * first.len(), |bytes| bytes as usize));
-                more.extend_from_slice(&std::mem::take(&mut first));
-            }
+            more.reserve_exact(capacity - more.len());
+            more.extend_from_slice(&std::mem::take(&mut first));
             more.extend_from_slice(&data);
+            // Less than before: the first piece lies in it now.
+            held.hold(capacity as u64).expect("less is never refused");
         }
     }
     connection.enter(Phase::Function);
-    Ok(if more.is_empty() { first } else { more.freeze() })
+    Ok(if more.is_empty() { first } else { more.into() })
+}
+
+/// How much room a body gets of which `bytes` have come, and which has had `capacity` so far. What its caller
+/// says that there will be is believed as far as it is there: room at most doubles.
+fn room(capacity: usize, bytes: usize, declared: Option<u64>) -> usize {
+    if bytes <= capacity {
+        return capacity;
+    }
+    let whole = declared.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(usize::MAX);
+    bytes.saturating_mul(2).min(whole).max(bytes)
 }
 
 /// The body's next bytes; `None` at its end.
@@ -326,42 +357,21 @@ fn drain(server: &Rc<Server>, mut body: Incoming, headers: &HeaderMap) {
     });
 }
 
-/// Bytes of request bodies that are held for one request, counted against the worker's limit.
-struct Held {
-    total: Rc<Cell<u64>>,
-    limit: u64,
-    bytes: u64,
-}
-
-impl Held {
-    fn new(server: &Server) -> Self {
-        Self { total: Rc::clone(&server.body_bytes), limit: server.body_memory_bytes, bytes: 0 }
-    }
-
-    /// Says whether that many more may be held; if so they are.
-    fn grow(&mut self, bytes: u64) -> bool {
-        let total = self.total.get() + bytes;
-        if total > self.limit {
-            return false;
-        }
-        self.total.set(total);
-        self.bytes += bytes;
-        true
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.total.set(self.total.get() - self.bytes);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::net::SocketAddr;
     use std::task::Waker;
 
     use super::*;
+
+    #[test]
+    fn a_body_has_no_more_room_than_twice_what_has_come() {
+        assert_eq!(room(0, 40, Some(1 << 30)), 80);
+        assert_eq!(room(80, 80, Some(1 << 30)), 80);
+        assert_eq!(room(80, 81, Some(100)), 100);
+        assert_eq!(room(80, 81, None), 162);
+        assert_eq!(room(0, usize::MAX, None), usize::MAX);
+    }
 
     #[test]
     fn a_panic_on_the_way_to_an_answer_is_the_requests_own() {

@@ -4,6 +4,7 @@
 
 use std::fmt::Write;
 
+use awsm_ledger::Short;
 use awsm_sandbox::Trap;
 use awsm_sched::{Nanos, Reason, Refusal};
 use bytes::Bytes;
@@ -54,6 +55,15 @@ impl Problem {
     pub(super) fn busy(detail: &str, backlog: Nanos) -> Self {
         let mut problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, detail);
         problem.retry_after_s = Some(backlog.ceil_secs().max(1));
+        problem
+    }
+
+    /// The tenant has had its share of what is named, or the node has no more of it.
+    pub(super) fn short(of: &str, short: Short) -> Self {
+        let mut problem = Self::busy(&format!("too many {of}: {short}"), Nanos::ZERO);
+        if let Short::Account(_) = short {
+            problem.status = StatusCode::TOO_MANY_REQUESTS;
+        }
         problem
     }
 

@@ -1,6 +1,6 @@
 //! One worker's listener and its connections.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
@@ -24,6 +24,7 @@ use super::trace::Names;
 use crate::config::{Config, NodeConfig};
 use crate::fault::Whole;
 use crate::functions::Function;
+use crate::ledger::{Ledger, Surplus};
 use crate::limits;
 use crate::worker::Worker;
 use crate::worker::slots::Slots;
@@ -32,8 +33,6 @@ use crate::worker::slots::Slots;
 const HYPER_HEADER_COUNT: usize = 100;
 /// hyper's buffer also carries bodies; smaller ones cost system calls.
 const READ_BUFFER_BYTES: usize = 64 << 10;
-/// How long to wait when the system has no descriptor for another connection.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// What a caller is told who did not come to the point.
 const TOO_SLOW: &[u8] =
     b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
@@ -48,10 +47,8 @@ pub struct Server {
     /// By function. Each worker has its own, so that no two cores count references in one place.
     pub(super) content_types: Vec<HeaderValue>,
     pub(super) names: Names,
-    pub(super) body_memory_bytes: u64,
     pub(super) body_timeout: Duration,
-    /// Held in request bodies now.
-    pub(super) body_bytes: Rc<Cell<u64>>,
+    pub(super) ledger: Rc<Ledger>,
     http: http1::Builder,
     limits: Pace,
     connections_max: usize,
@@ -73,7 +70,12 @@ struct Pace {
 impl Server {
     /// The server of one worker.
     #[must_use]
-    pub fn new(config: &Config, functions: Arc<[Function]>, worker: Rc<Worker>) -> Rc<Self> {
+    pub fn new(
+        config: &Config,
+        functions: Arc<[Function]>,
+        worker: Rc<Worker>,
+        ledger: Rc<Ledger>,
+    ) -> Rc<Self> {
         let node = &config.node;
         let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         let own = |f: &Function| {
@@ -86,9 +88,7 @@ impl Server {
             content_types: functions.iter().map(own).collect(),
             functions,
             names: Names::new(),
-            body_memory_bytes: node.body_memory_bytes,
             body_timeout: node.body_timeout,
-            body_bytes: Rc::default(),
             http: http(node),
             limits: Pace {
                 header: ms(node.header_timeout),
@@ -98,7 +98,8 @@ impl Server {
             connections_max: node.connections,
             connections: RefCell::default(),
             began: Instant::now(),
-            paced: Rc::default(),
+            paced: Paced::new(Rc::clone(&ledger)),
+            ledger,
             changed: Notify::new(),
         })
     }
@@ -111,6 +112,7 @@ impl Server {
         grace: Duration,
     ) {
         spawn_local(Rc::clone(&self).watch_pace());
+        spawn_local(Rc::clone(&self).watch_answers());
         let local = listener.local_addr().unwrap_or_else(|_| SocketAddr::from(([0; 4], 0)));
         tokio::select! {
             // An error means that whoever could say so is gone.
@@ -128,16 +130,33 @@ impl Server {
     }
 
     async fn accept(self: &Rc<Self>, listener: &TcpListener, local: SocketAddr) {
+        let mut told = None::<Instant>;
         loop {
-            self.wait_until(|open| open < self.connections_max).await;
             match listener.accept().await {
-                Ok((stream, peer)) => self.open(stream, peer, local),
+                Ok((stream, peer)) => {
+                    while self.connections.borrow().len() >= self.connections_max {
+                        self.make_place().await;
+                    }
+                    self.open(stream, peer, local);
+                }
                 Err(error) => {
-                    tracing::warn!("cannot accept a connection: {error}");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    if told.is_none_or(|told| told.elapsed() >= limits::ACCEPT_WARNING_PAUSE) {
+                        tracing::warn!("cannot accept a connection: {error}");
+                        told = Some(Instant::now());
+                    }
+                    self.make_place().await;
                 }
             }
         }
+    }
+
+    /// Has the idlest connections end, if any are idle, and waits until one has ended; not for long, since
+    /// one that is at work may fall idle, and the system may have again what it lacked.
+    async fn make_place(&self) {
+        self.read_clock();
+        let count = self.connections.borrow().len() / limits::PLACES_MADE + 1;
+        self.paced.shed(count, limits::SILENCE.as_millis() as u64);
+        let _ = tokio::time::timeout(limits::PLACE_PAUSE, self.changed.notified()).await;
     }
 
     fn open(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr, local: SocketAddr) {
@@ -195,6 +214,42 @@ impl Server {
                 tokio::task::yield_now().await;
             }
         }
+    }
+
+    /// Closes connections of slow readers while there is more of answers than there may be.
+    async fn watch_answers(self: Rc<Self>) {
+        let _whole = Whole::new("the watch over answers");
+        let (mut told, mut closed) = (None::<Instant>, 0_u64);
+        loop {
+            self.ledger.shortage().await;
+            self.read_clock();
+            while let Some(surplus) = self.ledger.surplus()
+                && let Some(reader) = self.worst_reader(surplus)
+            {
+                reader.give(Order::GiveUp);
+                closed += 1;
+                // It ends before this goes on.
+                tokio::task::yield_now().await;
+            }
+            if told.is_none_or(|told| told.elapsed() >= limits::READERS_WARNING_PAUSE) {
+                tracing::warn!(
+                    "{closed} connections closed whose readers did not take their answers: others needed the \
+                     memory (`answer_memory`)"
+                );
+                (told, closed) = (Some(Instant::now()), 0);
+            }
+        }
+    }
+
+    /// The connection with the most to be taken of those that have stood still for a while, or of all.
+    fn worst_reader(&self, surplus: Surplus) -> Option<Rc<Connection>> {
+        let connections = self.connections.borrow();
+        let silence_ms = limits::SILENCE.as_millis() as u64;
+        let readers = connections.iter().filter(|one| {
+            let (bytes, account) = one.given();
+            bytes > 0 && one.order() != Order::GiveUp && self.ledger.is_in(surplus, account)
+        });
+        readers.max_by_key(|one| (one.elapsed_ms() >= silence_ms, one.given().0)).cloned()
     }
 
     fn check_pace(&self, connection: &Connection) {

@@ -39,6 +39,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use awsm_host::{Errno, WasiCtx};
+use awsm_ledger::Short;
 use awsm_sandbox::{Pool, Sandbox, StartError, Stop, Trap, Wait};
 use awsm_sched::{Arrival, Class, Decision, FunctionId, InvocationId, Nanos, Refusal, Scheduler};
 use hyper::header::HeaderValue;
@@ -46,6 +47,7 @@ use hyper::header::HeaderValue;
 use crate::fault::Whole;
 use crate::functions::Function;
 use crate::functions::guest::{Environment, Input};
+use crate::ledger::{Held, Ledger, What};
 use crate::limits;
 use crate::log::Voice;
 use alarm::Alarm;
@@ -77,6 +79,8 @@ pub enum Outcome {
     NotStarted(StartError),
     /// The core that was to help out did not let it in.
     Refused(Refusal),
+    /// It has said more than there was room for.
+    TooMuch(Short),
 }
 
 /// Where the time went.
@@ -161,6 +165,7 @@ struct Core {
     /// The last guest that had the core was preempted: it waits for more.
     preempted: bool,
     pool: Pool<WasiCtx>,
+    ledger: Rc<Ledger>,
     invocations: Slots<Invocation>,
     /// Where in `invocations` the scheduler's invocations are, by [`InvocationId::index`].
     slot_of: Vec<usize>,
@@ -198,6 +203,8 @@ enum Stage {
         watch: Option<usize>,
         /// What the request is called in the log.
         request: HeaderValue,
+        /// What it has said, if it had stopped since.
+        said: Option<Held>,
     },
     Answered(Answer),
     /// In between, or collected.
@@ -256,6 +263,7 @@ impl Worker {
             given: 0,
             preempted: false,
             pool,
+            ledger: Rc::default(),
             invocations: Slots::default(),
             slot_of: Vec::new(),
             used: Vec::new(),
@@ -265,6 +273,13 @@ impl Worker {
             idle: None,
         };
         Self { core: RefCell::new(core) }
+    }
+
+    /// The same, whose guests' words are counted there.
+    #[must_use]
+    pub fn with_ledger(self, ledger: Rc<Ledger>) -> Self {
+        self.core.borrow_mut().ledger = ledger;
+        self
     }
 
     fn core(&self) -> InUse<'_> {
@@ -393,7 +408,7 @@ impl Core {
         }
         let invocation = &mut self.invocations[slot];
         let function = invocation.function as u32;
-        let Stage::Live { sandbox, watch, request, .. } = &mut invocation.stage else {
+        let Stage::Live { sandbox, watch, request, said, .. } = &mut invocation.stage else {
             unreachable!("the scheduler runs what is waiting or live")
         };
         unwatch(&mut self.readiness, watch);
@@ -411,7 +426,7 @@ impl Core {
             bell.disarm();
         }
         self.preempted = stop == Stop::Preempted;
-        let next = match stop {
+        let mut next = match stop {
             Stop::Blocked(Wait::Until { monotonic_ns }) => Next::Wait(Some(Nanos(monotonic_ns))),
             Stop::Blocked(Wait::Event { until_ns }) => {
                 match begin_to_wait(&mut self.readiness, id, sandbox) {
@@ -428,16 +443,26 @@ impl Core {
             Stop::Exited(code) => Next::End(Outcome::Exited(code)),
             Stop::Trapped(trap) => Next::End(Outcome::Trapped(trap)),
         };
+        let account = self.functions[function as usize].account;
+        if !matches!(next, Next::End(_))
+            && let Err(short) = hold_said(&self.ledger, account, sandbox, said)
+        {
+            next = Next::End(Outcome::TooMuch(short));
+        }
         if !matches!(next, Next::End(_)) {
-            let said = &mut sandbox.data_mut().stderr;
-            if !said.written().is_empty() {
+            let words = &mut sandbox.data_mut().stderr;
+            if !words.written().is_empty() {
                 let now = self.clock.now();
-                let (text, lost) = (said.take_lines(), said.take_lost());
+                let (text, lost) = (words.take_lines(), words.take_lost());
                 self.voice.say(now, function as usize, request, text, lost);
             }
         }
+        let helped = Nanos(sandbox.data_mut().take_helped_ns());
         // What beginning to wait has cost was spent for this guest, too.
         let now = self.clock.now();
+        if helped > Nanos::ZERO {
+            self.sched.helped(now, id, helped);
+        }
         match next {
             Next::Wait(until) => {
                 self.sched.blocked(now, id, until);
@@ -605,7 +630,8 @@ impl Core {
         }
         match started {
             Ok(sandbox) => {
-                let stage = Stage::Live { id, sandbox, started: now, watch: None, request };
+                let stage =
+                    Stage::Live { id, sandbox, started: now, watch: None, request, said: None };
                 self.invocations[slot].stage = stage;
                 Ok(())
             }
@@ -745,6 +771,20 @@ impl Drop for Ticket {
     fn drop(&mut self) {
         self.worker.core().abandon(self.slot);
     }
+}
+
+/// Counts what a guest that is to go on has said so far.
+fn hold_said(
+    ledger: &Rc<Ledger>,
+    account: usize,
+    sandbox: &Sandbox<WasiCtx>,
+    said: &mut Option<Held>,
+) -> Result<(), Short> {
+    let bytes = sandbox.data().stdout.capacity() as u64;
+    if said.as_ref().map_or(0, Held::amount) == bytes {
+        return Ok(());
+    }
+    said.get_or_insert_with(|| Held::nothing(ledger, What::Said, account)).hold(bytes)
 }
 
 /// Watches for what a guest waits for; if that cannot be done, its call will say why.

@@ -1,5 +1,6 @@
 //! The switch between host and guest: entry, suspension, preemption, faults.
 
+pub(crate) mod limit_signals;
 pub mod preempt;
 
 pub(crate) mod arch;

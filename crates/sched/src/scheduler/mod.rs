@@ -336,6 +336,15 @@ impl Scheduler {
         }
     }
 
+    /// Others than the core have worked so long for a present invocation: its tenant's budget pays for it.
+    pub fn helped(&mut self, now: Nanos, id: InvocationId, spent: Nanos) {
+        self.now = self.now.max(now);
+        let entry = self.entries.get(id);
+        let (tenant, level) = (self.tenant_of(entry.function), entry.level);
+        self.tenants[tenant].refresh(now);
+        self.tenants[tenant].charge(spent, level);
+    }
+
     /// The running invocation has ended, however it ended.
     pub fn finished(&mut self, now: Nanos, id: InvocationId) {
         self.stop_running(now, id);

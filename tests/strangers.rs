@@ -1,0 +1,259 @@
+//! Fair among strangers: what one caller, function or tenant holds is bounded, and the others have theirs.
+
+mod common;
+
+use common::{Client, Node, Scratch, awsm_under, eventually, function, text_function};
+use rustix::process::Signal;
+
+/// A function that writes a byte far into a file and exits with 100 and the error.
+const FAR_WRITER: &str = r#"(module
+    (import "wasi_snapshot_preview1" "path_open"
+        (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+    (import "wasi_snapshot_preview1" "fd_pwrite"
+        (func $pwrite (param i32 i32 i32 i64 i32) (result i32)))
+    (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+    (memory (export "memory") 1)
+    (data (i32.const 0) "file")
+    (data (i32.const 8) "\00\00\00\00\01\00\00\00")
+    (func (export "_start")
+        ;; Created, and open for writing (fd_seek, fd_write).
+        (if (call $open (i32.const 3) (i32.const 0) (i32.const 0) (i32.const 4) (i32.const 1)
+                (i64.const 68) (i64.const 0) (i32.const 0) (i32.const 16))
+            (then unreachable))
+        (call $exit (i32.add (i32.const 100) (call $pwrite (i32.load (i32.const 16))
+            (i32.const 8) (i32.const 1) (i64.const 67108864) (i32.const 20))))))"#;
+
+#[test]
+fn the_systems_limit_of_files_ends_no_node() {
+    let scratch = Scratch::new();
+    let dirs = format!("dirs = {{ \"/\" = {{ path = {:?}, mode = \"rw\" }} }}", scratch.path());
+    let functions =
+        [text_function(&scratch, "far", FAR_WRITER, &dirs), function("echo", "/echo", "")];
+    let node = Node::start_by(awsm_under("-f 65536"), 1, "", &functions);
+    // EFBIG: the system's limit is at 32 MiB, the function's own far beyond it.
+    assert!(node.get("/far").text().contains("exited with code 122"), "{:?}", node.get("/far"));
+    for signal in [Signal::XFSZ, Signal::XCPU, Signal::PIPE] {
+        node.signal(signal);
+    }
+    assert_eq!(node.post("/echo", "still here").text(), "still here");
+}
+
+/// Connects and says nothing.
+fn silent(node: &Node, count: usize) -> Vec<Client> {
+    (0..count).map(|_| node.connect()).collect()
+}
+
+#[test]
+fn silent_connections_make_place() {
+    let node = Node::start("connections = 4", &[function("echo", "/echo", "")]);
+    let mut kept = node.connect();
+    assert_eq!(kept.request("POST", "/echo", &[], b"one").text(), "one");
+    let mut silent = silent(&node, 8);
+    // They would stay for more than a minute.
+    assert_eq!(node.post("/echo", "two").text(), "two");
+    assert!(silent.iter_mut().any(Client::is_closed), "some went");
+    // A request in progress is no silence, whatever its callers do.
+    let mut busy: Vec<_> = (0..3).map(|_| node.connect()).collect();
+    for client in &mut busy {
+        client.send("POST /echo HTTP/1.1\r\nHost: test\r\nContent-Length: 4\r\n\r\nab");
+    }
+    for _ in 0..4 {
+        assert_eq!(node.post("/echo", "three").text(), "three");
+    }
+    for client in &mut busy {
+        client.send("cd");
+        assert_eq!(client.receive().text(), "abcd");
+    }
+}
+
+#[test]
+fn a_node_without_descriptors_serves_on_when_it_has_some() {
+    let node = Node::start_by(awsm_under("-n 64"), 2, "", &[function("echo", "/echo", "")]);
+    let silent = silent(&node, 100);
+    node.log_when(|log| log.contains("cannot accept a connection"));
+    for _ in 0..3 {
+        assert_eq!(node.post("/echo", "hello").text(), "hello");
+    }
+    drop(silent);
+    assert_eq!(node.post("/echo", "hello").text(), "hello");
+    // It is said now and then, and the core has other things to do than to try.
+    let (before, lines) = (node.cpu_time(), node.log().lines().count());
+    assert!(lines < 200, "{}", node.log());
+    assert!(before.as_secs() < 10, "{before:?}");
+}
+
+#[test]
+fn declared_lengths_reserve_nothing() {
+    let node = Node::start("", &[function("echo", "/echo", "body = \"1GiB\"")]);
+    let before = node.status("VmSize:");
+    let mut callers: Vec<_> = (0..20).map(|_| node.connect()).collect();
+    for caller in &mut callers {
+        let length = 1 << 30;
+        caller.send(format!(
+            "POST /echo HTTP/1.1\r\nHost: test\r\nExpect: 100-continue\r\n\
+             Content-Length: {length}\r\n\r\n"
+        ));
+        // The node reads the body now, so that these are pieces of their own.
+        assert_eq!(caller.receive().status, 100);
+        caller.send("a");
+    }
+    // Whoever has answered one after the others has read what they have sent.
+    eventually("it has read both pieces", || {
+        callers.iter_mut().for_each(|caller| caller.send("b"));
+        node.post("/echo", "hello").text() == "hello"
+    });
+    for _ in 0..3 {
+        callers.iter_mut().for_each(|caller| caller.send("c"));
+        assert_eq!(node.post("/echo", "hello").text(), "hello");
+    }
+    let more = node.status("VmSize:") - before;
+    assert!(more < 256 << 10, "{more} KiB for {} bytes", 5 * callers.len());
+}
+
+/// A function that says 12 MiB and then sleeps for as long as it is told, in seconds.
+fn talker(scratch: &Scratch, name: &str, seconds: u64, more: &str) -> String {
+    let wat = format!(
+        r#"(module
+        (import "wasi_snapshot_preview1" "fd_write"
+            (func $write (param i32 i32 i32 i32) (result i32)))
+        (import "wasi_snapshot_preview1" "poll_oneoff"
+            (func $poll (param i32 i32 i32 i32) (result i32)))
+        (memory (export "memory") 17)
+        (data (i32.const 0) "\00\00\01\00\00\00\10\00")
+        (data (i32.const 32) "\01\00\00\00")
+        (func (export "_start") (local $i i32)
+            (loop $next
+                (if (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8))
+                    (then unreachable))
+                (br_if $next (i32.lt_u
+                    (local.tee $i (i32.add (local.get $i) (i32.const 1))) (i32.const 12))))
+            (if (i64.ne (i64.const {seconds}) (i64.const 0)) (then
+                (i64.store (i32.const 40) (i64.mul (i64.const {seconds}) (i64.const 1000000000)))
+                (drop (call $poll (i32.const 16) (i32.const 100) (i32.const 1) (i32.const 200)))))))"#
+    );
+    text_function(scratch, name, &wat, &format!("timeout = \"600s\"\n{more}"))
+}
+
+#[test]
+fn slow_readers_hold_what_there_is_for_answers() {
+    let scratch = Scratch::new();
+    let functions = [talker(&scratch, "talk", 0, ""), function("echo", "/echo", "")];
+    let node = Node::start("answer_memory = \"64MiB\"\nadmission = \"none\"", &functions);
+    assert_eq!(node.get("/talk").body.len(), 12 << 20);
+    let before = node.status("VmRSS:");
+    let mut readers: Vec<_> = (0..70).map(|_| node.connect()).collect();
+    for reader in &mut readers {
+        reader.send_request("GET", "/talk", &[], b"");
+    }
+    let closed = |log: &str| -> u32 {
+        let of = |line: &str| {
+            let before = line.split(" connections closed whose readers").next()?;
+            before.rsplit(' ').next()?.parse::<u32>().ok()
+        };
+        log.lines().filter(|line| line.contains("connections closed")).filter_map(of).sum()
+    };
+    node.log_when(|log| closed(log) > 0);
+    eventually("all have been answered", || node.get("/talk").body.len() == 12 << 20);
+    assert_eq!(node.post("/echo", "hello").text(), "hello");
+    let more = node.status("VmRSS:").saturating_sub(before) >> 10;
+    assert!(more < 160, "{more} MiB for 70 slow readers");
+    drop(readers);
+    assert_eq!(node.get("/talk").body.len(), 12 << 20);
+}
+
+#[test]
+fn what_sleepers_have_said_counts() {
+    let scratch = Scratch::new();
+    let functions = [
+        "[[tenant]]\nname = \"own\"\nanswer_memory = \"20MiB\"".to_owned(),
+        talker(&scratch, "sleeper", 500, ""),
+        talker(&scratch, "limited", 500, "tenant = \"own\""),
+        talker(&scratch, "quick", 0, "tenant = \"own\""),
+    ];
+    let node = Node::start("answer_memory = \"100MiB\"\nadmission = \"none\"", &functions);
+    let ask = |path: &str| {
+        let mut client = node.connect();
+        client.send_request("GET", path, &[], b"");
+        client
+    };
+    // A buffer takes 16 MiB. 20 are the tenant's; for the others there are 80.
+    let _sleepers: Vec<_> = (0..5).map(|_| ask("/sleeper")).collect();
+    let refused = ask("/sleeper").receive();
+    assert_eq!(refused.status, 503, "{refused:?}");
+    let says = "too many bytes of answers that are not taken: there are 104857600, and what is left is kept";
+    assert!(refused.text().contains(says), "{refused:?}");
+    assert_eq!(node.get("/quick").body.len(), 12 << 20);
+    let _limited = ask("/limited");
+    let refused = ask("/limited").receive();
+    assert_eq!(refused.status, 429, "{refused:?}");
+    assert!(refused.text().contains("its tenant may have 20971520"), "{refused:?}");
+}
+
+/// Sends all of a request but its last byte.
+fn upload(node: &Node, path: &str, bytes: usize) -> Client {
+    let mut client = node.connect();
+    client.send(format!("POST {path} HTTP/1.1\r\nHost: test\r\nContent-Length: {bytes}\r\n\r\n"));
+    client.send(vec![b'x'; bytes - 1]);
+    client
+}
+
+fn tenants() -> [String; 3] {
+    [
+        "[[tenant]]\nname = \"evil\"\n[[tenant]]\nname = \"good\"".to_owned(),
+        function("echo", "/evil", "tenant = \"evil\""),
+        function("echo", "/good", "tenant = \"good\""),
+    ]
+}
+
+#[test]
+fn slow_uploads_leave_others_their_memory() {
+    let node = Node::start("body_memory = \"4MiB\"", &tenants());
+    let mut uploads: Vec<_> = (0..10).map(|_| upload(&node, "/evil", 600_000)).collect();
+    let mut refused = uploads.last_mut().expect("ten").receive();
+    assert_eq!(refused.status, 503, "{refused:?}");
+    assert!(refused.text().contains("too many bytes of request bodies"), "{refused:?}");
+    for _ in 0..5 {
+        let answer = node.post("/good", vec![b'y'; 600_000]);
+        assert_eq!((answer.status, answer.body.len()), (200, 600_000));
+    }
+    uploads[0].send("z");
+    refused = uploads[0].receive();
+    assert_eq!(refused.body.len(), 600_000, "{}", refused.status);
+}
+
+#[test]
+fn slow_uploads_leave_others_their_places() {
+    let node = Node::start("connections = 12", &tenants());
+    let mut uploads: Vec<_> = (0..9).map(|_| upload(&node, "/evil", 1000)).collect();
+    // Two places are kept for each of the others.
+    let refused = uploads.pop().expect("nine").receive();
+    assert_eq!(refused.status, 503, "{refused:?}");
+    assert!(refused.text().contains("too many requests under way"), "{refused:?}");
+    let _more: Vec<_> = (0..20).map(|_| upload(&node, "/evil", 1000)).collect();
+    for _ in 0..5 {
+        assert_eq!(node.post("/good", "hello").text(), "hello");
+    }
+    for upload in &mut uploads {
+        upload.send("z");
+        assert_eq!(upload.receive().body.len(), 1000);
+    }
+}
+
+#[test]
+fn a_tenants_own_limits_are_its_own() {
+    let limits = "connections = 2\nbody_memory = \"64KiB\"";
+    let functions = [
+        format!("[[tenant]]\nname = \"small\"\n{limits}"),
+        function("echo", "/small", "tenant = \"small\""),
+        function("echo", "/other", ""),
+    ];
+    let node = Node::start("", &functions);
+    let answer = node.post("/small", vec![b'y'; 70_000]);
+    assert_eq!((answer.status, answer.header("retry-after")), (429, Some("1")), "{answer:?}");
+    assert!(answer.text().contains("its tenant may have 65536"), "{answer:?}");
+    assert_eq!(node.post("/small", vec![b'y'; 60_000]).status, 200);
+    assert_eq!(node.post("/other", vec![b'y'; 70_000]).status, 200);
+    let _uploads = [upload(&node, "/small", 10), upload(&node, "/small", 10)];
+    eventually("both have begun", || node.post("/small", "hello").status == 429);
+    assert_eq!(node.post("/other", "hello").status, 200);
+}
