@@ -7,7 +7,7 @@ export CARGO_TERM_COLOR ?= auto
 TESTED := --workspace --exclude awsm-bench
 
 .PHONY: help setup build demo guests examples test test-bench check sanitize miri fuzz lint doc audit yosys clean bench-startup bench-reset bench-http bench-wasi
-.PHONY: bench-code bench-compile bench-overload bench-budgets bench-preempt bench-neighbours bench-balance
+.PHONY: bench-code bench-compile bench-verify bench-overload bench-budgets bench-preempt bench-neighbours bench-balance
 
 help:
 	@echo 'make demo           builds everything, starts a node, calls real functions, stops'
@@ -26,6 +26,7 @@ help:
 	@echo 'make bench-reset    making a sandbox ready again, by image and pages written, beside wasmtime'
 	@echo 'make bench-code     speed of compiled code beside native code and wasmtime'
 	@echo 'make bench-compile  time and memory of compilation beside wasmtime'
+	@echo 'make bench-verify   time and memory of reading compiled code back, and how much of it is shown'
 	@echo 'make bench-http     requests per second beside a bare hyper server'
 	@echo 'make yosys          synthesises a design with yosys, and compares with wasmtime'
 	@echo 'make bench-wasi     host calls beside wasmtime, guests asleep by the thousand'
@@ -115,6 +116,12 @@ bench-code: build
 	$(CARGO) build --release -p awsm-bench
 	@$(MAKE) --no-print-directory -C guests code CPU=$(CPU) $(if $(findstring --quick,$(CODE_FLAGS)),QUICK=1)
 	target/release/awsm-bench code --cpu $(CPU) $(CODE_FLAGS)
+
+# VERIFY_FLAGS=--quick leaves the large modules out; --only NAME.
+bench-verify: build guests
+	@$(if $(findstring --quick,$(VERIFY_FLAGS)),:,tools/modules)
+	$(CARGO) build --release -p awsm-bench
+	target/release/awsm-bench verify $(VERIFY_FLAGS)
 
 # The large modules are fetched once; COMPILE_FLAGS=--only NAME.
 bench-compile: build guests

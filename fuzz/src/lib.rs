@@ -6,11 +6,14 @@
 //! only who disagrees. Each divergence that was ever found is a file in `regressions/`.
 #![forbid(unsafe_code)]
 
+pub mod assembly;
 pub mod generate;
+pub mod mutants;
 pub mod oracle;
 pub mod ring;
 pub mod subject;
 pub mod trace;
+pub mod verified;
 
 mod linker;
 mod random;

@@ -9,7 +9,7 @@ use awsm_compile::{DESC_SYMBOL, TEXT_BYTES_SYMBOL, TEXT_SECTION};
 use object::read::elf::{ElfFile64, ElfSymbol64};
 use object::{
     Object, ObjectSection, ObjectSymbol, RelocationFlags, RelocationTarget, SectionFlags,
-    SymbolIndex, elf,
+    SymbolIndex, SymbolKind, elf,
 };
 
 type File<'a> = ElfFile64<'a>;
@@ -45,6 +45,7 @@ pub(crate) fn link(module: &[u8], support: &[Vec<u8>]) -> Result<Vec<u8>, String
     }
     let desc = *symbols.get(DESC_SYMBOL).ok_or("there is no descriptor")?;
     image.write_headers(desc);
+    image.write_symbol_table(&files)?;
     Ok(image.bytes)
 }
 
@@ -77,7 +78,11 @@ const DYNAMIC: u64 = HEADER + PROGRAM_HEADERS * PROGRAM_HEADER;
 const DYNAMIC_ENTRIES: u64 = 6;
 const SYMBOLS: u64 = DYNAMIC + DYNAMIC_ENTRIES * 16;
 const HASH: u64 = SYMBOLS + 2 * SYMBOL;
-const NAMES: u64 = HASH + 5 * 4;
+const NAMES: u64 = HASH + 8 * 4;
+
+/// Behind what is loaded: a header for nothing, for the table that says where functions begin, and for names.
+const SECTION_HEADERS: u64 = 3;
+const SECTION_HEADER: u64 = 64;
 
 impl Image {
     fn new() -> Self {
@@ -200,7 +205,9 @@ impl Image {
         at(32, &HEADER.to_le_bytes());
         at(52, &(HEADER as u16).to_le_bytes());
         at(54, &(PROGRAM_HEADER as u16).to_le_bytes());
-        at(56, &(PROGRAM_HEADERS as u16).to_le_bytes());
+        let has_code = end > text_start;
+        let program_headers = PROGRAM_HEADERS - u64::from(!has_code);
+        at(56, &(program_headers as u16).to_le_bytes());
         let mut segment = |number: u64, kind: u32, flags: u32, start: u64, end: u64| {
             let header = HEADER + number * PROGRAM_HEADER;
             at(header, &kind.to_le_bytes());
@@ -212,15 +219,16 @@ impl Image {
             at(header + 40, &(end - start).to_le_bytes());
         };
         segment(0, elf::PT_LOAD, elf::PF_R, 0, text_start);
-        let code = if end > text_start { elf::PT_LOAD } else { elf::PT_NULL };
-        segment(1, code, elf::PF_R | elf::PF_X, text_start, end);
-        segment(2, elf::PT_DYNAMIC, elf::PF_R, DYNAMIC, SYMBOLS);
+        segment(1, elf::PT_DYNAMIC, elf::PF_R, DYNAMIC, SYMBOLS);
+        if has_code {
+            segment(2, elf::PT_LOAD, elf::PF_R | elf::PF_X, text_start, end);
+        }
         let dynamic = [
             (elf::DT_SYMTAB, SYMBOLS),
             (elf::DT_SYMENT, SYMBOL),
             (elf::DT_STRTAB, NAMES),
             (elf::DT_STRSZ, DESC_SYMBOL.len() as u64 + 2),
-            (elf::DT_HASH, HASH),
+            (elf::DT_GNU_HASH, HASH),
             (elf::DT_NULL, 0),
         ];
         for (number, (tag, value)) in dynamic.into_iter().enumerate() {
@@ -231,8 +239,53 @@ impl Image {
         at(SYMBOLS + SYMBOL, &1_u32.to_le_bytes());
         at(SYMBOLS + SYMBOL + 6, &1_u16.to_le_bytes());
         at(SYMBOLS + SYMBOL + 8, &desc.to_le_bytes());
-        for (number, word) in [1_u32, 2, 1, 0, 0].into_iter().enumerate() {
+        // One bucket, in which the symbol is alone; the filter lets everything through.
+        for (number, word) in [1_u32, 1, 1, 0, u32::MAX, u32::MAX, 1, 1].into_iter().enumerate() {
             at(HASH + number as u64 * 4, &word.to_le_bytes());
         }
+    }
+
+    /// Where functions begin and end, for whoever verifies.
+    fn write_symbol_table(&mut self, files: &[File<'_>]) -> Result<(), String> {
+        let (mut symbols, mut names) = (vec![0; SYMBOL as usize], vec![0]);
+        for (number, file) in files.iter().enumerate() {
+            let functions = file.symbols().filter(|it| it.kind() == SymbolKind::Text);
+            for symbol in functions.filter(|it| it.is_definition() && it.size() > 0) {
+                let name = symbol.name().map_err(|error| error.to_string())?;
+                symbols.extend((names.len() as u32).to_le_bytes());
+                symbols.extend([elf::STT_FUNC, 0, 1, 0]);
+                symbols.extend(self.address(number, &symbol)?.to_le_bytes());
+                symbols.extend(symbol.size().to_le_bytes());
+                names.extend(name.as_bytes());
+                names.push(0);
+            }
+        }
+        // Not in a page of the code.
+        self.pad(PAGE);
+        let headers = self.bytes.len() as u64;
+        let table = headers + SECTION_HEADERS * SECTION_HEADER;
+        let ends = [table, table + symbols.len() as u64];
+        self.bytes.resize(table as usize, 0);
+        let kinds = [(elf::SHT_SYMTAB, symbols, 2_u32, SYMBOL), (elf::SHT_STRTAB, names, 0, 0)];
+        for ((number, start), (kind, content, link, entry)) in (1..).zip(ends).zip(kinds) {
+            let mut at = |offset: u64, bytes: &[u8]| {
+                let offset = (headers + number * SECTION_HEADER + offset) as usize;
+                self.bytes[offset..offset + bytes.len()].copy_from_slice(bytes);
+            };
+            at(4, &kind.to_le_bytes());
+            at(24, &start.to_le_bytes());
+            at(32, &(content.len() as u64).to_le_bytes());
+            at(40, &link.to_le_bytes());
+            at(56, &entry.to_le_bytes());
+            self.bytes.extend(content);
+        }
+        let mut at = |offset: usize, bytes: &[u8]| {
+            self.bytes[offset..offset + bytes.len()].copy_from_slice(bytes);
+        };
+        at(40, &headers.to_le_bytes());
+        at(58, &(SECTION_HEADER as u16).to_le_bytes());
+        at(60, &(SECTION_HEADERS as u16).to_le_bytes());
+        at(62, &2_u16.to_le_bytes());
+        Ok(())
     }
 }

@@ -12,6 +12,7 @@ use awsm_testing::{Instance, InstantiateError, InvokeError, Store};
 use crate::generate::{self, Call};
 use crate::linker;
 use crate::trace::{Ended, Trace, Value};
+use crate::verified;
 
 /// Deeper than what the oracle's recursion limit permits in the least optimised code.
 const STACK_BYTES: usize = 64 << 20;
@@ -107,8 +108,16 @@ pub fn run_linked(
     calls: &[Call],
     configuration: Configuration,
 ) -> Result<Vec<Ended>, String> {
-    let compile = |wasm: &Vec<u8>| compile(wasm, configuration, Linking::Quick);
-    let (first, second) = (compile(&modules[0])?, compile(&modules[1])?);
+    let object = |wasm: &Vec<u8>| object(wasm, configuration, Linking::Quick);
+    run_objects(&[object(&modules[0])?, object(&modules[1])?], calls)
+}
+
+/// The same of two objects.
+///
+/// # Errors
+/// If they do not get so far that their code runs.
+pub fn run_objects(objects: &[Vec<u8>; 2], calls: &[Call]) -> Result<Vec<Ended>, String> {
+    let (first, second) = (load(&objects[0])?, load(&objects[1])?);
     let run = |call: &Call| {
         let mut store = Store::new(Limits::default());
         let instance = store.instantiate(&first, &[]).map_err(|error| error.to_string())?;
@@ -140,6 +149,22 @@ fn compile(
     configuration: Configuration,
     linking: Linking,
 ) -> Result<Arc<Module>, String> {
+    load(&object(wasm, configuration, linking)?)
+}
+
+fn load(object: &[u8]) -> Result<Arc<Module>, String> {
+    let file = tempfile::Builder::new().suffix(".so").tempfile().map_err(|e| e.to_string())?;
+    fs::write(file.path(), object).map_err(|error| error.to_string())?;
+    Module::load(file.path()).map_err(|error| format!("load: {error}"))
+}
+
+/// Compiles a module, and verifies what comes of it. What is not shown of one that was linked here is compiled anew
+/// as a whole: then functions are set apart until everything is.
+pub(crate) fn object(
+    wasm: &[u8],
+    configuration: Configuration,
+    linking: Linking,
+) -> Result<Vec<u8>, String> {
     let options = configuration.options();
     let compiled = |error| format!("compile: {error}");
     let object = match linking {
@@ -150,9 +175,15 @@ fn compile(
             linker::link(&object, &support).map_err(|error| format!("link: {error}"))?
         }
     };
-    let file = tempfile::Builder::new().suffix(".so").tempfile().map_err(|e| e.to_string())?;
-    fs::write(file.path(), object).map_err(|error| error.to_string())?;
-    Module::load(file.path()).map_err(|error| format!("load: {error}"))
+    match (verified::count(&object), linking) {
+        (Ok(false), Linking::Quick) => {
+            let object = awsm_compile::compile(wasm, &options).map_err(compiled)?;
+            verified::count_again(&object);
+            Ok(object)
+        }
+        (Ok(_), _) => Ok(object),
+        (Err(refusal), _) => Err(format!("verify: {refusal}")),
+    }
 }
 
 /// Calls the last instance, and looks at all.

@@ -53,7 +53,7 @@ pub(crate) struct PeerOptions {
 }
 
 /// The large modules.
-const LARGE: [&str; 2] = ["yosys", "starlingmonkey"];
+pub(crate) const LARGE: [&str; 2] = ["yosys", "starlingmonkey"];
 
 /// What one compilation took.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -188,7 +188,8 @@ fn compile_with_wasmtime(module: &Path) -> Result<Cost> {
     Ok(Cost { seconds, ..cost })
 }
 
-fn timed(command: &mut Command) -> Result<(f64, Output)> {
+/// Runs a program to its end: seconds, and what it said.
+pub(crate) fn timed(command: &mut Command) -> Result<(f64, Output)> {
     let began = Instant::now();
     let output = command.output().with_context(|| format!("{command:?}"))?;
     let seconds = began.elapsed().as_secs_f64();
@@ -218,7 +219,7 @@ pub(crate) fn peer(options: &PeerOptions) -> Result<()> {
 }
 
 /// Processor time of this process's only thread. Source: the kernel's `sched-stats.rst`, nanoseconds.
-fn processor_seconds() -> Result<f64> {
+pub(crate) fn processor_seconds() -> Result<f64> {
     let stat = std::fs::read_to_string("/proc/self/schedstat").context("/proc/self/schedstat")?;
     let ns: u64 = stat.split(' ').next().unwrap_or("").parse().context("/proc/self/schedstat")?;
     Ok(ns as f64 / 1e9)

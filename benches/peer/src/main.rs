@@ -22,6 +22,7 @@ mod overload;
 mod preempt;
 mod reset;
 mod startup;
+mod verify;
 mod wasi;
 
 mod open_loop;
@@ -53,6 +54,8 @@ enum Benchmark {
     Code(code::Options),
     /// Time and memory of compilation, beside Wasmtime's
     Compile(compile::Options),
+    /// Time and memory of reading finished code back, and how much of it is shown
+    Verify(verify::Options),
     /// HTTP throughput and latency with a fresh sandbox per request, beside a bare hyper server
     Http(http::Options),
     /// Host calls beside Wasmtime's, and guests asleep by the thousand
@@ -73,6 +76,9 @@ enum Benchmark {
     /// Wasmtime's compiler (what `compile` starts as a child process)
     #[command(hide = true)]
     WasmtimeCompile(compile::PeerOptions),
+    /// One verification (what `verify` starts as a child process)
+    #[command(hide = true)]
+    VerifyOne(verify::OneOptions),
     /// The bare hyper server of `http` (what `http` starts as a child process)
     #[command(hide = true)]
     BareServer(http::bare::Options),
@@ -87,6 +93,8 @@ fn main() -> ExitCode {
         Benchmark::Reset(options) => reset::run(&options),
         Benchmark::Code(options) => code::run(&options),
         Benchmark::Compile(options) => compile::run(&options),
+        Benchmark::Verify(options) => verify::run(&options),
+        Benchmark::VerifyOne(options) => verify::one(&options),
         Benchmark::Http(options) => http::run(&options),
         Benchmark::Wasi(options) => wasi::run(&options),
         Benchmark::Overload(options) => overload::run(&options),

@@ -18,6 +18,7 @@ mod images;
 mod registry;
 mod sealed;
 
+use std::cell::Cell;
 use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -180,7 +181,8 @@ impl Module {
             return Err(LoadError::CpuFeatures(names));
         }
         let layout = Layout::of(&desc.counts).ok_or(LoadError::Descriptor("counts"))?;
-        let text = check_tables(&Tables { image, desc }, shape)?;
+        let left = Cell::new(TABLES_MAX * image.len());
+        let text = check_tables(&Tables { image, desc, left }, shape)?;
         let mut module = Self {
             memory,
             desc,
@@ -584,7 +586,13 @@ fn check_version(image: &'static [u8], at: u64) -> Result<&'static ModuleDesc, L
 struct Tables {
     image: &'static [u8],
     desc: &'static ModuleDesc,
+    /// Bytes that may still be looked at.
+    left: Cell<usize>,
 }
+
+/// All tables together have no more bytes than this times those of the image: they can lie at the same
+/// place by the thousand, and looking at them would take the square of the file's size.
+const TABLES_MAX: usize = 16;
 
 impl Tables {
     /// A table of `repr(C)` integers, if it lies inside the image.
@@ -603,6 +611,8 @@ impl Tables {
             return Err(LoadError::Descriptor(name));
         };
         let inside = start.checked_add(bytes).is_some_and(|end| end <= self.image.len());
+        let left = self.left.get().checked_sub(bytes).ok_or(LoadError::Descriptor(name))?;
+        self.left.set(left);
         if !inside || !start.is_multiple_of(align_of::<T>()) {
             return Err(LoadError::Descriptor(name));
         }

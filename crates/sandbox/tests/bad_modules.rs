@@ -7,7 +7,7 @@ use std::process::Command;
 
 use awsm_abi::context::Counts;
 use awsm_abi::cpu::CpuFeatures;
-use awsm_abi::desc::{FuncDesc, ModuleDesc, RelSlice};
+use awsm_abi::desc::{FuncDesc, ModuleDesc, RelSlice, TypeDesc, val_type};
 use awsm_sandbox::{Isolation, Limits, Linker, LoadError, Module, Program};
 
 const GOOD: &str = r#"(module (memory 1) (data (i32.const 0) "x") (func (export "run")))"#;
@@ -105,6 +105,38 @@ fn a_broken_descriptor() {
             "{offset}: {message}"
         );
     }
+}
+
+/// Types by the thousand whose parameters are the same megabyte: to look at them all takes no memory or time
+/// by the square of the file's size.
+#[test]
+fn tables_that_lie_at_the_same_place() {
+    let mut object = support::object(TAIL_CALLS, Isolation::Guard);
+    let desc = position(&object, &awsm_abi::MAGIC);
+    let word = |bytes: &[u8], at: usize| {
+        u64::from_le_bytes(bytes[at..][..8].try_into().expect("eight bytes"))
+    };
+    object.resize(object.len().next_multiple_of(16), 0);
+    let (params, numbers, count) = (object.len(), 200_000_u64, 20_000_u64);
+    object.extend(val_type::I64.to_le_bytes().repeat(numbers as usize));
+    let list = desc + offset_of!(ModuleDesc, types);
+    let first = desc + word(&object, list) as usize;
+    let mut ty = object[first..][..size_of::<TypeDesc>()].to_vec();
+    ty[offset_of!(TypeDesc, params)..][..8]
+        .copy_from_slice(&((params - desc) as u64).to_le_bytes());
+    ty[offset_of!(TypeDesc, params) + 8..][..8].copy_from_slice(&numbers.to_le_bytes());
+    let types = object.len();
+    object.extend(ty.repeat(count as usize));
+    object[list..][..8].copy_from_slice(&((types - desc) as u64).to_le_bytes());
+    object[list + 8..][..8].copy_from_slice(&count.to_le_bytes());
+    // The last segment takes the rest of the file.
+    let headers = (0..usize::from(object[56])).map(|number| 64 + 56 * number);
+    let text = headers.filter(|at| object[*at..][..4] == [1, 0, 0, 0]).next_back().expect("text");
+    let bytes = object.len() as u64 - word(&object, text + 8);
+    for field in [32, 40] {
+        object[text + field..][..8].copy_from_slice(&bytes.to_le_bytes());
+    }
+    assert!(refusal(&object).contains("parameters"));
 }
 
 /// A module with functions in the tail convention, one of which needs argument cells.
