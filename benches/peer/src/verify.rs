@@ -285,7 +285,7 @@ impl Sums {
         Self {
             functions,
             shown_share: (functions - unshown) / functions,
-            memory_shown_share: shown / accesses,
+            memory_shown_share: if accesses > 0.0 { shown / accesses } else { 1.0 },
             functions_recompiled: sum(&|row| row.functions_recompiled as f64),
             seconds_per_mb: seconds / mb,
             mib_per_mb: sum(&|row| row.verified.mib) / mb,
