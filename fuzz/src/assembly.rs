@@ -92,7 +92,10 @@ impl Template {
         let mut random = Random::new(seed, 11);
         let program = Assembler::program(&mut random, self.isolation);
         let Some(object) = self.with(&program.code(true)) else { return Ok(Verdict::Refused) };
-        let options = awsm_verify::Options { threads: std::num::NonZeroUsize::MIN };
+        let options = awsm_verify::Options {
+            threads: std::num::NonZeroUsize::MIN,
+            ..awsm_verify::Options::default()
+        };
         match awsm_verify::verify_with(&object, options) {
             Ok(report) if report.unshown().next().is_none() => {}
             _ => return Ok(Verdict::Refused),

@@ -22,7 +22,7 @@ use awsm_fuzz::assembly::{self, Template};
 use awsm_fuzz::generate::{self, Generated};
 use awsm_fuzz::mutants::supervise::{self, Plan};
 use awsm_fuzz::subject::{Configuration, Linking};
-use awsm_fuzz::verified::Verified;
+use awsm_fuzz::verified::{self, Verified};
 use clap::{Parser, Subcommand};
 
 /// Random modules, compiled and run by aWsm and by an interpreter, compared.
@@ -289,6 +289,9 @@ fn child(seeds: Range<u64>) -> io::Result<bool> {
                 writeln!(out, "diverges {line}")?;
             }
         }
+        for refusal in verified::take_refusals() {
+            writeln!(out, "refused {seed} {}", refusal.replace('\n', " "))?;
+        }
         writeln!(out, "verified {}", Verified::take().to_line())?;
     }
     out.flush()?;
@@ -302,6 +305,7 @@ struct Tally {
     calls: AtomicU64,
     skipped: AtomicU64,
     diverged: AtomicU64,
+    refused: AtomicU64,
     verified: Mutex<Verified>,
 }
 
@@ -335,8 +339,9 @@ impl Tally {
             [&self.agreed, &self.calls, &self.skipped, &self.diverged]
                 .map(|count| count.load(Ordering::Relaxed));
         eprintln!(
-            "seed {seed}: {agreed} modules agree in {calls} calls, {skipped} skipped, {diverged} diverge; {}",
-            self.verified.lock().expect("no panic with it")
+            "seed {seed}: {agreed} modules agree in {calls} calls, {skipped} skipped, {diverged} diverge; {}, {} objects refused",
+            self.verified.lock().expect("no panic with it"),
+            self.refused.load(Ordering::Relaxed)
         );
     }
 
@@ -368,6 +373,10 @@ fn chunk(mut seeds: Range<u64>, tally: &Tally) -> io::Result<()> {
             match lines.recv_timeout(PATIENCE) {
                 Ok(line) => match line.split_once(' ') {
                     Some(("run", seed)) => running = seed.parse().ok(),
+                    Some(("refused", what)) => {
+                        tally.refused.fetch_add(1, Ordering::Relaxed);
+                        println!("seed {what}, which is right, is refused");
+                    }
                     Some(("verified", line)) => {
                         let verified = Verified::of_line(line).unwrap_or_default();
                         tally.verified.lock().expect("no panic with it").add(verified);

@@ -440,7 +440,10 @@ fn unshown(report: &Report) -> Unshown {
 
 /// Verifies on this thread.
 fn verified(object: &[u8]) -> Result<Report, Refusal> {
-    awsm_verify::verify_with(object, Options { threads: std::num::NonZeroUsize::MIN })
+    awsm_verify::verify_with(
+        object,
+        Options { threads: std::num::NonZeroUsize::MIN, ..Options::default() },
+    )
 }
 
 /// Why an object is refused; accesses in `known` are not shown of the original either.

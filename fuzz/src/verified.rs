@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::num::NonZeroUsize;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use awsm_verify::{Options, Refusal};
@@ -12,6 +13,7 @@ static ACCESSES: AtomicU64 = AtomicU64::new(0);
 static SHOWN: AtomicU64 = AtomicU64::new(0);
 static AGAIN: AtomicU64 = AtomicU64::new(0);
 static UNSHOWN: AtomicU64 = AtomicU64::new(0);
+static REFUSED: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
 /// Sums over objects.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -84,7 +86,10 @@ impl fmt::Display for Verified {
 /// # Errors
 /// If it is refused.
 pub(crate) fn count(object: &[u8]) -> Result<bool, Refusal> {
-    let report = awsm_verify::verify_with(object, Options { threads: NonZeroUsize::MIN })?;
+    let report = awsm_verify::verify_with(
+        object,
+        Options { threads: NonZeroUsize::MIN, ..awsm_verify::Options::default() },
+    )?;
     let add = |count: &AtomicU64, by: u64| _ = count.fetch_add(by, Ordering::Relaxed);
     let (accesses, shown) = report.memory_accesses();
     add(&OBJECTS, 1);
@@ -100,4 +105,15 @@ pub(crate) fn count_again(object: &[u8]) {
     if !count(object).is_ok_and(|shown| shown) {
         UNSHOWN.fetch_add(1, Ordering::Relaxed);
     }
+}
+
+/// Notes that an object is refused, and why.
+pub(crate) fn refused(why: String) {
+    REFUSED.lock().expect("no panic with it").push(why);
+}
+
+/// Why objects were refused since this was asked the last time.
+#[must_use]
+pub fn take_refusals() -> Vec<String> {
+    std::mem::take(&mut REFUSED.lock().expect("no panic with it"))
 }

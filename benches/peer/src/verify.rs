@@ -229,8 +229,10 @@ pub(crate) fn one(options: &OneOptions) -> Result<()> {
     };
     let (before_kib, _) = resident_kib()?;
     let began = processor_seconds()?;
-    let verified =
-        awsm_verify::verify_with(&object, awsm_verify::Options { threads: NonZeroUsize::MIN });
+    let verified = awsm_verify::verify_with(
+        &object,
+        awsm_verify::Options { threads: NonZeroUsize::MIN, ..awsm_verify::Options::default() },
+    );
     let seconds = processor_seconds()? - began;
     let (_, peak_kib) = resident_kib()?;
     let mut figures = Verified {

@@ -587,7 +587,8 @@ impl Analysis<'_> {
     fn combine(&mut self, x: Goal, a: i64, y: Goal, b: i64) -> Option<Goal> {
         let fits = |arena: &crate::value::Arena, lin: LinId, by: i64| {
             arena.terms(Value { lin, k: 0 }).iter().all(|(_, factor)| {
-                factor.checked_mul(by).is_some_and(|factor| factor.abs() < FACTOR_MAX)
+                let product = factor.checked_mul(by);
+                product.is_some_and(|factor| factor.unsigned_abs() < FACTOR_MAX.unsigned_abs())
             })
         };
         if !fits(&self.arena, x.lin, a) || !fits(&self.arena, y.lin, b) {

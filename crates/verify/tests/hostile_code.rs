@@ -146,6 +146,17 @@ fn vectors_at_odd_addresses_are_refused() {
     assert_refused(&[0x0f, 0x29, 0x44, 0x24, 0xe0], why);
 }
 
+/// A float that an integer is made of can lie in memory.
+#[test]
+fn floats_in_memory_are_accesses() {
+    // mov eax, esi; cvttsd2si rax, [rdi + rax], or cvttss2si eax
+    assert_shown(&[0x89, 0xf0, 0xf2, 0x48, 0x0f, 0x2c, 0x04, 0x07]);
+    assert_shown(&[0x89, 0xf0, 0xf3, 0x0f, 0x2c, 0x04, 0x07]);
+    // cvttsd2si rax, [rsi]; cvttss2si eax, [rdi - 0x20000]
+    assert_refused(&[0xf2, 0x48, 0x0f, 0x2c, 0x06], "an address that begins nowhere");
+    assert_refused(&[0xf3, 0x0f, 0x2c, 0x87, 0x00, 0x00, 0xfe, 0xff], "from the context");
+}
+
 #[test]
 fn instructions_for_others_are_refused() {
     let refused: [&[u8]; 38] = [

@@ -201,7 +201,10 @@ fn known(file: &Path, object: &[u8], name: &str) -> Result<Option<Unshown>, Stri
     let text = match fs::read_to_string(&kept) {
         Ok(text) => text,
         Err(_) => {
-            let options = awsm_verify::Options { threads: NonZeroUsize::MIN };
+            let options = awsm_verify::Options {
+                threads: NonZeroUsize::MIN,
+                ..awsm_verify::Options::default()
+            };
             let text = match awsm_verify::verify_with(object, options) {
                 Ok(report) => {
                     let accesses = unshown(&report).into_iter();

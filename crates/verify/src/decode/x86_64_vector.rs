@@ -56,7 +56,7 @@ impl Lower<'_> {
                 _ => return None,
             }
         }
-        if vectors == 0 {
+        if vectors == 0 && !makes_integers(raw.mnemonic()) {
             return None;
         }
         if raw.op0_kind() != OpKind::Register {
@@ -337,6 +337,25 @@ fn writes(name: M) -> bool {
             | M::Vptest
             | M::Vtestps
             | M::Vtestpd
+    )
+}
+
+/// Does an instruction make an integer of a float, which can lie in memory? Then no operand is a vector.
+fn makes_integers(name: M) -> bool {
+    matches!(
+        name,
+        M::Cvtss2si
+            | M::Cvtsd2si
+            | M::Cvttss2si
+            | M::Cvttsd2si
+            | M::Vcvtss2si
+            | M::Vcvtsd2si
+            | M::Vcvttss2si
+            | M::Vcvttsd2si
+            | M::Vcvtss2usi
+            | M::Vcvtsd2usi
+            | M::Vcvttss2usi
+            | M::Vcvttsd2usi
     )
 }
 
