@@ -618,7 +618,7 @@ const PARTS: usize = 3;
 /// Atoms that tell of an atom: those that it is the low bits of, and those that it, or one of these, is
 /// shifted from.
 pub(crate) fn parts(arena: &Arena, atom: AtomId, each: &mut dyn FnMut(AtomId)) {
-    let mut shifted = |atom: AtomId, each: &mut dyn FnMut(AtomId)| {
+    let shifted = |atom: AtomId, each: &mut dyn FnMut(AtomId)| {
         if let Atom::Right { of, .. } = arena.atom(atom).atom
             && let Some(from) = arena.single(of)
         {

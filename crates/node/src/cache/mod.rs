@@ -257,7 +257,14 @@ impl Cache {
             Content::WebAssembly(wasm) => wasm,
             Content::Object(object) => {
                 let digest = Sha256::digest(object.bytes()).into();
-                self.check_trust(&object, &digest)?;
+                match self.check_trust(&object, &digest) {
+                    // What no loader takes either is told in the loader's words, which say what to do.
+                    Err(ModuleError::NotShown(refusal)) if refusal.function.is_none() => {
+                        Module::of_object(object)?;
+                        return Err(ModuleError::NotShown(refusal));
+                    }
+                    trusted => trusted?,
+                }
                 let (identity, key) = names_of(&digest);
                 let module = Module::of_object(object)?;
                 return Ok(Loaded { module, identity, key, in_use: None });
