@@ -21,7 +21,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "cache log",
             "config",
             "disk trust",
-            "fault",
+            "fault index",
             "limits",
         ],
     ),
@@ -66,7 +66,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "clock",
             "cpu",
             "error",
-            "stop value limits own reactor",
+            "stop value limits own descriptor",
         ],
     ),
     (

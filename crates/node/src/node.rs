@@ -25,6 +25,7 @@ use crate::disk::DirError;
 use crate::functions::profiles::{self, Measured, Profiles, Store};
 use crate::functions::{DeployError, Function, deploy};
 use crate::http::server::Server;
+use crate::index::WorkerIdx;
 use crate::ledger::Ledger;
 use crate::limits;
 use crate::log::{Log, Voice};
@@ -64,7 +65,7 @@ pub enum NodeError {
     /// A worker could not start.
     Worker(String),
     /// A worker has ended although nobody asked it to.
-    Died(usize),
+    Died(WorkerIdx),
 }
 
 impl fmt::Display for NodeError {
@@ -97,7 +98,7 @@ enum Report {
 
 /// Sent when a worker's thread ends in whatever way.
 struct Ended {
-    worker: usize,
+    worker: WorkerIdx,
 }
 
 /// What each worker gets.
@@ -152,9 +153,9 @@ impl Node {
         let own = peers.into_iter().zip(pulses);
         for ((index, listener), (peer, pulse)) in listeners.into_iter().enumerate().zip(own) {
             let (shared, stopped) = (Arc::clone(&shared), stopped.clone());
-            let (report, end) = (report.clone(), EndNotice(end.clone(), index));
+            let (report, end) = (report.clone(), EndNotice(end.clone(), WorkerIdx::new(index)));
             let core = cores[index % cores.len()];
-            let reporter = Reporter::new(index, measured.clone());
+            let reporter = Reporter::new(WorkerIdx::new(index), measured.clone());
             let voice = log.voice();
             thread::Builder::new()
                 .name(format!("awsm-worker-{index}"))
@@ -169,7 +170,7 @@ impl Node {
             match reports.recv() {
                 Ok(Report::Ready) => {}
                 Ok(Report::Failed(error)) => return Err(NodeError::Worker(error)),
-                Err(_) => return Err(NodeError::Died(0)),
+                Err(_) => return Err(NodeError::Died(WorkerIdx::new(0))),
             }
         }
         let log = Some(log);
@@ -217,7 +218,7 @@ impl Node {
 }
 
 /// Says when the thread that has it ends, even by a panic.
-struct EndNotice(mpsc::UnboundedSender<Ended>, usize);
+struct EndNotice(mpsc::UnboundedSender<Ended>, WorkerIdx);
 
 impl Drop for EndNotice {
     fn drop(&mut self) {

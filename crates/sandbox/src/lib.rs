@@ -21,13 +21,13 @@
 
 pub mod call;
 pub mod clock;
+pub mod descriptor;
 pub mod group;
 pub mod guest_memory;
 pub mod limits;
 pub mod link;
 pub mod module;
 pub mod pool;
-pub mod reactor;
 pub mod sandbox;
 pub mod stop;
 pub mod value;

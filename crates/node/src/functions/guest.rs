@@ -39,6 +39,12 @@ pub struct Input {
     pub request: HeaderValue,
 }
 
+impl Default for Input {
+    fn default() -> Self {
+        Self::new(Bytes::new(), StringList::new())
+    }
+}
+
 impl Input {
     /// Without a name in the log.
     #[must_use]

@@ -21,6 +21,7 @@ use awsm_sched::Profile;
 use sha2::{Digest, Sha256};
 
 use crate::disk::{Dir, DirError, Draft};
+use crate::index::{FunctionIdx, WorkerIdx};
 use crate::limits;
 
 /// First line of the file. Another form is not read.
@@ -47,9 +48,9 @@ pub struct Store {
 #[derive(Debug)]
 pub struct Measured {
     /// Which worker.
-    pub worker: usize,
+    pub worker: WorkerIdx,
     /// Which function, by its place in the configuration.
-    pub function: usize,
+    pub function: FunctionIdx,
     /// All that this worker knows of it.
     pub profile: Profile,
 }
@@ -185,7 +186,7 @@ fn read(dir: &Dir) -> io::Result<String> {
 /// Writes what workers send, now and then and when all of them have ended. `names` has the name and
 /// the module of each function, in their order.
 pub fn keep(store: &Store, names: &[(String, String)], measured: &Receiver<Measured>) {
-    let mut known: BTreeMap<(usize, usize), Profile> = BTreeMap::new();
+    let mut known: BTreeMap<(FunctionIdx, WorkerIdx), Profile> = BTreeMap::new();
     let mut written = Instant::now();
     loop {
         // Waits for the first change without an end, for more only until it is time to write.
@@ -204,8 +205,10 @@ pub fn keep(store: &Store, names: &[(String, String)], measured: &Receiver<Measu
             };
         }
         let mut profiles = store.load();
-        for (function, (name, identity)) in names.iter().enumerate() {
-            let of_function = known.range((function, 0)..=(function, usize::MAX));
+        for (place, (name, identity)) in names.iter().enumerate() {
+            let function = FunctionIdx::new(place);
+            let of_function =
+                known.range((function, WorkerIdx::new(0))..=(function, WorkerIdx::MAX));
             let merged = of_function.map(|(_, profile)| profile).fold(None, merge);
             if let Some(merged) = merged {
                 profiles.set(name, identity, merged);
@@ -324,7 +327,11 @@ mod tests {
         store.save(&others).expect("saved");
         let (sender, receiver) = mpsc::channel();
         for worker in 0..2 {
-            let sent = sender.send(Measured { worker, function: 0, profile: measured(10) });
+            let sent = sender.send(Measured {
+                worker: WorkerIdx::new(worker),
+                function: FunctionIdx::new(0),
+                profile: measured(10),
+            });
             sent.expect("it listens");
         }
         drop(sender);

@@ -24,6 +24,7 @@ use super::trace::{TRACEPARENT, Trace, X_REQUEST_ID};
 use super::wagi;
 use crate::config::Abi;
 use crate::functions::guest::Input;
+use crate::index::FunctionIdx;
 use crate::ledger::{Held, What};
 use crate::limits;
 use crate::worker::Ticket;
@@ -43,7 +44,7 @@ pub(super) enum Exchange {
 pub(super) struct Invoked {
     server: Rc<Server>,
     connection: Rc<Connection>,
-    function: usize,
+    function: FunctionIdx,
     ticket: Ticket,
     trace: Trace,
 }
@@ -140,8 +141,8 @@ impl Future for Invoked {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Response<Body>> {
         let Self { server, connection, function, ticket, trace } = &mut *self;
         let answer = ready!(Pin::new(ticket).poll(cx));
-        let content_type = &server.content_types[*function];
-        let function = &server.functions[*function];
+        let content_type = &server.content_types[function.get()];
+        let function = &server.functions[function.get()];
         let mut response = answer::respond(connection, function, content_type, answer);
         finish(connection, &mut response, trace);
         Poll::Ready(response)
@@ -152,9 +153,9 @@ impl Future for Invoked {
 fn occupy(
     server: &Rc<Server>,
     connection: &Rc<Connection>,
-    function: usize,
+    function: FunctionIdx,
 ) -> Result<(), Problem> {
-    let function = &server.functions[function];
+    let function = &server.functions[function.get()];
     let short = |short| Problem::short("requests under way", short).of(&function.name);
     connection.occupy(function.account).map_err(short)
 }
@@ -162,18 +163,18 @@ fn occupy(
 async fn read_and_invoke(
     server: Rc<Server>,
     connection: Rc<Connection>,
-    function: usize,
+    function: FunctionIdx,
     parts: Parts,
     script: usize,
     body: Incoming,
     trace: Trace,
 ) -> Response<Body> {
-    let account = server.functions[function].account;
+    let account = server.functions[function.get()].account;
     let mut held = Held::nothing(&server.ledger, What::Body, account);
     let read = read_body(&server, &connection, &parts.headers, function, body, &mut held).await;
     let begun = match read {
         Ok(body) => invoke(&server, &connection, function, &parts, script, body, trace),
-        Err(problem) => Err(Box::new((problem.of(&server.functions[function].name), trace))),
+        Err(problem) => Err(Box::new((problem.of(&server.functions[function.get()].name), trace))),
     };
     drop(parts);
     match begun {
@@ -186,16 +187,16 @@ async fn read_and_invoke(
 fn invoke(
     server: &Rc<Server>,
     connection: &Rc<Connection>,
-    index: usize,
+    index: FunctionIdx,
     parts: &Parts,
     script: usize,
     body: Bytes,
     trace: Trace,
 ) -> Result<Invoked, Box<(Problem, Trace)>> {
-    let function = &server.functions[index];
+    let function = &server.functions[index.get()];
     let env = match function.abi {
         Abi::Wagi => {
-            let route = &server.routes[index];
+            let route = &server.routes[index.get()];
             wagi::variables(parts, script, route, body.len(), connection, &trace)
         }
         Abi::Stdio => {
@@ -248,11 +249,11 @@ async fn read_body(
     server: &Rc<Server>,
     connection: &Rc<Connection>,
     headers: &HeaderMap,
-    function: usize,
+    function: FunctionIdx,
     mut body: Incoming,
     held: &mut Held,
 ) -> Result<Bytes, Problem> {
-    let function = &server.functions[function];
+    let function = &server.functions[function.get()];
     let too_large = || {
         let detail = format!("a body for this function may have {} bytes", function.body_bytes);
         Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail)

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
 use crate::config::{FunctionConfig, Route};
+use crate::index::FunctionIdx;
 
 /// All routes of a node.
 #[derive(Debug, Default)]
@@ -15,7 +16,7 @@ pub struct Router {
 
 #[derive(Debug)]
 struct Target {
-    function: usize,
+    function: FunctionIdx,
     /// Empty for all.
     methods: Vec<String>,
 }
@@ -26,7 +27,7 @@ pub enum Found<'p> {
     /// This function, by its place in the configuration.
     Function {
         /// Which.
-        function: usize,
+        function: FunctionIdx,
         /// The part of the path that the route stands for.
         script: &'p str,
     },
@@ -46,7 +47,8 @@ impl Router {
                 Route::Exact(path) => (&mut router.exact, path),
                 Route::Prefix(path) => (&mut router.prefixes, path),
             };
-            let target = Target { function, methods: config.methods.clone() };
+            let target =
+                Target { function: FunctionIdx::new(function), methods: config.methods.clone() };
             map.entry(path.clone()).or_default().push(target);
         }
         router
@@ -78,7 +80,11 @@ impl Router {
 }
 
 /// The first target that takes the method; what the others take is added to `others`.
-fn choose<'t>(targets: &'t [Target], method: &str, others: &mut Vec<&'t str>) -> Option<usize> {
+fn choose<'t>(
+    targets: &'t [Target],
+    method: &str,
+    others: &mut Vec<&'t str>,
+) -> Option<FunctionIdx> {
     for target in targets {
         let head_as_get = method == "HEAD" && target.methods.iter().any(|own| own == "GET");
         if target.methods.is_empty()
@@ -138,7 +144,7 @@ mod tests {
         let router = router(&[("/a", ""), ("/a/...", ""), ("/a/b/...", ""), ("/...", "")]);
         let check = |path, expected: (usize, &str)| match router.find("GET", path) {
             Found::Function { function, script } => {
-                assert_eq!((function, script), expected, "{path}");
+                assert_eq!((function.get(), script), expected, "{path}");
             }
             other => panic!("{path}: {other:?}"),
         };
@@ -156,7 +162,7 @@ mod tests {
         let router =
             router(&[("/a", "\"GET\""), ("/a", "\"POST\""), ("/p/...", "\"PUT\""), ("/b", "")]);
         let is = |found, expected| match found {
-            Found::Function { function, .. } => assert_eq!(function, expected),
+            Found::Function { function, .. } => assert_eq!(function.get(), expected),
             other => panic!("{other:?}"),
         };
         is(router.find("GET", "/a"), 0);

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use hyper::header::HeaderValue;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
+use slab::Slab;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 use tokio::task::spawn_local;
@@ -27,7 +28,6 @@ use crate::functions::Function;
 use crate::ledger::{Ledger, Surplus};
 use crate::limits;
 use crate::worker::Worker;
-use crate::worker::slots::Slots;
 
 /// Headers that hyper keeps on the stack; it allocates for any other number.
 const HYPER_HEADER_COUNT: usize = 100;
@@ -52,7 +52,7 @@ pub struct Server {
     http: http1::Builder,
     limits: Pace,
     connections_max: usize,
-    connections: RefCell<Slots<Rc<Connection>>>,
+    connections: RefCell<Slab<Rc<Connection>>>,
     /// When its clock began.
     began: Instant,
     paced: Rc<Paced>,
@@ -245,7 +245,7 @@ impl Server {
     fn worst_reader(&self, surplus: Surplus) -> Option<Rc<Connection>> {
         let connections = self.connections.borrow();
         let silence_ms = limits::SILENCE.as_millis() as u64;
-        let readers = connections.iter().filter(|one| {
+        let readers = connections.iter().map(|(_, one)| one).filter(|one| {
             let (bytes, account) = one.given();
             bytes > 0 && one.order() != Order::GiveUp && self.ledger.is_in(surplus, account)
         });
@@ -270,7 +270,7 @@ impl Server {
     }
 
     fn order(&self, order: Order) {
-        for connection in self.connections.borrow().iter() {
+        for (_, connection) in self.connections.borrow().iter() {
             connection.give(order);
         }
     }

@@ -30,6 +30,7 @@ use awsm_sched::Nanos;
 use hyper::header::HeaderValue;
 
 use crate::config::{FunctionConfig, TenantConfig};
+use crate::index::FunctionIdx;
 use crate::limits;
 use rate::{Allowance, fitting};
 
@@ -86,18 +87,18 @@ struct Waiting {
 #[derive(Debug)]
 enum Said {
     Words {
-        function: usize,
+        function: FunctionIdx,
         request: HeaderValue,
         text: Vec<u8>,
     },
     Trapped {
-        function: usize,
+        function: FunctionIdx,
         request: HeaderValue,
         trap: Trap,
     },
     /// The function has lost something for the first time since that was last told.
     Lost {
-        function: usize,
+        function: FunctionIdx,
     },
 }
 
@@ -157,7 +158,7 @@ impl Voice {
     pub fn say(
         &mut self,
         now: Nanos,
-        function: usize,
+        function: FunctionIdx,
         request: &HeaderValue,
         mut text: Vec<u8>,
         lost: u64,
@@ -174,7 +175,13 @@ impl Voice {
 
     /// A guest has ended by this.
     #[cold]
-    pub fn trapped(&mut self, now: Nanos, function: usize, request: &HeaderValue, trap: &Trap) {
+    pub fn trapped(
+        &mut self,
+        now: Nanos,
+        function: FunctionIdx,
+        request: &HeaderValue,
+        trap: &Trap,
+    ) {
         let bytes = trap_bytes(trap);
         let (bytes_left, lines_left) = self.left(now, function);
         if bytes as u64 > bytes_left || lines_left == 0 {
@@ -186,28 +193,28 @@ impl Voice {
     }
 
     /// Bytes and lines that the function and its tenant may say now.
-    fn left(&mut self, now: Nanos, function: usize) -> (u64, u64) {
-        let own = &mut self.functions[function];
+    fn left(&mut self, now: Nanos, function: FunctionIdx) -> (u64, u64) {
+        let own = &mut self.functions[function.get()];
         let (bytes, lines) = own.allowance.left(now);
         let (most_bytes, most_lines) =
             own.tenant.map_or((u64::MAX, u64::MAX), |tenant| self.tenants[tenant].left(now));
         (bytes.min(most_bytes), lines.min(most_lines))
     }
 
-    fn spend(&mut self, function: usize, bytes: usize, lines: u64) {
-        let own = &mut self.functions[function];
+    fn spend(&mut self, function: FunctionIdx, bytes: usize, lines: u64) {
+        let own = &mut self.functions[function.get()];
         own.allowance.take(bytes as u64, lines);
         if let Some(tenant) = own.tenant {
             self.tenants[tenant].take(bytes as u64, lines);
         }
     }
 
-    fn fitting(&mut self, now: Nanos, function: usize, text: &[u8]) -> (usize, u64) {
+    fn fitting(&mut self, now: Nanos, function: FunctionIdx, text: &[u8]) -> (usize, u64) {
         let (bytes, lines) = self.left(now, function);
         fitting(text, bytes, lines)
     }
 
-    fn send(&self, function: usize, bytes: usize, said: Said) {
+    fn send(&self, function: FunctionIdx, bytes: usize, said: Said) {
         if self.shared.enter(function, bytes + MESSAGE_BYTES) {
             // Without a thread there is nobody to tell.
             let _ = self.sender.send(said);
@@ -216,10 +223,10 @@ impl Voice {
         }
     }
 
-    fn lose(&self, function: usize, bytes: u64) {
+    fn lose(&self, function: FunctionIdx, bytes: u64) {
         // Whoever loses first has it told.
         if bytes > 0
-            && self.shared.functions[function].lost.fetch_add(bytes, Ordering::Relaxed) == 0
+            && self.shared.functions[function.get()].lost.fetch_add(bytes, Ordering::Relaxed) == 0
         {
             let _ = self.sender.send(Said::Lost { function });
         }
@@ -228,8 +235,8 @@ impl Voice {
 
 impl Shared {
     /// Is there room for so many bytes? If so they wait from now on.
-    fn enter(&self, function: usize, bytes: usize) -> bool {
-        let own = &self.functions[function].bytes;
+    fn enter(&self, function: FunctionIdx, bytes: usize) -> bool {
+        let own = &self.functions[function.get()].bytes;
         // Others may come in at the same time: each adds at most one message.
         if own.load(Ordering::Relaxed) + bytes > limits::LOG_FUNCTION_BYTES
             || self.bytes.load(Ordering::Relaxed) + bytes > limits::LOG_BYTES
@@ -241,13 +248,13 @@ impl Shared {
         true
     }
 
-    fn leave(&self, function: usize, bytes: usize) {
-        self.functions[function].bytes.fetch_sub(bytes, Ordering::Relaxed);
+    fn leave(&self, function: FunctionIdx, bytes: usize) {
+        self.functions[function.get()].bytes.fetch_sub(bytes, Ordering::Relaxed);
         self.bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    fn tell_lost(&self, function: usize) {
-        let Waiting { name: function, lost, .. } = &self.functions[function];
+    fn tell_lost(&self, function: FunctionIdx) {
+        let Waiting { name: function, lost, .. } = &self.functions[function.get()];
         let lost_bytes = lost.swap(0, Ordering::Relaxed);
         tracing::warn!(
             function,
@@ -265,7 +272,7 @@ fn trap_bytes(trap: &Trap) -> usize {
 /// The thread: writes what was said, until all voices are gone.
 fn write(shared: &Shared, said: &Receiver<Said>) {
     // Functions whose losses are to be told, and when, the first first.
-    let mut due: VecDeque<(Instant, usize)> = VecDeque::new();
+    let mut due: VecDeque<(Instant, FunctionIdx)> = VecDeque::new();
     loop {
         let next = match due.front() {
             None => said.recv().map_err(|_| RecvTimeoutError::Disconnected),
@@ -294,14 +301,14 @@ fn write_one(shared: &Shared, said: Said) {
     let request = |request: &HeaderValue| request.to_str().unwrap_or("").to_owned();
     match said {
         Said::Words { function: number, request: id, text } => {
-            let (function, request) = (&shared.functions[number].name, request(&id));
+            let (function, request) = (&shared.functions[number.get()].name, request(&id));
             for line in visible_lines(&text) {
                 tracing::info!(target: GUEST, function, request, stderr = line);
             }
             shared.leave(number, text.len() + MESSAGE_BYTES);
         }
         Said::Trapped { function: number, request: id, trap } => {
-            let (function, request) = (&shared.functions[number].name, request(&id));
+            let (function, request) = (&shared.functions[number.get()].name, request(&id));
             let mut text = trap.to_string();
             for (place, caller) in trap.running.iter().enumerate().skip(1) {
                 text.push_str(if place == 1 { ", called by " } else { ", " });

@@ -24,12 +24,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use awsm_sandbox::{Nudge, clock, reactor};
+use awsm_sandbox::{Nudge, clock};
 use awsm_sched::Nanos;
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::event::{EventfdFlags, eventfd};
 
+use super::reactor;
 use crate::fault::Whole;
 use crate::limits;
 

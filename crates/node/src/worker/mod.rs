@@ -21,12 +21,13 @@
 mod alarm;
 mod bell;
 mod clock;
+mod invocation;
 mod peers;
 mod pulse;
+mod reactor;
 mod readiness;
 mod reporter;
 pub mod scheduling;
-pub(crate) mod slots;
 pub mod watchdog;
 
 use std::cell::{RefCell, RefMut};
@@ -40,23 +41,26 @@ use std::task::{Context, Poll, Waker};
 
 use awsm_host::{Errno, WasiCtx};
 use awsm_ledger::Short;
-use awsm_sandbox::{Pool, Sandbox, StartError, Stop, Trap, Wait};
+use awsm_sandbox::{Pool, Sandbox, StartError, Stop, Wait};
 use awsm_sched::{Arrival, Class, Decision, FunctionId, InvocationId, Nanos, Refusal, Scheduler};
 use hyper::header::HeaderValue;
+use slab::Slab;
 
 use crate::fault::Whole;
 use crate::functions::Function;
 use crate::functions::guest::{Environment, Input};
+use crate::index::{FunctionIdx, WorkerIdx};
 use crate::ledger::{Held, Ledger, What};
 use crate::limits;
 use crate::log::Voice;
 use alarm::Alarm;
 use clock::Clock;
+use invocation::{Invocation, Life, Live, Slot, spent};
 use peers::{Message, Origin};
-use readiness::{Readiness, Watching};
-use slots::Slots;
+use readiness::{Readiness, WatchIdx, Watching};
 
 pub use bell::Bell;
+pub use invocation::{Answer, Outcome, Spent};
 pub use peers::Peer;
 pub use pulse::{Place, Pulse};
 pub use reporter::Reporter;
@@ -66,64 +70,10 @@ pub struct Worker {
     core: RefCell<Core>,
 }
 
-/// Why and how an invocation ended.
-#[derive(Debug)]
-pub enum Outcome {
-    /// The guest ended by itself with this code; 0 when its entry returned.
-    Exited(i32),
-    /// The guest faulted.
-    Trapped(Trap),
-    /// Its time was up: before it started, while it waited, or while it ran.
-    TimedOut,
-    /// There was no sandbox for it.
-    NotStarted(StartError),
-    /// The core that was to help out did not let it in.
-    Refused(Refusal),
-    /// It has said more than there was room for.
-    TooMuch(Short),
-}
-
-/// Where the time went.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Spent {
-    /// From arrival to start.
-    pub queue: Nanos,
-    /// From start to the first guest instruction.
-    pub startup: Nanos,
-    /// On the core.
-    pub run: Nanos,
-    /// Blocked, or waiting for the core again after that.
-    pub blocked: Nanos,
-    /// Preempted: able to go on, without the core.
-    pub preempted: Nanos,
-    /// How often it was preempted.
-    pub preemptions: u32,
-}
-
-/// What comes of an invocation.
-#[derive(Debug)]
-pub struct Answer {
-    /// How it ended.
-    pub outcome: Outcome,
-    /// What it wrote to stdout.
-    pub stdout: Vec<u8>,
-    /// It wanted to write more than its limit.
-    pub overflowed: bool,
-    /// Where the time went.
-    pub spent: Spent,
-}
-
-impl Answer {
-    /// Of one that has said nothing.
-    fn empty(outcome: Outcome, spent: Spent) -> Self {
-        Self { outcome, stdout: Vec::new(), overflowed: false, spent }
-    }
-}
-
 /// The right to an answer. Dropping it cancels the invocation.
 pub struct Ticket {
     worker: Rc<Worker>,
-    slot: usize,
+    slot: Slot,
 }
 
 /// A core in use. It is made for one event and left whole: a panic in between ends the process, since
@@ -166,11 +116,11 @@ struct Core {
     preempted: bool,
     pool: Pool<WasiCtx>,
     ledger: Rc<Ledger>,
-    invocations: Slots<Invocation>,
+    invocations: Slab<Invocation>,
     /// Where in `invocations` the scheduler's invocations are, by [`InvocationId::index`].
-    slot_of: Vec<usize>,
+    slot_of: Vec<Slot>,
     /// Done with and answered, to be cleaned; with their functions.
-    used: Vec<(usize, Sandbox<WasiCtx>)>,
+    used: Vec<(FunctionIdx, Sandbox<WasiCtx>)>,
     /// What the blocked wait for; there when the loop runs.
     readiness: Option<Readiness>,
     /// Something has changed since the last turn.
@@ -179,36 +129,6 @@ struct Core {
     rest: Nanos,
     /// The loop's own, while it waits for news.
     idle: Option<Waker>,
-}
-
-struct Invocation {
-    function: usize,
-    arrived: Nanos,
-    /// Whoever waits for the answer.
-    waker: Option<Waker>,
-    /// Another core has asked for it; nobody waits here.
-    origin: Option<Origin>,
-    stage: Stage,
-}
-
-enum Stage {
-    Waiting(InvocationId, Input),
-    /// Given to that core, under that token.
-    Away(usize, u64),
-    Live {
-        id: InvocationId,
-        sandbox: Sandbox<WasiCtx>,
-        started: Nanos,
-        /// What it waits for, a number of [`Readiness`].
-        watch: Option<usize>,
-        /// What the request is called in the log.
-        request: HeaderValue,
-        /// What it has said, if it had stopped since.
-        said: Option<Held>,
-    },
-    Answered(Answer),
-    /// In between, or collected.
-    Empty,
 }
 
 enum Turn {
@@ -264,7 +184,7 @@ impl Worker {
             preempted: false,
             pool,
             ledger: Rc::default(),
-            invocations: Slots::default(),
+            invocations: Slab::new(),
             slot_of: Vec::new(),
             used: Vec::new(),
             readiness: None,
@@ -289,7 +209,7 @@ impl Worker {
     /// Takes a request in, whose caller waits for so long. Its answer comes through the ticket.
     pub fn submit(
         self: &Rc<Self>,
-        function: usize,
+        function: FunctionIdx,
         input: Input,
         patience: Nanos,
     ) -> Result<Ticket, Refusal> {
@@ -399,18 +319,16 @@ impl Core {
     /// Runs one invocation until it stops, and acts on why it did.
     fn give_core(&mut self, id: InvocationId, now: Nanos, until: Option<Nanos>) -> Gave {
         let slot = self.slot_of[id.index()];
-        if let Stage::Waiting(..) = self.invocations[slot].stage
+        if let Life::Waiting { .. } = self.invocations[slot.0].life
             && let Err(error) = self.start(slot, now)
         {
             self.sched.finished(now, id);
             self.end(id, Outcome::NotStarted(error), now);
             return Gave::More;
         }
-        let invocation = &mut self.invocations[slot];
-        let function = invocation.function as u32;
-        let Stage::Live { sandbox, watch, request, said, .. } = &mut invocation.stage else {
-            unreachable!("the scheduler runs what is waiting or live")
-        };
+        let invocation = &mut self.invocations[slot.0];
+        let function = invocation.function;
+        let Live { sandbox, watch, request, said, .. } = invocation.life.live();
         unwatch(&mut self.readiness, watch);
         let long = self.sched.expects(id) > self.quantum;
         let bell = self.bell.as_ref().filter(|bell| long && bell.arm(now));
@@ -443,7 +361,7 @@ impl Core {
             Stop::Exited(code) => Next::End(Outcome::Exited(code)),
             Stop::Trapped(trap) => Next::End(Outcome::Trapped(trap)),
         };
-        let account = self.functions[function as usize].account;
+        let account = self.functions[function.get()].account;
         if !matches!(next, Next::End(_))
             && let Err(short) = hold_said(&self.ledger, account, sandbox, said)
         {
@@ -454,7 +372,7 @@ impl Core {
             if !words.written().is_empty() {
                 let now = self.clock.now();
                 let (text, lost) = (words.take_lines(), words.take_lost());
-                self.voice.say(now, function as usize, request, text, lost);
+                self.voice.say(now, function, request, text, lost);
             }
         }
         let helped = Nanos(sandbox.data_mut().take_helped_ns());
@@ -482,11 +400,16 @@ impl Core {
         Gave::More
     }
 
-    fn submit(&mut self, function: usize, input: Input, patience: Nanos) -> Result<usize, Refusal> {
+    fn submit(
+        &mut self,
+        function: FunctionIdx,
+        input: Input,
+        patience: Nanos,
+    ) -> Result<Slot, Refusal> {
         let arrived = self.clock.set();
-        let called = &self.functions[function];
+        let called = &self.functions[function.get()];
         let arrival = Arrival {
-            function: self.ids[function],
+            function: self.ids[function.get()],
             class: called.class,
             deadline: called.deadline.min(patience),
             timeout: called.timeout.min(patience),
@@ -510,18 +433,18 @@ impl Core {
     /// Lets an invocation in, which came to this node and to this core at these times.
     fn enter(
         &mut self,
-        function: usize,
+        function: FunctionIdx,
         input: Input,
         (arrived, now): (Nanos, Nanos),
         arrival: Arrival,
         origin: Option<Origin>,
-    ) -> Result<usize, Refusal> {
+    ) -> Result<Slot, Refusal> {
         let id = self.sched.arrived(now, arrival)?;
-        let stage = Stage::Waiting(id, input);
-        let invocation = Invocation { function, arrived, waker: None, origin, stage };
-        let slot = self.invocations.insert(invocation);
+        let life = Life::Waiting { id, input };
+        let invocation = Invocation { function, arrived, waker: None, origin, life };
+        let slot = Slot(self.invocations.insert(invocation));
         if id.index() >= self.slot_of.len() {
-            self.slot_of.resize(id.index() + 1, usize::MAX);
+            self.slot_of.resize(id.index() + 1, Slot(usize::MAX));
         }
         self.slot_of[id.index()] = slot;
         Ok(slot)
@@ -546,13 +469,14 @@ impl Core {
         }
     }
 
-    fn give(&mut self, id: InvocationId, to: usize, now: Nanos) {
-        let arrival = self.sched.withdrawn(now, id).expect("it is queued");
+    fn give(&mut self, id: InvocationId, to: WorkerIdx, now: Nanos) {
         let slot = self.slot_of[id.index()];
+        let invocation = &mut self.invocations[slot.0];
+        let Life::Waiting { input, .. } = &mut invocation.life else { return };
+        let Some(arrival) = self.sched.withdrawn(now, id) else { return };
+        let input = std::mem::take(input);
         self.given += 1;
-        let invocation = &mut self.invocations[slot];
-        let stage = std::mem::replace(&mut invocation.stage, Stage::Away(to, self.given));
-        let Stage::Waiting(_, input) = stage else { unreachable!("what is queued waits") };
+        invocation.life = Life::Away { to, token: self.given };
         let origin = Origin { worker: self.peer.index(), slot, token: self.given };
         let (function, arrived) = (invocation.function, invocation.arrived);
         self.peer.tell(to, Message::Take { origin, function, arrived, arrival, input });
@@ -568,7 +492,7 @@ impl Core {
             match message {
                 Message::Take { origin, function, arrived, mut arrival, input } => {
                     let now = self.clock.set();
-                    arrival.function = self.ids[function];
+                    arrival.function = self.ids[function.get()];
                     // It was let in already: where it cannot be promised anything it runs on what is left.
                     let spare = Arrival { class: Class::BestEffort, ..arrival };
                     let terms = if self.sched.would_take(now, &arrival) { arrival } else { spare };
@@ -581,9 +505,9 @@ impl Core {
                 }
                 Message::Answered { origin, answer } => self.answered(origin, answer),
                 Message::Cancel { origin } => {
-                    if let Some(slot) = self.invocations.position(|one| one.origin == Some(origin))
-                    {
-                        self.abandon(slot);
+                    let mut all = self.invocations.iter();
+                    if let Some((slot, _)) = all.find(|(_, one)| one.origin == Some(origin)) {
+                        self.abandon(Slot(slot));
                     }
                 }
             }
@@ -592,67 +516,53 @@ impl Core {
 
     /// Another core has done what it was given.
     fn answered(&mut self, origin: Origin, answer: Answer) {
-        let stage = self.invocations.get(origin.slot).map(|one| &one.stage);
-        if let Some(Stage::Away(_, token)) = stage
-            && *token == origin.token
-        {
-            let invocation = &mut self.invocations[origin.slot];
-            if let Some(asker) = invocation.origin {
-                // It was given on: whoever gave it first has the caller.
-                self.invocations.remove(origin.slot);
-                return self.peer.tell(asker.worker, Message::Answered { origin: asker, answer });
-            }
-            invocation.stage = Stage::Answered(answer);
-            if let Some(waker) = invocation.waker.take() {
-                waker.wake();
-            }
+        let Some(invocation) = self.invocations.get_mut(origin.slot.0) else { return };
+        if !matches!(invocation.life, Life::Away { token, .. } if token == origin.token) {
+            return;
         }
+        let Some(asker) = invocation.origin else { return invocation.answer(answer) };
+        // It was given on: whoever gave it first has the caller.
+        self.invocations.remove(origin.slot.0);
+        self.peer.tell(asker.worker, Message::Answered { origin: asker, answer });
     }
 
     /// Gives a waiting invocation its sandbox.
-    fn start(&mut self, slot: usize, now: Nanos) -> Result<(), StartError> {
-        let invocation = &mut self.invocations[slot];
-        let Stage::Waiting(id, mut input) = std::mem::replace(&mut invocation.stage, Stage::Empty)
-        else {
-            unreachable!("only what waits is started")
-        };
+    fn start(&mut self, slot: Slot, now: Nanos) -> Result<(), StartError> {
+        let invocation = &mut self.invocations[slot.0];
+        let Life::Waiting { id, input } = &mut invocation.life else { return Ok(()) };
+        let (id, mut input) = (*id, std::mem::take(input));
         let index = invocation.function;
-        self.pulse.is_at(Place::Start(index as u32));
-        let function = &self.functions[index];
+        self.pulse.is_at(Place::Start(index));
+        let function = &self.functions[index.get()];
         let request = std::mem::replace(&mut input.request, HeaderValue::from_static(""));
-        let context = self.environments[index].context(input);
+        let context = self.environments[index.get()].context(input);
         let mut started = self.pool.start(&function.program, function.entry, context);
         if let Err((StartError::NoSlot(_) | StartError::Budget { .. }, context)) = started {
             // Those that have answered still hold theirs.
             self.clean();
-            let function = &self.functions[index];
+            let function = &self.functions[index.get()];
             started = self.pool.start(&function.program, function.entry, context);
         }
-        match started {
-            Ok(sandbox) => {
-                let stage =
-                    Stage::Live { id, sandbox, started: now, watch: None, request, said: None };
-                self.invocations[slot].stage = stage;
-                Ok(())
-            }
-            Err((error, _)) => Err(error),
-        }
+        let sandbox = started.map_err(|(error, _)| error)?;
+        let live = Live { id, sandbox, started: now, watch: None, request, said: None };
+        self.invocations[slot.0].life = Life::Live(live);
+        Ok(())
     }
 
     /// Puts the answer where its ticket finds it. The scheduler has forgotten the invocation.
     fn end(&mut self, id: InvocationId, outcome: Outcome, now: Nanos) {
         let slot = self.slot_of[id.index()];
-        let invocation = &mut self.invocations[slot];
-        let answer = match std::mem::replace(&mut invocation.stage, Stage::Empty) {
-            Stage::Live { mut sandbox, started, mut watch, request, .. } => {
+        let invocation = &mut self.invocations[slot.0];
+        let function = invocation.function;
+        let answer = match std::mem::replace(&mut invocation.life, Life::Collected) {
+            Life::Live(Live { mut sandbox, started, mut watch, request, .. }) => {
                 unwatch(&mut self.readiness, &mut watch);
-                let index = invocation.function;
-                last_words(&mut self.voice, now, index, &request, &mut sandbox);
+                last_words(&mut self.voice, now, function, &request, &mut sandbox);
                 if let Outcome::Trapped(trap) = &outcome {
-                    self.voice.trapped(now, index, &request, trap);
+                    self.voice.trapped(now, function, &request, trap);
                 }
                 let spent = spent(&sandbox, invocation.arrived, started);
-                self.sched.started(now, self.ids[invocation.function], spent.startup);
+                self.sched.started(now, self.ids[function.get()], spent.startup);
                 let context = sandbox.data_mut();
                 let answer = Answer {
                     outcome,
@@ -660,7 +570,7 @@ impl Core {
                     stdout: context.stdout.take(),
                     spent,
                 };
-                self.used.push((invocation.function, sandbox));
+                self.used.push((function, sandbox));
                 answer
             }
             _ => {
@@ -668,28 +578,23 @@ impl Core {
                 Answer::empty(outcome, spent)
             }
         };
-        if let Some(origin) = invocation.origin {
-            self.invocations.remove(slot);
-            return self.peer.tell(origin.worker, Message::Answered { origin, answer });
-        }
-        invocation.stage = Stage::Answered(answer);
-        if let Some(waker) = invocation.waker.take() {
-            waker.wake();
-        }
+        let Some(origin) = invocation.origin else { return invocation.answer(answer) };
+        self.invocations.remove(slot.0);
+        self.peer.tell(origin.worker, Message::Answered { origin, answer });
     }
 
     /// Its ticket is gone: whatever it is doing, it need not go on.
-    fn abandon(&mut self, slot: usize) {
-        let Invocation { function, stage, .. } = self.invocations.remove(slot);
-        match stage {
-            Stage::Waiting(id, _) => {
+    fn abandon(&mut self, slot: Slot) {
+        let Invocation { function, life, .. } = self.invocations.remove(slot.0);
+        match life {
+            Life::Waiting { id, .. } => {
                 self.sched.cancelled(id);
             }
-            Stage::Away(to, token) => {
+            Life::Away { to, token } => {
                 let origin = Origin { worker: self.peer.index(), slot, token };
                 self.peer.tell(to, Message::Cancel { origin });
             }
-            Stage::Live { id, mut sandbox, mut watch, request, .. } => {
+            Life::Live(Live { id, mut sandbox, mut watch, request, .. }) => {
                 unwatch(&mut self.readiness, &mut watch);
                 self.sched.cancelled(id);
                 let now = self.clock.now();
@@ -697,7 +602,7 @@ impl Core {
                 self.used.push((function, sandbox));
                 self.notify();
             }
-            Stage::Answered(_) | Stage::Empty => {}
+            Life::Answered(_) | Life::Collected => {}
         }
     }
 
@@ -708,7 +613,7 @@ impl Core {
             let mut recycler = self.pool.recycler();
             for (function, sandbox) in self.used.drain(..) {
                 let pages = recycler.recycle(sandbox);
-                self.sched.touched(now, self.ids[function], pages);
+                self.sched.touched(now, self.ids[function.get()], pages);
             }
         }
         // Memory that is kept ready here is needed, here or elsewhere.
@@ -734,13 +639,13 @@ impl Drop for Core {
             Message::Answered { .. } | Message::Cancel { .. } => None,
         });
         let now = self.clock.now();
-        for one in self.invocations.iter_mut() {
-            if let Stage::Live { sandbox, request, .. } = &mut one.stage {
+        for (_, one) in &mut self.invocations {
+            if let Life::Live(Live { sandbox, request, .. }) = &mut one.life {
                 last_words(&mut self.voice, now, one.function, request, sandbox);
             }
         }
         // The node is at its end: who waits elsewhere need not wait for this core.
-        for origin in taken.chain(self.invocations.iter().filter_map(|one| one.origin)) {
+        for origin in taken.chain(self.invocations.iter().filter_map(|(_, one)| one.origin)) {
             let answer = Answer::empty(Outcome::TimedOut, Spent::default());
             self.peer.tell(origin.worker, Message::Answered { origin, answer });
         }
@@ -753,17 +658,8 @@ impl Future for Ticket {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answer> {
         let mut core = self.worker.core();
-        let invocation = &mut core.invocations[self.slot];
-        if let Stage::Answered(_) = invocation.stage {
-            let stage = std::mem::replace(&mut invocation.stage, Stage::Empty);
-            let Stage::Answered(answer) = stage else { unreachable!("looked at above") };
-            return Poll::Ready(answer);
-        }
-        match &mut invocation.waker {
-            Some(waker) => waker.clone_from(cx.waker()),
-            none => *none = Some(cx.waker().clone()),
-        }
-        Poll::Pending
+        let answer = core.invocations[self.slot.0].collect(cx.waker());
+        answer.map_or(Poll::Pending, Poll::Ready)
     }
 }
 
@@ -807,7 +703,7 @@ fn begin_to_wait(
 }
 
 /// Forgets what a guest waited for.
-fn unwatch(readiness: &mut Option<Readiness>, watch: &mut Option<usize>) {
+fn unwatch(readiness: &mut Option<Readiness>, watch: &mut Option<WatchIdx>) {
     if let (Some(readiness), Some(number)) = (readiness, watch.take()) {
         readiness.unwatch(number);
     }
@@ -817,7 +713,7 @@ fn unwatch(readiness: &mut Option<Readiness>, watch: &mut Option<usize>) {
 fn last_words(
     voice: &mut Voice,
     now: Nanos,
-    function: usize,
+    function: FunctionIdx,
     request: &HeaderValue,
     sandbox: &mut Sandbox<WasiCtx>,
 ) {
@@ -825,24 +721,6 @@ fn last_words(
     if !said.written().is_empty() {
         let (text, lost) = (said.take(), said.take_lost());
         voice.say(now, function, request, text, lost);
-    }
-}
-
-/// Where its time went, from the sandbox's own account.
-fn spent(sandbox: &Sandbox<WasiCtx>, arrived: Nanos, started: Nanos) -> Spent {
-    let timing = sandbox.timing();
-    let ns = |ticks| Nanos(awsm_sandbox::clock::ticks_to_ns(ticks));
-    let startup = match timing.entered_ticks {
-        0 => Nanos::ZERO,
-        entered => ns(entered.wrapping_sub(timing.start_ticks)),
-    };
-    Spent {
-        queue: started - arrived,
-        startup,
-        run: ns(timing.run_ticks),
-        blocked: ns(timing.blocked_ticks),
-        preempted: ns(timing.preempted_ticks),
-        preemptions: timing.preemptions,
     }
 }
 
@@ -881,7 +759,7 @@ mod tests {
             });
             let peer = Peer::all(1).pop().expect("one");
             let voice = crate::log::Log::start(&[], &[]).expect("a thread").voice();
-            let own = (Reporter::new(0, mpsc::channel().0), peer, pulse, voice);
+            let own = (Reporter::new(WorkerIdx::new(0), mpsc::channel().0), peer, pulse, voice);
             let pool = Pool::new(PoolConfig::default());
             Self::new(Arc::new([]), pool, (sched, Vec::new()), Nanos::from_millis(1), own)
         }
@@ -905,10 +783,9 @@ mod tests {
             // As a connection's task would, whose panics the reactor catches: there is no such function.
             let input = Input::new(bytes::Bytes::new(), awsm_host::StringList::new());
             let asks = Rc::clone(&worker);
-            let asked =
-                tokio::task::spawn_local(
-                    async move { asks.submit(7, input, Nanos::MAX).map(drop) },
-                );
+            let asked = tokio::task::spawn_local(async move {
+                asks.submit(FunctionIdx::new(7), input, Nanos::MAX).map(drop)
+            });
             let _ = asked.await;
             std::process::exit(0);
         });

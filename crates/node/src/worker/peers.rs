@@ -22,12 +22,13 @@ use std::task::Waker;
 use awsm_sandbox::Nudge;
 use awsm_sched::{Arrival, Nanos};
 
-use super::Answer;
+use super::invocation::{Answer, Slot};
 use crate::functions::guest::Input;
+use crate::index::{FunctionIdx, WorkerIdx};
 
 /// One core's place among the others.
 pub struct Peer {
-    index: usize,
+    index: WorkerIdx,
     all: Arc<[Mailbox]>,
     waker_known: bool,
 }
@@ -49,8 +50,8 @@ struct Mailbox {
 /// Where an invocation came from: a core, and its name there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Origin {
-    pub(super) worker: usize,
-    pub(super) slot: usize,
+    pub(super) worker: WorkerIdx,
+    pub(super) slot: Slot,
     /// Slots are used again, tokens are not.
     pub(super) token: u64,
 }
@@ -58,7 +59,7 @@ pub(super) struct Origin {
 /// What one core tells another.
 pub(super) enum Message {
     /// Run this, and tell its origin how it ended.
-    Take { origin: Origin, function: usize, arrived: Nanos, arrival: Arrival, input: Input },
+    Take { origin: Origin, function: FunctionIdx, arrived: Nanos, arrival: Arrival, input: Input },
     /// It has ended.
     Answered { origin: Origin, answer: Answer },
     /// Nobody wants the answer any more.
@@ -74,16 +75,20 @@ impl Peer {
     #[must_use]
     pub fn all(workers: usize) -> Vec<Self> {
         let all: Arc<[Mailbox]> = (0..workers).map(|_| Mailbox::default()).collect();
-        let place = |index| Self { index, all: Arc::clone(&all), waker_known: false };
+        let place = |index| Self {
+            index: WorkerIdx::new(index),
+            all: Arc::clone(&all),
+            waker_known: false,
+        };
         (0..workers).map(place).collect()
     }
 
     fn own(&self) -> &Mailbox {
-        &self.all[self.index]
+        &self.all[self.index.get()]
     }
 
     /// Its own name in an [`Origin`].
-    pub(super) fn index(&self) -> usize {
+    pub(super) fn index(&self) -> WorkerIdx {
         self.index
     }
 
@@ -129,9 +134,10 @@ impl Peer {
     }
 
     /// An idle core, which counts as busy from now on: whoever asks gives it something.
-    pub(super) fn claim_idle(&self) -> Option<usize> {
-        let others = (1..self.all.len()).map(|step| (self.index + step) % self.all.len());
-        others.into_iter().find(|other| self.all[*other].idle.swap(false, Ordering::SeqCst))
+    pub(super) fn claim_idle(&self) -> Option<WorkerIdx> {
+        let others = (1..self.all.len()).map(|step| (self.index.get() + step) % self.all.len());
+        let idle = |other: &usize| self.all[*other].idle.swap(false, Ordering::SeqCst);
+        others.into_iter().find(idle).map(WorkerIdx::new)
     }
 
     /// Is any core idle? Cheaper than to claim it.
@@ -142,7 +148,7 @@ impl Peer {
 
     /// Makes those that sleep look around once: they may have what others need.
     pub(super) fn rouse_idle(&self) {
-        let others = self.all.iter().enumerate().filter(|(index, _)| *index != self.index);
+        let others = self.all.iter().enumerate().filter(|(index, _)| *index != self.index.get());
         for (_, mailbox) in others.filter(|(_, other)| other.idle.load(Ordering::SeqCst)) {
             mailbox.full.store(true, Ordering::SeqCst);
             if let Some(waker) = &*lock(&mailbox.waker) {
@@ -152,8 +158,8 @@ impl Peer {
     }
 
     /// Tells another core, and sees to it that it listens soon: a guest that has it is interrupted.
-    pub(super) fn tell(&self, other: usize, message: Message) {
-        let mailbox = &self.all[other];
+    pub(super) fn tell(&self, other: WorkerIdx, message: Message) {
+        let mailbox = &self.all[other.get()];
         lock(&mailbox.messages).push(message);
         mailbox.full.store(true, Ordering::SeqCst);
         if let Some(waker) = &*lock(&mailbox.waker) {

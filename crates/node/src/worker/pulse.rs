@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::task::Waker;
 
+use crate::index::FunctionIdx;
+
 /// A worker's pulse, which it shares with the watchdog.
 #[derive(Debug, Default)]
 pub struct Pulse {
@@ -31,9 +33,9 @@ pub enum Place {
     /// It decides, answers, or speaks to other workers.
     Turn,
     /// It starts a sandbox of the function of that number.
-    Start(u32),
+    Start(FunctionIdx),
     /// A guest of the function of that number has the core, or the host works for it.
-    Guest(u32),
+    Guest(FunctionIdx),
     /// It cleans sandboxes.
     Clean,
 }
@@ -43,15 +45,15 @@ impl Place {
         let (kind, function) = match self {
             Self::Reactor => (0, 0),
             Self::Turn => (1, 0),
-            Self::Start(function) => (2, function),
-            Self::Guest(function) => (3, function),
+            Self::Start(function) => (2, function.get()),
+            Self::Guest(function) => (3, function.get()),
             Self::Clean => (4, 0),
         };
         kind << 32 | function as u64
     }
 
     fn from_code(code: u64) -> Self {
-        let function = code as u32;
+        let function = FunctionIdx::new(code as u32 as usize);
         match code >> 32 {
             1 => Self::Turn,
             2 => Self::Start(function),
@@ -119,7 +121,9 @@ mod tests {
 
     #[test]
     fn places_are_kept_as_numbers() {
-        for place in [Place::Reactor, Place::Turn, Place::Clean, Place::Start(0), Place::Guest(7)] {
+        let [first, other] = [0, 7].map(FunctionIdx::new);
+        let at = [Place::Start(first), Place::Guest(other)];
+        for place in [Place::Reactor, Place::Turn, Place::Clean].into_iter().chain(at) {
             let pulse = Pulse::default();
             assert_eq!(pulse.place(), Place::Reactor);
             pulse.is_at(place);

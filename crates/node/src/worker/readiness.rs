@@ -23,9 +23,8 @@ use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec, eventfd};
 use rustix::io::Errno;
+use slab::Slab;
 use tokio::net::unix::pipe;
-
-use super::slots::Slots;
 
 /// Events taken at once.
 const EVENTS: usize = 256;
@@ -36,7 +35,7 @@ const DONE: u64 = u64::MAX;
 pub(super) struct Readiness {
     /// The epoll instance. Tokio's reader for pipes waits for any descriptor, and is safe to make.
     epoll: pipe::Receiver,
-    watches: Slots<Watch>,
+    watches: Slab<Watch>,
     watched: HashMap<RawFd, Watched>,
     /// Guests that wait for what cannot be watched any more: they are woken, and find out.
     unheard: Vec<InvocationId>,
@@ -44,11 +43,15 @@ pub(super) struct Readiness {
     done: Arc<Done>,
 }
 
+/// What one guest waits for, among all that is waited for here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct WatchIdx(usize);
+
 /// What became of a guest's wish to wait.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Watching {
     /// It is woken under this number.
-    As(usize),
+    As(WatchIdx),
     /// What it waits for is there.
     Ready,
     /// The system cannot watch for it.
@@ -73,7 +76,7 @@ struct Watched {
 
 /// A guest that waits for a descriptor.
 struct Waiter {
-    watch: usize,
+    watch: WatchIdx,
     wanted: EventFlags,
     woken: bool,
 }
@@ -96,13 +99,13 @@ impl Watched {
 
 /// Watches whose helpers have done their work.
 struct Done {
-    numbers: Mutex<Vec<usize>>,
+    numbers: Mutex<Vec<WatchIdx>>,
     news: OwnedFd,
 }
 
 struct WorkDone {
     done: Arc<Done>,
-    watch: usize,
+    watch: WatchIdx,
 }
 
 impl Wake for WorkDone {
@@ -122,7 +125,7 @@ impl Readiness {
         epoll::add(&epoll, &news, EventData::new_u64(DONE), EventFlags::IN | EventFlags::ET)?;
         Ok(Self {
             epoll: pipe::Receiver::from_owned_fd_unchecked(epoll)?,
-            watches: Slots::default(),
+            watches: Slab::new(),
             watched: HashMap::new(),
             unheard: Vec::new(),
             events: Vec::with_capacity(EVENTS),
@@ -137,7 +140,7 @@ impl Readiness {
         job: Option<&Job>,
         interests: &[Interest],
     ) -> Watching {
-        let number = self.watches.insert(Watch { id, descriptors: Vec::new() });
+        let number = WatchIdx(self.watches.insert(Watch { id, descriptors: Vec::new() }));
         let unless = match job {
             Some(job) => {
                 let done = Arc::clone(&self.done);
@@ -159,7 +162,7 @@ impl Readiness {
     }
 
     /// Watches for one descriptor, which others may wait for already, or the same guest.
-    fn add(&mut self, number: usize, interest: &Interest) -> Result<(), Errno> {
+    fn add(&mut self, number: WatchIdx, interest: &Interest) -> Result<(), Errno> {
         let mut wanted = EventFlags::empty();
         wanted.set(EventFlags::IN, interest.read);
         wanted.set(EventFlags::OUT, interest.write);
@@ -175,7 +178,7 @@ impl Readiness {
             Some(own) if own.watch == number => own.wanted |= wanted,
             _ => {
                 watched.waiters.push(Waiter { watch: number, wanted, woken: false });
-                self.watches[number].descriptors.push(fd);
+                self.watches[number.0].descriptors.push(fd);
             }
         }
         if is_new {
@@ -188,8 +191,8 @@ impl Readiness {
 
     /// Forgets what a guest waited for. What it was woken for and may leave to others, the next of them
     /// is woken for.
-    pub(super) fn unwatch(&mut self, number: usize) {
-        for fd in self.watches.remove(number).descriptors {
+    pub(super) fn unwatch(&mut self, number: WatchIdx) {
+        for fd in self.watches.remove(number.0).descriptors {
             let Some(watched) = self.watched.get_mut(&fd) else { continue };
             watched.waiters.retain(|waiter| waiter.watch != number);
             if watched.waiters.is_empty() {
@@ -208,7 +211,7 @@ impl Readiness {
         if arm(&self.epoll, fd, watched).is_err() {
             for waiter in watched.waiters.iter_mut().filter(|waiter| !waiter.woken) {
                 waiter.woken = true;
-                self.unheard.push(self.watches[waiter.watch].id);
+                self.unheard.push(self.watches[waiter.watch.0].id);
             }
         }
     }
@@ -239,7 +242,7 @@ impl Readiness {
     /// Takes what has come, and says whose it is.
     pub(super) fn take(&mut self, mut woken: impl FnMut(InvocationId)) {
         self.unheard.drain(..).for_each(&mut woken);
-        if self.watches.len() == 0 && self.events.is_empty() {
+        if self.watches.is_empty() && self.events.is_empty() {
             return;
         }
         loop {
@@ -250,7 +253,7 @@ impl Readiness {
                     DONE => {
                         let mut done =
                             self.done.numbers.lock().unwrap_or_else(PoisonError::into_inner);
-                        let ids = done.drain(..).filter_map(|number| self.watches.get(number));
+                        let ids = done.drain(..).filter_map(|number| self.watches.get(number.0));
                         ids.for_each(|watch| woken(watch.id));
                     }
                     fd => self.wake(fd as RawFd, event.flags, &mut woken),
@@ -275,7 +278,7 @@ impl Readiness {
                 waiters.find(|waiter| !waiter.woken && waiter.wanted.intersects(direction))
             {
                 first.woken = true;
-                woken(self.watches[first.watch].id);
+                woken(self.watches[first.watch.0].id);
             }
         }
         self.arm_again(fd);
@@ -350,7 +353,7 @@ mod tests {
         Interest { source: source.clone(), read: false, write: true }
     }
 
-    fn number(watching: Watching) -> usize {
+    fn number(watching: Watching) -> WatchIdx {
         let Watching::As(number) = watching else { panic!("{watching:?}") };
         number
     }
@@ -485,7 +488,7 @@ mod tests {
         // The system allows so many instances of instances for one descriptor, and no more. It is in
         // the third one here: this one is in the reactor's, and that one in ours.
         let outermost = epoll::create(CreateFlags::CLOEXEC).expect("an instance");
-        let reactors = awsm_sandbox::reactor::epoll_watching(waits.epoll.as_fd());
+        let reactors = super::super::reactor::epoll_watching(waits.epoll.as_fd());
         let reactors = reactors.expect("readable").expect("it is there");
         epoll::add(&outermost, &reactors, EventData::new_u64(0), EventFlags::IN).expect("added");
         let _others = others(&socket, 100);

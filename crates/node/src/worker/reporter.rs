@@ -5,12 +5,13 @@ use std::sync::mpsc::Sender;
 use awsm_sched::{FunctionId, Nanos, Scheduler};
 
 use crate::functions::profiles::Measured;
+use crate::index::{FunctionIdx, WorkerIdx};
 use crate::limits;
 
 /// Sends the profiles of one worker to whoever keeps them.
 #[derive(Debug)]
 pub struct Reporter {
-    worker: usize,
+    worker: WorkerIdx,
     measured: Sender<Measured>,
     /// Runs of each function that have been reported.
     reported: Vec<u64>,
@@ -22,7 +23,7 @@ pub struct Reporter {
 impl Reporter {
     /// Of the worker of that number.
     #[must_use]
-    pub fn new(worker: usize, measured: Sender<Measured>) -> Self {
+    pub fn new(worker: WorkerIdx, measured: Sender<Measured>) -> Self {
         Self { worker, measured, reported: Vec::new(), at: 0, due: Nanos::ZERO }
     }
 
@@ -49,7 +50,8 @@ impl Reporter {
             }
             self.reported[index] = profile.runs();
             let profile = profile.clone();
-            let measured = Measured { worker: self.worker, function: index, profile };
+            let measured =
+                Measured { worker: self.worker, function: FunctionIdx::new(index), profile };
             // Nobody listens where nothing is kept.
             if self.measured.send(measured).is_err() {
                 return;

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use crate::fault;
 use crate::functions::Function;
+use crate::index::WorkerIdx;
 use crate::limits;
 use crate::worker::{Place, Pulse};
 
@@ -27,7 +28,7 @@ pub struct Watchdog(#[expect(dead_code, reason = "its end is what it says")] mps
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stuck {
     /// Which.
-    pub worker: usize,
+    pub worker: WorkerIdx,
     /// Since when, about.
     pub since: Duration,
     /// Where it is.
@@ -103,18 +104,19 @@ impl Watch {
 
     /// Asks every worker; says which has not answered for too long.
     fn look(&mut self) -> Option<Stuck> {
-        for (worker, (pulse, missed)) in self.pulses.iter_mut().enumerate() {
+        for (place, (pulse, missed)) in self.pulses.iter_mut().enumerate() {
+            let worker = WorkerIdx::new(place);
             *missed = if pulse.ask() == Some(false) { *missed + 1 } else { 0 };
             if *missed >= self.patience {
-                let place = pulse.place();
-                let function = match place {
+                let at = pulse.place();
+                let function = match at {
                     Place::Start(function) | Place::Guest(function) => {
-                        self.names.get(function as usize).cloned()
+                        self.names.get(function.get()).cloned()
                     }
                     _ => None,
                 };
                 let (since, system) = (self.pause * *missed, system(pulse.thread()));
-                return Some(Stuck { worker, since, place, system, function });
+                return Some(Stuck { worker, since, place: at, system, function });
             }
         }
         None
@@ -139,6 +141,7 @@ mod tests {
     use tokio::task::spawn_local;
 
     use super::*;
+    use crate::index::FunctionIdx;
     use crate::worker::Worker;
 
     const TEN_SECONDS: Duration = Duration::from_secs(10);
@@ -216,7 +219,10 @@ mod tests {
             assert_eq!(found.is_some(), looks == limits::WATCHDOG_LOOKS, "after {looks} looks");
         }
         let found = found.expect("it is found");
-        assert_eq!((found.worker, found.place, found.since), (1, Place::Reactor, TEN_SECONDS));
+        assert_eq!(
+            (found.worker, found.place, found.since),
+            (WorkerIdx::new(1), Place::Reactor, TEN_SECONDS)
+        );
         let said = found.to_string();
         let expected = "worker 1 has made no progress for 10 s: it is in its reactor";
         assert!(said.starts_with(expected) && said.lines().count() == 1, "{said}");
@@ -232,15 +238,16 @@ mod tests {
         let pulse = Arc::new(Pulse::default());
         let mut watch = Watch::new(vec![pulse], vec!["a".to_owned(), "b".to_owned()], TEN_SECONDS);
         let stuck = |place, function: Option<&str>| Stuck {
-            worker: 3,
+            worker: WorkerIdx::new(3),
             since: TEN_SECONDS,
             place,
             system: Some(('D', "257".to_owned())),
             function: function.map(str::to_owned),
         };
-        let said = stuck(Place::Guest(1), Some("b")).to_string();
+        let second = FunctionIdx::new(1);
+        let said = stuck(Place::Guest(second), Some("b")).to_string();
         assert!(said.contains("`b`") && said.contains("state D, system call 257"), "{said}");
-        assert!(stuck(Place::Start(1), Some("b")).to_string().contains("sandbox of `b`"));
+        assert!(stuck(Place::Start(second), Some("b")).to_string().contains("sandbox of `b`"));
         assert!(stuck(Place::Turn, None).to_string().contains("decides"));
         assert!(stuck(Place::Clean, None).to_string().contains("cleans"));
         assert_eq!(watch.look(), None);
