@@ -280,11 +280,29 @@ impl Analysis<'_> {
         {
             self.learn(state.flags, condition, &mut facts);
             for number in 0..facts.len() {
-                let size = self.at_most_size(facts[number]);
-                facts.extend(size);
+                let fact = facts[number];
+                facts.extend(self.at_most_size(fact));
+                facts.extend(self.unshifted(fact));
             }
         }
         facts
+    }
+
+    /// What a bound of something shifted says of what it was shifted from.
+    fn unshifted(&mut self, fact: Fact) -> Option<Fact> {
+        let [(atom, factor @ (1 | -1))] = *self.arena.terms(Value { lin: fact.lin, k: 0 }) else {
+            return None;
+        };
+        let Atom::Right { of, by } = self.arena.atom(atom).atom else { return None };
+        let fits =
+            by < 40 && fact.k.abs() < 1 << 64 && self.arena.range(of).within(Range::bits(64));
+        if fact.relation != Relation::AtMostZero || fact.given.is_some() || !fits {
+            return None;
+        }
+        let lost = if factor > 0 { (1_i128 << by) - 1 } else { 0 };
+        let sum = self.arena.times(of, factor);
+        let k = i128::from(of.k) * i128::from(factor) + (fact.k << by) - lost;
+        Some(Fact::new(sum.lin, k, Relation::AtMostZero))
     }
 
     /// What a fact says about a size that there was: `x - size <= 0`.
@@ -400,6 +418,13 @@ impl Analysis<'_> {
             facts.push(Fact::new(negative.lin, 1, Relation::AtMostZero));
         }
         match self.arena.atom(atom).atom {
+            // A multiple that is not zero is that number at least.
+            Atom::Low { bits, of } if !zero => {
+                let zeros = self.arena.trailing_zeros(of);
+                if (1..bits.into()).contains(&zeros) {
+                    self.at_most(Value::number(1 << zeros), value, 0, facts);
+                }
+            }
             // A truth value tells what it is of.
             Atom::Select(number) => {
                 let choice = *self.arena.choice(number);

@@ -697,6 +697,14 @@ impl<'m> Analysis<'m> {
                 let pointer = self.arena.value_of(atom);
                 return self.arena.add(pointer, rest);
             }
+            // Multiples of a number meet as what they are multiples of.
+            let zeros = values.iter().map(|value| self.arena.trailing_zeros(*value)).min();
+            if let Some(by @ 1..) = zeros.filter(|zeros| *zeros < 63) {
+                let parts: Vec<_> =
+                    values.iter().map(|value| self.divided(*value, by as u8)).collect();
+                let part = self.join_values(join, &parts);
+                return self.arena.left(part, by as u8);
+            }
             if first.lin != 0 && values.iter().all(|value| value.lin == first.lin) {
                 let constants: Vec<_> = values.iter().map(|value| Value::number(value.k)).collect();
                 let constant = self.arena.join(join.block, &constants, Kind::Number);
@@ -704,6 +712,13 @@ impl<'m> Analysis<'m> {
             }
         }
         self.arena.join(join.block, values, kind)
+    }
+
+    /// What a sum is this multiple of, all of whose factors are.
+    fn divided(&mut self, value: Value, by: u8) -> Value {
+        let terms = self.arena.terms(value).iter();
+        let terms = terms.map(|(atom, factor)| (*atom, factor >> by)).collect();
+        self.arena.sum(terms, value.k >> by)
     }
 
     /// Loads of the same thing, each as fresh as can be, or from references that meet as well.

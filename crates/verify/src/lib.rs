@@ -6,7 +6,7 @@
 //! every byte of code is decoded once into a dozen neutral operations (`decode`, `op`). Each function
 //! is then interpreted over abstract values (`value`, `state`, `evaluate`, `function`), and everything
 //! that it does is held against the contract (`contract`, `convention`, `check`, `reference`), with
-//! what branches tell (`facts`) and what follows from that (`prove`). What functions assume of each
+//! what branches tell (`facts`) and what follows from that (`prove`, `structure`). What functions assume of each
 //! other is assumed until a caller does not provide it (`summary`).
 //!
 //! What is shown of every function: it leaves with the stack pointer, the return address and the saved
@@ -44,6 +44,7 @@ mod prove;
 mod reference;
 mod report;
 mod state;
+mod structure;
 mod summary;
 mod value;
 mod vector;

@@ -129,6 +129,17 @@ impl Analysis<'_> {
         Some(Steady { first: first?, step: step.filter(|step| *step != 0)?, bits: modulo })
     }
 
+    /// A sum that is like another as far as nothing turned round.
+    pub(crate) fn plain(&mut self, value: Value) -> Value {
+        let mut sum = Value::number(value.k);
+        for (atom, factor) in self.arena.terms(value).to_vec() {
+            let own = self.arena.value_of(atom);
+            let part = self.counted_atom(atom).map_or(own, |(counted, _)| counted);
+            sum = self.arena.add_times(sum, part, factor);
+        }
+        self.unfolded(32, sum)
+    }
+
     /// A sum with the same low bits, whose atoms are not low bits of anything themselves.
     fn unfolded(&mut self, bits: u8, value: Value) -> Value {
         let mut sum = Value::number(value.k);

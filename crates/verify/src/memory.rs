@@ -139,10 +139,14 @@ impl Analysis<'_> {
         if bounds.iter().any(|goal| excess(self, goal) <= 0) {
             return true;
         }
-        // Those that have something in common with it.
+        // Those that have most in common with it.
         let atoms = self.arena.terms(end).len();
-        bounds.retain(|goal| self.arena.terms(Value { lin: goal.lin, k: 0 }).len() <= atoms + 1);
-        bounds.sort_by_key(|goal| self.arena.terms(Value { lin: goal.lin, k: 0 }).len());
+        bounds.retain(|goal| self.arena.terms(Value { lin: goal.lin, k: 0 }).len() <= atoms + 2);
+        bounds.sort_by_cached_key(|goal| {
+            let plain = self.plain(Value { lin: goal.lin, k: 0 });
+            let terms = self.arena.terms(Value { lin: goal.lin, k: 0 }).len();
+            (self.arena.terms(plain).len(), terms)
+        });
         bounds.truncate(BOUNDS);
         if bounds.into_iter().any(|goal| self.prove_here(goal, block)) {
             return true;

@@ -299,7 +299,7 @@ impl Analysis<'_> {
         shown
     }
 
-    fn step_goal(&mut self, goal: Goal, block: BlockId, depth: u32) -> bool {
+    pub(crate) fn step_goal(&mut self, goal: Goal, block: BlockId, depth: u32) -> bool {
         let goal = self.in_lowest_terms(goal);
         let range = self.arena.lin_range(goal.lin);
         if range.hi.saturating_add(goal.k) <= 0 {
@@ -430,7 +430,7 @@ impl Analysis<'_> {
                     Relation::AtMostSize(_) => false,
                     // Once for all atoms of the goal.
                     Relation::NotZero if number > 0 => false,
-                    Relation::NotZero => match self.beside(goal, *fact, block, depth) {
+                    Relation::NotZero => match self.beside(goal, *fact) {
                         Some(goal) => self.step_goal(goal, block, depth - 1),
                         None => false,
                     },
@@ -562,7 +562,7 @@ impl Analysis<'_> {
         false
     }
 
-    fn factor(&self, lin: LinId, atom: AtomId) -> Option<i64> {
+    pub(crate) fn factor(&self, lin: LinId, atom: AtomId) -> Option<i64> {
         let terms = self.arena.terms(Value { lin, k: 0 });
         terms.iter().find(|(other, _)| *other == atom).map(|(_, factor)| *factor)
     }
@@ -584,7 +584,7 @@ impl Analysis<'_> {
     }
 
     /// `a * x + b * y`, if no factor grows too large.
-    fn combine(&mut self, x: Goal, a: i64, y: Goal, b: i64) -> Option<Goal> {
+    pub(crate) fn combine(&mut self, x: Goal, a: i64, y: Goal, b: i64) -> Option<Goal> {
         let fits = |arena: &crate::value::Arena, lin: LinId, by: i64| {
             arena.terms(Value { lin, k: 0 }).iter().all(|(_, factor)| {
                 let product = factor.checked_mul(by);
@@ -601,7 +601,17 @@ impl Analysis<'_> {
     }
 
     /// What suffices for a goal since a sum is not zero: the same with the sum at zero.
-    fn beside(&mut self, goal: Goal, fact: Fact, block: BlockId, depth: u32) -> Option<Goal> {
+    fn beside(&mut self, goal: Goal, fact: Fact) -> Option<Goal> {
+        // What is not zero is not zero either if it is divided, and what leaves a rest is not zero anyway.
+        let divided = self.in_lowest_terms(Goal { lin: fact.lin, k: fact.k });
+        let unit = match self.arena.terms(Value { lin: divided.lin, k: 0 }).first() {
+            Some((atom, factor)) => self.factor(fact.lin, *atom)? / factor,
+            None => return None,
+        };
+        if fact.k % i128::from(unit) != 0 {
+            return None;
+        }
+        let fact = Fact { lin: divided.lin, k: fact.k / i128::from(unit), ..fact };
         let negative = self.arena.times(Value { lin: fact.lin, k: 0 }, -1).lin;
         let fact_k = match goal.lin {
             lin if lin == fact.lin => fact.k,
@@ -617,197 +627,8 @@ impl Analysis<'_> {
         if missing <= 0 || missing.unsigned_abs() > unit {
             return None;
         }
-        // It is not zero modulo 2^64: as an integer, if it is not far below zero.
-        let turn = 1_i128 << 64;
-        let range = self.arena.lin_range(goal.lin);
-        if range.lo + fact_k <= -turn {
-            let opposite = self.arena.times(Value { lin: goal.lin, k: 0 }, -1).lin;
-            let far = Goal { lin: opposite, k: 1 - turn - fact_k };
-            if !self.step_goal(far, block, depth - 1) {
-                return None;
-            }
-        }
+        // It is not zero modulo 2^64, so it is not zero.
         Some(Goal { lin: goal.lin, k: fact_k })
-    }
-
-    // Structure.
-
-    /// Puts bounds in an atom's place that follow from what it is.
-    fn by_structure(&mut self, goal: Goal, block: BlockId, depth: u32) -> bool {
-        let terms = self.arena.terms(Value { lin: goal.lin, k: 0 }).to_vec();
-        for (atom, factor) in terms.iter().copied() {
-            if let Some(counted) = self.bound_by_rounds(atom, factor > 0, block, depth)
-                && self.with_bound(goal, (atom, factor), (1, counted), block, depth)
-            {
-                return true;
-            }
-        }
-        for (atom, factor) in terms.iter().copied() {
-            let data = *self.arena.atom(atom);
-            // Each pair is a multiple of the goal, and a sum that may stand for as many atoms.
-            let mut bounds: Vec<(i64, Value)> = Vec::new();
-            match data.atom {
-                Atom::Low { bits, of } => {
-                    for (other, opposite) in &terms {
-                        if (*opposite > 0) != (factor > 0)
-                            && let Some(near) =
-                                self.beside_low(bits, of, factor > 0, *other, block, depth)
-                        {
-                            bounds.push((1, near));
-                        }
-                    }
-                    if self.has_not_turned(atom, (bits, of), factor > 0, block, depth) {
-                        bounds.push((1, of));
-                    }
-                }
-                Atom::Signed { bits, of } => {
-                    let most = Range::signed_bits(bits).hi;
-                    if factor > 0
-                        || self.arena.range(of).hi <= most
-                        || self.holds_at_most(of, most, block, depth)
-                    {
-                        bounds.push((1, of));
-                    }
-                }
-                Atom::Right { of, by }
-                    if by < 40 && self.arena.range(of).within(Range::bits(64)) =>
-                {
-                    let unit = 1_i64 << by;
-                    // Exactly, if what is lost is met as well.
-                    let lost = self.arena.low(by, of);
-                    if terms.iter().any(|(other, _)| Some(*other) == self.arena.single(lost)) {
-                        let kept = self.arena.sub(of, lost);
-                        bounds.push((unit, kept));
-                    }
-                    let of = if factor > 0 { of } else { of.plus(1 - unit) };
-                    bounds.push((unit, of));
-                }
-                Atom::And(a, b) if factor > 0 => {
-                    for value in [a, b] {
-                        if self.arena.range(value).lo >= 0 {
-                            bounds.push((1, value));
-                        }
-                    }
-                }
-                Atom::Or(a, b) => {
-                    let both = [a, b].into_iter().all(|value| self.arena.range(value).lo >= 0);
-                    if both && factor > 0 {
-                        let sum = self.arena.add(a, b);
-                        bounds.push((1, sum));
-                    } else if both && data.range.lo >= 0 {
-                        bounds.extend([(1, a), (1, b)]);
-                    }
-                }
-                _ => {}
-            }
-            for bound in bounds {
-                if self.with_bound(goal, (atom, factor), bound, block, depth) {
-                    return true;
-                }
-            }
-        }
-        false
-    }
-
-    /// Shows a goal with a bound in an atom's place: a sum that stands for `unit` atoms.
-    fn with_bound(
-        &mut self,
-        goal: Goal,
-        (atom, factor): (AtomId, i64),
-        (unit, value): (i64, Value),
-        block: BlockId,
-        depth: u32,
-    ) -> bool {
-        let own = Goal { lin: self.arena.atom(atom).lin, k: 0 };
-        // unit * goal - unit * factor * atom + factor * value
-        let stands = Goal { lin: value.lin, k: value.k.into() };
-        let (scale, without, with) = match factor % unit {
-            0 => (1, -factor, factor / unit),
-            _ => (unit, factor.saturating_mul(-unit), factor),
-        };
-        let Some(rest) = self.combine(goal, scale, own, without) else { return false };
-        let Some(left) = self.combine(rest, 1, stands, with) else { return false };
-        let left = Goal { k: left.k - i128::from(scale - 1), ..left };
-        left != goal && self.step_goal(left, block, depth - 1)
-    }
-
-    /// Are the low bits of a sum at least (if `upper`) or at most the sum itself? They are if it is not
-    /// negative, or has no more bits. A sum that lies near, and is negative or too large, shows in them.
-    fn has_not_turned(
-        &mut self,
-        atom: AtomId,
-        (bits, of): (u8, Value),
-        upper: bool,
-        block: BlockId,
-        depth: u32,
-    ) -> bool {
-        let (range, most) = (self.arena.range(of), Range::bits(bits).hi);
-        let low = self.arena.value_of(atom);
-        if upper {
-            let near = range.lo > -most;
-            range.lo >= 0
-                || near && self.holds_at_most(low, most + range.lo, block, depth)
-                || self.holds_at_least(of, 0, block, depth)
-        } else {
-            let near = range.hi < 2 * most;
-            range.hi <= most
-                || near && self.holds_at_least(low, range.hi - most, block, depth)
-                || self.holds_at_most(of, most, block, depth)
-        }
-    }
-
-    /// A bound of a variable of a loop, or of its low bits: what it is by the number of rounds, unless that
-    /// turned round. `upper` says which bound.
-    fn bound_by_rounds(
-        &mut self,
-        atom: AtomId,
-        upper: bool,
-        block: BlockId,
-        depth: u32,
-    ) -> Option<Value> {
-        let (counted, window) = self.counted_atom(atom)?;
-        let holds = match upper {
-            true => self.holds_at_least(counted, window.lo, block, depth),
-            false => self.holds_at_most(counted, window.hi, block, depth),
-        };
-        holds.then_some(counted)
-    }
-
-    /// A bound of a sum's low bits by those of another sum, at a constant distance from it: they are as far
-    /// from each other, or one of them turned round. `upper` says which bound.
-    fn beside_low(
-        &mut self,
-        bits: u8,
-        of: Value,
-        upper: bool,
-        other: AtomId,
-        block: BlockId,
-        depth: u32,
-    ) -> Option<Value> {
-        let Atom::Low { bits: same, of: from } = self.arena.atom(other).atom else { return None };
-        let distance = (bits == same).then(|| self.arena.sub(of, from).constant()).flatten()?;
-        let most = Range::bits(bits).hi;
-        if i128::from(distance).abs() > most {
-            return None;
-        }
-        let near = self.arena.value_of(other).plus(distance);
-        let holds = match (distance > 0, upper) {
-            (true, true) | (false, false) => true,
-            (true, false) => self.holds_at_most(near, most, block, depth),
-            (false, true) => self.holds_at_least(near, 0, block, depth),
-        };
-        holds.then_some(near)
-    }
-
-    fn holds_at_least(&mut self, value: Value, limit: i128, block: BlockId, depth: u32) -> bool {
-        let negative = self.arena.times(value, -1);
-        let goal = Goal { lin: negative.lin, k: limit - i128::from(value.k) };
-        self.step_goal(goal, block, depth - 1)
-    }
-
-    fn holds_at_most(&mut self, value: Value, limit: i128, block: BlockId, depth: u32) -> bool {
-        let goal = Goal { lin: value.lin, k: i128::from(value.k) - limit };
-        self.step_goal(goal, block, depth - 1)
     }
 
     // Cases.

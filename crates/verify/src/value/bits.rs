@@ -22,9 +22,11 @@ impl Arena {
 
     /// A value that is the same in its low bits, of atoms that have no more, with small numbers.
     fn modulo(&mut self, bits: u8, value: Value) -> Value {
+        // The same number next to zero; of two, the positive one.
         let cut = |number: i64| {
             let shift = 64 - u32::from(bits);
-            (number << shift) >> shift
+            let near = (number << shift) >> shift;
+            if near == -1 << (bits - 1) { -near } else { near }
         };
         let whole = Range::bits(bits);
         let plain = self
@@ -141,7 +143,7 @@ impl Arena {
     }
 
     /// Zeros that the value surely ends with.
-    fn trailing_zeros(&self, value: Value) -> u32 {
+    pub(crate) fn trailing_zeros(&self, value: Value) -> u32 {
         let own = if value.k == 0 { 64 } else { value.k.trailing_zeros() };
         self.terms(value).iter().map(|(_, factor)| factor.trailing_zeros()).fold(own, u32::min)
     }
