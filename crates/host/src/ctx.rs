@@ -172,6 +172,16 @@ impl WasiCtx {
         self.pending.get_or_insert_default()
     }
 
+    /// The guest is gone: closes up to `count` of its descriptors. Says whether there are more, which
+    /// would be closed with the rest of what it has.
+    pub fn close_some(&mut self, count: usize) -> bool {
+        let more = self.table.as_mut().is_some_and(|table| table.close_some(count));
+        if !more {
+            self.table = None;
+        }
+        more
+    }
+
     /// Another call begins.
     #[inline]
     pub(crate) fn forget_call(&mut self) {

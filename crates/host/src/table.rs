@@ -190,6 +190,12 @@ impl Table {
         Ok(descriptor)
     }
 
+    /// Closes up to `count` descriptors, the last first; says whether there are more.
+    pub(crate) fn close_some(&mut self, count: usize) -> bool {
+        self.entries.truncate(self.entries.len().saturating_sub(count));
+        !self.entries.is_empty()
+    }
+
     /// Gives `from` the number `to`, whose descriptor is closed. Both must be open.
     pub(crate) fn renumber(&mut self, from: u32, to: u32) -> Result<(), Errno> {
         self.get(to)?;

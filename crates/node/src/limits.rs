@@ -177,6 +177,8 @@ pub const READERS_WARNING_PAUSE: Duration = Duration::from_secs(1);
 pub const CONNECTION_SWEEP: Duration = Duration::from_millis(100);
 /// How many it looks at before it does something else.
 pub const CONNECTIONS_SWEPT: usize = 128;
+/// Descriptors of a guest that has ended which are closed in one piece.
+pub const CLOSED_AT_ONCE: usize = 64;
 /// How long a worker may run guests before it looks at its sockets again, if no guest takes longer.
 pub const REACTOR_GAP: Duration = Duration::from_micros(100);
 /// How long a guest may run that is interrupted when something comes in, before its worker looks at its

@@ -1,6 +1,6 @@
 //! Instances: context, tables, globals and segments of one slot; instantiation and reset.
 //!
-//! Isolation rests on this file: what `reset` leaves behind, the next invocation can read.
+//! Isolation rests on this file: what a reset leaves behind, the next invocation can read.
 //!
 //! A slot is the context, see `awsm_abi`, with the first linear memory right above it, see
 //! `linear`.
@@ -22,7 +22,7 @@ use awsm_abi::trap::TrapKind;
 
 use crate::error::StartError;
 use crate::limits::Cleaning;
-use crate::limits::{Limits, PoolConfig, TRACE_NAME_CHARS};
+use crate::limits::{Limits, PoolConfig, RESET_BYTES, TRACE_NAME_CHARS};
 use crate::module::Module;
 use crate::module::constant;
 use crate::own::Own;
@@ -57,6 +57,8 @@ pub(crate) struct Instance {
     tables: Box<[Own<TableStore>]>,
     /// Own globals as they are before the first instruction.
     globals_at_start: Box<[GlobalCell]>,
+    /// How many of them the reset that goes on has written.
+    globals_reset: usize,
     /// Which segments `data.drop` and `elem.drop` have emptied, and whether any has been.
     dropped_data: Box<[bool]>,
     dropped_elements: Box<[bool]>,
@@ -177,6 +179,7 @@ impl Instance {
             keep_resident_pages: limits.keep_resident_bytes / PAGE_BYTES,
             tables,
             globals_at_start: Box::default(),
+            globals_reset: 0,
             dropped_data: vec![false; module.data().len()].into(),
             dropped_elements: vec![false; module.elements().len()].into(),
             any_dropped: false,
@@ -784,51 +787,13 @@ impl Instance {
         Ok(())
     }
 
-    /// Makes the instance what it was before its first instruction; `faults` was counted after its
-    /// last one. Answers how many pages of its memories had contents, see [`Linear::reset`].
+    /// Begins to make the instance what it was before its first instruction, see [`Self::reset_some`]; `faults`
+    /// was counted after its last one. Answers how many pages of its memories had contents, see
+    /// [`Linear::begin_reset`].
     ///
     /// # Safety
     /// No guest runs in it, and none that has begun will go on.
-    pub(crate) unsafe fn reset(&mut self, faults: Faults) -> io::Result<u64> {
-        // SAFETY: the caller's duty.
-        let touched = unsafe { self.reset_memory(faults)? };
-        let layout_globals = self.module.layout();
-        let forgotten = usize::from(planted::has(Planted::Global));
-        let globals = self.globals_at_start.len().saturating_sub(forgotten);
-        for (index, value) in self.globals_at_start[..globals].iter().enumerate() {
-            // SAFETY: the cells lie in the context and no guest runs in this instance.
-            unsafe {
-                self.place::<GlobalCell>(layout_globals.global(index as u32)).write(*value);
-            }
-        }
-        for cell in self.argument_cells() {
-            // SAFETY: as above.
-            unsafe { cell.write(GlobalCell([0; 16])) };
-        }
-        for index in 0..self.tables.len() {
-            let place = self.place(self.module.layout().table(index as u32));
-            // SAFETY: the table lies in the context and no guest runs in this instance.
-            unsafe { self.tables[index].reset(place) };
-        }
-        self.account.reset();
-        if self.any_dropped && !planted::has(Planted::Segment) {
-            self.drop_active_data();
-            let module = Arc::clone(&self.module);
-            for (dropped, segment) in self.dropped_elements.iter_mut().zip(module.elements()) {
-                *dropped = segment.mode != segment_mode::PASSIVE;
-            }
-            self.any_dropped = false;
-        }
-        if let Some(exceptions) = &mut self.exceptions {
-            exceptions.reset();
-        }
-        self.data = ptr::null_mut();
-        Ok(touched)
-    }
-
-    /// # Safety
-    /// As for [`Self::reset`].
-    unsafe fn reset_memory(&mut self, faults: Faults) -> io::Result<u64> {
+    pub(crate) unsafe fn begin_reset(&mut self, faults: Faults) -> io::Result<u64> {
         let module = Arc::clone(&self.module);
         let keep_resident_pages = self.keep_resident_pages;
         let mut touched = 0;
@@ -837,9 +802,71 @@ impl Instance {
         for (memory, image) in self.memories_mut().zip(images) {
             // SAFETY: the module's own, in the order of its memories; the rest is the caller's
             // duty.
-            touched += unsafe { memory.reset(image, faults, keep_resident_pages)? };
+            touched += unsafe { memory.begin_reset(image, faults, keep_resident_pages) };
         }
+        self.globals_reset = 0;
         Ok(touched)
+    }
+
+    /// Goes on with a reset that has begun, for about the time that it takes to copy [`RESET_BYTES`]: what a
+    /// guest has used may take milliseconds, and others wait. Says whether all of it is done.
+    ///
+    /// # Safety
+    /// As for [`Self::begin_reset`].
+    pub(crate) unsafe fn reset_some(&mut self) -> io::Result<bool> {
+        let mut left = RESET_BYTES;
+        let module = Arc::clone(&self.module);
+        let images = module.images().ok_or(io::ErrorKind::Unsupported)?;
+        for (memory, image) in self.memories_mut().zip(images) {
+            // SAFETY: as in `begin_reset`.
+            if unsafe { !memory.reset_some(image, &mut left)? } {
+                return Ok(false);
+            }
+        }
+        if !self.reset_globals(&mut left) {
+            return Ok(false);
+        }
+        for index in 0..self.tables.len() {
+            let place = self.place(module.layout().table(index as u32));
+            // SAFETY: the table lies in the context and no guest runs in this instance.
+            if unsafe { !self.tables[index].reset_some(place, &mut left) } {
+                return Ok(false);
+            }
+        }
+        if let Some(exceptions) = &mut self.exceptions
+            && !exceptions.reset_some(&mut left)
+        {
+            return Ok(false);
+        }
+        for cell in self.argument_cells() {
+            // SAFETY: the cells lie in the context and no guest runs in this instance.
+            unsafe { cell.write(GlobalCell([0; 16])) };
+        }
+        self.account.reset();
+        if self.any_dropped && !planted::has(Planted::Segment) {
+            self.drop_active_data();
+            for (dropped, segment) in self.dropped_elements.iter_mut().zip(module.elements()) {
+                *dropped = segment.mode != segment_mode::PASSIVE;
+            }
+            self.any_dropped = false;
+        }
+        self.data = ptr::null_mut();
+        Ok(true)
+    }
+
+    fn reset_globals(&mut self, left: &mut usize) -> bool {
+        let layout = self.module.layout();
+        let forgotten = usize::from(planted::has(Planted::Global));
+        let count = self.globals_at_start.len().saturating_sub(forgotten);
+        let first = self.globals_reset.min(count);
+        let end = count.min(first + left.div_ceil(size_of::<GlobalCell>()));
+        for (index, value) in (first..end).zip(&self.globals_at_start[first..end]) {
+            // SAFETY: the cells lie in the context and no guest runs in this instance.
+            unsafe { self.place::<GlobalCell>(layout.global(index as u32)).write(*value) };
+        }
+        self.globals_reset = end;
+        *left = left.saturating_sub((end - first) * size_of::<GlobalCell>());
+        end == count
     }
 }
 

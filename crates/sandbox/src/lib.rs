@@ -49,7 +49,7 @@ pub use guest_memory::{GuestMemory, GuestPtr, GuestSlice, OutOfBounds};
 pub use limits::{Cleaning, Limits, PoolConfig};
 pub use link::{LinkError, Linker, Program};
 pub use module::{Module, SealedObject};
-pub use pool::{Pool, PoolStats};
+pub use pool::{Pool, PoolStats, Recycler, Unclean};
 pub use sandbox::{Call, Sandbox, State, Timing};
 pub use slot::budget::MemoryBudget;
 pub use slot::probe::probe;

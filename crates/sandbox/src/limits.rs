@@ -62,6 +62,9 @@ impl Default for Limits {
     }
 }
 
+/// Bytes of a slot that are cleaned in one piece: a tenth of a millisecond or less.
+pub(crate) const RESET_BYTES: usize = 512 << 10;
+
 /// Functions that a trap's report names, the innermost.
 pub(crate) const TRACE_FRAMES: usize = 32;
 

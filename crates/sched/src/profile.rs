@@ -40,6 +40,8 @@ pub struct Profile {
     ratio: Histogram,
     line: Line,
     runs: u64,
+    /// What the core works for an invocation after its run, on average: nanoseconds.
+    after: f64,
     /// The share that `factor` stands for, and what it was after how many runs.
     cached: (u32, f64, u64),
 }
@@ -70,6 +72,19 @@ impl Profile {
         }
     }
 
+    /// One invocation has been cleaned up: how long that took.
+    pub fn cleaned(&mut self, time: Nanos) {
+        // The first few count as much as each other.
+        let weight = (self.runs.max(1) as f64).min(MEMORY);
+        self.after += (time.0 as f64 - self.after) / weight;
+    }
+
+    /// What the core works for an invocation after its run, on average.
+    #[must_use]
+    pub fn mean_after(&self) -> Nanos {
+        Nanos(self.after as u64)
+    }
+
     /// How many invocations it has seen.
     #[must_use]
     pub fn runs(&self) -> u64 {
@@ -82,8 +97,8 @@ impl Profile {
         self.runs >= PROFILE_MIN_RUNS
     }
 
-    /// How long an invocation will run, so that the given share (in millionths) runs no longer; `None`
-    /// while too little is known.
+    /// How long an invocation will take the core, so that the given share (in millionths) takes it no longer;
+    /// what is to be done after its run included. `None` while too little is known.
     pub fn estimate(&mut self, request_bytes: u64, share_ppm: u32) -> Option<Nanos> {
         if !self.is_known() {
             return None;
@@ -93,7 +108,7 @@ impl Profile {
             let factor = self.ratio.quantile(share_ppm) as f64 / ONE;
             self.cached = (share_ppm, factor, self.runs);
         }
-        Some(Nanos((self.line.at(size(request_bytes)) * self.cached.1) as u64))
+        Some(Nanos((self.line.at(size(request_bytes)) * self.cached.1 + self.after) as u64))
     }
 
     /// Average run time of a request of average size.
@@ -120,6 +135,8 @@ impl Profile {
                 mine.add(bucket, count).expect("the same buckets");
             }
         }
+        let all = (self.runs as f64 + other.runs as f64).max(1.0);
+        self.after += (other.after - self.after) * (other.runs as f64 / all);
         self.line.merge(&other.line);
         self.runs = self.runs.saturating_add(other.runs);
         self.cached = (0, 0.0, 0);
@@ -131,6 +148,8 @@ impl Profile {
         let Line { weight, mean_x, mean_y, sum_xx, sum_xy } = self.line;
         let mut text =
             format!("{} {weight:e} {mean_x:e} {mean_y:e} {sum_xx:e} {sum_xy:e}", self.runs);
+        // Writing to a string cannot fail.
+        let _ = write!(text, " {:e}", self.after);
         for histogram in [&self.run, &self.startup, &self.pages, &self.ratio] {
             text.push_str(" ;");
             for (bucket, count) in histogram.sparse() {
@@ -155,7 +174,12 @@ impl Profile {
             sum_xx: number()?,
             sum_xy: number()?,
         };
-        let mut profile = Self { runs, line, ..Self::default() };
+        // Older ones do not have it.
+        let after = match numbers.next() {
+            Some(after) => after.parse().ok().filter(|ns| (0.0..=1e18).contains(ns))?,
+            None => 0.0,
+        };
+        let mut profile = Self { runs, line, after, ..Self::default() };
         for histogram in
             [&mut profile.run, &mut profile.startup, &mut profile.pages, &mut profile.ratio]
         {
@@ -304,12 +328,20 @@ mod tests {
         let mut read = Profile::from_text(&profile.to_text()).expect("what was written");
         assert_eq!(read.to_text(), profile.to_text());
         assert_eq!(read.estimate(50, P99), profile.estimate(50, P99));
+        for _ in 0..1000 {
+            profile.cleaned(Nanos(8_000_000));
+        }
+        let mut read = Profile::from_text(&profile.to_text()).expect("what was written");
+        within(read.estimate(50, P99), 8_001_000, 1);
+        assert_eq!(read.mean_after(), profile.mean_after());
         for wrong in [
             "",
             "x",
             "9 1 1 1 1 1",
             "9 1 nan 1 1 1 ;;;;",
             "9 1 1 1 1 -1 ;;;; 1",
+            "9 1 1 1 1 1 nan ;;;;",
+            "9 1 1 1 1 1 -1 ;;;;",
             "9 1e9 1 1 1 1 ;;;;",
             "9 1 1 1 1 1 ; 99999:1 ;;;",
             "9 1 1 1 1 1 ; 1 ;;;",

@@ -3,7 +3,8 @@
 //! A budget of `amount` in every `period` is kept by a constant-bandwidth server (Abeni and Buttazzo
 //! 1998). A tenant that has used its budget up has its deadlines postponed to its next period: until
 //! then it runs only on what everybody else leaves (or, with a hard budget, not at all), so it pays for
-//! its overrun and its neighbours do not.
+//! its overrun and its neighbours do not. What was used beyond the budget (a run is not interrupted to the
+//! nanosecond, and the core also works for a tenant before and after its runs) is taken from the next ones.
 //!
 //! Within its budget an invocation keeps its own deadline, and admission promises that deadline only
 //! as far as a processor of the budget's speed (`amount / period` of the core) would meet it. So a
@@ -144,6 +145,13 @@ impl Tenant {
         }
     }
 
+    /// The core has worked for it, in front of everybody.
+    pub(crate) fn charge_work(&mut self, time: Nanos) {
+        if let Some(server) = &mut self.server {
+            server.charge(time);
+        }
+    }
+
     pub(crate) fn charge(&mut self, ran: Nanos, level: Level) {
         let pays = self.pays(level);
         if let Some(server) = self.server.as_mut().filter(|_| pays) {
@@ -166,13 +174,16 @@ impl Tenant {
 pub(crate) struct Server {
     budget: Budget,
     left: Nanos,
+    /// What was used beyond it: the next budgets pay that first.
+    debt: Nanos,
     /// When there is a new one.
     period_end: Nanos,
 }
 
 impl Server {
     pub(crate) fn new(budget: Budget) -> Self {
-        Self { budget, left: budget.amount, period_end: Nanos::ZERO }
+        let (left, debt) = (budget.amount, Nanos::ZERO);
+        Self { budget, left, debt, period_end: Nanos::ZERO }
     }
 
     pub(crate) fn is_depleted(&self) -> bool {
@@ -192,7 +203,9 @@ impl Server {
         if now >= self.period_end {
             let periods = (now - self.period_end).0 / self.budget.period.0 + 1;
             self.period_end = self.period_end + Nanos(periods.saturating_mul(self.budget.period.0));
-            self.left = self.budget.amount;
+            let given = Nanos(periods.saturating_mul(self.budget.amount.0));
+            self.left = (given - self.debt).min(self.budget.amount);
+            self.debt = self.debt - given;
         }
     }
 
@@ -202,14 +215,16 @@ impl Server {
     pub(crate) fn wake(&mut self, now: Nanos) {
         let wide = |time: Nanos| u128::from(time.0);
         let Budget { amount, period, .. } = self.budget;
+        self.refresh(now);
         let share = wide(self.period_end - now) * wide(amount);
-        if now >= self.period_end || wide(self.left) * wide(period) >= share {
+        if self.debt == Nanos::ZERO && wide(self.left) * wide(period) >= share {
             self.left = amount;
             self.period_end = now + period;
         }
     }
 
     pub(crate) fn charge(&mut self, ran: Nanos) {
+        self.debt = self.debt + (ran - self.left);
         self.left = self.left - ran;
     }
 
@@ -228,12 +243,12 @@ impl Server {
         let Budget { amount, period, .. } = self.budget;
         let after = until - self.period_end;
         let whole = Nanos((after.0 / period.0).saturating_mul(amount.0));
-        self.left + whole + Nanos(after.0 % period.0).min(amount)
+        self.left + (whole + Nanos(after.0 % period.0).min(amount) - self.debt)
     }
 
     /// How long until the budget has given that much.
     fn wait_for(&self, now: Nanos, work: Nanos) -> Nanos {
-        let missing = (work - self.left).0;
+        let missing = (work + self.debt - self.left).0;
         let periods = missing.div_ceil(self.budget.amount.0.max(1)).max(1) - 1;
         self.period_end - now + Nanos(periods.saturating_mul(self.budget.period.0))
     }
@@ -255,6 +270,37 @@ mod tests {
         assert!(server.is_depleted());
         server.refresh(Nanos(1350));
         assert_eq!((server.left, server.period_end), (Nanos(20), Nanos(1400)));
+    }
+
+    #[test]
+    fn an_overrun_is_paid_back() {
+        let mut server = Server::new(BUDGET);
+        server.wake(Nanos(0));
+        server.charge(Nanos(65));
+        assert_eq!((server.supply(Nanos(250)), server.supply(Nanos(450))), (Nanos(0), Nanos(35)));
+        assert_eq!(server.wait_for(Nanos(0), Nanos(5)), Nanos(300));
+        server.refresh(Nanos(100));
+        assert!(server.is_depleted(), "25 are owed still");
+        server.wake(Nanos(250));
+        assert!(server.is_depleted(), "5 are owed still, however idle it was");
+        server.refresh(Nanos(300));
+        assert_eq!((server.left, server.debt), (Nanos(15), Nanos(0)));
+        // Over any time it has no more than its share, and one budget.
+        let (mut server, mut had, mut random) = (Server::new(BUDGET), 0, 1_u64);
+        for now in 0..1_000_000 {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            match random >> 60 {
+                0 => server.wake(Nanos(now)),
+                _ => server.refresh(Nanos(now)),
+            }
+            if !server.is_depleted() && random >> 50 & 7 == 0 {
+                let ran = Nanos(random >> 40 & 63);
+                server.charge(ran);
+                had += ran.0;
+            }
+            assert!(had <= now / 5 + 20 + 20 + 63, "{had} at {now}");
+        }
+        assert!(had > 150_000, "{had}");
     }
 
     #[test]

@@ -16,6 +16,7 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
+use crate::index::FunctionIdx;
 use crate::ledger::{Ledger, NOBODY, What};
 
 /// What a connection is doing.
@@ -62,6 +63,8 @@ pub(super) struct Connection {
     given: Cell<u64>,
     given_for: Cell<usize>,
     paced: Rc<Paced>,
+    /// Whose account its work is on: the function of its request, or of the last one.
+    pub(super) function: Cell<Option<FunctionIdx>>,
 }
 
 /// The connections of a worker that the server looks at, and its coarse clock.
@@ -134,6 +137,7 @@ impl Connection {
             given: Cell::new(0),
             given_for: Cell::new(NOBODY),
             paced,
+            function: Cell::new(None),
         });
         connection.enter(Phase::Idle);
         connection

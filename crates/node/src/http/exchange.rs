@@ -68,6 +68,7 @@ fn begin(server: &Rc<Server>, connection: &Rc<Connection>, request: Request<Inco
     let trace = server.names.trace(&parts.headers);
     let begun = match server.router.find(parts.method.as_str(), parts.uri.path()) {
         Found::Function { function, script } if body.is_end_stream() => {
+            connection.function.set(Some(function));
             let script = script.len();
             match occupy(server, connection, function) {
                 Ok(()) => invoke(server, connection, function, &parts, script, Bytes::new(), trace),
@@ -75,6 +76,7 @@ fn begin(server: &Rc<Server>, connection: &Rc<Connection>, request: Request<Inco
             }
         }
         Found::Function { function, script } => {
+            connection.function.set(Some(function));
             if let Err(problem) = occupy(server, connection, function) {
                 drain(server, body, &parts.headers);
                 let response = refuse(connection, (problem, trace));

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use hyper::header::HeaderValue;
@@ -178,7 +178,7 @@ impl Server {
         let socket = Socket::new(stream, Rc::clone(&connection));
         let mut http = self.http.serve_connection(socket, service);
         let mut finishing = false;
-        let ended = poll_fn(|cx| {
+        let mut converse = |cx: &mut Context<'_>| {
             connection.remember(cx.waker());
             match connection.order() {
                 Order::Finish if !finishing => {
@@ -190,6 +190,15 @@ impl Server {
                 _ => {}
             }
             Pin::new(&mut http).poll(cx).map(Some)
+        };
+        // What is done here is done for the function of the connection's request.
+        let ended = poll_fn(|cx| {
+            let work = self.worker.begin_work();
+            let polled = converse(cx);
+            if let Some(function) = connection.function.get() {
+                self.worker.end_work(work, function);
+            }
+            polled
         })
         .await;
         match ended {

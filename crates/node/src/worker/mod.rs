@@ -18,6 +18,7 @@
 //!                                                 other cores <---+ what is too much (`peers`)
 //! ```
 
+mod accounts;
 mod alarm;
 mod bell;
 mod clock;
@@ -28,6 +29,8 @@ mod reactor;
 mod readiness;
 mod reporter;
 pub mod scheduling;
+mod turns;
+mod used;
 pub mod watchdog;
 
 use std::cell::{RefCell, RefMut};
@@ -42,7 +45,7 @@ use std::task::{Context, Poll, Waker};
 use awsm_host::{Errno, WasiCtx};
 use awsm_ledger::Short;
 use awsm_sandbox::{Pool, Sandbox, StartError, Stop, Wait};
-use awsm_sched::{Arrival, Class, Decision, FunctionId, InvocationId, Nanos, Refusal, Scheduler};
+use awsm_sched::{Arrival, Class, FunctionId, InvocationId, Nanos, Refusal, Scheduler};
 use hyper::header::HeaderValue;
 use slab::Slab;
 
@@ -53,11 +56,14 @@ use crate::index::{FunctionIdx, WorkerIdx};
 use crate::ledger::{Held, Ledger, What};
 use crate::limits;
 use crate::log::Voice;
+use accounts::Accounts;
 use alarm::Alarm;
 use clock::Clock;
 use invocation::{Invocation, Life, Live, Slot, spent};
 use peers::{Message, Origin};
 use readiness::{Readiness, WatchIdx, Watching};
+use turns::{Machine, Next, Turn};
+use used::{Piece, Used};
 
 pub use bell::Bell;
 pub use invocation::{Answer, Outcome, Spent};
@@ -74,6 +80,14 @@ pub struct Worker {
 pub struct Ticket {
     worker: Rc<Worker>,
     slot: Slot,
+}
+
+/// A piece of a task's work, see [`Worker::begin_work`].
+#[derive(Clone, Copy, Debug)]
+#[must_use]
+pub struct Work {
+    began: Nanos,
+    accounted: Nanos,
 }
 
 /// A core in use. It is made for one event and left whole: a panic in between ends the process, since
@@ -120,7 +134,7 @@ struct Core {
     /// Where in `invocations` the scheduler's invocations are, by [`InvocationId::index`].
     slot_of: Vec<Slot>,
     /// Done with and answered, to be cleaned; with their functions.
-    used: Vec<(FunctionIdx, Sandbox<WasiCtx>)>,
+    used: Used,
     /// What the blocked wait for; there when the loop runs.
     readiness: Option<Readiness>,
     /// Something has changed since the last turn.
@@ -129,32 +143,8 @@ struct Core {
     rest: Nanos,
     /// The loop's own, while it waits for news.
     idle: Option<Waker>,
-}
-
-enum Turn {
-    /// There is more to do, after a look at the reactor.
-    More,
-    /// Nothing before that time, unless something comes.
-    Idle(Option<Nanos>),
-}
-
-/// What a guest that had the core does to the turn.
-enum Gave {
-    /// The turn may go on.
-    More,
-    /// It gave the core back and could have it at once: not before the reactor has had its turn.
-    Once,
-}
-
-/// What becomes of an invocation whose guest has stopped.
-enum Next {
-    /// It waits, until then at most.
-    Wait(Option<Nanos>),
-    /// It can go on at once.
-    GoOn,
-    /// It was interrupted.
-    Interrupted,
-    End(Outcome),
+    /// As the loop began.
+    began: Option<Accounts>,
 }
 
 impl Worker {
@@ -186,11 +176,12 @@ impl Worker {
             ledger: Rc::default(),
             invocations: Slab::new(),
             slot_of: Vec::new(),
-            used: Vec::new(),
+            used: Used::default(),
             readiness: None,
             news: false,
             rest: Nanos::ZERO,
             idle: None,
+            began: None,
         };
         Self { core: RefCell::new(core) }
     }
@@ -217,6 +208,20 @@ impl Worker {
         Ok(Ticket { worker: Rc::clone(self), slot })
     }
 
+    /// A task of this thread begins to work, for whom is not known yet.
+    pub fn begin_work(&self) -> Work {
+        let core = self.core();
+        Work { began: core.clock.now(), accounted: core.sched.accounted() }
+    }
+
+    /// It has worked for that function, but for what guests had of that time.
+    pub fn end_work(&self, work: Work, function: FunctionIdx) {
+        let core = &mut *self.core();
+        let theirs = core.sched.accounted() - work.accounted;
+        let time = (core.clock.now() - work.began) - theirs;
+        core.sched.served(core.ids[function.get()], time);
+    }
+
     /// The loop. Ends only when the reactor fails.
     pub async fn run(self: Rc<Self>, bell: Option<Bell>) -> io::Error {
         self.core().bell = bell;
@@ -229,7 +234,7 @@ impl Worker {
             Err(error) => return error,
         }
         let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
-        self.core().pulse.begin(&waker);
+        self.core().begin(&waker);
         loop {
             let turn = self.core().turn();
             match turn {
@@ -269,7 +274,14 @@ impl Worker {
 }
 
 impl Core {
-    /// Cleans what has been answered, then runs what there is to run, for a while.
+    /// The loop begins on this thread.
+    fn begin(&mut self, waker: &Waker) {
+        self.pulse.begin(waker);
+        self.began =
+            Some(Accounts { cpu: accounts::thread_time(), accounted: self.sched.accounted() });
+    }
+
+    /// Cleans what has been answered, then runs what there is to run, each for a while.
     fn turn(&mut self) -> Turn {
         self.pulse.beat();
         self.news = false;
@@ -283,121 +295,11 @@ impl Core {
         let now = self.clock.set();
         self.reporter.look(now, &self.sched, &self.ids);
         self.share(now);
-        let turn = self.decide(now + limits::REACTOR_GAP.into());
-        self.rest = match turn {
-            Turn::Idle(_) => limits::REACTOR_GAP.into(),
-            Turn::More => Nanos::ZERO,
-        };
+        self.pulse.is_at(Place::Turn);
+        let (turn, rest) = turns::turn(self, now);
+        self.rest = rest;
         self.pulse.is_at(Place::Reactor);
         turn
-    }
-
-    /// Does what the scheduler decides until there is nothing to do, it is that time, or a guest has given
-    /// the core back and would have it again.
-    ///
-    /// The clock is read before each decision, whatever came of the last one, so the reactor waits until
-    /// `end` and then for no more than one step: a guest's time on the core, or an invocation's end.
-    fn decide(&mut self, end: Nanos) -> Turn {
-        loop {
-            self.pulse.is_at(Place::Turn);
-            let now = self.clock.now();
-            if now >= end {
-                return Turn::More;
-            }
-            match self.sched.next(now) {
-                Decision::Run { id, until, .. } => {
-                    if let Gave::Once = self.give_core(id, now, until) {
-                        return Turn::More;
-                    }
-                }
-                Decision::Expire { id, .. } => self.end(id, Outcome::TimedOut, now),
-                Decision::Idle { until } => return Turn::Idle(until),
-            }
-        }
-    }
-
-    /// Runs one invocation until it stops, and acts on why it did.
-    fn give_core(&mut self, id: InvocationId, now: Nanos, until: Option<Nanos>) -> Gave {
-        let slot = self.slot_of[id.index()];
-        if let Life::Waiting { .. } = self.invocations[slot.0].life
-            && let Err(error) = self.start(slot, now)
-        {
-            self.sched.finished(now, id);
-            self.end(id, Outcome::NotStarted(error), now);
-            return Gave::More;
-        }
-        let invocation = &mut self.invocations[slot.0];
-        let function = invocation.function;
-        let Live { sandbox, watch, request, said, .. } = invocation.life.live();
-        unwatch(&mut self.readiness, watch);
-        let long = self.sched.expects(id) > self.quantum;
-        let bell = self.bell.as_ref().filter(|bell| long && bell.arm(now));
-        // An idle core may want what is queued here, and does not ring.
-        let patient = bell.is_some() && (self.peer.is_alone() || self.sched.queued() == 0);
-        let look = now + if patient { limits::LOOK.into() } else { self.quantum };
-        self.peer.set_in_guest(true);
-        self.pulse.is_at(Place::Guest(function));
-        let stop = sandbox.resume_until(until.map_or(look, |until| until.min(look)).0);
-        self.peer.set_in_guest(false);
-        self.pulse.is_at(Place::Turn);
-        if let Some(bell) = bell {
-            bell.disarm();
-        }
-        self.preempted = stop == Stop::Preempted;
-        let mut next = match stop {
-            Stop::Blocked(Wait::Until { monotonic_ns }) => Next::Wait(Some(Nanos(monotonic_ns))),
-            Stop::Blocked(Wait::Event { until_ns }) => {
-                match begin_to_wait(&mut self.readiness, id, sandbox) {
-                    Watching::As(number) => {
-                        *watch = Some(number);
-                        Next::Wait(until_ns.map(Nanos))
-                    }
-                    Watching::Ready | Watching::Failed(_) => Next::GoOn,
-                }
-            }
-            Stop::Blocked(_) => Next::GoOn,
-            Stop::Preempted => Next::Interrupted,
-            Stop::Returned => Next::End(Outcome::Exited(0)),
-            Stop::Exited(code) => Next::End(Outcome::Exited(code)),
-            Stop::Trapped(trap) => Next::End(Outcome::Trapped(trap)),
-        };
-        let account = self.functions[function.get()].account;
-        if !matches!(next, Next::End(_))
-            && let Err(short) = hold_said(&self.ledger, account, sandbox, said)
-        {
-            next = Next::End(Outcome::TooMuch(short));
-        }
-        if !matches!(next, Next::End(_)) {
-            let words = &mut sandbox.data_mut().stderr;
-            if !words.written().is_empty() {
-                let now = self.clock.now();
-                let (text, lost) = (words.take_lines(), words.take_lost());
-                self.voice.say(now, function, request, text, lost);
-            }
-        }
-        let helped = Nanos(sandbox.data_mut().take_helped_ns());
-        // What beginning to wait has cost was spent for this guest, too.
-        let now = self.clock.now();
-        if helped > Nanos::ZERO {
-            self.sched.helped(now, id, helped);
-        }
-        match next {
-            Next::Wait(until) => {
-                self.sched.blocked(now, id, until);
-                // What has passed already is no wait.
-                return if until.is_some_and(|at| at <= now) { Gave::Once } else { Gave::More };
-            }
-            Next::GoOn => {
-                self.sched.yielded(now, id);
-                return Gave::Once;
-            }
-            Next::Interrupted => self.sched.preempted(now, id),
-            Next::End(outcome) => {
-                self.sched.finished(now, id);
-                self.end(id, outcome, now);
-            }
-        }
-        Gave::More
     }
 
     fn submit(
@@ -419,11 +321,8 @@ impl Core {
         };
         let slot = self.enter(function, input, (arrived, arrived), arrival, None)?;
         if self.rest > Nanos::ZERO {
-            let end = arrived + self.rest;
-            self.rest = match self.decide(end) {
-                Turn::Idle(_) => end - self.clock.now(),
-                Turn::More => Nanos::ZERO,
-            };
+            self.pulse.is_at(Place::Turn);
+            self.rest = turns::arrived(self, arrived, self.rest);
             self.pulse.is_at(Place::Reactor);
         }
         self.notify();
@@ -537,11 +436,14 @@ impl Core {
         let request = std::mem::replace(&mut input.request, HeaderValue::from_static(""));
         let context = self.environments[index.get()].context(input);
         let mut started = self.pool.start(&function.program, function.entry, context);
-        if let Err((StartError::NoSlot(_) | StartError::Budget { .. }, context)) = started {
-            // Those that have answered still hold theirs.
-            self.clean();
+        while matches!(started, Err((StartError::NoSlot(_) | StartError::Budget { .. }, _)))
+            && self.clean_one()
+        {
+            // Those that have answered still held theirs.
             let function = &self.functions[index.get()];
-            started = self.pool.start(&function.program, function.entry, context);
+            started = started.or_else(|(_, context)| {
+                self.pool.start(&function.program, function.entry, context)
+            });
         }
         let sandbox = started.map_err(|(error, _)| error)?;
         let live = Live { id, sandbox, started: now, watch: None, request, said: None };
@@ -549,7 +451,13 @@ impl Core {
         Ok(())
     }
 
-    /// Puts the answer where its ticket finds it. The scheduler has forgotten the invocation.
+    /// A guest has stopped for good.
+    fn ends(&mut self, id: InvocationId, outcome: Outcome, now: Nanos) -> Next {
+        self.end(id, outcome, now);
+        Next::Ended
+    }
+
+    /// Puts the answer where its ticket finds it.
     fn end(&mut self, id: InvocationId, outcome: Outcome, now: Nanos) {
         let slot = self.slot_of[id.index()];
         let invocation = &mut self.invocations[slot.0];
@@ -570,7 +478,7 @@ impl Core {
                     stdout: context.stdout.take(),
                     spent,
                 };
-                self.used.push((function, sandbox));
+                self.used.push(function, sandbox);
                 answer
             }
             _ => {
@@ -599,22 +507,19 @@ impl Core {
                 self.sched.cancelled(id);
                 let now = self.clock.now();
                 last_words(&mut self.voice, now, function, &request, &mut sandbox);
-                self.used.push((function, sandbox));
+                self.used.push(function, sandbox);
                 self.notify();
             }
             Life::Answered(_) | Life::Collected => {}
         }
     }
 
+    /// Cleans for a while, in pieces, what has been answered.
     fn clean(&mut self) {
         if !self.used.is_empty() {
             self.pulse.is_at(Place::Clean);
             let now = self.clock.now();
-            let mut recycler = self.pool.recycler();
-            for (function, sandbox) in self.used.drain(..) {
-                let pages = recycler.recycle(sandbox);
-                self.sched.touched(now, self.ids[function.get()], pages);
-            }
+            turns::clean(self, now);
         }
         // Memory that is kept ready here is needed, here or elsewhere.
         if self.pool.relieve() {
@@ -622,11 +527,115 @@ impl Core {
         }
     }
 
+    /// Cleans the first of those that have answered; false if there is none.
+    fn clean_one(&mut self) -> bool {
+        let (mut since, left) = (self.clock.now(), self.used.len());
+        while self.used.len() == left
+            && let Some(now) = self.clean_some(since)
+        {
+            since = now;
+        }
+        self.used.len() < left
+    }
+
     fn notify(&mut self) {
         self.news = true;
         if let Some(waker) = self.idle.take() {
             waker.wake();
         }
+    }
+}
+
+impl Machine for Core {
+    fn now(&mut self) -> Nanos {
+        self.clock.now()
+    }
+
+    fn sched(&mut self) -> &mut Scheduler {
+        &mut self.sched
+    }
+
+    fn run(&mut self, id: InvocationId, now: Nanos, until: Option<Nanos>) -> Next {
+        let slot = self.slot_of[id.index()];
+        if let Life::Waiting { .. } = self.invocations[slot.0].life
+            && let Err(error) = self.start(slot, now)
+        {
+            return self.ends(id, Outcome::NotStarted(error), now);
+        }
+        let invocation = &mut self.invocations[slot.0];
+        let function = invocation.function;
+        let Live { sandbox, watch, request, said, .. } = invocation.life.live();
+        unwatch(&mut self.readiness, watch);
+        let long = self.sched.expects(id) > self.quantum;
+        let bell = self.bell.as_ref().filter(|bell| long && bell.arm(now));
+        // An idle core may want what is queued here, and does not ring.
+        let patient = bell.is_some() && (self.peer.is_alone() || self.sched.queued() == 0);
+        let look = now + if patient { limits::LOOK.into() } else { self.quantum };
+        self.peer.set_in_guest(true);
+        self.pulse.is_at(Place::Guest(function));
+        let stop = sandbox.resume_until(until.map_or(look, |until| until.min(look)).0);
+        self.peer.set_in_guest(false);
+        self.pulse.is_at(Place::Turn);
+        if let Some(bell) = bell {
+            bell.disarm();
+        }
+        self.preempted = stop == Stop::Preempted;
+        let mut next = match stop {
+            Stop::Blocked(Wait::Until { monotonic_ns }) => {
+                Ok(Next::Wait(Some(Nanos(monotonic_ns))))
+            }
+            Stop::Blocked(Wait::Event { until_ns }) => {
+                match begin_to_wait(&mut self.readiness, id, sandbox) {
+                    Watching::As(number) => {
+                        *watch = Some(number);
+                        Ok(Next::Wait(until_ns.map(Nanos)))
+                    }
+                    Watching::Ready | Watching::Failed(_) => Ok(Next::GoOn),
+                }
+            }
+            Stop::Blocked(_) => Ok(Next::GoOn),
+            Stop::Preempted => Ok(Next::Interrupted),
+            Stop::Returned => Err(Outcome::Exited(0)),
+            Stop::Exited(code) => Err(Outcome::Exited(code)),
+            Stop::Trapped(trap) => Err(Outcome::Trapped(trap)),
+        };
+        let account = self.functions[function.get()].account;
+        if next.is_ok()
+            && let Err(short) = hold_said(&self.ledger, account, sandbox, said)
+        {
+            next = Err(Outcome::TooMuch(short));
+        }
+        if next.is_ok() {
+            let words = &mut sandbox.data_mut().stderr;
+            if !words.written().is_empty() {
+                let now = self.clock.now();
+                let (text, lost) = (words.take_lines(), words.take_lost());
+                self.voice.say(now, function, request, text, lost);
+            }
+        }
+        let helped = Nanos(sandbox.data_mut().take_helped_ns());
+        if helped > Nanos::ZERO {
+            self.sched.helped(self.clock.now(), id, helped);
+        }
+        next.unwrap_or_else(|outcome| self.ends(id, outcome, now))
+    }
+
+    fn expire(&mut self, id: InvocationId, now: Nanos) {
+        let function = self.invocations[self.slot_of[id.index()].0].function;
+        self.end(id, Outcome::TimedOut, now);
+        self.sched.served(self.ids[function.get()], self.clock.now() - now);
+    }
+
+    fn clean_some(&mut self, since: Nanos) -> Option<Nanos> {
+        let mut recycler = self.pool.recycler();
+        let Piece { function, now, took, clean } =
+            self.used.piece(&mut recycler, &self.clock, since)?;
+        let function = self.ids[function.get()];
+        self.sched.cleaned(function, took);
+        if let Some((pages, took)) = clean {
+            self.sched.gone(now, function, pages, took);
+        }
+        Some(now)
     }
 }
 
@@ -650,6 +659,9 @@ impl Drop for Core {
             self.peer.tell(origin.worker, Message::Answered { origin, answer });
         }
         self.reporter.report(&self.sched, &self.ids, usize::MAX);
+        if let Some(began) = self.began {
+            began.tell(self.peer.index(), self.sched.accounted());
+        }
     }
 }
 

@@ -199,8 +199,9 @@ unsafe extern "C" fn table_copy(
         unsafe {
             let instance = instance_of(ctx);
             let source = (*instance.table(TableIdx(src_table))).base.add((src + at) as usize);
-            let target = table::elements_mut(instance.table(TableIdx(dst_table))).as_mut_ptr();
-            std::ptr::copy(source, target.add((dst + at) as usize), count as usize);
+            let target = table::part_mut(instance.table(TableIdx(dst_table)), dst + at, count);
+            let target = target.ok_or(TrapKind::TableOutOfBounds)?.as_mut_ptr();
+            std::ptr::copy(source, target, count as usize);
         }
         Ok(())
     })

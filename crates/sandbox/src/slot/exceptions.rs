@@ -24,6 +24,9 @@ use awsm_abi::context::{self, Exception, GlobalCell, HEADER_BELOW, Header};
 use crate::limits::EXCEPTIONS_BYTES;
 use crate::slot::planted::{self, Planted};
 
+/// To give one back takes as long as to copy so many bytes, about.
+const FREE_BYTES: usize = 256;
+
 /// The runtime's side of [`context::Exceptions`], which comes first.
 #[repr(C)]
 pub(crate) struct Exceptions {
@@ -155,15 +158,21 @@ impl Exceptions {
         }
     }
 
-    /// Nothing is thrown, nothing is kept.
+    /// Nothing is thrown, nothing is kept: as far as `left` bytes' worth of work goes. Says whether that is all.
     #[inline]
-    pub(crate) fn reset(&mut self) {
+    pub(crate) fn reset_some(&mut self, left: &mut usize) -> bool {
         if planted::has(Planted::Exception) {
-            return;
+            return true;
         }
         self.shared.pending = ptr::null_mut();
-        self.objects.clear();
+        while let Some(object) = self.objects.pop() {
+            *left = left.saturating_sub(object.bytes() + FREE_BYTES);
+            if *left == 0 && !self.objects.is_empty() {
+                return false;
+            }
+        }
         self.bytes = 0;
+        true
     }
 
     /// Is nothing thrown, and nothing kept?

@@ -1,6 +1,6 @@
 //! Linear memory: reservation, growth, reset.
 //!
-//! Isolation rests on this file: what `reset` leaves behind, the next invocation can read.
+//! Isolation rests on this file: what a reset leaves behind, the next invocation can read.
 //!
 //! ```text
 //!   slot.start             base                                                         slot end
@@ -22,7 +22,7 @@ use awsm_abi::{GUARD_RESERVE_BYTES, Isolation, WASM_PAGE_BYTES};
 use crate::limits::Cleaning;
 use crate::slot::budget::Account;
 use crate::slot::image::{Image, Page};
-use crate::slot::mapping::{Access, Mapping, PAGE_BYTES};
+use crate::slot::mapping::{Access, HUGE_PAGE_BYTES, Mapping, PAGE_BYTES};
 use crate::slot::planted::{self, Planted};
 use crate::slot::residency::{Faults, Residency};
 
@@ -40,9 +40,24 @@ pub(crate) struct Linear {
     /// For what one growth adds.
     huge_pages: bool,
     residency: Residency,
+    /// What is still to be done of a reset that has begun.
+    cleaning: Option<Unclean>,
     /// What compiled code sees; null until it is written, and if there is no memory.
     record: *mut Memory,
 }
+
+/// The rest of a reset: bytes of the memory that go back to the system, from the last on.
+#[derive(Clone, Copy)]
+struct Unclean {
+    /// Page of the initial memory from which on nothing is kept; `None` if everything is.
+    first: Option<u32>,
+    /// Where what is to be given back begins and ends.
+    from: usize,
+    to: usize,
+}
+
+/// So many bytes are given back to the system in the time in which one is copied, about.
+const DISCARD_SPEED: usize = 4;
 
 /// What a module says about one of its memories, in bytes.
 #[derive(Clone, Copy)]
@@ -117,6 +132,7 @@ impl Linear {
             most_bytes: 0,
             huge_pages: false,
             residency: Residency::new(cleaning),
+            cleaning: None,
             record: ptr::null_mut(),
         })
     }
@@ -226,33 +242,25 @@ impl Linear {
         (self.initial_bytes as usize).next_multiple_of(PAGE_BYTES)
     }
 
-    /// Makes the memory what `image` says. Only pages that may have been written are touched, see
-    /// [`Residency`]; `faults` was counted after the guest's last instruction. Of those,
-    /// `keep_pages` stay with the memory. Answers how many pages were its own: what this invocation
-    /// has written, and of the initial memory what those before it in this slot have.
+    /// Begins to make the memory what `image` says, see [`Self::reset_some`]. Only pages that may have been
+    /// written are touched, see [`Residency`]; `faults` was counted after the guest's last instruction. Of
+    /// those, `keep_pages` stay with the memory. Answers how many pages were its own: what this invocation has
+    /// written, and of the initial memory what those before it in this slot have.
     ///
     /// # Safety
     /// As for [`Self::fill`], and none that has begun will go on.
-    pub(crate) unsafe fn reset(
+    pub(crate) unsafe fn begin_reset(
         &mut self,
         image: &Image,
         faults: Faults,
         keep_pages: usize,
-    ) -> io::Result<u64> {
+    ) -> u64 {
         let initial = self.initial_mapped_bytes();
-        let used = (self.bytes() as usize).next_multiple_of(PAGE_BYTES);
+        let used = (self.bytes() as usize).next_multiple_of(PAGE_BYTES).max(initial);
         let mut touched = 0;
-        if self.bytes() > self.initial_bytes {
+        if used > initial {
             self.most_bytes = self.most_bytes.max(used);
             touched = self.slot.count_own_pages(self.origin + initial, used - initial);
-            if !planted::has(Planted::Growth) {
-                self.slot.discard(self.origin + initial, used - initial)?;
-            }
-            if self.guarded {
-                self.slot.protect(self.origin + initial, used - initial, Access::None)?;
-            }
-            // SAFETY: a record in the instance's context, and no guest runs in it.
-            unsafe { (*self.record).bytes = self.initial_bytes };
         }
         let memory = self.base().cast::<Page>();
         let keep_pages = if self.residency.keeps() { keep_pages } else { 0 };
@@ -270,16 +278,59 @@ impl Linear {
                 }
             }
         }
-        if let Some(first) = pages.get(kept).copied() {
-            let from = self.origin + first as usize * PAGE_BYTES;
-            self.slot.discard(from, self.origin + initial - from)?;
-            // SAFETY: the caller's duty.
-            unsafe { self.copy(image, first) };
+        let first = pages.get(kept).copied();
+        let from = first.map_or(initial, |first| first as usize * PAGE_BYTES);
+        if let Some(first) = first {
             let copied = image.copied_from(first).map(|(page, _)| page);
             let copied = copied.filter(|_| !planted::has(Planted::List));
             self.residency.replace(kept.., copied);
         }
-        Ok(touched)
+        self.cleaning = Some(Unclean { first, from, to: used });
+        touched
+    }
+
+    /// Goes on with a reset that has begun: some of it, for which `left` bytes' worth of work may be done. Says
+    /// whether all of it is done.
+    ///
+    /// # Safety
+    /// As for [`Self::begin_reset`], with the same image.
+    pub(crate) unsafe fn reset_some(
+        &mut self,
+        image: &Image,
+        left: &mut usize,
+    ) -> io::Result<bool> {
+        let Some(Unclean { first, from, mut to }) = self.cleaning else { return Ok(true) };
+        while to > from {
+            if *left == 0 {
+                self.cleaning = Some(Unclean { first, from, to });
+                return Ok(false);
+            }
+            // Down to where a huge page may begin: to take some of one away costs more than all of it.
+            let start = self.base() as usize;
+            let at = (start + to - 1) / HUGE_PAGE_BYTES * HUGE_PAGE_BYTES;
+            let at = at.saturating_sub(start).max(from);
+            if !(planted::has(Planted::Growth) && to > self.initial_mapped_bytes()) {
+                self.slot.discard(self.origin + at, to - at)?;
+            }
+            *left = left.saturating_sub((to - at).div_ceil(DISCARD_SPEED));
+            to = at;
+        }
+        self.cleaning = None;
+        if self.bytes() > self.initial_bytes {
+            let initial = self.initial_mapped_bytes();
+            let used = (self.bytes() as usize).next_multiple_of(PAGE_BYTES);
+            if self.guarded && used > initial {
+                self.slot.protect(self.origin + initial, used - initial, Access::None)?;
+            }
+            // SAFETY: a record in the instance's context, and no guest runs in it.
+            unsafe { (*self.record).bytes = self.initial_bytes };
+        }
+        if let Some(first) = first {
+            // SAFETY: the caller's duty.
+            unsafe { self.copy(image, first) };
+            *left = left.saturating_sub(image.copied_from(first).count() * PAGE_BYTES);
+        }
+        Ok(true)
     }
 
     /// Copies the pages of the image that are not mapped, from number `first` on.

@@ -1,11 +1,12 @@
 //! Tables: growth, bulk operations, reset.
 //!
-//! Isolation rests on this file: what `reset` leaves behind, the next invocation can reach.
+//! Isolation rests on this file: what a reset leaves behind, the next invocation can reach.
 //!
 //! Guests copy and fill whole tables with one instruction. What is done here is done in pieces,
 //! with the guest able to be preempted between two of them: see `builtins`. So these functions take
 //! the table's record each time, and hold nothing from one piece to the next.
 
+use std::ops::Range;
 use std::ptr;
 
 use awsm_abi::context::Table;
@@ -20,7 +21,8 @@ pub(crate) const ELEMENT_BYTES: u64 = size_of::<usize>() as u64;
 pub(crate) struct TableStore {
     elements: Vec<usize>,
     at_start: Box<[usize]>,
-    changed: bool,
+    /// A guest may have written to these, those behind the first ones excepted: they go.
+    written: Range<usize>,
     /// The instance's, which never moves.
     account: *mut Account,
 }
@@ -29,7 +31,7 @@ impl TableStore {
     /// A table with so many elements, all null.
     pub(crate) fn new(len: u64) -> Self {
         let elements = vec![0; len as usize];
-        Self { elements, at_start: Box::default(), changed: false, account: ptr::null_mut() }
+        Self { elements, at_start: Box::default(), written: 0..0, account: ptr::null_mut() }
     }
 
     /// Fills a table before its first use.
@@ -49,7 +51,7 @@ impl TableStore {
     /// What it is now is what it will be after each reset.
     pub(crate) fn keep(&mut self) {
         self.at_start = self.elements.clone().into();
-        self.changed = false;
+        self.written = 0..0;
     }
 
     /// Writes what compiled code sees, and remembers who pays for growth.
@@ -71,64 +73,86 @@ impl TableStore {
         unsafe { place.write(Table { base, len, max_len: max_len.max(len), owner }) };
     }
 
-    /// Makes the table what it was at the start, if a guest has changed it. Its account is settled
-    /// by the instance.
+    fn wrote(&mut self, start: u64, len: u64) {
+        let (start, end) = (start as usize, (start + len) as usize);
+        if start < end {
+            self.written = match self.written.is_empty() {
+                true => start..end,
+                false => self.written.start.min(start)..self.written.end.max(end),
+            };
+        }
+    }
+
+    /// Makes the table what it was at the start, as far as a guest has changed it and for `left` bytes' worth
+    /// of work. Says whether all of it is. Its account is settled by the instance.
     ///
     /// # Safety
     /// `place` is the table's in the context, and no guest runs.
-    pub(crate) unsafe fn reset(&mut self, place: *mut Table) {
-        if !self.changed || planted::has(Planted::Table) {
-            return;
+    pub(crate) unsafe fn reset_some(&mut self, place: *mut Table, left: &mut usize) -> bool {
+        if planted::has(Planted::Table) {
+            return true;
         }
-        if self.elements.capacity() > self.at_start.len() {
-            self.elements = self.at_start.to_vec();
-        } else {
-            self.elements.copy_from_slice(&self.at_start);
+        let first = self.at_start.len();
+        while self.elements.capacity() > first {
+            if *left == 0 {
+                return false;
+            }
+            let count = self.elements.capacity() - first;
+            let count = count.min(left.div_ceil(ELEMENT_BYTES as usize));
+            let kept = self.elements.capacity() - count;
+            self.elements.truncate(kept);
+            self.elements.shrink_to(kept);
+            *left = left.saturating_sub(count * ELEMENT_BYTES as usize);
+            // SAFETY: the caller's duty.
+            unsafe {
+                (*place).base = self.elements.as_mut_ptr();
+                (*place).len = self.elements.len() as u64;
+            }
         }
-        self.changed = false;
-        // SAFETY: the caller's duty.
-        unsafe {
-            (*place).base = self.elements.as_mut_ptr();
-            (*place).len = self.elements.len() as u64;
+        let end = self.written.end.min(first);
+        while self.written.start < end {
+            if *left == 0 {
+                return false;
+            }
+            let start = self.written.start;
+            let count = (end - start).min(left.div_ceil(ELEMENT_BYTES as usize));
+            let part = start..start + count;
+            self.elements[part.clone()].copy_from_slice(&self.at_start[part]);
+            self.written.start += count;
+            *left = left.saturating_sub(count * ELEMENT_BYTES as usize);
         }
+        self.written = 0..0;
+        true
     }
 }
 
-/// A table's elements, to be written.
+/// The part of a table from `start` on with `len` elements, to be written, if it has one.
 ///
 /// # Safety
 /// `table` is a living table, and nobody else refers to its elements meanwhile.
-pub(crate) unsafe fn elements_mut<'a>(table: *mut Table) -> &'a mut [usize] {
-    // SAFETY: base and length describe the store's vector.
-    unsafe {
-        let table = &mut *table;
-        (*table.owner.cast::<TableStore>()).changed = true;
-        match table.len {
-            0 => &mut [],
-            len => std::slice::from_raw_parts_mut(table.base, len as usize),
-        }
-    }
-}
-
-/// The part of a table from `start` on with `len` elements, if it has one.
-///
-/// # Safety
-/// As for [`elements_mut`].
 pub(crate) unsafe fn part_mut<'a>(
     table: *mut Table,
     start: u64,
     len: u64,
 ) -> Option<&'a mut [usize]> {
-    // SAFETY: the caller's duty.
-    let elements = unsafe { elements_mut(table) };
-    elements.get_mut(usize::try_from(start).ok()?..)?.get_mut(..usize::try_from(len).ok()?)
+    // SAFETY: base and length describe the store's vector, and the part lies in it; an empty one is at its
+    // beginning, where an empty vector has a pointer that is good for nothing else.
+    unsafe {
+        let table = &mut *table;
+        start.checked_add(len).filter(|end| *end <= table.len)?;
+        if len == 0 {
+            return Some(&mut []);
+        }
+        (*table.owner.cast::<TableStore>()).wrote(start, len);
+        Some(std::slice::from_raw_parts_mut(table.base.add(start as usize), len as usize))
+    }
 }
 
 /// Begins `table.grow`: makes room for `delta` more elements, to be added by [`extend`]. The old
 /// length, or `None`. Source: core specification, section 4.4.6.
 ///
 /// # Safety
-/// As for [`elements_mut`].
+/// As for [`part_mut`].
 pub(crate) unsafe fn reserve(table: *mut Table, delta: u64) -> Option<u64> {
     // SAFETY: `owner` is the store of the table, as `write_record` wrote it, and the account is its
     // instance's.
@@ -153,7 +177,6 @@ pub(crate) unsafe fn reserve(table: *mut Table, delta: u64) -> Option<u64> {
                 return None;
             }
             table.base = store.elements.as_mut_ptr();
-            store.changed = true;
         }
         Some(old)
     }
@@ -162,7 +185,7 @@ pub(crate) unsafe fn reserve(table: *mut Table, delta: u64) -> Option<u64> {
 /// Adds `count` elements, for which there is room.
 ///
 /// # Safety
-/// As for [`elements_mut`].
+/// As for [`part_mut`].
 pub(crate) unsafe fn extend(table: *mut Table, value: usize, count: u64) {
     // SAFETY: `owner` is the store of the table, as `write_record` wrote it.
     unsafe {
@@ -171,7 +194,6 @@ pub(crate) unsafe fn extend(table: *mut Table, value: usize, count: u64) {
         let new = store.elements.len() + count as usize;
         debug_assert!(new <= store.elements.capacity(), "room was made");
         store.elements.resize(new, value);
-        store.changed = true;
         table.base = store.elements.as_mut_ptr();
         table.len = new as u64;
     }
@@ -216,6 +238,49 @@ mod tests {
     }
 
     #[test]
+    fn what_was_written_is_reset_in_pieces_and_nothing_else() {
+        let account = Account::open(8000, 1 << 20, None).expect("room for it");
+        let none = Table { base: ptr::null_mut(), len: 0, max_len: 0, owner: ptr::null_mut() };
+        let (mut store, account, record) =
+            (Own::new(TableStore::new(1000)), Own::new(account), Own::new(none));
+        let (owner, record, account) = (store.as_ptr(), record.as_ptr(), account.as_ptr());
+        store.fill(7);
+        // SAFETY: all three stay where they are as long as this does.
+        unsafe { store.write_record(owner, record, 5000, account) };
+        store.keep();
+        let mut random = 1_u64;
+        let mut below = |end: u64| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (random >> 33) % end
+        };
+        for round in 0..300 {
+            let grows = round % 3 == 0;
+            // SAFETY: a living table; each reference is gone before the next is made.
+            unsafe {
+                if grows {
+                    assert_eq!(reserve(record, 1000 + round), Some(1000));
+                    extend(record, 1, 1000 + round);
+                }
+                for _ in 0..round % 5 {
+                    let len = (*record).len;
+                    let start = below(len);
+                    let part = part_mut(record, start, below(len - start + 1));
+                    part.expect("it lies inside").fill(2);
+                }
+            }
+            let wanted = 8 * (store.written.len().min(1000) + store.elements.capacity() - 1000);
+            let (pieces, mut done) = (wanted.div_ceil(800), 0);
+            // SAFETY: no guest runs.
+            while unsafe { !store.reset_some(record, &mut 800) } {
+                done += 1;
+            }
+            assert!(done <= pieces && (done > 0) == (pieces > 1), "{done} of {pieces} pieces");
+            assert_eq!(seen(record), [7; 1000]);
+            assert_eq!((store.elements.capacity(), store.written.clone()), (1000, 0..0));
+        }
+    }
+
+    #[test]
     fn what_records_refer_to_is_what_the_store_has() {
         let mut instance = instance();
         let record = instance.record.as_ptr();
@@ -223,8 +288,7 @@ mod tests {
             assert_eq!(seen(record), [7, 7, 7]);
             // SAFETY: a living table; each reference is gone before the next is made.
             unsafe {
-                (*record).base.add(1).write(1);
-                elements_mut(record)[2] = 2;
+                part_mut(record, 1, 2).expect("two elements").copy_from_slice(&[1, 2]);
                 assert_eq!(seen(record), [7, 1, 2]);
                 part_mut(record, 0, 2).expect("two elements").fill(9);
                 assert!(
@@ -238,7 +302,7 @@ mod tests {
             assert_eq!(seen(record), [9, 9, 2, 5, 6]);
             assert!(!instance.account.is_at_start());
             // SAFETY: no guest runs.
-            unsafe { instance.store.reset(record) };
+            unsafe { while !instance.store.reset_some(record, &mut 8) {} };
             instance.account.reset();
             assert!(instance.account.is_at_start());
             assert_eq!(instance.store.elements(), [7, 7, 7]);

@@ -46,6 +46,8 @@ pub(crate) struct Overhead {
     stopped: Option<Nanos>,
     busy: Nanos,
     between: Nanos,
+    /// Since the last run stopped, work that estimates have in them.
+    estimated: Nanos,
 }
 
 impl Overhead {
@@ -56,8 +58,9 @@ impl Overhead {
 
     pub(crate) fn runs(&mut self, now: Nanos) {
         if let Some(stopped) = self.stopped.take() {
-            self.between = self.between + (now - stopped);
+            self.between = self.between + ((now - stopped) - self.estimated);
         }
+        self.estimated = Nanos::ZERO;
         if self.busy + self.between > OVERHEAD_WINDOW {
             (self.busy, self.between) = (Nanos(self.busy.0 / 2), Nanos(self.between.0 / 2));
         }
@@ -65,6 +68,12 @@ impl Overhead {
 
     pub(crate) fn idles(&mut self) {
         self.stopped = None;
+    }
+
+    /// The core has cleaned up after a run.
+    pub(crate) fn cleaned(&mut self, time: Nanos) {
+        self.estimated = self.estimated + time;
+        self.busy = self.busy + time;
     }
 
     /// What an estimate is to be multiplied by, in 1024ths, with the reserve counted in.

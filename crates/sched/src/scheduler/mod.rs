@@ -71,6 +71,8 @@ pub struct Scheduler {
     pub(crate) late: BinaryHeap<Reverse<(Nanos, InvocationId)>>,
     pub(crate) measuring: Measuring,
     sequence: u64,
+    /// Time that some function was charged with.
+    accounted: Nanos,
     /// The latest time that anything told.
     pub(crate) now: Nanos,
 }
@@ -99,6 +101,7 @@ impl Scheduler {
             late: BinaryHeap::new(),
             measuring: Measuring::new(config.reserve_ppm),
             sequence: 0,
+            accounted: Nanos::ZERO,
             now: Nanos::ZERO,
         }
     }
@@ -402,10 +405,33 @@ impl Scheduler {
         profile.startup.record(now, startup.0);
     }
 
-    /// An invocation of the function is gone: how many pages of its memory had contents in the end.
-    pub fn touched(&mut self, now: Nanos, function: FunctionId, pages: u64) {
+    /// The core has worked for a function outside of any run: read its requests, written its answers. Its
+    /// tenant's budget pays.
+    pub fn served(&mut self, function: FunctionId, time: Nanos) {
+        self.accounted = self.accounted + time;
+        let tenant = self.tenant_of(function);
+        self.tenants[tenant].charge_work(time);
+    }
+
+    /// The core has cleaned up after an invocation of the function, or some of that. As [`Self::served`], and
+    /// it is in the function's estimate.
+    pub fn cleaned(&mut self, function: FunctionId, time: Nanos) {
+        self.served(function, time);
+        self.overhead.cleaned(time);
+    }
+
+    /// An invocation of the function is gone: how many pages of its memory had contents in the end, and how
+    /// long it took to clean up after it.
+    pub fn gone(&mut self, now: Nanos, function: FunctionId, pages: u64, cleaning: Nanos) {
         let profile = self.functions[function.0 as usize].profile.get_or_insert_default();
         profile.pages.record(now, pages);
+        profile.cleaned(cleaning);
+    }
+
+    /// Time of this core that some function was charged with, all together.
+    #[must_use]
+    pub fn accounted(&self) -> Nanos {
+        self.accounted
     }
 
     /// What has been measured of a function, here and before.
@@ -631,6 +657,7 @@ impl Scheduler {
             self.expired.push((id, Limit::CpuTime));
         }
         self.overhead.stopped(now, had);
+        self.accounted = self.accounted + had;
         let entry = *entry;
         self.count_turn(id, had);
         let tenant = self.tenant_of(entry.function);
