@@ -268,7 +268,7 @@ fn large_circles(krate: &str, arrows: &BTreeMap<Module, BTreeSet<Module>>) -> Ve
 
 #[test]
 fn rooms_use_what_is_below_them() {
-    let mut problems = Vec::new();
+    let (mut problems, mut count) = (Vec::new(), 0);
     for (krate, rooms) in ROOMS {
         let modules = modules(&root().join(krate).join("src"));
         let arrows = arrows(&modules);
@@ -291,7 +291,6 @@ fn rooms_use_what_is_below_them() {
                 .filter(|room| !present.contains(*room))
                 .map(|room| format!("{krate}: `{room}` in the table does not exist")),
         );
-        let mut count = 0;
         for (from, tos) in &arrows {
             for to in tos {
                 let (Some(above), Some(below)) = (from.first(), to.first()) else { continue };
@@ -303,9 +302,9 @@ fn rooms_use_what_is_below_them() {
                 }
             }
         }
-        assert!(count > modules.len() / 2, "{krate}: only {count} arrows found");
         problems.extend(large_circles(krate, &arrows));
     }
+    assert!(count > 200, "only {count} arrows found");
     assert!(problems.is_empty(), "\n{}", problems.join("\n"));
 }
 

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use awsm_host::{StringList, WasiCtx};
 use awsm_node::cache::Cache;
 use awsm_node::config::{Abi, Config, FunctionConfig, parse_duration};
-use awsm_node::functions::guest::Input;
+use awsm_node::functions::environment::Input;
 use awsm_node::functions::profiles::Store;
 use awsm_node::functions::{Function, deploy};
 use awsm_sandbox::{Pool, PoolConfig, Sandbox, Stop, Wait, clock};

@@ -1,6 +1,6 @@
 //! A deployed function: its program, linked, and everything an invocation of it needs.
 
-pub mod guest;
+pub mod environment;
 pub mod perf;
 pub mod profiles;
 pub mod watch;
@@ -19,7 +19,7 @@ use hyper::header::HeaderValue;
 
 use crate::cache::{Cache, CompileError, CompileOptions, Compiler, InUse, Loaded, ModuleError};
 use crate::config::{Abi, FunctionConfig, TenantConfig};
-use crate::functions::guest::Environment;
+use crate::functions::environment::Environment;
 use crate::ledger;
 use crate::limits;
 

@@ -3,7 +3,7 @@
 //! [`server`] accepts connections and watches their pace, [`exchange`] takes one request through its
 //! function, [`route`] finds that function. The answers are made in [`answer`] (what a function
 //! said), [`wagi`] (what it said in a header block) and [`problem`] (what went wrong instead).
-//! [`trace`] names each request.
+//! [`request_names`] names each request.
 
 pub mod route;
 pub mod server;
@@ -13,6 +13,6 @@ mod connection;
 mod deadline;
 mod exchange;
 mod problem;
+mod request_names;
 mod text;
-mod trace;
 mod wagi;

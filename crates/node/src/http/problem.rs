@@ -123,11 +123,9 @@ impl Problem {
     }
 
     fn to_json(&self) -> String {
-        let mut json = String::with_capacity(128);
-        json.push_str("{\"title\":");
-        push_string(&mut json, self.status.canonical_reason().unwrap_or("Error"));
-        // Writing to a string cannot fail.
-        let _ = write!(json, ",\"status\":{}", self.status.as_u16());
+        let quoted = |text| serde_json::Value::from(text);
+        let title = quoted(self.status.canonical_reason().unwrap_or("Error"));
+        let mut json = format!("{{\"title\":{title},\"status\":{}", self.status.as_u16());
         let members = [
             ("detail", Some(self.detail.as_str())),
             ("function", self.function.as_deref()),
@@ -135,32 +133,13 @@ impl Problem {
         ];
         for (name, value) in members {
             if let Some(value) = value {
-                let _ = write!(json, ",\"{name}\":");
-                push_string(&mut json, value);
+                // Writing to a string cannot fail.
+                let _ = write!(json, ",\"{name}\":{}", quoted(value));
             }
         }
         json.push_str("}\n");
         json
     }
-}
-
-/// Source: RFC 8259, section 7.
-fn push_string(json: &mut String, text: &str) {
-    json.push('"');
-    for c in text.chars() {
-        match c {
-            '"' => json.push_str("\\\""),
-            '\\' => json.push_str("\\\\"),
-            c if c.is_control() => {
-                let mut units = [0; 2];
-                for unit in c.encode_utf16(&mut units) {
-                    let _ = write!(json, "\\u{unit:04x}");
-                }
-            }
-            c => json.push(c),
-        }
-    }
-    json.push('"');
 }
 
 #[cfg(test)]
@@ -179,7 +158,7 @@ mod tests {
         assert_eq!(
             Problem::trap(&trap).of("f").to_json(),
             "{\"title\":\"Internal Server Error\",\"status\":500,\
-             \"detail\":\"trap: out of bounds memory access at 0x10000 in a\\\"b\\u000a\",\
+             \"detail\":\"trap: out of bounds memory access at 0x10000 in a\\\"b\\n\",\
              \"function\":\"f\",\"trap\":\"out of bounds memory access\"}\n"
         );
     }

@@ -20,8 +20,8 @@ use tokio::task::spawn_local;
 
 use super::connection::{Connection, Order, Paced, Phase, Socket};
 use super::exchange::exchange;
+use super::request_names::Names;
 use super::route::Router;
-use super::trace::Names;
 use crate::config::{Config, NodeConfig};
 use crate::fault::Whole;
 use crate::functions::Function;

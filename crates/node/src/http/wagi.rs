@@ -15,7 +15,7 @@ use hyper::{Response, StatusCode, Version};
 use super::answer::Body;
 use super::connection::Connection;
 use super::problem::Problem;
-use super::trace::{TRACEPARENT, Trace};
+use super::request_names::{TRACEPARENT, Trace};
 
 /// Headers of a function's answer. Beyond it the answer is malformed.
 const HEADERS_MAX: usize = 128;

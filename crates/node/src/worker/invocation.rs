@@ -20,7 +20,7 @@ use hyper::header::HeaderValue;
 
 use super::peers::Origin;
 use super::readiness::WatchIdx;
-use crate::functions::guest::Input;
+use crate::functions::environment::Input;
 use crate::index::{FunctionIdx, WorkerIdx};
 use crate::ledger::Held;
 

@@ -51,7 +51,7 @@ use slab::Slab;
 
 use crate::fault::Whole;
 use crate::functions::Function;
-use crate::functions::guest::{Environment, Input};
+use crate::functions::environment::{Environment, Input};
 use crate::index::{FunctionIdx, WorkerIdx};
 use crate::ledger::{Held, Ledger, What};
 use crate::limits;

@@ -23,7 +23,7 @@ use awsm_sandbox::Nudge;
 use awsm_sched::{Arrival, Nanos};
 
 use super::invocation::{Answer, Slot};
-use crate::functions::guest::Input;
+use crate::functions::environment::Input;
 use crate::index::{FunctionIdx, WorkerIdx};
 
 /// One core's place among the others.
