@@ -84,7 +84,7 @@ miri:
 # Random modules until one diverges or you stop it: `make fuzz SEEDS=100000..200000`.
 SEEDS ?= 0..
 fuzz: setup
-	$(CARGO) run --release -p awsm-fuzz -- --seeds $(SEEDS)
+	$(CARGO) run --profile quick -p awsm-fuzz -- --seeds $(SEEDS)
 
 lint: setup
 	$(CARGO) fmt --all --check
