@@ -121,8 +121,7 @@ pub struct Exceptions {
 pub struct Exception {
     /// The place of its tag, which stands for the tag.
     pub tag: *const u64,
-    /// Not zero once there are references to it: then only the runtime can tell when it is done
-    /// with.
+    /// Not zero once there are references to it.
     pub referenced: u32,
     /// For the runtime.
     pub number: u32,

@@ -511,7 +511,7 @@ impl Instance {
         // of this instance or its group.
         let exceptions = unsafe { &mut *(*self.header()).exceptions.cast::<Exceptions>() };
         // What other instances of a group refer to is not known here.
-        if !exceptions.has_room(values) && !self.linked {
+        if exceptions.is_full(values) && !self.linked {
             let stack = current::current_stack().expect("a guest throws");
             assert!(stack.contains(&(held as usize)), "the guest's stack is the one this runs on");
             // SAFETY: the caller's duty: the guest's part of its stack, and the guest waits.

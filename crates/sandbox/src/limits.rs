@@ -32,6 +32,9 @@ pub const PIECE_BYTES: usize = 64 << 10;
 /// Exceptions that an invocation keeps at any one time, with their values.
 pub const EXCEPTIONS_BYTES: usize = 1 << 20;
 
+/// Exceptions that may have been handled before it is looked for those that nothing refers to.
+pub(crate) const EXCEPTIONS_HANDLED: usize = 1 << 11;
+
 /// Limits of one instance of a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {

@@ -5,7 +5,7 @@
 
 use std::mem::offset_of;
 
-use awsm_abi::context::{CONTEXT_MAX_BYTES, FuncRef, GlobalCell};
+use awsm_abi::context::{CONTEXT_MAX_BYTES, Exception, FuncRef, GlobalCell};
 use awsm_abi::desc::val_type;
 
 use crate::contract::{self, Changes, Meaning};
@@ -773,6 +773,9 @@ impl Analysis<'_> {
         for register in CLOBBERED {
             state.registers[register as usize] = Value::nameless(at);
         }
+        if self.module.descriptor.exceptions {
+            self.forget_hidden_exceptions(state, at);
+        }
         state.vectors.clear();
         state.copies.clear();
         state.time = self.opaque(at, TIME as u8, u64::MAX, Kind::Number);
@@ -787,6 +790,30 @@ impl Analysis<'_> {
         }
         if let Some(ty) = results {
             self.results(state, at, callee, ty, cells);
+        }
+    }
+
+    /// A call may give exceptions back whose addresses are nowhere: a number that one could be computed
+    /// from is only a number then.
+    fn forget_hidden_exceptions(&self, state: &mut State, at: u32) {
+        for register in &mut state.registers {
+            if self.hides_exception(*register) {
+                *register = Value::nameless(at);
+            }
+        }
+        state.slots.retain(|slot| !self.hides_exception(slot.value));
+    }
+
+    /// Is a value made of an exception's address, but no address in its head?
+    fn hides_exception(&self, value: Value) -> bool {
+        if value.nameless_place().is_some() {
+            return false;
+        }
+        let terms = self.arena.terms(value);
+        let is_exception = |atom: u32| matches!(self.arena.kind(atom), Kind::Exception { .. });
+        match *terms {
+            [(atom, 1)] if is_exception(atom) => !(0..=EXCEPTION_HEAD).contains(&value.k),
+            _ => terms.iter().any(|(atom, _)| is_exception(*atom)),
         }
     }
 
@@ -847,6 +874,9 @@ impl Analysis<'_> {
         }
     }
 }
+
+/// Bytes of an exception that each has.
+const EXCEPTION_HEAD: i64 = size_of::<Exception>() as i64;
 
 /// More than any context or list of results has.
 const CELLS_MAX: u32 = (CONTEXT_MAX_BYTES / size_of::<GlobalCell>() as u64) as u32;

@@ -139,6 +139,8 @@ pub(crate) struct Analysis<'m> {
     /// What was found.
     pub outcome: Outcome,
     guesses: Guesses,
+    /// Is it time to assume no more of what changes?
+    hurry: bool,
     heads: HashMap<(BlockId, u32), Varies>,
     /// Vector registers that are not the same around a loop.
     lost_vectors: HashSet<(BlockId, u8)>,
@@ -180,6 +182,7 @@ impl<'m> Analysis<'m> {
             caught: HashMap::new(),
             outcome: Outcome::default(),
             guesses: Guesses::default(),
+            hurry: false,
             heads: HashMap::new(),
             lost_vectors: HashSet::new(),
             block_of: Vec::new(),
@@ -309,7 +312,9 @@ impl<'m> Analysis<'m> {
         self.outs.clear();
         self.outs.resize(count, None);
         let mut work: BTreeSet<BlockId> = BTreeSet::from([0]);
-        let mut left = VALUES + VALUES_OF_OP * self.code.ops.len();
+        let all = VALUES + VALUES_OF_OP * self.code.ops.len();
+        let mut left = all;
+        self.hurry = false;
         while let Some(block) = work.pop_first() {
             let mut state = self.merge(block);
             let ways = self.flow.blocks[block as usize].from.len() + 1;
@@ -318,6 +323,7 @@ impl<'m> Analysis<'m> {
                 Some(values) => left = values,
                 None => return false,
             }
+            self.hurry = left < all / 2;
             for op in self.ops_of(block) {
                 self.step(&mut state, op as u32);
             }
@@ -579,7 +585,10 @@ impl<'m> Analysis<'m> {
             self.heads.insert(key, varies);
             return self.phi(join.block, variable, varies);
         };
-        let now = self.vary(join.block, values, Some(varies));
+        let mut now = self.vary(join.block, values, Some(varies));
+        if self.hurry && now != varies {
+            now = Varies { pointer: None, bits: 64, kind: Kind::Number };
+        }
         self.heads.insert(key, now);
         self.phi(join.block, variable, now)
     }

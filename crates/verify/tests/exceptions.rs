@@ -3,6 +3,7 @@
 
 mod support;
 
+use awsm_abi::context::below;
 use awsm_compile::{Emit, Isolation, OptLevel, Options, Threads, Timings, emit_timed};
 use iced_x86::{Decoder, DecoderOptions, FlowControl};
 use support::{function, object, refusal};
@@ -151,4 +152,43 @@ fn values_are_not_believed_before_the_tag_is_looked_at() {
         // One comparison for each tag.
         assert!(refused >= 2, "{opt_level:?}: {refused}");
     }
+}
+
+/// What a call may give back is not computed from a number that nobody could see.
+#[test]
+fn exceptions_are_not_hidden_over_calls() {
+    let room = "(local.set 0 (i64.mul (local.get 0) (i64.load (i32.wrap_i64 (local.get 0)))))";
+    let text = format!(
+        r#"(module (memory 1) (tag $e (param i64))
+        (func (export "other") (result i64) (i64.const 7))
+        (func (export "throw") (param i64) (throw $e (local.get 0)))
+        (func (export "run") (param i64) (result i64) {} (local.get 0)))"#,
+        room.repeat(40)
+    );
+    let victim = object(&text, OptLevel::O1, Isolation::Guard);
+    let (place, other) = (function(&victim, ":run"), function(&victim, ":other"));
+    let with = |hide: &[u8], find: &[u8]| {
+        let mut code = vec![0x55, 0x53, 0x50]; // push rbp; push rbx; push rax
+        code.extend([0x48, 0x8b, 0x87]); // mov rax, [rdi - EXCEPTIONS]
+        code.extend((-(below::EXCEPTIONS as i32)).to_le_bytes());
+        code.extend([0x48, 0x8b, 0x28]); // mov rbp, [rax]
+        code.extend([0x48, 0x85, 0xed, 0x74]); // test rbp, rbp; je over the rest
+        code.push((hide.len() + 5 + find.len() + 4) as u8);
+        code.extend(hide);
+        code.push(0xe8); // call other
+        let next = place.start + code.len() + 4;
+        code.extend((other.start as i32 - next as i32).to_le_bytes());
+        code.extend(find);
+        code.extend([0x48, 0x8b, 0x45, 0x00]); // mov rax, [rbp]
+        code.extend([0x58, 0x5b, 0x5d, 0xc3]); // pop rax; pop rbx; pop rbp; ret
+        let mut object = victim.clone();
+        object[place.clone()].fill(0xc3);
+        object[place.clone()][..code.len()].copy_from_slice(&code);
+        object
+    };
+    assert_eq!(refusal(&with(&[], &[])), None);
+    // add rbp, 2^30, and back
+    let (hide, find) = ([0x48, 0x81, 0xc5, 0, 0, 0, 0x40], [0x48, 0x81, 0xed, 0, 0, 0, 0x40]);
+    let line = refusal(&with(&hide, &find)).expect("refused");
+    assert!(line.contains(":run") && line.contains("begins nowhere"), "{line}");
 }

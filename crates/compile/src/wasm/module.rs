@@ -139,8 +139,8 @@ pub(crate) enum Referent {
 }
 
 impl RefType {
-    /// `funcref`.
-    pub(crate) const FUNC: Self = Self { to: Referent::Func, nullable: true };
+    /// `(ref func)`: that of the items of a segment which lists functions.
+    const A_FUNC: Self = Self { to: Referent::Func, nullable: false };
 
     /// The type's code in the descriptor.
     pub(crate) fn code(self) -> u32 {
@@ -652,7 +652,7 @@ fn element_segment(element: wasmparser::Element<'_>) -> Result<Element, CompileE
     let (ty, items) = match element.items {
         ElementItems::Functions(functions) => {
             let items = functions.into_iter().map(|index| Ok(InitOp::RefFunc(index?)));
-            (RefType::FUNC, items.collect::<Result<_, CompileError>>()?)
+            (RefType::A_FUNC, items.collect::<Result<_, CompileError>>()?)
         }
         ElementItems::Expressions(ty, expressions) => {
             let mut items = Vec::new();

@@ -242,9 +242,9 @@ unsafe extern "C" fn exception_new(
     back(unsafe { instance_of(ctx).new_exception(tag, values as usize, held) })
 }
 
-unsafe extern "C" fn exception_done(ctx: *mut u8, exception: *mut Exception) {
-    // SAFETY: called by compiled code with its context and an exception that it has caught, which
-    // is one of the instance's group. Modules that catch have a record of exceptions.
-    unsafe { (*exceptions_of(ctx)).done(exception) };
+unsafe extern "C" fn exception_done(ctx: *mut u8, _: *mut Exception) {
+    // SAFETY: called by compiled code with its context. Modules that catch have a record of
+    // exceptions.
+    unsafe { (*exceptions_of(ctx)).handled() };
     back(());
 }

@@ -4,10 +4,11 @@
 //! check. Guests cannot make one up (validation), it stays valid as long as anything refers to it
 //! (below), and nothing is left of any when the next invocation starts (`reset`).
 //!
-//! What an invocation keeps is bounded by [`EXCEPTIONS_BYTES`]. Most exceptions are caught without
-//! a reference and given back at once. The others are looked for when the bound is reached: every
+//! What an invocation keeps is bounded by [`EXCEPTIONS_BYTES`]. When that is reached, or
+//! [`EXCEPTIONS_HANDLED`] were handled, those that nothing refers to are looked for: every
 //! word of the guest's stack and registers, of globals, tables and argument cells, and of other
-//! exceptions keeps the one that it points into, and the rest is given back.
+//! exceptions keeps the one that it points into, and the rest is given back. None is given back
+//! because its guest says that it is done with it: code that was made elsewhere could go on using it.
 //!
 //! Why none is given back too early: a guest that asks for an exception waits for it in a call. All
 //! that it holds is in its frames, in the cells of a call in tail position, or in registers that a
@@ -21,7 +22,7 @@ use std::ptr::{self, NonNull};
 
 use awsm_abi::context::{self, Exception, GlobalCell, HEADER_BELOW, Header};
 
-use crate::limits::EXCEPTIONS_BYTES;
+use crate::limits::{EXCEPTIONS_BYTES, EXCEPTIONS_HANDLED};
 use crate::slot::planted::{self, Planted};
 
 /// To give one back takes as long as to copy so many bytes, about.
@@ -33,6 +34,8 @@ pub(crate) struct Exceptions {
     shared: context::Exceptions,
     objects: Vec<Object>,
     bytes: usize,
+    /// How many were handled since the last look for those that nothing refers to.
+    handled: usize,
 }
 
 /// One exception: head and values, in words. Never moves.
@@ -85,7 +88,7 @@ impl Exceptions {
     /// None yet.
     pub(crate) fn new() -> Self {
         let shared = context::Exceptions { pending: ptr::null_mut() };
-        Self { shared, objects: Vec::new(), bytes: 0 }
+        Self { shared, objects: Vec::new(), bytes: 0, handled: 0 }
     }
 
     /// Is there room for an exception with so many values?
@@ -110,16 +113,14 @@ impl Exceptions {
         place
     }
 
-    /// An exception was handled; it goes if nothing refers to it.
-    ///
-    /// # Safety
-    /// `exception` is one of these.
-    pub(crate) unsafe fn done(&mut self, exception: *mut Exception) {
-        // SAFETY: the caller's duty.
-        let (referenced, number) = unsafe { ((*exception).referenced, (*exception).number) };
-        if referenced == 0 {
-            self.remove(number as usize);
-        }
+    /// An exception was handled, says the guest, and is most likely not needed any more.
+    pub(crate) fn handled(&mut self) {
+        self.handled = self.handled.saturating_add(1);
+    }
+
+    /// Is it time to look for exceptions that nothing refers to, before one with so many values?
+    pub(crate) fn is_full(&self, values: usize) -> bool {
+        self.handled >= EXCEPTIONS_HANDLED || !self.has_room(values)
     }
 
     fn remove(&mut self, number: usize) {
@@ -134,6 +135,7 @@ impl Exceptions {
     /// Gives back all exceptions that nothing refers to: none of `words`, which are all that the
     /// waiting guest holds, nor other exceptions that are kept, nor what is under way.
     pub(crate) fn collect(&mut self, words: impl Iterator<Item = usize>) {
+        self.handled = 0;
         let places = self.objects.iter().enumerate();
         let mut places: Vec<_> =
             places.map(|(number, object)| (object.address(), number)).collect();
@@ -172,6 +174,7 @@ impl Exceptions {
             }
         }
         self.bytes = 0;
+        self.handled = 0;
         true
     }
 
@@ -267,9 +270,21 @@ mod tests {
         exceptions.shared.pending = places[3] as *mut Exception;
         assert_eq!(kept(&[], &mut exceptions, &places), [3]);
         exceptions.clear_pending();
-        // SAFETY: one of these.
-        unsafe { exceptions.done(places[3] as *mut Exception) };
+        assert_eq!(kept(&[], &mut exceptions, &places), []);
         assert_eq!((exceptions.objects.len(), exceptions.bytes), (0, 0));
+    }
+
+    /// A guest that says so of an exception that it goes on using has it all the same.
+    #[test]
+    fn what_is_handled_stays_while_anything_refers_to_it() {
+        let (mut exceptions, places) = five();
+        for _ in 0..EXCEPTIONS_HANDLED {
+            assert!(!exceptions.is_full(1));
+            exceptions.handled();
+        }
+        assert!(exceptions.is_full(1));
+        assert_eq!(kept(&[places[2]], &mut exceptions, &places), [2]);
+        assert!(!exceptions.is_full(1));
     }
 
     #[test]
