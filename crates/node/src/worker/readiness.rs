@@ -366,7 +366,7 @@ mod tests {
     }
 
     fn nothing_is_left(waits: &Readiness) {
-        assert!(waits.watches.len() == 0 && waits.watched.is_empty() && waits.unheard.is_empty());
+        assert!(waits.watches.is_empty() && waits.watched.is_empty() && waits.unheard.is_empty());
     }
 
     #[test]
