@@ -257,9 +257,15 @@ impl Bench {
         if let Err(why) = refusal(&planned.objects[planned.changed], &planned.unshown) {
             return Ok(Outcome::Refused(why));
         }
+        // Before: objects share memory with each other, which is written when one is loaded.
+        let load = |number: usize| subject::load(&planned.objects[number]);
+        let loaded = match (load(0), load(1)) {
+            (Ok(first), Ok(second)) => [first, second],
+            (Err(why), _) | (_, Err(why)) => return Ok(Outcome::NotLoaded(why)),
+        };
         let still = Still::take(&self.process, &Process::mappings()?, &self.busy)?;
         let calls = &planned.ring.calls[..planned.ring.calls.len().min(4)];
-        let ended = match subject::run_objects(&planned.objects, calls) {
+        let ended = match subject::run_loaded(&loaded, calls) {
             Ok(ended) => ended,
             Err(why) => return Ok(Outcome::NotLoaded(why)),
         };

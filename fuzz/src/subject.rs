@@ -109,24 +109,26 @@ pub fn run_linked(
     configuration: Configuration,
 ) -> Result<Vec<Ended>, String> {
     let object = |wasm: &Vec<u8>| object(wasm, configuration, Linking::Quick);
-    run_objects(&[object(&modules[0])?, object(&modules[1])?], calls)
+    run_loaded(&[load(&object(&modules[0])?)?, load(&object(&modules[1])?)?], calls)
 }
 
-/// The same of two objects.
+/// The same of two that are loaded.
 ///
 /// # Errors
 /// If they do not get so far that their code runs.
-pub fn run_objects(objects: &[Vec<u8>; 2], calls: &[Call]) -> Result<Vec<Ended>, String> {
-    let (first, second) = (load(&objects[0])?, load(&objects[1])?);
+pub(crate) fn run_loaded(
+    [first, second]: &[Arc<Module>; 2],
+    calls: &[Call],
+) -> Result<Vec<Ended>, String> {
     let run = |call: &Call| {
         let mut store = Store::new(Limits::default());
-        let instance = store.instantiate(&first, &[]).map_err(|error| error.to_string())?;
+        let instance = store.instantiate(first, &[]).map_err(|error| error.to_string())?;
         let imports = second.imports().map(|import| {
             let export = store.export(instance, import.name);
             export.ok_or_else(|| format!("no {} to import", import.name))
         });
         let imports = imports.collect::<Result<Vec<_>, _>>()?;
-        let instance = store.instantiate(&second, &imports).map_err(|error| error.to_string())?;
+        let instance = store.instantiate(second, &imports).map_err(|error| error.to_string())?;
         invoke(&mut store, instance, call)
     };
     calls.iter().map(run).collect()
@@ -152,7 +154,7 @@ fn compile(
     load(&object(wasm, configuration, linking)?)
 }
 
-fn load(object: &[u8]) -> Result<Arc<Module>, String> {
+pub(crate) fn load(object: &[u8]) -> Result<Arc<Module>, String> {
     let file = tempfile::Builder::new().suffix(".so").tempfile().map_err(|e| e.to_string())?;
     fs::write(file.path(), object).map_err(|error| error.to_string())?;
     Module::load(file.path()).map_err(|error| format!("load: {error}"))
