@@ -66,10 +66,9 @@ pub(crate) struct Prover {
 /// looked for first.
 const EFFORTS: [(u32, u32); 3] = [(2, 60), (4, 200), (DEPTH, STEPS)];
 
-/// How many of these are left where so many accesses were not shown: the function is compiled once more
+/// How many of these are left where that many accesses were not shown: the function is compiled once more
 /// anyway.
-const EFFORTS_LEFT: usize = 2;
-const NOT_SHOWN: usize = 3;
+const EFFORTS_LEFT: [(usize, usize); 3] = [(0, EFFORTS.len()), (8, 2), (usize::MAX, 1)];
 
 /// The most of both.
 const DEPTH: u32 = 7;
@@ -285,10 +284,9 @@ impl Analysis<'_> {
             Some(Some(count)) if *count == self.prover.shown_count => return false,
             _ => {}
         }
-        let efforts = match self.outcome.unshown.len() {
-            0..NOT_SHOWN => EFFORTS.len(),
-            _ => EFFORTS_LEFT,
-        };
+        let not_shown = self.outcome.unshown.len();
+        let left = EFFORTS_LEFT.iter().find(|(most, _)| not_shown <= *most);
+        let efforts = left.map_or(1, |(_, efforts)| *efforts);
         let shown = EFFORTS[..efforts].iter().any(|(depth, steps)| {
             self.prover.steps = *steps;
             self.step_goal(goal, block, *depth)
