@@ -189,6 +189,9 @@ const WAITING: &str = r#"(module
             (local.set $at (i32.and (i32.add (local.get $at) (i32.const 8)) (i32.const 0x3fff8)))
             (br $on))))"#;
 
+/// A module that faults at once.
+const TRAPS: &str = r#"(module (memory 1) (func (export "_start") (unreachable)))"#;
+
 impl Bench {
     /// Makes everything that is around a mutant.
     ///
@@ -220,7 +223,19 @@ impl Bench {
         let stop = waiting.resume_until(clock::monotonic_ns() + SLICE_NS);
         assert_eq!(stop, Stop::Preempted, "it works for ever");
         bench.waiting = Some(waiting);
+        bench.find_busy().map_err(|error| error.to_string())?;
         Ok(bench)
+    }
+
+    /// Finds what the host writes while it handles a fault: the stack for signals.
+    fn find_busy(&mut self) -> io::Result<()> {
+        let wasm = wat::parse_str(TRAPS).map_err(io::Error::other)?;
+        let object = awsm_compile::compile(&wasm, &awsm_compile::Options::default());
+        let object = object.map_err(|error| io::Error::other(error.to_string()))?;
+        while let Err(Found::Busy(range, _)) = self.twice(&object, &Case::default())? {
+            self.busy.push(range);
+        }
+        Ok(())
     }
 
     fn config() -> PoolConfig {
