@@ -139,6 +139,8 @@ pub(crate) struct Analysis<'m> {
     /// What was found.
     pub outcome: Outcome,
     guesses: Guesses,
+    /// Jumps through tables that were taken to go too far, and are not any more.
+    pub narrowed: HashSet<usize>,
     /// Is it time to assume no more of what changes?
     hurry: bool,
     heads: HashMap<(BlockId, u32), Varies>,
@@ -182,6 +184,7 @@ impl<'m> Analysis<'m> {
             caught: HashMap::new(),
             outcome: Outcome::default(),
             guesses: Guesses::default(),
+            narrowed: HashSet::new(),
             hurry: false,
             heads: HashMap::new(),
             lost_vectors: HashSet::new(),
@@ -196,6 +199,7 @@ impl<'m> Analysis<'m> {
         self.code = &self.module.functions[number].code;
         self.call_types.clear();
         self.caught.clear();
+        self.narrowed.clear();
         let builtins = -i64::from(below::BUILTINS);
         let trap = offset_of!(Builtins, trap) as i64;
         self.guesses = Guesses {

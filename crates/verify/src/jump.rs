@@ -15,7 +15,10 @@ impl Analysis<'_> {
             return self.problem(at, "a jump that is not through a bounded table");
         };
         let known = self.guessed_table(instruction);
-        if targets.iter().all(|target| known.contains(target)) {
+        let all = targets.iter().all(|target| known.contains(target));
+        // What lies behind a table may look like more of it: ways that there are not are left out, once.
+        let more = known.iter().any(|target| !targets.contains(target));
+        if all && !(more && self.narrowed.insert(instruction)) {
             return self.shown(Rule::JumpTable);
         }
         self.corrections.tables.insert(instruction, targets);
