@@ -44,7 +44,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "simulate plan",
             "scheduler",
             "tenant",
-            "demand invocation",
+            "demand invocation places",
             "contract",
             "policy profile",
             "histogram",

@@ -48,7 +48,8 @@ pub const RESERVE_PPM: Range = Range { default: 50_000, min: 0, max: 900_000 };
 pub const UNPROFILED: Range = Range { default: 2048, min: 1, max: QUEUE.max };
 /// `node.queue`: invocations waiting to start, per worker. Beyond it callers get 503.
 pub const QUEUE: Range = Range { default: 4096, min: 1, max: 1 << 20 };
-/// `node.sandboxes`: invocations started and not finished, per worker. More wait in the queue.
+/// `node.sandboxes`: invocations started and not finished, per worker. More wait in the queue. Half of them is kept for
+/// the tenants and their functions in equal parts; where the rest is kept for others callers get 503.
 pub const SANDBOXES: Range = Range { default: 2048, min: 1, max: 1 << 16 };
 /// `node.connections`: open connections, per worker. Beyond it the idlest goes for each new one, if there is one
 /// that has no request in progress; else new ones wait.

@@ -247,6 +247,8 @@ pub enum Reason {
     QueueFull,
     /// [`crate::TenantConfig::queued`] is reached.
     TenantQueueFull,
+    /// Its function has as many live as it may; what is left of [`crate::Limits::live`] is kept for others.
+    Places,
     /// Its tenant's budget has no room for it before its deadline.
     TenantBudget,
     /// It could not be done by its deadline, or others could not be done by theirs.
@@ -257,9 +259,10 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason there is.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::QueueFull,
         Self::TenantQueueFull,
+        Self::Places,
         Self::TenantBudget,
         Self::Deadline,
         Self::Unprofiled,
@@ -277,6 +280,7 @@ impl Reason {
         match self {
             Self::QueueFull => "queue",
             Self::TenantQueueFull => "tenant_queue",
+            Self::Places => "places",
             Self::TenantBudget => "tenant_budget",
             Self::Deadline => "deadline",
             Self::Unprofiled => "unprofiled",

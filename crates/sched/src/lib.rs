@@ -33,6 +33,7 @@ mod invocation;
 
 mod contract;
 
+mod places;
 mod policy;
 mod profile;
 

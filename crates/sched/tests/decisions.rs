@@ -583,3 +583,48 @@ fn what_is_to_be_measured_is_so_on_another_core() {
     let moved = sched.withdrawn(Nanos(80), spare).expect("it has not started");
     assert_eq!(moved.class, Class::BestEffort);
 }
+
+/// Of eight places two are kept for each of two functions, and the first has sleepers.
+fn sleepers(count: usize) -> (Scheduler, [FunctionId; 2], Vec<InvocationId>) {
+    let (mut sched, first) = one_function(LIMITS, 8);
+    let second = add(&mut sched, 8);
+    sched.keep_places(4);
+    let ids: Vec<_> = (0..count).map(|_| arrive(&mut sched, first)).collect();
+    for id in ids.iter().take(6) {
+        assert_eq!(sched.next(Nanos(1)), run(*id, true));
+        sched.blocked(Nanos(1), *id, None);
+    }
+    (sched, [first, second], ids)
+}
+
+#[test]
+fn sleepers_leave_others_their_places() {
+    let (mut sched, [first, second], asleep) = sleepers(6);
+    let refused = sched.arrived(Nanos(1), Arrival::new(first)).expect_err("the rest is kept");
+    assert_eq!(refused.reason, Reason::Places);
+    for _ in 0..2 {
+        let id = arrive(&mut sched, second);
+        assert_eq!(sched.next(Nanos(2)), run(id, true));
+        sched.blocked(Nanos(2), id, None);
+    }
+    // Where no place is left for anybody, it waits.
+    let waits = arrive(&mut sched, first);
+    assert_eq!(sched.next(Nanos(3)), Decision::Idle { until: None });
+    assert!(sched.cancelled(asleep[0]));
+    assert_eq!(sched.next(Nanos(4)), run(waits, true));
+}
+
+#[test]
+fn who_is_held_back_for_a_place_gets_the_next() {
+    let (mut sched, [_, second], ids) = sleepers(8);
+    assert_eq!(sched.next(Nanos(2)), Decision::Idle { until: None }, "two places are the other's");
+    let other = arrive(&mut sched, second);
+    assert_eq!(sched.next(Nanos(3)), run(other, true));
+    sched.finished(Nanos(4), other);
+    assert_eq!(sched.next(Nanos(4)), Decision::Idle { until: None }, "it is still the other's");
+    for (leaves, next) in [(0, 6), (1, 7)] {
+        assert!(sched.cancelled(ids[leaves]));
+        assert_eq!(sched.next(Nanos(5)), run(ids[next], true));
+        sched.blocked(Nanos(5), ids[next], None);
+    }
+}

@@ -130,10 +130,11 @@ fn start(options: &Options, scratch: &Path, name: &str) -> Result<Server> {
         fs::canonicalize(&path)
             .with_context(|| format!("cannot read {} (make guests builds it)", path.display()))
     };
-    let places = options.sleepers + 100;
+    // Of the sandboxes a quarter is kept for the other function.
+    let (places, sandboxes) = (options.sleepers + 100, 2 * options.sleepers + 100);
     let text = format!(
         "[node]\nlisten = \"127.0.0.1:0\"\nworkers = 1\ncache_dir = \"cache\"\nstate_dir = \"{name}\"\n\
-         sandboxes = {places}\nconnections = {places}\nunprofiled = {places}\nqueue = {places}\n\
+         sandboxes = {sandboxes}\nconnections = {places}\nunprofiled = {places}\nqueue = {places}\n\
          admission = \"none\"\n\n\
          [[function]]\nname = \"null\"\nroute = \"/\"\nmodule = {:?}\n\n\
          [[function]]\nname = \"sleep\"\nroute = \"/sleep\"\nmodule = {:?}\nargs = [\"{ASLEEP_MS}\"]\n\

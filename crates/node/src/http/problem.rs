@@ -72,6 +72,9 @@ impl Problem {
         let detail = match refusal.reason {
             Reason::QueueFull => "the queue is full",
             Reason::TenantQueueFull => "the tenant's queue is full",
+            Reason::Places => {
+                "too many of the function are live, and the sandboxes that are left are kept for others"
+            }
             Reason::TenantBudget => "the tenant's budget of time is used up",
             Reason::Deadline => "it cannot be done by its deadline",
             Reason::Unprofiled => {

@@ -26,6 +26,7 @@ pub fn scheduler(
         })
     });
     let ids = ids.collect();
+    sched.keep_places(config.node.sandboxes / 2);
     (sched, ids)
 }
 

@@ -104,6 +104,9 @@ impl Scheduler {
         if self.tenants[tenant].queued >= self.tenants[tenant].config.queued {
             return refuse(Reason::TenantQueueFull, backlog);
         }
+        if self.has_had_its_places(arrival.function) {
+            return refuse(Reason::Places, backlog);
+        }
         let known = arrival.estimate.or_else(|| self.estimate(arrival));
         let mean = || self.mean_run(arrival.function);
         let terms = Terms {

@@ -194,8 +194,12 @@ impl Scheduler {
     fn may_have_turn(&self, entry: &Entry) -> bool {
         let function = &self.functions[entry.function.0 as usize];
         let tenant = &self.tenants[self.tenant_of(entry.function)];
-        let could_start =
-            || self.has_room() && !tenant.is_full() && function.live < function.config.concurrency;
+        let could_start = || {
+            self.has_room()
+                && !tenant.is_full()
+                && !self.has_had_its_places(entry.function)
+                && function.live < function.config.concurrency
+        };
         let could_run = match entry.state {
             State::Ready => true,
             State::Queued => could_start(),

@@ -18,6 +18,7 @@ use crate::contract::{
 };
 use crate::demand::Demand;
 use crate::invocation::{Entries, Entry, Level, Place, Rank, State};
+use crate::places::Places;
 use crate::policy::Preemption;
 use crate::profile::Profile;
 use crate::tenant::Tenant;
@@ -57,6 +58,10 @@ pub struct Scheduler {
     running: Option<InvocationId>,
     queued: usize,
     live: usize,
+    /// Who has places for what is live.
+    places: Places,
+    /// Functions of which some are held back for want of a place.
+    starved: Vec<FunctionId>,
     /// Let in without an estimate.
     pub(crate) unprofiled: usize,
     /// Estimates of what is queued.
@@ -92,6 +97,8 @@ impl Scheduler {
             running: None,
             queued: 0,
             live: 0,
+            places: Places::default(),
+            starved: Vec::new(),
             unprofiled: 0,
             backlog: Nanos::ZERO,
             demand: Demand::new(),
@@ -128,6 +135,17 @@ impl Scheduler {
             measured,
         });
         FunctionId(u32::try_from(self.functions.len() - 1).expect("fewer than 2^32 functions"))
+    }
+
+    /// Keeps so many of [`Limits::live`](crate::Limits::live) in equal parts for the tenants, and each part for the
+    /// tenant's functions. To be said when all are known and nothing has arrived.
+    ///
+    /// # Panics
+    /// If something has.
+    pub fn keep_places(&mut self, kept: usize) {
+        assert!(self.queued + self.live == 0, "nothing has arrived");
+        let tenant_of = self.functions.iter().map(|one| one.config.tenant.0 as usize).collect();
+        self.places = Places::new(self.config.limits.live, kept, self.tenants.len(), tenant_of);
     }
 
     /// Chooses. Call it again after each decision has been carried out.
@@ -483,6 +501,11 @@ impl Scheduler {
         self.sequence
     }
 
+    /// Has the function as many live as it may, while there are places that are kept for others?
+    pub(crate) fn has_had_its_places(&self, function: FunctionId) -> bool {
+        self.has_room() && !self.places.has(function.0 as usize)
+    }
+
     /// May one more start?
     pub(crate) fn has_room(&self) -> bool {
         self.live < self.config.limits.live
@@ -555,10 +578,14 @@ impl Scheduler {
                 self.release_held(self.entries.get(place.id).function);
                 continue;
             }
-            let function = self.entries.get(place.id).function;
-            let function = &mut self.functions[function.0 as usize];
-            if function.live < function.config.concurrency {
+            let id = self.entries.get(place.id).function;
+            let function = &mut self.functions[id.0 as usize];
+            let has_place = self.places.has(id.0 as usize);
+            if function.live < function.config.concurrency && has_place {
                 return Some(place);
+            }
+            if !has_place && !self.starved.contains(&id) {
+                self.starved.push(id);
             }
             self.tenants[tenant].fresh.pop();
             self.make_held(place.id);
@@ -576,6 +603,7 @@ impl Scheduler {
             tenant.queued -= 1;
             tenant.live += 1;
             function.live += 1;
+            self.places.take(entry.function.0 as usize);
             self.queued -= 1;
             self.live += 1;
             self.backlog = self.backlog - entry.estimate;
@@ -791,6 +819,7 @@ impl Scheduler {
         if entry.state.is_live() {
             (self.live, tenant.live, function.live) =
                 (self.live - 1, tenant.live - 1, function.live - 1);
+            self.places.give(entry.function.0 as usize);
         } else {
             (self.queued, tenant.queued) = (self.queued - 1, tenant.queued - 1);
             self.backlog = self.backlog - entry.estimate;
@@ -800,6 +829,10 @@ impl Scheduler {
         self.measuring.forget(id);
         self.entries.remove(id);
         self.release_held(entry.function);
+        // What it had, one of another function may have: its first queues and looks for itself.
+        while let Some(function) = self.starved.pop() {
+            self.release_held(function);
+        }
     }
 
     /// One of the function's is gone: the first that was held back queues again where it was. If
