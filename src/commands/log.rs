@@ -221,7 +221,9 @@ mod tests {
         allow.send(()).expect("it writes");
         assert_eq!(writes.recv(), Ok(WAITING_BYTES / line.len() * line.len()));
         patient.join().expect("it came in");
-        assert_eq!((queue.lock().lost, queue.lock().bytes.as_slice()), (0, &b"patient\n"[..]));
+        let state = queue.lock();
+        assert_eq!((state.lost, state.bytes.as_slice()), (0, &b"patient\n"[..]));
+        drop(state);
         // At the end what is there is written, as far as the stream takes it in time.
         allow.send(()).expect("it writes");
         assert_eq!(writes.recv(), Ok(8));

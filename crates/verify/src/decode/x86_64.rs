@@ -28,6 +28,9 @@ const RBP: Reg = 5;
 const RSI: Reg = 6;
 const RDI: Reg = 7;
 
+/// Bits that hold the number of bits that an instruction counts: 0 to 64.
+const BIT_COUNT_BITS: u8 = 7;
+
 /// Instruction set extensions that code may use.
 #[derive(Clone, Debug)]
 pub(crate) struct Allowed {
@@ -643,24 +646,20 @@ impl Lower<'_> {
                     self.unknown(reg, bytes)?;
                 }
             }
-            M::Tzcnt if self.zero_counts => {
-                self.source(1)?;
-                self.changed()?;
-            }
             // Where there is no bit, processors leave the register as it is, with its upper half.
-            M::Tzcnt | M::Bsf | M::Bsr => {
+            M::Bsf | M::Bsr | M::Tzcnt if !(self.zero_counts && raw.mnemonic() == M::Tzcnt) => {
                 self.source(1)?;
                 let (to, bytes) = self.register(0)?;
-                self.unknown(RESULT, bytes)?;
+                self.push(Op::Unknown { to: RESULT, bytes, bits: BIT_COUNT_BITS })?;
                 let (then, otherwise) = (Source::Reg(RESULT), Source::Reg(to));
                 let bytes = if bytes == 4 { 8 } else { bytes };
                 let condition = Condition::Other;
                 self.push(Op::Select { to, bytes, condition, then, otherwise })?;
             }
-            M::Popcnt | M::Lzcnt => {
+            M::Popcnt | M::Lzcnt | M::Tzcnt => {
                 self.source(1)?;
                 let (to, bytes) = self.register(0)?;
-                self.push(Op::Unknown { to, bytes, bits: 7 })?;
+                self.push(Op::Unknown { to, bytes, bits: BIT_COUNT_BITS })?;
             }
             // A bit's number in a register may lead out of the operand.
             M::Bt if self.is_memory(0) && raw.op1_kind() != OpKind::Register => {
