@@ -58,7 +58,7 @@ impl Template {
             body +=
                 &format!("(i64.const {}) (i64.add) (global.set $g) (global.get $g)", number * 977);
         }
-        let data: String = (0..256).map(|byte| format!("\\{:02x}", byte * 167 & 0xff)).collect();
+        let data: String = (0..256).map(|byte| format!("\\{:02x}", (byte * 167) & 0xff)).collect();
         let text = format!(
             r#"(module (memory 1 1) (data (i32.const 0) "{data}") (global $g (mut i64) (i64.const 0))
             (func (export "run") (param i64 i64) (result i64) {body}))"#
@@ -192,7 +192,7 @@ impl Assembled {
             code.extend(opcode);
             code.extend([
                 0x84 | (reg & 7) << 3,
-                scale.ilog2() as u8 * 64 | (register & 7) << 3 | 7,
+                (scale.ilog2() as u8 * 64) | ((register & 7) << 3) | 7,
             ]);
             code.extend(displacement.to_le_bytes());
         };

@@ -437,8 +437,9 @@ fn difference(a: &Ran, b: &Ran) -> String {
         return "it says something else".to_owned();
     }
     let pages = a.memory.iter().filter(|(at, page)| b.memory.get(at) != Some(page));
-    let at = |(at, page): (&u64, &Box<[u8]>)| {
-        let other = b.memory.get(at)?;
+    let pages = pages.map(|(at, page)| (*at, &page[..]));
+    let at = |(at, page): (u64, &[u8])| {
+        let other = b.memory.get(&at)?;
         let byte = (0..page.len()).find(|byte| page[*byte] != other[*byte])? & !7;
         let word =
             |page: &[u8]| u64::from_le_bytes(page[byte..byte + 8].try_into().expect("eight bytes"));

@@ -130,8 +130,8 @@ fn tables_that_lie_at_the_same_place() {
     object[list..][..8].copy_from_slice(&((types - desc) as u64).to_le_bytes());
     object[list + 8..][..8].copy_from_slice(&count.to_le_bytes());
     // The last segment takes the rest of the file.
-    let headers = (0..usize::from(object[56])).map(|number| 64 + 56 * number);
-    let text = headers.filter(|at| object[*at..][..4] == [1, 0, 0, 0]).next_back().expect("text");
+    let mut headers = (0..usize::from(object[56])).map(|number| 64 + 56 * number);
+    let text = headers.rfind(|at| object[*at..][..4] == [1, 0, 0, 0]).expect("text");
     let bytes = object.len() as u64 - word(&object, text + 8);
     for field in [32, 40] {
         object[text + field..][..8].copy_from_slice(&bytes.to_le_bytes());

@@ -275,11 +275,8 @@ fn all_is_shown_without_optimisation() {
 #[test]
 fn counts_of_bits_are_small() {
     // mov eax, 64; tzcnt (or rep bsf) rax, rsi; movzx eax, word [rdi + rax]
-    let counted = [
-        &[0xb8, 0x40, 0, 0, 0][..],
-        &[0xf3, 0x48, 0x0f, 0xbc, 0xc6],
-        &[0x0f, 0xb7, 0x04, 0x07],
-    ];
+    let counted =
+        [&[0xb8, 0x40, 0, 0, 0][..], &[0xf3, 0x48, 0x0f, 0xbc, 0xc6], &[0x0f, 0xb7, 0x04, 0x07]];
     assert_shown(Isolation::Guard, &counted.concat());
     // bsf leaves what was there if no bit is set: mov rax, rdx before it.
     let left = [&[0x48, 0x89, 0xd0][..], &[0x48, 0x0f, 0xbc, 0xc6], &[0x0f, 0xb7, 0x04, 0x07]];

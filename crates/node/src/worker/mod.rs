@@ -436,16 +436,19 @@ impl Core {
         let request = std::mem::replace(&mut input.request, HeaderValue::from_static(""));
         let context = self.environments[index.get()].context(input);
         let mut started = self.pool.start(&function.program, function.entry, context);
-        while matches!(started, Err((StartError::NoSlot(_) | StartError::Budget { .. }, _)))
-            && self.clean_one()
-        {
-            // Those that have answered still held theirs.
-            let function = &self.functions[index.get()];
-            started = started.or_else(|(_, context)| {
-                self.pool.start(&function.program, function.entry, context)
-            });
-        }
-        let sandbox = started.map_err(|(error, _)| error)?;
+        let sandbox = loop {
+            match started {
+                Ok(sandbox) => break sandbox,
+                // Those that have answered still hold theirs.
+                Err((StartError::NoSlot(_) | StartError::Budget { .. }, context))
+                    if self.clean_one() =>
+                {
+                    let function = &self.functions[index.get()];
+                    started = self.pool.start(&function.program, function.entry, context);
+                }
+                Err((error, _)) => return Err(error),
+            }
+        };
         let live = Live { id, sandbox, started: now, watch: None, request, said: None };
         self.invocations[slot.0].life = Life::Live(live);
         Ok(())
