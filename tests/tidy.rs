@@ -10,7 +10,7 @@ const ARROWS: [(&str, &[&str]); 10] = [
     ("crates/sched", &[]),
     ("crates/compile", &["awsm-abi", "awsm-verify"]),
     ("crates/verify", &["awsm-abi"]),
-    ("crates/sandbox", &["awsm-abi", "awsm-ledger"]),
+    ("crates/sandbox", &["awsm-abi"]),
     ("crates/host", &["awsm-ledger", "awsm-sandbox"]),
     ("crates/testing", &["awsm-abi", "awsm-sandbox"]),
     ("crates/node", &["awsm-ledger", "awsm-sandbox", "awsm-host", "awsm-sched", "awsm-verify"]),
