@@ -45,7 +45,7 @@ pub struct Plan {
 /// What came of all of them.
 #[derive(Debug, Default)]
 pub struct Report {
-    /// By kind and word, see [`word`].
+    /// By kind and word, as the report prints them.
     counts: BTreeMap<(Kind, &'static str), u64>,
     /// What must not be: what was changed, and what came of it.
     pub breaches: Vec<String>,
