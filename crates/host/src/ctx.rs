@@ -149,14 +149,14 @@ impl WasiCtx {
     }
 
     /// The descriptors that the guest waits for when it is blocked in
-    /// [`Wait::Event`](awsm_sandbox::Wait::Event).
+    /// [`Wait::Event`].
     #[must_use]
     pub fn interests(&self) -> &[Interest] {
         self.pending.as_deref().map_or(&[], |pending| &pending.interests)
     }
 
     /// What the guest waits to be done when it is blocked in
-    /// [`Wait::Event`](awsm_sandbox::Wait::Event).
+    /// [`Wait::Event`].
     #[must_use]
     pub fn job(&self) -> Option<&Job> {
         self.pending.as_deref()?.job.as_ref()
