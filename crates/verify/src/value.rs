@@ -31,7 +31,7 @@ pub(crate) type AtomId = u32;
 /// Number of a linear combination without constant; 0 is the empty one.
 pub(crate) type LinId = u32;
 
-/// A linear combination and a constant, or [`Value::UNKNOWN`] and where it comes from.
+/// A linear combination and a constant, or no name yet ([`Value::nameless`]) and where it was made.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Value {
     /// The combination.
