@@ -215,18 +215,19 @@ mod tests {
         assert!(state.bytes.len() <= WAITING_BYTES && state.bytes.capacity() <= 2 * WAITING_BYTES);
         assert_eq!(state.lost, 1000 - (WAITING_BYTES / line.len()) as u64);
         drop(state);
-        // Who waits comes in once there is room.
-        let own = Arc::clone(&queue);
-        let patient = thread::spawn(move || own.put(b"patient\n", true));
+        // Who waits comes in once there is room: none of the lines here fits into what is left.
+        let patient_line = vec![b'p'; line.len()];
+        let (own, waits) = (Arc::clone(&queue), patient_line.clone());
+        let patient = thread::spawn(move || own.put(&waits, true));
         allow.send(()).expect("it writes");
         assert_eq!(writes.recv(), Ok(WAITING_BYTES / line.len() * line.len()));
         patient.join().expect("it came in");
         let state = queue.lock();
-        assert_eq!((state.lost, state.bytes.as_slice()), (0, &b"patient\n"[..]));
+        assert_eq!((state.lost, state.bytes.as_slice()), (0, patient_line.as_slice()));
         drop(state);
         // At the end what is there is written, as far as the stream takes it in time.
         allow.send(()).expect("it writes");
-        assert_eq!(writes.recv(), Ok(8));
+        assert_eq!(writes.recv(), Ok(patient_line.len()));
         queue.finish(Duration::from_millis(1));
         queue.put(b"too late\n", true);
         drop(allow);
