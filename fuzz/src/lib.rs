@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod assembly;
+pub mod children;
 pub mod generate;
 pub mod mutants;
 pub mod oracle;

@@ -6,19 +6,19 @@
 #![forbid(unsafe_code)]
 
 use std::fs;
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, Write};
 use std::ops::Range;
 use std::path::PathBuf;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
 use awsm_compile::{Isolation, OptLevel};
 use awsm_fuzz::Verdict;
 use awsm_fuzz::assembly::{self, Template};
+use awsm_fuzz::children;
 use awsm_fuzz::generate::{self, Generated};
 use awsm_fuzz::mutants::supervise::{self, Plan};
 use awsm_fuzz::subject::{Configuration, Linking};
@@ -312,24 +312,14 @@ struct Tally {
 /// Hands out the seeds in chunks; says every divergence at once, and the sums at the end.
 fn supervise(args: &Args) -> io::Result<bool> {
     let cores = thread::available_parallelism().map_or(1, usize::from);
-    let (next, end) = (AtomicU64::new(args.seeds.start), args.seeds.end);
     let tally = Tally::default();
-    thread::scope(|scope| {
-        let worker = || -> io::Result<()> {
-            loop {
-                let first = next.fetch_add(CHUNK, Ordering::Relaxed);
-                if first >= end {
-                    return Ok(());
-                }
-                chunk(first..first.saturating_add(CHUNK).min(end), &tally)?;
-                tally.print(first);
-            }
-        };
-        let workers = (0..args.jobs.unwrap_or(cores)).map(|_| scope.spawn(worker));
-        let workers: Vec<_> = workers.collect();
-        workers.into_iter().try_for_each(|worker| worker.join().expect("a worker"))
+    children::in_chunks(args.seeds.clone(), CHUNK, args.jobs.unwrap_or(cores), |seeds| {
+        let first = seeds.start;
+        chunk(seeds, &tally)?;
+        tally.print(first);
+        Ok(())
     })?;
-    tally.print(end);
+    tally.print(args.seeds.end);
     Ok(tally.diverged.load(Ordering::Relaxed) == 0)
 }
 
@@ -355,54 +345,34 @@ impl Tally {
 fn chunk(mut seeds: Range<u64>, tally: &Tally) -> io::Result<()> {
     while !seeds.is_empty() {
         let range = format!("{}..{}", seeds.start, seeds.end);
-        let mut child = Command::new(std::env::current_exe()?)
-            .args(["--child", "--seeds", &range])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()?;
-        let output = child.stdout.take().expect("it is a pipe");
-        let (send, lines) = mpsc::channel();
-        let reader = thread::spawn(move || {
-            BufReader::new(output)
-                .lines()
-                .map_while(Result::ok)
-                .all(|line| send.send(line).is_ok());
-        });
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args(["--child", "--seeds", &range]);
         let mut running = None;
-        let silent = loop {
-            match lines.recv_timeout(PATIENCE) {
-                Ok(line) => match line.split_once(' ') {
-                    Some(("run", seed)) => running = seed.parse().ok(),
-                    Some(("refused", what)) => {
-                        tally.refused.fetch_add(1, Ordering::Relaxed);
-                        println!("seed {what}, which is right, is refused");
-                    }
-                    Some(("verified", line)) => {
-                        let verified = Verified::of_line(line).unwrap_or_default();
-                        tally.verified.lock().expect("no panic with it").add(verified);
-                    }
-                    done => {
-                        seeds.start = running.take().unwrap_or(seeds.start) + 1;
-                        tally.count(seeds.start - 1, done, &line);
-                    }
-                },
-                Err(RecvTimeoutError::Disconnected) => break false,
-                Err(RecvTimeoutError::Timeout) => break true,
+        let ended = children::watch(&mut command, PATIENCE, |line| {
+            match line.split_once(' ') {
+                Some(("run", seed)) => running = seed.parse().ok(),
+                Some(("refused", what)) => {
+                    tally.refused.fetch_add(1, Ordering::Relaxed);
+                    println!("seed {what}, which is right, is refused");
+                }
+                Some(("verified", line)) => {
+                    let verified = Verified::of_line(line).unwrap_or_default();
+                    tally.verified.lock().expect("no panic with it").add(verified);
+                }
+                done => {
+                    seeds.start = running.take().unwrap_or(seeds.start) + 1;
+                    tally.count(seeds.start - 1, done, line);
+                }
             }
-        };
-        if silent {
-            child.kill()?;
-        }
-        let status = child.wait()?;
-        reader.join().expect("the reader");
+            PATIENCE
+        })?;
         match running {
             Some(seed) => {
-                let what = if silent { "takes too long".to_owned() } else { status.to_string() };
-                tally.diverges(seed, &what);
+                tally.diverges(seed, &ended.what());
                 seeds.start = seed + 1;
             }
             None if seeds.is_empty() => {}
-            None => return Err(io::Error::other(format!("a child ended early: {status}"))),
+            None => return Err(children::ended_early(ended)),
         }
     }
     Ok(())

@@ -2,14 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, Write};
 use std::ops::Range;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{self, RecvTimeoutError};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use awsm_compile::OptLevel;
@@ -17,6 +14,7 @@ use awsm_compile::OptLevel;
 use super::change::Kind;
 use super::subjects;
 use super::{Bench, Outcome};
+use crate::children;
 
 /// Mutants that a child gets at a time.
 const CHUNK: u64 = 250;
@@ -185,30 +183,19 @@ pub fn supervise(
         made.map_err(io::Error::other)?;
     }
     let report = Mutex::new(Report::default());
-    let next = AtomicU64::new(plan.numbers.start);
     let since = Instant::now();
-    let work = || -> io::Result<()> {
-        loop {
-            let first = next.fetch_add(CHUNK, Ordering::Relaxed);
-            if first >= plan.numbers.end {
-                return Ok(());
-            }
-            let numbers = first..plan.numbers.end.min(first + CHUNK);
-            chunk(numbers, plan.rings, &report, &command)?;
-            let report = report.lock().expect("no panic with it");
-            eprintln!(
-                "{} mutants in {} s, {} refused, {} touched something, {} told their place",
-                report.made(),
-                since.elapsed().as_secs(),
-                report.of("refused"),
-                report.of("touched"),
-                report.of("depends")
-            );
-        }
-    };
-    thread::scope(|scope| {
-        let workers: Vec<_> = (0..jobs).map(|_| scope.spawn(work)).collect();
-        workers.into_iter().try_for_each(|worker| worker.join().expect("a worker"))
+    children::in_chunks(plan.numbers.clone(), CHUNK, jobs, |numbers| {
+        chunk(numbers, plan.rings, &report, &command)?;
+        let report = report.lock().expect("no panic with it");
+        eprintln!(
+            "{} mutants in {} s, {} refused, {} touched something, {} told their place",
+            report.made(),
+            since.elapsed().as_secs(),
+            report.of("refused"),
+            report.of("touched"),
+            report.of("depends")
+        );
+        Ok(())
     })?;
     Ok(report.into_inner().expect("no panic with it"))
 }
@@ -221,24 +208,13 @@ fn chunk(
     command: &impl Fn(&Range<u64>) -> io::Result<Command>,
 ) -> io::Result<()> {
     while !numbers.is_empty() {
-        let mut child = command(&numbers)?.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
-        let output = child.stdout.take().expect("it is a pipe");
-        let (send, lines) = mpsc::channel();
-        let reader = thread::spawn(move || {
-            BufReader::new(output)
-                .lines()
-                .map_while(Result::ok)
-                .all(|line| send.send(line).is_ok());
-        });
         let mut running: Option<(u64, Kind, String)> = None;
         let mut touched = false;
-        let silent = loop {
-            let in_ring = running.is_some() && rings;
-            match lines.recv_timeout(if in_ring { PATIENCE_WITH_RINGS } else { PATIENCE }) {
-                Ok(line) => match line.split_once(' ') {
-                    Some(("run", what)) => running = begun(what),
-                    Some(("done", outcome)) => {
-                        let Some((number, kind, place)) = running.take() else { continue };
+        let ended = children::watch(&mut command(&numbers)?, PATIENCE, |line| {
+            match line.split_once(' ') {
+                Some(("run", what)) => running = begun(what),
+                Some(("done", outcome)) => {
+                    if let Some((number, kind, place)) = running.take() {
                         numbers.start = number + 1;
                         let word = outcome.split(' ').next().unwrap_or_default();
                         let mut report = report.lock().expect("no panic with it");
@@ -252,25 +228,18 @@ fn chunk(
                             }
                         }
                     }
-                    _ => {}
-                },
-                Err(RecvTimeoutError::Disconnected) => break false,
-                Err(RecvTimeoutError::Timeout) => break true,
+                }
+                _ => {}
             }
-        };
-        if silent {
-            child.kill()?;
-        }
-        let status = child.wait()?;
-        reader.join().expect("the reader");
+            if running.is_some() && rings { PATIENCE_WITH_RINGS } else { PATIENCE }
+        })?;
         match running {
-            Some((number, kind, _)) if silent && rings => {
+            Some((number, kind, _)) if ended.silent && rings => {
                 report.lock().expect("no panic with it").count(kind, "endless");
                 numbers.start = number + 1;
             }
             Some((number, kind, place)) => {
-                let what = if silent { "takes too long".to_owned() } else { status.to_string() };
-                let line = format!("{number}: {} of {place}: {what}", kind.name());
+                let line = format!("{number}: {} of {place}: {}", kind.name(), ended.what());
                 println!("mutant {line}");
                 let mut report = report.lock().expect("no panic with it");
                 report.count(kind, "touched");
@@ -278,9 +247,9 @@ fn chunk(
                 numbers.start = number + 1;
             }
             // What was left had nothing of its kind, or the child has ended itself.
-            None if status.success() && !touched => return Ok(()),
-            None if status.success() => {}
-            None => return Err(io::Error::other(format!("a child ended early: {status}"))),
+            None if ended.status.success() && !touched => return Ok(()),
+            None if ended.status.success() => {}
+            None => return Err(children::ended_early(ended)),
         }
     }
     Ok(())
