@@ -163,6 +163,26 @@ pub struct Counts {
     pub reserved: u32,
 }
 
+impl Counts {
+    /// The counts of which `count` tells each, by its offset in this struct.
+    pub fn read(count: impl Fn(usize) -> u32) -> Self {
+        Self {
+            types: count(offset_of!(Self, types)),
+            imported_globals: count(offset_of!(Self, imported_globals)),
+            own_globals: count(offset_of!(Self, own_globals)),
+            imported_tables: count(offset_of!(Self, imported_tables)),
+            own_tables: count(offset_of!(Self, own_tables)),
+            imported_memories: count(offset_of!(Self, imported_memories)),
+            own_memories: count(offset_of!(Self, own_memories)),
+            func_refs: count(offset_of!(Self, func_refs)),
+            imported_tags: count(offset_of!(Self, imported_tags)),
+            own_tags: count(offset_of!(Self, own_tags)),
+            argument_cells: count(offset_of!(Self, argument_cells)),
+            reserved: count(offset_of!(Self, reserved)),
+        }
+    }
+}
+
 /// Where things lie: each field is a distance in bytes *below* the context pointer of the first
 /// element. Elements follow upwards, except globals, whose element `i` lies at
 /// `globals + 16 * i` below the context.

@@ -493,19 +493,5 @@ fn sum(a: u32, b: u32) -> u64 {
 }
 
 fn counts(root: &Record<'_>) -> Counts {
-    let count = |offset: usize| root.u32(offset_of!(ModuleDesc, counts) + offset);
-    Counts {
-        types: count(offset_of!(Counts, types)),
-        imported_globals: count(offset_of!(Counts, imported_globals)),
-        own_globals: count(offset_of!(Counts, own_globals)),
-        imported_tables: count(offset_of!(Counts, imported_tables)),
-        own_tables: count(offset_of!(Counts, own_tables)),
-        imported_memories: count(offset_of!(Counts, imported_memories)),
-        own_memories: count(offset_of!(Counts, own_memories)),
-        func_refs: count(offset_of!(Counts, func_refs)),
-        imported_tags: count(offset_of!(Counts, imported_tags)),
-        own_tags: count(offset_of!(Counts, own_tags)),
-        argument_cells: count(offset_of!(Counts, argument_cells)),
-        reserved: count(offset_of!(Counts, reserved)),
-    }
+    Counts::read(|offset| root.u32(offset_of!(ModuleDesc, counts) + offset))
 }

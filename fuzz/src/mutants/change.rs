@@ -487,24 +487,10 @@ impl Code {
 /// The counts of an object's descriptor.
 pub(super) fn counts(object: &[u8]) -> Counts {
     let root = object.windows(MAGIC.len()).position(|bytes| bytes == MAGIC).expect("a descriptor");
-    let count = |field: usize| {
-        let at = root + offset_of!(ModuleDesc, counts) + field;
+    Counts::read(|offset| {
+        let at = root + offset_of!(ModuleDesc, counts) + offset;
         u32::from_le_bytes(object[at..at + 4].try_into().expect("four bytes"))
-    };
-    Counts {
-        types: count(offset_of!(Counts, types)),
-        imported_globals: count(offset_of!(Counts, imported_globals)),
-        own_globals: count(offset_of!(Counts, own_globals)),
-        imported_tables: count(offset_of!(Counts, imported_tables)),
-        own_tables: count(offset_of!(Counts, own_tables)),
-        imported_memories: count(offset_of!(Counts, imported_memories)),
-        own_memories: count(offset_of!(Counts, own_memories)),
-        func_refs: count(offset_of!(Counts, func_refs)),
-        imported_tags: count(offset_of!(Counts, imported_tags)),
-        own_tags: count(offset_of!(Counts, own_tags)),
-        argument_cells: count(offset_of!(Counts, argument_cells)),
-        reserved: count(offset_of!(Counts, reserved)),
-    }
+    })
 }
 
 fn is_relative(raw: &Instruction) -> bool {
