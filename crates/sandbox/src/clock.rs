@@ -1,4 +1,4 @@
-//! Clocks: the processor's counter, its rate, the system's monotonic clock.
+//! Clocks: the processor's counter, its rate, the system's clocks of time and of threads.
 //!
 //! Reading the time-stamp counter costs a few nanoseconds and no system call. Its rate is measured
 //! against the system's monotonic clock once, at first use; `/proc/cpuinfo` states another one.
@@ -46,9 +46,19 @@ pub fn ns_per_tick() -> f64 {
 /// The system's monotonic clock, the one that [`crate::Wait::Until`] names.
 #[must_use]
 pub fn monotonic_ns() -> u64 {
+    system_ns(libc::CLOCK_MONOTONIC)
+}
+
+/// What this thread has had of a processor.
+#[must_use]
+pub fn thread_cpu_ns() -> u64 {
+    system_ns(libc::CLOCK_THREAD_CPUTIME_ID)
+}
+
+fn system_ns(clock: libc::clockid_t) -> u64 {
     let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the pointer is valid for the call; the clock exists on every Linux.
-    let failed = unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
-    assert_eq!(failed, 0, "the monotonic clock exists");
+    // SAFETY: the pointer is valid for the call.
+    let failed = unsafe { libc::clock_gettime(clock, &raw mut now) };
+    assert_eq!(failed, 0, "these clocks exist on every Linux");
     now.tv_sec.cast_unsigned() * 1_000_000_000 + now.tv_nsec.cast_unsigned()
 }

@@ -17,7 +17,6 @@ use std::thread;
 
 use awsm_ledger::{Short, Stock};
 use awsm_sandbox::clock;
-use rustix::time::{ClockId, clock_gettime};
 
 /// One account's way to threads that do for guests what may take long, so that no worker waits for it.
 ///
@@ -79,11 +78,6 @@ fn boxed<R: Send + 'static>(result: R) -> Box<dyn Any + Send> {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // Nothing panics while it holds one of these; if it did, what is inside would still be whole.
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-}
-
-fn cpu_ns() -> u64 {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    time.tv_sec.cast_unsigned() * 1_000_000_000 + time.tv_nsec.cast_unsigned()
 }
 
 impl Helpers {
@@ -163,10 +157,10 @@ impl Helpers {
         let job = Job { asked, shared: Arc::default(), place: own, ticket, bytes, unpaid_ns };
         let done = Arc::clone(&job.shared);
         let run = Box::new(move || {
-            let before_ns = cpu_ns();
+            let before_ns = clock::thread_cpu_ns();
             let result = catch_unwind(AssertUnwindSafe(work));
             let result = result.map_or_else(|_| boxed(Panicked), boxed);
-            let took_ns = cpu_ns() - before_ns;
+            let took_ns = clock::thread_cpu_ns() - before_ns;
             let mut state = lock(&done.state);
             if state.abandoned {
                 return took_ns;
@@ -249,9 +243,10 @@ impl Shared {
         run: Work,
     ) -> MutexGuard<'a, Queue> {
         drop(queue);
-        let (began_ns, cpu_before_ns) = (clock::monotonic_ns(), cpu_ns());
+        let (began_ns, cpu_before_ns) = (clock::monotonic_ns(), clock::thread_cpu_ns());
         let unpaid_ns = run();
-        let (took_ns, cpu_ns) = (clock::monotonic_ns() - began_ns, cpu_ns() - cpu_before_ns);
+        let (took_ns, cpu_ns) =
+            (clock::monotonic_ns() - began_ns, clock::thread_cpu_ns() - cpu_before_ns);
         let mut queue = lock(&self.queue);
         let own = &mut queue.accounts[account];
         own.running -= 1;
@@ -514,8 +509,8 @@ mod tests {
         let stock = Stock::equal_shares(u64::MAX, &[u64::MAX, u64::MAX]);
         let [first, second] = &Helpers::for_accounts(2, stock)[..] else { panic!("two") };
         let work = || {
-            let begin_ns = cpu_ns();
-            while cpu_ns() - begin_ns < 2_000_000 {}
+            let begin_ns = clock::thread_cpu_ns();
+            while clock::thread_cpu_ns() - begin_ns < 2_000_000 {}
         };
         let mut job = first.begin("work", 0, work).expect("room");
         job.wait();

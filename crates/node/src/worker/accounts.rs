@@ -4,8 +4,8 @@
 //! its connections' tasks, its sandboxes' cleaning. The rest is the node's own: the reactor, connections that are accepted and
 //! closed, requests that no function has a route for, other workers' messages.
 
+use awsm_sandbox::clock;
 use awsm_sched::Nanos;
-use rustix::time::{ClockId, clock_gettime};
 
 use crate::index::WorkerIdx;
 
@@ -20,17 +20,17 @@ pub(super) struct Accounts {
 }
 
 impl Accounts {
+    /// Of this thread, whose functions were charged with so much until now.
+    pub(super) fn now(accounted: Nanos) -> Self {
+        Self { cpu: Nanos(clock::thread_cpu_ns()), accounted }
+    }
+
     /// A worker ends that began with these: how much has come on which side since then.
     pub(super) fn tell(self, worker: WorkerIdx, accounted: Nanos) {
-        let cpu_us = (thread_time() - self.cpu).0 / 1000;
-        let accounted_us = (accounted - self.accounted).0 / 1000;
+        let now = Self::now(accounted);
+        let cpu_us = (now.cpu - self.cpu).0 / 1000;
+        let accounted_us = (now.accounted - self.accounted).0 / 1000;
         let worker = worker.get();
         tracing::info!(worker, cpu_us, accounted_us, "a worker ends");
     }
-}
-
-/// What this thread has had of a processor.
-pub(super) fn thread_time() -> Nanos {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    Nanos(time.tv_sec.cast_unsigned() * 1_000_000_000 + time.tv_nsec.cast_unsigned())
 }

@@ -277,8 +277,7 @@ impl Core {
     /// The loop begins on this thread.
     fn begin(&mut self, waker: &Waker) {
         self.pulse.begin(waker);
-        self.began =
-            Some(Accounts { cpu: accounts::thread_time(), accounted: self.sched.accounted() });
+        self.began = Some(Accounts::now(self.sched.accounted()));
     }
 
     /// Cleans what has been answered, then runs what there is to run, each for a while.
