@@ -63,7 +63,7 @@ use invocation::{Invocation, Life, Live, Slot, spent};
 use peers::{Message, Origin};
 use readiness::{Readiness, WatchIdx, Watching};
 use turns::{Machine, Next, Turn};
-use used::{Piece, Used};
+use used::{Cleaner, Used};
 
 pub use bell::Bell;
 pub use invocation::{Answer, Outcome, Spent};
@@ -521,7 +521,8 @@ impl Core {
         if !self.used.is_empty() {
             self.pulse.is_at(Place::Clean);
             let now = self.clock.now();
-            turns::clean(self, now);
+            let mut cleaner = self.cleaner();
+            turns::clean(now, |since| cleaner.piece(since));
         }
         // Memory that is kept ready here is needed, here or elsewhere.
         if self.pool.relieve() {
@@ -532,12 +533,24 @@ impl Core {
     /// Cleans the first of those that have answered; false if there is none.
     fn clean_one(&mut self) -> bool {
         let (mut since, left) = (self.clock.now(), self.used.len());
-        while self.used.len() == left
-            && let Some(now) = self.clean_some(since)
+        let mut cleaner = self.cleaner();
+        while cleaner.used.len() == left
+            && let Some(now) = cleaner.piece(since)
         {
             since = now;
         }
         self.used.len() < left
+    }
+
+    /// Makes ready to clean: asks the system once for all that are cleaned before a guest runs again.
+    fn cleaner(&mut self) -> Cleaner<'_> {
+        Cleaner {
+            used: &mut self.used,
+            recycler: self.pool.recycler(),
+            clock: &self.clock,
+            sched: &mut self.sched,
+            ids: &self.ids,
+        }
     }
 
     fn notify(&mut self) {
@@ -626,18 +639,6 @@ impl Machine for Core {
         let function = self.invocations[self.slot_of[id.index()].0].function;
         self.end(id, Outcome::TimedOut, now);
         self.sched.served(self.ids[function.get()], self.clock.now() - now);
-    }
-
-    fn clean_some(&mut self, since: Nanos) -> Option<Nanos> {
-        let mut recycler = self.pool.recycler();
-        let Piece { function, now, took, clean } =
-            self.used.piece(&mut recycler, &self.clock, since)?;
-        let function = self.ids[function.get()];
-        self.sched.cleaned(function, took);
-        if let Some((pages, took)) = clean {
-            self.sched.gone(now, function, pages, took);
-        }
-        Some(now)
     }
 }
 

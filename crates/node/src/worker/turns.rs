@@ -22,10 +22,6 @@ pub(super) trait Machine {
 
     /// Answers one whose time is up. The scheduler has forgotten it.
     fn expire(&mut self, id: InvocationId, now: Nanos);
-
-    /// Does a piece of what is to be done for those that have answered, since then. When that was done; `None`
-    /// if there was nothing to do.
-    fn clean_some(&mut self, since: Nanos) -> Option<Nanos>;
 }
 
 /// What becomes of an invocation that had the core.
@@ -50,10 +46,11 @@ pub(super) enum Turn {
     Idle(Option<Nanos>),
 }
 
-/// Cleans in pieces for a while, and at least one.
-pub(super) fn clean(machine: &mut impl Machine, now: Nanos) {
+/// Cleans for a while, and at least one piece. `piece` does one of what is to be done for those that have answered,
+/// on the account of whom it is for since then, and says when that was done; `None` if there is nothing to do.
+pub(super) fn clean(now: Nanos, mut piece: impl FnMut(Nanos) -> Option<Nanos>) {
     let (mut since, end) = (now, now + limits::REACTOR_GAP.into());
-    while let Some(now) = machine.clean_some(since)
+    while let Some(now) = piece(since)
         && now < end
     {
         since = now;

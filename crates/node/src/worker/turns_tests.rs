@@ -194,7 +194,10 @@ impl Machine for Simulated {
         let took = self.now - now;
         self.sched.served(function, took);
     }
+}
 
+impl Simulated {
+    /// A piece of cleaning, if there is something to clean.
     fn clean_some(&mut self, since: Nanos) -> Option<Nanos> {
         let (function, left) = self.used.pop_front()?;
         self.step();
@@ -281,7 +284,7 @@ fn sockets_are_served_in_time_and_everything_ends_and_is_somebodys() {
                 core.sched.woken(id);
             }
             let at = core.now;
-            clean(&mut core, at);
+            clean(at, |since| core.clean_some(since));
             let now = core.now;
             let (turn, more) = turn(&mut core, now);
             rest = more;

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use awsm_host::WasiCtx;
 use awsm_sandbox::{Recycler, Sandbox, Unclean};
-use awsm_sched::Nanos;
+use awsm_sched::{FunctionId, Nanos, Scheduler};
 
 use super::clock::Clock;
 use crate::index::FunctionIdx;
@@ -29,15 +29,14 @@ enum Stage {
     Unclean(Unclean<WasiCtx>),
 }
 
-/// A piece of cleaning that is done.
-pub(super) struct Piece {
-    /// For whom it was.
-    pub(super) function: FunctionIdx,
-    /// When it was done, and how long it took.
-    pub(super) now: Nanos,
-    pub(super) took: Nanos,
-    /// The sandbox is clean: its pages that had contents, and what all of its cleaning took.
-    pub(super) clean: Option<(u64, Nanos)>,
+/// Cleans some of them, while no guest runs.
+pub(super) struct Cleaner<'a> {
+    pub(super) used: &'a mut Used,
+    pub(super) recycler: Recycler<'a, WasiCtx>,
+    pub(super) clock: &'a Clock,
+    pub(super) sched: &'a mut Scheduler,
+    /// The scheduler's names of functions.
+    pub(super) ids: &'a [FunctionId],
 }
 
 impl Used {
@@ -52,16 +51,14 @@ impl Used {
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }
+}
 
-    /// Does a tenth of a millisecond's work or less for the first, since then; `None` if there is nothing to
-    /// do.
-    pub(super) fn piece(
-        &mut self,
-        recycler: &mut Recycler<'_, WasiCtx>,
-        clock: &Clock,
-        since: Nanos,
-    ) -> Option<Piece> {
-        let One { function, spent, stage } = self.0.pop_front()?;
+impl Cleaner<'_> {
+    /// Does a tenth of a millisecond's work or less for the first, whose function pays for the time since then.
+    /// When that was done; `None` if there is nothing to do.
+    pub(super) fn piece(&mut self, since: Nanos) -> Option<Nanos> {
+        let One { function, spent, stage } = self.used.0.pop_front()?;
+        let recycler = &mut self.recycler;
         let unclean = match stage {
             Stage::Left(mut sandbox) => match sandbox.data_mut().close_some(limits::CLOSED_AT_ONCE)
             {
@@ -72,16 +69,15 @@ impl Used {
         };
         let pages =
             unclean.and_then(|unclean| recycler.clean_some(unclean).map_err(Stage::Unclean));
-        let now = clock.now();
+        let now = self.clock.now();
         let took = now - since;
         let spent = spent + took;
-        let clean = match pages {
-            Ok(pages) => Some((pages, spent)),
-            Err(stage) => {
-                self.0.push_front(One { function, spent, stage });
-                None
-            }
-        };
-        Some(Piece { function, now, took, clean })
+        let id = self.ids[function.get()];
+        self.sched.cleaned(id, took);
+        match pages {
+            Ok(pages) => self.sched.gone(now, id, pages, spent),
+            Err(stage) => self.used.0.push_front(One { function, spent, stage }),
+        }
+        Some(now)
     }
 }
