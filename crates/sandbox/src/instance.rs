@@ -28,6 +28,7 @@ use crate::module::constant;
 use crate::own::Own;
 use crate::slot::budget::{Account, MemoryBudget};
 use crate::slot::exceptions::Exceptions;
+use crate::slot::image::Image;
 use crate::slot::linear::{Linear, Size};
 use crate::slot::mapping::PAGE_BYTES;
 use crate::slot::planted::{self, Planted};
@@ -596,6 +597,13 @@ impl Instance {
         std::iter::once(&mut self.first).chain(&mut self.more)
     }
 
+    /// Own memories and what they hold at the start, which cannot be made anew if it depends on other instances.
+    fn memories_with_images(&mut self) -> io::Result<impl Iterator<Item = (&mut Linear, &Image)>> {
+        let Self { module, first, more, .. } = self;
+        let images = module.images().ok_or(io::ErrorKind::Unsupported)?;
+        Ok(std::iter::once(first).chain(more).zip(images))
+    }
+
     /// Own tables.
     pub(crate) fn tables(&self) -> &[Own<TableStore>] {
         &self.tables
@@ -794,12 +802,9 @@ impl Instance {
     /// # Safety
     /// No guest runs in it, and none that has begun will go on.
     pub(crate) unsafe fn begin_reset(&mut self, faults: Faults) -> io::Result<u64> {
-        let module = Arc::clone(&self.module);
         let keep_resident_pages = self.keep_resident_pages;
         let mut touched = 0;
-        // What depends on other instances cannot be made anew.
-        let images = module.images().ok_or(io::ErrorKind::Unsupported)?;
-        for (memory, image) in self.memories_mut().zip(images) {
+        for (memory, image) in self.memories_with_images()? {
             // SAFETY: the module's own, in the order of its memories; the rest is the caller's
             // duty.
             touched += unsafe { memory.begin_reset(image, faults, keep_resident_pages) };
@@ -815,9 +820,7 @@ impl Instance {
     /// As for [`Self::begin_reset`].
     pub(crate) unsafe fn reset_some(&mut self) -> io::Result<bool> {
         let mut left = RESET_BYTES;
-        let module = Arc::clone(&self.module);
-        let images = module.images().ok_or(io::ErrorKind::Unsupported)?;
-        for (memory, image) in self.memories_mut().zip(images) {
+        for (memory, image) in self.memories_with_images()? {
             // SAFETY: as in `begin_reset`.
             if unsafe { !memory.reset_some(image, &mut left)? } {
                 return Ok(false);
@@ -827,7 +830,7 @@ impl Instance {
             return Ok(false);
         }
         for index in 0..self.tables.len() {
-            let place = self.place(module.layout().table(index as u32));
+            let place = self.place(self.module.layout().table(index as u32));
             // SAFETY: the table lies in the context and no guest runs in this instance.
             if unsafe { !self.tables[index].reset_some(place, &mut left) } {
                 return Ok(false);
@@ -845,7 +848,8 @@ impl Instance {
         self.account.reset();
         if self.any_dropped && !planted::has(Planted::Segment) {
             self.drop_active_data();
-            for (dropped, segment) in self.dropped_elements.iter_mut().zip(module.elements()) {
+            let segments = self.module.elements();
+            for (dropped, segment) in self.dropped_elements.iter_mut().zip(segments) {
                 *dropped = segment.mode != segment_mode::PASSIVE;
             }
             self.any_dropped = false;
