@@ -42,16 +42,14 @@ pub const GUEST: &str = "awsm::guest";
 /// The guests' way into the log.
 #[derive(Debug)]
 pub struct Log {
-    shared: Arc<Shared>,
-    sender: Sender<Said>,
-    functions: Vec<Own>,
-    tenants: Vec<Allowance>,
+    /// As each worker gets one.
+    voice: Voice,
     /// Closed when its thread has ended.
     ended: Receiver<()>,
 }
 
 /// What a worker speaks through. Its rates are the worker's own.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Voice {
     shared: Arc<Shared>,
     sender: Sender<Said>,
@@ -130,24 +128,19 @@ impl Log {
             write(&own, &receiver);
             drop::<Sender<()>>(alive);
         })?;
-        Ok(Self { shared, sender, functions, tenants, ended })
+        Ok(Self { voice: Voice { shared, sender, functions, tenants }, ended })
     }
 
     /// For one worker.
     #[must_use]
     pub fn voice(&self) -> Voice {
-        Voice {
-            shared: Arc::clone(&self.shared),
-            sender: self.sender.clone(),
-            functions: self.functions.clone(),
-            tenants: self.tenants.clone(),
-        }
+        self.voice.clone()
     }
 
     /// Waits until everything that was said is in the log, if all voices are gone, but not for long: it may
     /// take nothing any more.
     pub fn end(self) {
-        drop(self.sender);
+        drop(self.voice);
         let _ = self.ended.recv_timeout(limits::LAST_WORDS);
     }
 }
@@ -163,7 +156,8 @@ impl Voice {
         mut text: Vec<u8>,
         lost: u64,
     ) {
-        let (kept, lines) = self.fitting(now, function, &text);
+        let (bytes_left, lines_left) = self.left(now, function);
+        let (kept, lines) = fitting(&text, bytes_left, lines_left);
         self.lose(function, lost + (text.len() - kept) as u64);
         if kept > 0 {
             self.spend(function, kept, lines);
@@ -207,11 +201,6 @@ impl Voice {
         if let Some(tenant) = own.tenant {
             self.tenants[tenant].take(bytes as u64, lines);
         }
-    }
-
-    fn fitting(&mut self, now: Nanos, function: FunctionIdx, text: &[u8]) -> (usize, u64) {
-        let (bytes, lines) = self.left(now, function);
-        fitting(text, bytes, lines)
     }
 
     fn send(&self, function: FunctionIdx, bytes: usize, said: Said) {
