@@ -9,7 +9,7 @@ use rustix::event::{PollFd, Timespec, poll};
 
 use crate::connect;
 use crate::errno::{Errno, Fail};
-use crate::grants::{FileLimits, Grants};
+use crate::grants::{FileLimits, Grants, Socket};
 use crate::rights::Rights;
 use crate::streams::{Output, Stdin};
 use crate::strings::StringList;
@@ -131,13 +131,18 @@ impl WasiCtx {
     pub(crate) fn table(&mut self) -> &mut Table {
         let grants = self.grants.as_deref();
         self.table.get_or_insert_with(|| {
-            let mut table = Table::new(grants.map_or_else(FileLimits::default, |g| g.limits));
+            let limits = grants.map_or_else(FileLimits::default, |g| g.limits);
+            let mut table = Table::new(limits, grants.and_then(|g| g.descriptors.clone()));
             for (place, mount) in grants.iter().flat_map(|g| g.mounts.iter().enumerate()) {
                 let dir = Arc::clone(&mount.dir);
                 table.grant(Descriptor::of_directory(dir, mount.writable, Some(place)));
             }
             for socket in grants.iter().flat_map(|g| &g.sockets) {
-                table.grant(connect::open(socket));
+                match socket {
+                    // All invocations share it.
+                    Socket::Listener(_) => table.grant(connect::open(socket)),
+                    _ => table.grant_connection(|| connect::open(socket)),
+                }
             }
             Box::new(table)
         })

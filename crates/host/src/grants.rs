@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use awsm_ledger::Purse;
 use cap_std::ambient_authority;
 use cap_std::fs::Dir;
 
@@ -19,6 +20,8 @@ pub struct Grants {
     pub sockets: Vec<Socket>,
     /// How much.
     pub limits: FileLimits,
+    /// Where each open descriptor has its place among those of all guests. Where there is none: `ENFILE`.
+    pub descriptors: Option<Purse>,
 }
 
 /// A directory of the host under a name of the guest's.

@@ -3,6 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use awsm_ledger::{Holding, Purse};
 use cap_std::fs::Dir;
 
 use crate::errno::Errno;
@@ -29,6 +30,8 @@ pub(crate) struct Descriptor {
     pub inheriting: Rights,
     /// `fdflags` that the guest has set and the system does not know of.
     pub flags: u16,
+    /// The place that it has among those of all guests.
+    pub held: Option<Holding>,
 }
 
 /// What a descriptor stands for.
@@ -78,31 +81,37 @@ pub(crate) struct Place {
 
 impl Descriptor {
     const fn stream(resource: Resource, base: Rights) -> Self {
-        Self { resource, base, inheriting: 0, flags: 0 }
+        Self { resource, base, inheriting: 0, flags: 0, held: None }
     }
 
     /// One that may do all that its resource can.
     pub(crate) fn of_directory(dir: Arc<Dir>, writable: bool, mount: Option<usize>) -> Self {
         let resource = Resource::Directory(Directory { dir, writable, mount, listing: None });
-        Self { resource, base: rights::DIRECTORY, inheriting: rights::INHERITING, flags: 0 }
+        Self {
+            resource,
+            base: rights::DIRECTORY,
+            inheriting: rights::INHERITING,
+            flags: 0,
+            held: None,
+        }
     }
 
     /// An established connection.
     pub(crate) fn of_connection(socket: OwnedFd, flags: u16) -> Self {
         let resource = Resource::Connection(Arc::new(socket));
-        Self { resource, base: rights::CONNECTION, inheriting: 0, flags }
+        Self { resource, base: rights::CONNECTION, inheriting: 0, flags, held: None }
     }
 
     /// A socket that listens.
     pub(crate) fn of_listener(socket: Arc<OwnedFd>, flags: u16) -> Self {
         let resource = Resource::Listener(socket);
-        Self { resource, base: rights::LISTENER, inheriting: rights::CONNECTION, flags }
+        Self { resource, base: rights::LISTENER, inheriting: rights::CONNECTION, flags, held: None }
     }
 
     /// A connection that could not be made.
     pub(crate) fn of_broken(errno: Errno) -> Self {
         let resource = Resource::Broken(errno);
-        Self { resource, base: rights::CONNECTION, inheriting: 0, flags: 0 }
+        Self { resource, base: rights::CONNECTION, inheriting: 0, flags: 0, held: None }
     }
 
     /// May all of this be done?
@@ -132,18 +141,21 @@ pub(crate) struct Table {
     entries: Vec<Option<Descriptor>>,
     open: u32,
     most: u32,
+    /// Where places among those of all guests come from, if they are counted.
+    purse: Option<Purse>,
 }
 
 impl Table {
     /// The streams only.
-    pub(crate) fn new(limits: FileLimits) -> Self {
+    pub(crate) fn new(limits: FileLimits, purse: Option<Purse>) -> Self {
         let [stdin, stdout, stderr] = [
             Descriptor::stream(Resource::Stdin, rights::INPUT),
             Descriptor::stream(Resource::Stdout, rights::OUTPUT),
             Descriptor::stream(Resource::Stderr, rights::OUTPUT),
         ];
         let entries = vec![Some(stdin), Some(stdout), Some(stderr)];
-        Self { entries, open: 3, most: limits.descriptors.min(FileLimits::DESCRIPTORS_MAX) }
+        let most = limits.descriptors.min(FileLimits::DESCRIPTORS_MAX);
+        Self { entries, open: 3, most, purse }
     }
 
     pub(crate) fn get(&self, fd: u32) -> Result<&Descriptor, Errno> {
@@ -160,8 +172,9 @@ impl Table {
     }
 
     /// Gives a descriptor its number.
-    pub(crate) fn insert(&mut self, descriptor: Descriptor) -> Result<u32, Errno> {
+    pub(crate) fn insert(&mut self, mut descriptor: Descriptor) -> Result<u32, Errno> {
         self.check_room()?;
+        descriptor.held = self.place()?;
         self.open += 1;
         // All descriptors are below DESCRIPTORS_MAX.
         match self.entries.iter().position(Option::is_none) {
@@ -174,6 +187,21 @@ impl Table {
                 Ok(self.entries.len() as u32 - 1)
             }
         }
+    }
+
+    /// A place among those of all guests.
+    fn place(&self) -> Result<Option<Holding>, Errno> {
+        self.purse.as_ref().map(|purse| purse.hold(1)).transpose().map_err(|_| Errno::Nfile)
+    }
+
+    /// Adds a connection that configuration grants and `open` makes, if there is a place for it; room or not, so that
+    /// numbers are what the guest was told.
+    pub(crate) fn grant_connection(&mut self, open: impl FnOnce() -> Descriptor) {
+        let descriptor = match self.place() {
+            Ok(held) => Descriptor { held, ..open() },
+            Err(errno) => Descriptor::of_broken(errno),
+        };
+        self.grant(descriptor);
     }
 
     /// Adds one that configuration grants, room or not, so that numbers are what the guest was told.
@@ -210,12 +238,37 @@ impl Table {
 
 #[cfg(test)]
 mod tests {
+    use awsm_ledger::{Shared, Stock};
+
     use super::*;
+
+    #[test]
+    fn places_are_given_back() {
+        let stock = Shared::new(Stock::equal_shares(3, &[u64::MAX]));
+        let purse = || Some(Purse::new(&stock, 0));
+        let file = || Descriptor::stream(Resource::Stdin, 0);
+        let mut first = Table::new(FileLimits::default(), purse());
+        let mut second = Table::new(FileLimits::default(), purse());
+        assert_eq!((first.insert(file()), first.insert(file())), (Ok(3), Ok(4)));
+        second.grant_connection(file);
+        assert_eq!((second.insert(file()), stock.held()), (Err(Errno::Nfile), 3));
+        second.grant_connection(|| panic!("there is no place for it"));
+        assert!(matches!(
+            second.get(4).map(|one| &one.resource),
+            Ok(Resource::Broken(Errno::Nfile))
+        ));
+        assert_eq!((first.renumber(3, 4), stock.held()), (Ok(()), 2));
+        assert_eq!((second.insert(file()), stock.held()), (Ok(5), 3));
+        assert!(second.remove(0).is_ok() && second.remove(5).is_ok());
+        assert_eq!(stock.held(), 2);
+        drop((first, second));
+        assert_eq!(stock.held(), 0);
+    }
 
     #[test]
     fn the_lowest_free_number_is_given_next() {
         let listener = || Descriptor::stream(Resource::Stdin, 0);
-        let mut table = Table::new(FileLimits { descriptors: 5, ..FileLimits::default() });
+        let mut table = Table::new(FileLimits { descriptors: 5, ..FileLimits::default() }, None);
         assert_eq!((table.insert(listener()), table.insert(listener())), (Ok(3), Ok(4)));
         assert_eq!(table.insert(listener()), Err(Errno::Mfile));
         assert!(table.remove(1).is_ok() && table.remove(1).is_err());

@@ -17,7 +17,7 @@ use common::*;
 fn guest(sockets: Vec<Socket>) -> Guest {
     let mut context = WasiCtx::default();
     let limits = FileLimits { descriptors: 8, ..FileLimits::default() };
-    context.grants = Some(Arc::new(Grants { mounts: Vec::new(), sockets, limits }));
+    context.grants = Some(Arc::new(Grants { sockets, limits, ..Grants::default() }));
     context.stdout = Output::buffer(1 << 20);
     Guest::new(context)
 }

@@ -11,5 +11,5 @@
 mod shared;
 mod stock;
 
-pub use shared::{Purse, Shared};
+pub use shared::{Holding, Purse, Shared};
 pub use stock::{Short, Stock, Terms};

@@ -1,27 +1,38 @@
 //! A stock that all threads of a process share.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::stock::{Short, Stock};
 
-/// A stock behind a lock.
+/// A stock behind a lock, and what can be seen of it without.
 #[derive(Debug)]
 pub struct Shared {
     stock: Mutex<Stock>,
-    /// Of all accounts together, to be looked at without the lock.
+    held: AtomicU64,
+    /// Of all accounts together.
     refusals: AtomicU64,
+    signs: Box<[Sign]>,
+}
+
+/// What can be seen of an account, as of when it last took or gave.
+#[derive(Debug, Default)]
+struct Sign {
+    refusals: AtomicU64,
+    is_tight: AtomicBool,
 }
 
 impl Shared {
     /// Shared from now on.
     #[must_use]
     pub fn new(stock: Stock) -> Arc<Self> {
-        Arc::new(Self { stock: Mutex::new(stock), refusals: AtomicU64::new(0) })
+        let signs = (0..stock.accounts()).map(|_| Sign::default()).collect();
+        let (held, refusals) = (AtomicU64::new(stock.held()), AtomicU64::new(0));
+        Arc::new(Self { stock: Mutex::new(stock), held, refusals, signs })
     }
 
-    /// The stock, for as long as the guard lives.
-    pub fn stock(&self) -> MutexGuard<'_, Stock> {
+    /// The stock as it is.
+    fn stock(&self) -> MutexGuard<'_, Stock> {
         // What a panic in between leaves is whole: each change is the last thing that is done.
         self.stock.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -31,21 +42,71 @@ impl Shared {
     /// # Errors
     /// As there.
     pub fn take(&self, account: usize, amount: u64) -> Result<(), Short> {
-        let taken = self.stock().take(account, amount);
-        if taken.is_err() {
-            self.refusals.fetch_add(1, Ordering::Relaxed);
+        let mut stock = self.stock();
+        let taken = stock.take(account, amount);
+        match taken {
+            Ok(()) => self.show(&stock, account),
+            Err(_) => {
+                self.signs[account].refusals.fetch_add(1, Ordering::Relaxed);
+                self.refusals.fetch_add(1, Ordering::Relaxed);
+            }
         }
         taken
     }
 
     /// As [`Stock::give`].
     pub fn give(&self, account: usize, amount: u64) {
-        self.stock().give(account, amount);
+        let mut stock = self.stock();
+        stock.give(account, amount);
+        self.show(&stock, account);
     }
 
-    /// How often any account was refused something. Costs no lock.
+    fn show(&self, stock: &Stock, account: usize) {
+        // Numbers only: nothing else is read because of what they say.
+        self.held.store(stock.held(), Ordering::Relaxed);
+        self.signs[account].is_tight.store(stock.is_tight(account), Ordering::Relaxed);
+    }
+
+    /// As [`Stock::is_beyond`].
+    #[must_use]
+    pub fn is_beyond(&self, account: usize) -> bool {
+        self.stock().is_beyond(account)
+    }
+
+    /// As [`Stock::total`].
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.stock().total()
+    }
+
+    /// How many accounts there are.
+    #[must_use]
+    pub fn accounts(&self) -> usize {
+        self.signs.len()
+    }
+
+    /// As [`Stock::held`]. This and what follows costs no lock.
+    #[must_use]
+    pub fn held(&self) -> u64 {
+        self.held.load(Ordering::Relaxed)
+    }
+
+    /// As [`Stock::is_tight`], when the account last took or gave.
+    #[must_use]
+    pub fn is_tight(&self, account: usize) -> bool {
+        self.signs[account].is_tight.load(Ordering::Relaxed)
+    }
+
+    /// How often any account was refused something.
+    #[must_use]
     pub fn refusals(&self) -> u64 {
         self.refusals.load(Ordering::Relaxed)
+    }
+
+    /// How often that account was.
+    #[must_use]
+    pub fn refusals_of(&self, account: usize) -> u64 {
+        self.signs[account].refusals.load(Ordering::Relaxed)
     }
 }
 
@@ -63,17 +124,26 @@ impl Purse {
         Self { shared: Arc::clone(shared), account }
     }
 
-    /// As [`Stock::take`].
+    /// As [`Stock::take`], until what is answered is dropped.
     ///
     /// # Errors
     /// As there.
-    pub fn take(&self, amount: u64) -> Result<(), Short> {
-        self.shared.take(self.account, amount)
+    pub fn hold(&self, amount: u64) -> Result<Holding, Short> {
+        self.shared.take(self.account, amount)?;
+        Ok(Holding { purse: self.clone(), amount })
     }
+}
 
-    /// As [`Stock::give`].
-    pub fn give(&self, amount: u64) {
-        self.shared.give(self.account, amount);
+/// What is held of a stock. Dropped, it is given back.
+#[derive(Debug)]
+pub struct Holding {
+    purse: Purse,
+    amount: u64,
+}
+
+impl Drop for Holding {
+    fn drop(&mut self) {
+        self.purse.shared.give(self.purse.account, self.amount);
     }
 }
 
@@ -89,15 +159,23 @@ mod tests {
                 let purse = Purse::new(&shared, account);
                 scope.spawn(move || {
                     for _ in 0..1000 {
-                        if purse.take(30).is_ok() {
-                            purse.give(30);
-                        }
+                        // Given back at once, if it was there.
+                        let _ = purse.hold(30);
                     }
                 });
             }
         });
-        let stock = shared.stock();
-        assert_eq!(stock.held(), 0);
-        assert_eq!(stock.refusals(0) + stock.refusals(1), shared.refusals());
+        assert_eq!((shared.held(), shared.stock().held()), (0, 0));
+        assert_eq!(shared.refusals_of(0) + shared.refusals_of(1), shared.refusals());
+    }
+
+    #[test]
+    fn it_is_seen_when_little_is_left() {
+        let shared = Shared::new(Stock::equal_shares(100, &[u64::MAX, 40]));
+        assert_eq!((shared.take(0, 50), shared.is_tight(0)), (Ok(()), false));
+        assert_eq!((shared.take(0, 1), shared.is_tight(0)), (Ok(()), true));
+        assert_eq!((shared.take(1, 25), shared.is_tight(1)), (Ok(()), false), "it is kept for it");
+        shared.give(0, 40);
+        assert_eq!((shared.take(1, 6), shared.is_tight(1)), (Ok(()), true), "31 of 40");
     }
 }

@@ -44,7 +44,6 @@ impl fmt::Display for Short {
 struct Account {
     terms: Terms,
     held: u64,
-    refusals: u64,
 }
 
 impl Account {
@@ -75,7 +74,7 @@ impl Stock {
         };
         let account = |terms: &Terms| {
             let kept = scaled(terms.kept.min(terms.most));
-            Account { terms: Terms { kept, ..*terms }, held: 0, refusals: 0 }
+            Account { terms: Terms { kept, ..*terms }, held: 0 }
         };
         let accounts: Box<[Account]> = terms.iter().map(account).collect();
         let committed = accounts.iter().map(Account::committed).sum();
@@ -91,9 +90,9 @@ impl Stock {
     /// The account has so much more.
     ///
     /// # Errors
-    /// If there is not that much for it; then nothing has changed, but that it is counted.
+    /// If there is not that much for it; then nothing has changed.
     pub fn take(&mut self, account: usize, amount: u64) -> Result<(), Short> {
-        self.fits(account, amount).inspect_err(|_| self.accounts[account].refusals += 1)?;
+        self.fits(account, amount)?;
         self.overdraw(account, amount);
         Ok(())
     }
@@ -188,12 +187,6 @@ impl Stock {
         scarce(own.held, own.terms.most)
             || self.is_beyond(account) && scarce(self.committed, self.total)
     }
-
-    /// How often it was refused something so far.
-    #[must_use]
-    pub fn refusals(&self, account: usize) -> u64 {
-        self.accounts[account].refusals
-    }
 }
 
 #[cfg(test)]
@@ -219,7 +212,7 @@ mod tests {
         assert_eq!(stock.take(0, 1), Err(Short::Stock(100)));
         assert_eq!(stock.take(0, u64::MAX), Err(Short::Account(u64::MAX)));
         stock.give(0, 40);
-        assert_eq!((stock.take(0, 40), stock.refusals(0)), (Ok(()), 2));
+        assert_eq!(stock.take(0, 40), Ok(()));
     }
 
     #[test]

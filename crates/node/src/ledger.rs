@@ -11,11 +11,15 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use awsm_ledger::{Short, Stock};
+use awsm_sandbox::MemoryBudget;
+use rustix::process::{Resource, getrlimit};
 use tokio::sync::Notify;
 
 use crate::config::{Config, TenantConfig};
+use crate::limits;
 
 /// The account of functions that are no tenant's. A tenant's is one more than its place among them.
 pub const NOBODY: usize = 0;
@@ -31,6 +35,36 @@ pub fn account_of(tenant: Option<usize>) -> usize {
 pub fn stock(total: u64, tenants: &[TenantConfig], most: impl Fn(&TenantConfig) -> u64) -> Stock {
     let mosts: Vec<u64> = std::iter::once(u64::MAX).chain(tenants.iter().map(most)).collect();
     Stock::equal_shares(total, &mosts)
+}
+
+/// What the sandboxes of all workers may have.
+#[must_use]
+pub fn budget(config: &Config) -> Arc<MemoryBudget> {
+    let tenants = &config.tenants;
+    let bytes = stock(config.node.memory_bytes, tenants, |tenant| tenant.memory_bytes);
+    let addresses = stock(limits::ADDRESSES, tenants, |_| u64::MAX);
+    let mappings = match config.node.mappings {
+        0 => mappings(),
+        most => most,
+    };
+    MemoryBudget::of(bytes, addresses, stock(mappings, tenants, |tenant| tenant.mappings))
+}
+
+/// Descriptors that guests may have open together: half of what the system gives the process, since connections and the
+/// node's own are descriptors, too.
+#[must_use]
+pub fn descriptors(tenants: &[TenantConfig]) -> Stock {
+    let most = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    stock(most.saturating_sub(limits::OWN_DESCRIPTORS) / 2, tenants, |tenant| tenant.descriptors)
+}
+
+/// How many mappings sandboxes may have: what the system gives a process, less those that this one has by now, and
+/// a margin for what it will need.
+fn mappings() -> u64 {
+    let read = |file| std::fs::read_to_string(file).ok();
+    let most = read("/proc/sys/vm/max_map_count").and_then(|text| text.trim().parse::<u64>().ok());
+    let own = read("/proc/self/maps").map_or(0, |maps| maps.lines().count() as u64);
+    most.map_or(u64::MAX, |most| most.saturating_sub(own + most / 64))
 }
 
 /// What a worker holds.

@@ -87,6 +87,16 @@ pub const LAST_WORDS: Duration = Duration::from_secs(1);
 /// `node.memory`: linear memories and tables of all sandboxes together, those that are kept ready included.
 /// Beyond it guests' growth answers -1 and callers get 503. No limit if not said.
 pub const NODE_MEMORY: Range = Range { default: 1 << 46, min: MIB, max: 1 << 46 };
+/// `node.mappings`: mappings of all sandboxes together, those that are kept ready included; some ten for a sandbox, two
+/// for each further memory. 0: what the system gives a process (`vm.max_map_count`), less the node's own.
+pub const NODE_MAPPINGS: Range = Range { default: 0, min: 0, max: 1 << 31 };
+/// `tenant.mappings`: likewise, of one tenant. As many as the node may have if not said.
+pub const TENANT_MAPPINGS: Range = Range { default: 1 << 31, min: 1, max: 1 << 31 };
+/// `tenant.memory`: as the node's, of this tenant.
+pub const TENANT_SANDBOX_MEMORY: Range =
+    Range { default: NODE_MEMORY.max, min: MIB, max: NODE_MEMORY.max };
+/// Bytes of addresses that all sandboxes together reserve: what a process has with 47 bits, less an eighth.
+pub const ADDRESSES: u64 = (1 << 47) - (1 << 44);
 /// `node.cache_size`: compiled modules that are kept on disk, all together; those that are served stay even beyond it.
 pub const CACHE_SIZE: Range = Range { default: 4 * GIB, min: 0, max: 1 << 50 };
 /// `function.memory`: linear memories and tables of one sandbox together.
@@ -133,6 +143,11 @@ pub const PERIOD: Span = Span {
 };
 /// `function.descriptors`: open at once in one sandbox, streams included. Beyond it guests get `EMFILE`.
 pub const DESCRIPTORS: Range = Range { default: 256, min: 3, max: 1 << 16 };
+/// Descriptors that the node needs for itself.
+pub const OWN_DESCRIPTORS: u64 = 64;
+/// `tenant.descriptors`: open at once in all sandboxes of a tenant. Beyond it, and where the rest is kept for others, guests
+/// get `ENFILE`. Half of what the system gives the process if not said.
+pub const TENANT_DESCRIPTORS: Range = Range { default: 1 << 31, min: 1, max: 1 << 31 };
 /// `function.file_size`: size to which a guest may write a file. Beyond it guests get `EFBIG`.
 pub const FILE_SIZE: Range = Range { default: GIB, min: 0, max: 1 << 50 };
 /// `function.file_writes`: bytes that one invocation writes to files. Beyond it guests get `EDQUOT`.

@@ -26,7 +26,7 @@ use crate::functions::profiles::{self, Measured, Profiles, Store};
 use crate::functions::{DeployError, Function, deploy};
 use crate::http::server::Server;
 use crate::index::WorkerIdx;
-use crate::ledger::Ledger;
+use crate::ledger::{self, Ledger};
 use crate::limits;
 use crate::log::{Log, Voice};
 use crate::worker::scheduling;
@@ -140,7 +140,7 @@ impl Node {
             .map_err(|error| NodeError::Worker(format!("cannot start a thread: {error}")))?;
         let log = Log::start(&config.functions, &config.tenants)
             .map_err(|error| NodeError::Worker(format!("cannot start a thread: {error}")))?;
-        let memory = MemoryBudget::new(config.node.memory_bytes);
+        let memory = ledger::budget(&config);
         let shared = Arc::new(Shared { config, functions: functions.into(), memory, profiles });
         let (stop, stopped) = watch::channel(false);
         let (report, reports) = sync_mpsc::channel();

@@ -5,6 +5,7 @@ use std::io;
 
 use awsm_abi::cpu::Arch;
 use awsm_abi::{ABI_VERSION, DESC_SYMBOL};
+use awsm_ledger::Short;
 
 use crate::limits::MODULE_FILE_MAX_BYTES;
 use crate::stop::Trap;
@@ -123,12 +124,14 @@ pub enum StartError {
     Trap(Trap),
     /// Every slot of the pool is in use.
     NoSlot(usize),
-    /// All instances together have too much of their [`crate::MemoryBudget`]; bytes.
+    /// There is not enough left of a [`crate::MemoryBudget`].
     Budget {
+        /// Of what: bytes, mappings.
+        what: &'static str,
         /// By this one.
         wanted: u64,
-        /// By all.
-        limit: u64,
+        /// For whom there is not.
+        short: Short,
     },
 }
 
@@ -141,10 +144,13 @@ impl fmt::Display for StartError {
             }
             Self::Trap(trap) => write!(f, "instantiation: {trap}"),
             Self::NoSlot(slots) => write!(f, "all {slots} slots are in use"),
-            Self::Budget { wanted, limit } => write!(
-                f,
-                "all sandboxes together may have {limit} bytes, and {wanted} more are not left"
-            ),
+            Self::Budget { what, wanted, short } => {
+                let (whose, limit) = match short {
+                    Short::Account(most) => ("its tenant's sandboxes", most),
+                    Short::Stock(total) => ("all sandboxes together", total),
+                };
+                write!(f, "{whose} may have {limit} {what}, and {wanted} more are not left")
+            }
         }
     }
 }

@@ -22,14 +22,17 @@ use awsm_abi::trap::TrapKind;
 
 use crate::error::StartError;
 use crate::limits::Cleaning;
-use crate::limits::{Limits, PoolConfig, RESET_BYTES, TRACE_NAME_CHARS};
+use crate::limits::{
+    Limits, PREEMPT_STACK_BYTES, PoolConfig, RECORD_FREE_BYTES, RESET_BYTES, STACK_GUARD_BYTES,
+    TRACE_NAME_CHARS,
+};
 use crate::module::Module;
 use crate::module::constant;
 use crate::own::Own;
-use crate::slot::budget::{Account, MemoryBudget};
+use crate::slot::budget::{Account, Claim, Extent, MemoryBudget};
 use crate::slot::exceptions::Exceptions;
 use crate::slot::image::Image;
-use crate::slot::linear::{Linear, Size};
+use crate::slot::linear::{Linear, Size, reserved_bytes};
 use crate::slot::mapping::PAGE_BYTES;
 use crate::slot::planted::{self, Planted};
 use crate::slot::residency::Faults;
@@ -72,6 +75,8 @@ pub(crate) struct Instance {
     linked: bool,
     /// The context as it was before the first instruction, where it is to be compared.
     pub(crate) context_at_start: Box<[u8]>,
+    /// Of addresses and mappings. Given back after they are.
+    _claim: Claim,
 }
 
 /// The target of an import.
@@ -167,7 +172,9 @@ impl Instance {
         group: Option<*mut Exceptions>,
     ) -> Result<Own<Self>, StartError> {
         let bytes = bytes_at_start(module, limits)?;
-        let account = Own::new(Account::open(bytes, limits.memory_bytes, budget)?);
+        let payer = limits.account;
+        let account = Own::new(Account::open(bytes, limits.memory_bytes, payer, budget)?);
+        let claim = Claim::open(extent(module, limits), payer, budget)?;
         let (first, more) = make_memories(module, limits, cleaning)?;
         let tables =
             module.tables().iter().map(|table| Own::new(TableStore::new(table.ty.min))).collect();
@@ -188,6 +195,7 @@ impl Instance {
             exceptions: None,
             linked: group.is_some(),
             context_at_start: Box::default(),
+            _claim: claim,
         });
         let exceptions = match group {
             _ if !module.has_exceptions() => ptr::null_mut(),
@@ -511,15 +519,18 @@ impl Instance {
         // SAFETY: the header lies in the context; modules that throw have a record of exceptions,
         // of this instance or its group.
         let exceptions = unsafe { &mut *(*self.header()).exceptions.cast::<Exceptions>() };
-        // What other instances of a group refer to is not known here.
-        if exceptions.is_full(values) && !self.linked {
+        // What other instances of a group refer to is not known here, nor who pays for it.
+        if self.linked {
+            return exceptions.make(tag, values, None);
+        }
+        if exceptions.is_full(values, &mut self.account) {
             let stack = current::current_stack().expect("a guest throws");
             assert!(stack.contains(&(held as usize)), "the guest's stack is the one this runs on");
             // SAFETY: the caller's duty: the guest's part of its stack, and the guest waits.
             let stack = unsafe { GuestWords::new(held as usize..stack.end) };
             exceptions.collect(stack.all().chain(self.exception_roots()));
         }
-        exceptions.make(tag, values)
+        exceptions.make(tag, values, Some(&mut self.account))
     }
 
     /// Everything outside of the stack that may be a reference to an exception.
@@ -874,8 +885,36 @@ impl Instance {
     }
 }
 
-/// Bytes of a module's own memories and tables before its first instruction.
+/// What an instance takes of the address space, at most: its stack and what the allocator maps for it included.
+fn extent(module: &Module, limits: &Limits) -> Extent {
+    // The context, what is below and behind a memory, and the memory; twice that where a run of pages is mapped in between.
+    const CONTEXT_MAPPINGS: u64 = 2;
+    const MEMORY_MAPPINGS: u64 = 2;
+    const STACK_MAPPINGS: u64 = 2;
+    // The elements of a table, and those that it has at the start.
+    const TABLE_MAPPINGS: u64 = 2;
+    let own = module.memories();
+    let memories = own.iter().map(|memory| {
+        reserved_bytes(memory, size_within(Size::declared(memory), limits), module.isolation())
+    });
+    let runs = module.images().into_iter().flatten().map(|image| 2 * image.mapped_runs() as u64);
+    let stack = (limits.stack_bytes + STACK_GUARD_BYTES + PREEMPT_STACK_BYTES) as u64;
+    let context = u64::from(module.layout().bytes);
+    Extent {
+        bytes: memories.fold(context + stack, u64::saturating_add),
+        mappings: CONTEXT_MAPPINGS
+            + STACK_MAPPINGS
+            + MEMORY_MAPPINGS * own.len() as u64
+            + TABLE_MAPPINGS * module.tables().len() as u64
+            + runs.sum::<u64>(),
+    }
+}
+
+/// Bytes of a module's own memories and tables before its first instruction, and of its record as far as that is on
+/// the account.
 fn bytes_at_start(module: &Module, limits: &Limits) -> Result<u64, StartError> {
+    let cells = u64::from(module.desc().counts.own_globals) * size_of::<GlobalCell>() as u64;
+    let mut record = u64::from(module.layout().bytes - CONTEXT_GUARD_BYTES) + cells;
     let mut bytes = 0_u64;
     for memory in module.memories() {
         bytes = bytes.saturating_add(Size::declared(memory).initial);
@@ -886,8 +925,14 @@ fn bytes_at_start(module: &Module, limits: &Limits) -> Result<u64, StartError> {
             return Err(StartError::Limit("table", initial, limits.table_elements));
         }
         bytes = bytes.saturating_add(initial * table::ELEMENT_BYTES);
+        record += initial * table::ELEMENT_BYTES;
     }
-    Ok(bytes)
+    Ok(bytes.saturating_add(record.saturating_sub(RECORD_FREE_BYTES)))
+}
+
+/// How far a memory may grow.
+fn size_within(Size { initial, max }: Size, limits: &Limits) -> Size {
+    Size { initial, max: max.min(limits.memory_bytes).max(initial) }
 }
 
 /// The slot with the first memory, and the others.
@@ -898,8 +943,7 @@ fn make_memories(
 ) -> Result<(Linear, Box<[Linear]>), StartError> {
     let sizes: Vec<_> = module.memories().iter().map(Size::declared).collect();
     let make = |index: usize, origin: usize| {
-        let Size { initial, max } = sizes[index];
-        let size = Size { initial, max: max.min(limits.memory_bytes).max(initial) };
+        let size = size_within(sizes[index], limits);
         let memory =
             Linear::new(origin, &module.memories()[index], size, module.isolation(), cleaning)?;
         io::Result::Ok(memory.with_huge_pages(limits.huge_pages))

@@ -29,17 +29,25 @@ pub const TICK_RETRY_NS: u64 = 100_000;
 /// microseconds, page faults included.
 pub const PIECE_BYTES: usize = 64 << 10;
 
-/// Exceptions that an invocation keeps at any one time, with their values.
+/// Exceptions that an invocation keeps at any one time, with their values and what it takes to keep them.
 pub const EXCEPTIONS_BYTES: usize = 1 << 20;
 
 /// Exceptions that may have been handled before it is looked for those that nothing refers to.
 pub(crate) const EXCEPTIONS_HANDLED: usize = 1 << 11;
 
+/// So many of them that an instance does not pay for; it pays for more by this much at a time.
+pub const EXCEPTIONS_STEP_BYTES: usize = 64 << 10;
+
+/// An instance's record (its context with the globals, and what globals and tables are at the start) as far as it does
+/// not pay for it: an ordinary module's is smaller.
+pub const RECORD_FREE_BYTES: u64 = 128 << 10;
+
 /// Limits of one instance of a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// All linear memories and tables together, bytes; an element of a table has 8. A module that
-    /// declares more at its start is refused; growth beyond it answers -1.
+    /// All linear memories and tables together, bytes; an element of a table has 8. Globals and
+    /// exceptions count as far as they are many. A module that declares more at its start is
+    /// refused; growth beyond it answers -1.
     pub memory_bytes: u64,
     /// Elements of each table.
     pub table_elements: u64,
@@ -48,6 +56,8 @@ pub struct Limits {
     /// Memory that an idle slot keeps from its last invocation, cleaned, so that the next one takes
     /// no page fault. What is beyond goes back to the system.
     pub keep_resident_bytes: usize,
+    /// Which account of the pools' [`crate::MemoryBudget`] pays for it.
+    pub account: usize,
     /// May memory that one growth adds be backed by huge pages? Guests that use much of it run
     /// faster. Its first touches take longer each, and nobody is preempted meanwhile.
     pub huge_pages: bool,
@@ -60,6 +70,7 @@ impl Default for Limits {
             table_elements: 1 << 20,
             stack_bytes: 1 << 20,
             keep_resident_bytes: 2 << 20,
+            account: 0,
             huge_pages: false,
         }
     }

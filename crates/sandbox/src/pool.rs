@@ -9,6 +9,8 @@ use std::io;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
+use awsm_ledger::Short;
+
 use crate::clock;
 use crate::compare::{self, Extent};
 use crate::error::StartError;
@@ -27,8 +29,9 @@ use crate::value::FuncIdx;
 pub struct Pool<T> {
     config: PoolConfig,
     budget: Option<Arc<MemoryBudget>>,
-    /// The budget's refusals when last looked at.
+    /// The budget's refusals when last looked at, and those of each account.
     refusals: u64,
+    refusals_of: Box<[u64]>,
     /// Idle slots by the program's number. They come and go as pointers.
     #[expect(clippy::vec_box, reason = "a slot is moved into its sandbox at each start")]
     idle: Vec<Vec<Box<Slot<T>>>>,
@@ -134,10 +137,12 @@ impl<T: 'static> Pool<T> {
     pub fn with_budget(config: PoolConfig, budget: Option<Arc<MemoryBudget>>) -> Self {
         thread::prepare().expect("memory for a signal stack");
         clock::calibrate();
+        let accounts = budget.as_ref().map_or(0, |budget| budget.accounts());
         Self {
             config,
             budget,
             refusals: 0,
+            refusals_of: vec![0; accounts].into(),
             idle: Vec::new(),
             stacks: IdleStacks::new(config.max_idle_stacks),
             slots: 0,
@@ -264,7 +269,8 @@ impl<T: 'static> Pool<T> {
             }
             self.stacks.keep(stack);
         }
-        let tight = self.budget.as_ref().is_some_and(|budget| budget.is_tight());
+        let account = slot.program().limits().account;
+        let tight = self.budget.as_ref().is_some_and(|budget| budget.is_tight(account));
         // SAFETY: the guest's execution was ended above.
         let touched = unsafe { slot.instance().begin_reset(faults) };
         Unclean { slot, touched, tight }
@@ -323,15 +329,25 @@ impl<T: 'static> Pool<T> {
         &mut self.idle[program.id().0]
     }
 
-    /// A slot that was not there before, in place of another program's idle one if need be.
+    /// A slot that was not there before, in place of another program's idle one if need be: one
+    /// that the same account pays for, or else one of somebody who has more than is kept for it.
     #[cold]
     fn new_slot(&mut self, program: &Arc<Program<T>>) -> Result<Box<Slot<T>>, StartError> {
-        if self.slots >= self.config.max_slots && !self.drop_idle() {
+        let account = program.limits().account;
+        if self.slots >= self.config.max_slots
+            && !self.drop_idle(|other| other == account)
+            && !self.drop_idle(|_| true)
+        {
             return Err(StartError::NoSlot(self.slots));
         }
+        let budget = self.budget.clone();
+        let is_beyond = |other| budget.as_ref().is_some_and(|budget| budget.is_beyond(other));
         loop {
             match self.make_slot(program) {
-                Err(StartError::Budget { .. }) if self.drop_idle() => {}
+                Err(StartError::Budget { short: Short::Account(_), .. })
+                    if self.drop_idle(|other| other == account) => {}
+                Err(StartError::Budget { short: Short::Stock(_), .. })
+                    if self.drop_idle(|other| other == account) || self.drop_idle(is_beyond) => {}
                 made => return made,
             }
         }
@@ -349,17 +365,25 @@ impl<T: 'static> Pool<T> {
         Ok(Slot::new(instance, Arc::clone(program)))
     }
 
-    /// Gives up an idle slot of the program that has most of them; false if there is none.
-    fn drop_idle(&mut self) -> bool {
-        let longest = self.idle.iter_mut().max_by_key(|idle| idle.len());
-        let Some(idle) = longest.and_then(Vec::pop) else { return false };
+    /// Gives up an idle slot of the program that has most of them, of those that such an account pays for; false if
+    /// there is none.
+    fn drop_idle(&mut self, of: impl Fn(usize) -> bool) -> bool {
+        let some = self
+            .idle
+            .iter_mut()
+            .filter(|idle| idle.last().is_some_and(|slot| of(slot.program().limits().account)));
+        let Some(idle) = some.max_by_key(|idle| idle.len()).and_then(Vec::pop) else {
+            return false;
+        };
         drop(idle);
         self.slots -= 1;
         true
     }
 
-    /// Gives up all idle slots if somebody, with this or another pool of the same budget, has been
-    /// refused memory since the last call; says whether that was so.
+    /// Looks whether somebody, with this or another pool of the same budget, has been refused memory
+    /// since the last call; says whether that was so. Then all idle slots are given up that the same
+    /// account pays for, and those of accounts with more than is kept for them, until they have no
+    /// more than that.
     #[inline]
     pub fn relieve(&mut self) -> bool {
         let refusals = self.budget.as_ref().map_or(0, |budget| budget.refusals());
@@ -367,7 +391,14 @@ impl<T: 'static> Pool<T> {
             return false;
         }
         self.refusals = refusals;
-        while self.drop_idle() {}
+        let Some(budget) = self.budget.clone() else { return true };
+        let refused: Vec<bool> = (0..budget.accounts())
+            .map(|account| {
+                let refused = budget.refusals_of(account);
+                std::mem::replace(&mut self.refusals_of[account], refused) != refused
+            })
+            .collect();
+        while self.drop_idle(|account| refused[account] || budget.is_beyond(account)) {}
         true
     }
 }

@@ -5,6 +5,8 @@ mod support;
 
 use std::sync::Arc;
 
+use awsm_ledger::Stock;
+use awsm_sandbox::limits::RECORD_FREE_BYTES;
 use awsm_sandbox::pool::PoolStats;
 use awsm_sandbox::{Limits, MemoryBudget, Pool, PoolConfig, Sandbox, StartError, Stop, TrapKind};
 use support::{Log, MODES, program, run};
@@ -84,7 +86,7 @@ fn what_a_module_begins_with_counts() {
     };
     assert!(start(2 * PAGE).is_ok());
     let refused = start(2 * PAGE - 1).expect_err("one byte is missing");
-    let says = "memory and tables of 131072 at the start exceeds the limit of 131071";
+    let says = "memory, tables and globals of 131072 at the start exceeds the limit of 131071";
     assert_eq!(refused.to_string(), says);
 }
 
@@ -220,4 +222,103 @@ fn stacks_are_as_large_as_their_function_says() {
         assert_eq!(depth(&mut pool, &small), of_small);
     }
     assert_eq!(pool.stats().idle_stacks, 2);
+}
+
+/// Growth that is refused again and again takes nothing that is ready from who has no more than is kept for it.
+#[test]
+fn refusals_leave_others_what_is_kept_for_them() {
+    let stock = |total| Stock::equal_shares(total, &[u64::MAX, u64::MAX]);
+    let budget = MemoryBudget::of(stock(16 * PAGE), stock(u64::MAX), stock(u64::MAX));
+    let mut pool = Pool::with_budget(PoolConfig::default(), Some(Arc::clone(&budget)));
+    let of =
+        |account, pages| program(&grower(pages), MODES[0], Limits { account, ..Limits::default() });
+    let (greedy, modest) = (of(0, 100), of(1, 1));
+    pool.prepare(&modest, 2).expect("four of the four pages that are kept for it");
+    pool.prepare(&greedy, 2).expect("there is room");
+    for _ in 0..3 {
+        assert_eq!(run(&mut pool, &greedy), (Stop::Returned, vec![-1]));
+        assert!(pool.relieve());
+        assert_eq!(pool.stats().idle, 2, "the other's");
+    }
+    // Beyond what is kept for it, what is idle makes way.
+    let third = pool.prepare(&modest, 3);
+    assert!(third.is_ok() && run(&mut pool, &greedy).1 == [-1] && pool.relieve());
+    assert_eq!((pool.stats().idle, budget.used_bytes()), (2, 4 * PAGE));
+}
+
+/// An instance's globals, and what they are at the start, are on its account as far as they are many.
+#[test]
+fn many_globals_count() {
+    let globals = "(global (mut v128) (v128.const i64x2 1 2))".repeat(12_000);
+    let wat = format!("(module (memory 1) {globals} (func (export \"run\")))");
+    let own = |memory_bytes| program(&wat, MODES[0], Limits { memory_bytes, ..Limits::default() });
+    let budget = MemoryBudget::new(1 << 20);
+    let mut pool = Pool::with_budget(PoolConfig::default(), Some(Arc::clone(&budget)));
+    let refused = start(&mut pool, &own(4 * PAGE)).err().expect("they take more");
+    assert!(refused.to_string().starts_with("memory, tables and globals of 3"), "{refused}");
+    let sandbox = start(&mut pool, &own(5 * PAGE)).expect("there is room");
+    let least = PAGE + 2 * 12_000 * 16 - RECORD_FREE_BYTES;
+    assert!((least..least + (8 << 10)).contains(&budget.used_bytes()), "{}", budget.used_bytes());
+    pool.recycle(sandbox);
+}
+
+/// What it takes to keep exceptions is on the instance's account, until it is cleaned.
+#[test]
+fn many_exceptions_count() {
+    let wat = r#"(module
+        (import "test" "log" (func $log (param i64)))
+        (memory 1) (tag $x) (table $kept 5000 exnref)
+        (func $make (result exnref)
+            (block $h (result exnref) (try_table (catch_all_ref $h) (throw $x)) (unreachable)))
+        (func (export "run") (local $i i32)
+            (loop $next
+                (table.set $kept (local.get $i) (call $make))
+                (br_if $next (i32.lt_u
+                    (local.tee $i (i32.add (local.get $i) (i32.const 1))) (i32.const 5000))))))"#;
+    let budget = MemoryBudget::new(1 << 30);
+    let mut pool = Pool::with_budget(PoolConfig::default(), Some(Arc::clone(&budget)));
+    let own = |memory_bytes| program(wat, MODES[0], Limits { memory_bytes, ..Limits::default() });
+    let mut sandbox = start(&mut pool, &own(16 * PAGE)).expect("there is room");
+    let before = budget.used_bytes();
+    assert_eq!(sandbox.resume(), Stop::Returned);
+    // 16 bytes each, and at least the list's entry and the allocator's own.
+    let kept = budget.used_bytes() - before;
+    assert!(kept >= 5000 * 56 - (64 << 10), "{kept}");
+    pool.recycle(sandbox);
+    assert_eq!(budget.used_bytes(), before);
+    let (stop, _) = run(&mut pool, &own(3 * PAGE));
+    assert!(
+        matches!(&stop, Stop::Trapped(trap) if trap.kind == TrapKind::TooManyExceptions),
+        "{stop:?}"
+    );
+}
+
+/// A slot is on the account with its mappings and addresses before they are made.
+#[test]
+fn mappings_and_addresses_count() {
+    let memories = "(memory i64 1 1)".repeat(50);
+    let wat = format!("(module {memories} (func (export \"run\")))");
+    let program = program(&wat, MODES[0], Limits::default());
+    let own = || std::fs::read_to_string("/proc/self/maps").expect("readable").lines().count();
+    let stock = |total| Stock::equal_shares(total, &[u64::MAX]);
+    let budget = MemoryBudget::of(stock(u64::MAX), stock(1 << 46), stock(1000));
+    let mut pool = Pool::with_budget(PoolConfig::default(), Some(Arc::clone(&budget)));
+    let before = own();
+    let mut sandboxes = Vec::new();
+    let refused = loop {
+        match start(&mut pool, &program) {
+            Ok(sandbox) => sandboxes.push(sandbox),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(sandboxes.len(), 9);
+    let says = "all sandboxes together may have 1000 mappings, and 10";
+    assert!(refused.to_string().starts_with(says), "{refused}");
+    // Other tests of the process have theirs, too: there is no upper bound to be seen here.
+    assert!(own() - before >= 9 * 50 && budget.used_mappings() >= 9 * 100);
+    for sandbox in sandboxes {
+        pool.recycle(sandbox);
+    }
+    drop(pool);
+    assert_eq!(budget.used_mappings(), 0);
 }

@@ -258,6 +258,7 @@ fn open(ctx: &mut WasiCtx, fd: u32, name: String, how: &OpenHow) -> Result<Descr
             base: base & rights::FILE,
             inheriting: inheriting & rights::FILE,
             flags: how.flags,
+            held: None,
         }),
         // Devices, pipes and sockets are not files of a directory's but doors to elsewhere.
         _ => Err(Errno::Notcapable.into()),

@@ -544,7 +544,7 @@ pub(crate) fn in_directory(path: &Path, limits: FileLimits) -> WasiCtx {
 
 pub(crate) fn with_mounts(mounts: Vec<Mount>, limits: FileLimits) -> WasiCtx {
     let mut context = WasiCtx::default();
-    context.grants = Some(Arc::new(Grants { mounts, sockets: Vec::new(), limits }));
+    context.grants = Some(Arc::new(Grants { mounts, limits, ..Grants::default() }));
     context.stdout = Output::buffer(1 << 20);
     context
 }

@@ -46,6 +46,7 @@ pub const NODE_KEYS: &[&str] = &[
     "queue",
     "sandboxes",
     "memory",
+    "mappings",
     "connections",
     "body_memory",
     "answer_memory",
@@ -137,6 +138,8 @@ pub struct NodeConfig {
     pub memory_bytes: u64,
     /// [`limits::CONNECTIONS`].
     pub connections: usize,
+    /// [`limits::NODE_MAPPINGS`].
+    pub mappings: u64,
     /// [`limits::BODY_MEMORY`].
     pub body_memory_bytes: u64,
     /// [`limits::ANSWER_MEMORY`].
@@ -334,6 +337,7 @@ impl Default for NodeConfig {
             queue: limits::QUEUE.default as usize,
             sandboxes: limits::SANDBOXES.default as usize,
             memory_bytes: limits::NODE_MEMORY.default,
+            mappings: limits::NODE_MAPPINGS.default,
             connections: limits::CONNECTIONS.default as usize,
             body_memory_bytes: limits::BODY_MEMORY.default,
             answer_memory_bytes: limits::ANSWER_MEMORY.default,
@@ -377,6 +381,7 @@ impl NodeConfig {
             queue: table.count("queue", limits::QUEUE)?,
             sandboxes: table.count("sandboxes", limits::SANDBOXES)?,
             memory_bytes: table.bytes("memory", limits::NODE_MEMORY)?,
+            mappings: table.count("mappings", limits::NODE_MAPPINGS)? as u64,
             connections: table.count("connections", limits::CONNECTIONS)?,
             body_memory_bytes: table.bytes("body_memory", limits::BODY_MEMORY)?,
             answer_memory_bytes: table.bytes("answer_memory", limits::ANSWER_MEMORY)?,

@@ -17,6 +17,9 @@ pub const TENANT_KEYS: &[&str] = &[
     "hard",
     "queue",
     "concurrency",
+    "memory",
+    "mappings",
+    "descriptors",
     "connections",
     "body_memory",
     "answer_memory",
@@ -37,6 +40,12 @@ pub struct TenantConfig {
     pub concurrency: usize,
     /// [`limits::TENANT_LOG_RATE`], [`limits::TENANT_LOG_LINES`].
     pub log: LogRate,
+    /// [`limits::TENANT_SANDBOX_MEMORY`].
+    pub memory_bytes: u64,
+    /// [`limits::TENANT_MAPPINGS`].
+    pub mappings: u64,
+    /// [`limits::TENANT_DESCRIPTORS`].
+    pub descriptors: u64,
     /// [`limits::TENANT_CONNECTIONS`].
     pub connections: usize,
     /// [`limits::TENANT_MEMORY`], of requests' bodies.
@@ -93,6 +102,9 @@ impl TenantConfig {
             queue: table.count("queue", limits::TENANT_QUEUE)?,
             concurrency: table.count("concurrency", limits::TENANT_CONCURRENCY)?,
             log: table.log_rate(limits::TENANT_LOG_RATE, limits::TENANT_LOG_LINES)?,
+            memory_bytes: table.bytes("memory", limits::TENANT_SANDBOX_MEMORY)?,
+            mappings: table.count("mappings", limits::TENANT_MAPPINGS)? as u64,
+            descriptors: table.count("descriptors", limits::TENANT_DESCRIPTORS)? as u64,
             connections: table.count("connections", limits::TENANT_CONNECTIONS)?,
             body_memory_bytes: table.bytes("body_memory", limits::TENANT_MEMORY)?,
             answer_memory_bytes: table.bytes("answer_memory", limits::TENANT_MEMORY)?,

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use awsm_host::{Grants, Helpers, Mount, Output, Stdin, StringList, WasiCtx};
+use awsm_ledger::Purse;
 use bytes::Bytes;
 use hyper::header::HeaderValue;
 
@@ -72,7 +73,8 @@ impl Environment {
     }
 
     /// The same with what a function may reach. Directories are opened, names looked up and sockets
-    /// bound here, once. Files that may wait for a disk are left to `helpers`.
+    /// bound here, once. Files that may wait for a disk are left to `helpers`; open descriptors have their places
+    /// from `descriptors`.
     ///
     /// # Errors
     /// What cannot be reached, and why: one line.
@@ -80,13 +82,15 @@ impl Environment {
         mut self,
         config: &GrantsConfig,
         helpers: &Arc<Helpers>,
+        descriptors: Purse,
     ) -> Result<Self, String> {
         self.stdin = match &config.stdin {
             StdinConfig::Request => Source::Request,
             StdinConfig::Empty => Source::Always(Bytes::new()),
             StdinConfig::File(path) => Source::Always(read_input(path)?),
         };
-        let mut grants = Grants { limits: config.limits, ..Grants::default() };
+        let descriptors = Some(descriptors);
+        let mut grants = Grants { limits: config.limits, descriptors, ..Grants::default() };
         for dir in &config.dirs {
             let mount = Mount::open(&dir.guest, &dir.path, dir.writable);
             let named = |error| format!("`dirs`: {}: {error}", dir.path.display());

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use awsm_host::{Helpers, WasiCtx};
+use awsm_ledger::{Purse, Shared};
 use awsm_sandbox::{FuncIdx, Isolation as Compiled, Limits, Linker, LoadError, Module, Program};
 use awsm_sched::{Class, Nanos};
 use awsm_verify::Refusal;
@@ -160,9 +161,12 @@ pub fn deploy(
     let mut linker = Linker::new();
     awsm_host::add_to_linker(&mut linker);
     let bytes = ledger::stock(limits::HELPER_BYTES, tenants, |_| u64::MAX);
+    let descriptors = Shared::new(ledger::descriptors(tenants));
     let helpers = Helpers::for_accounts(limits::HELPERS, bytes);
     let link = |(config, loaded): (&FunctionConfig, _)| {
-        link(config, loaded, &linker, &helpers[ledger::account_of(config.tenant)])
+        let account = ledger::account_of(config.tenant);
+        let purse = Purse::new(&descriptors, account);
+        link(config, loaded, &linker, (&helpers[account], purse))
     };
     configs.iter().zip(loaded).map(link).collect()
 }
@@ -170,9 +174,9 @@ pub fn deploy(
 /// Resolves a module's imports and finds its entry.
 fn link(
     config: &FunctionConfig,
-    Shared { module, identity, in_use }: Shared,
+    Common { module, identity, in_use }: Common,
     linker: &Linker<WasiCtx>,
-    helpers: &Arc<Helpers>,
+    (helpers, descriptors): (&Arc<Helpers>, Purse),
 ) -> Result<Function, DeployError> {
     let file = || config.module.clone();
     if let Some(wanted) = config.isolation {
@@ -185,12 +189,13 @@ fn link(
     let limits = Limits {
         memory_bytes: config.memory_bytes,
         huge_pages: config.huge_pages,
+        account: ledger::account_of(config.tenant),
         ..Limits::default()
     };
     let program = Program::link(module, linker, limits)
         .map_err(|error| DeployError::Link(file(), error.to_string()))?;
     let environment = Environment::new(&config.args, &config.env, config.output_bytes)
-        .granted(&config.grants, helpers)
+        .granted(&config.grants, helpers, descriptors)
         .map_err(|what| DeployError::Grant(config.name.clone(), what))?;
     Ok(Function {
         name: config.name.clone(),
@@ -226,7 +231,7 @@ fn isolation_name(isolation: Compiled) -> &'static str {
 
 /// What functions with the same module have in common.
 #[derive(Clone)]
-struct Shared {
+struct Common {
     module: Arc<Module>,
     identity: String,
     in_use: Option<Arc<InUse>>,
@@ -238,7 +243,7 @@ fn load_all(
     configs: &[FunctionConfig],
     cache: &Cache,
     compiler: Option<&Path>,
-) -> Result<Vec<Shared>, DeployError> {
+) -> Result<Vec<Common>, DeployError> {
     let mut jobs: Vec<(&Path, CompileOptions)> = Vec::new();
     let mut job_of = Vec::with_capacity(configs.len());
     for config in configs {
@@ -268,14 +273,14 @@ fn load_all(
             });
         }
     });
-    let mut by_key: HashMap<String, Shared> = HashMap::new();
+    let mut by_key: HashMap<String, Common> = HashMap::new();
     let mut shared = Vec::with_capacity(jobs.len());
     for (result, (file, _)) in done.into_iter().zip(&jobs) {
         let loaded = result.into_inner().expect(unpoisoned).expect("every job is done");
         let Loaded { module, identity, key, in_use } =
             loaded.map_err(|error| DeployError::of(file, error))?;
         perf::tell(file, &module);
-        let new = || Shared { module, identity, in_use: in_use.map(Arc::new) };
+        let new = || Common { module, identity, in_use: in_use.map(Arc::new) };
         shared.push(by_key.entry(key).or_insert_with(new).clone());
     }
     Ok(job_of.into_iter().map(|job| shared[job].clone()).collect())

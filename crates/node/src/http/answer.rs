@@ -5,6 +5,8 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
+use awsm_ledger::Short;
+use awsm_sandbox::StartError;
 use awsm_sched::Nanos;
 use bytes::{Buf, Bytes};
 use hyper::body::{Body as _, Frame, SizeHint};
@@ -128,6 +130,11 @@ fn said(abi: Abi, content_type: &HeaderValue, answer: Answer) -> Result<Response
         Outcome::Refused(refusal) => return Err(Problem::refused(refusal)),
         Outcome::TooMuch(short) => {
             return Err(Problem::short("bytes of answers that are not taken", short));
+        }
+        Outcome::NotStarted(StartError::Budget {
+            what, short: short @ Short::Account(_), ..
+        }) => {
+            return Err(Problem::short(&format!("{what} of sandboxes"), short));
         }
         Outcome::NotStarted(error) => return Err(Problem::busy(&error.to_string(), Nanos::ZERO)),
     }

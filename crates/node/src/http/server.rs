@@ -250,7 +250,8 @@ impl Server {
         }
     }
 
-    /// The connection with the most to be taken of those that have stood still for a while, or of all.
+    /// The connection with the most to be taken of those that have stood still for a while; if none has, the one
+    /// that has moved least lately.
     fn worst_reader(&self, surplus: Surplus) -> Option<Rc<Connection>> {
         let connections = self.connections.borrow();
         let silence_ms = limits::SILENCE.as_millis() as u64;
@@ -258,7 +259,11 @@ impl Server {
             let (bytes, account) = one.given();
             bytes > 0 && one.order() != Order::GiveUp && self.ledger.is_in(surplus, account)
         });
-        readers.max_by_key(|one| (one.elapsed_ms() >= silence_ms, one.given().0)).cloned()
+        let worst = readers.max_by_key(|one| match one.elapsed_ms() {
+            stood_ms if stood_ms >= silence_ms => (true, one.given().0),
+            stood_ms => (false, stood_ms),
+        });
+        worst.cloned()
     }
 
     fn check_pace(&self, connection: &Connection) {

@@ -22,7 +22,8 @@ use std::ptr::{self, NonNull};
 
 use awsm_abi::context::{self, Exception, GlobalCell, HEADER_BELOW, Header};
 
-use crate::limits::{EXCEPTIONS_BYTES, EXCEPTIONS_HANDLED};
+use crate::limits::{EXCEPTIONS_BYTES, EXCEPTIONS_HANDLED, EXCEPTIONS_STEP_BYTES};
+use crate::slot::budget::Account;
 use crate::slot::planted::{self, Planted};
 
 /// To give one back takes as long as to copy so many bytes, about.
@@ -33,10 +34,19 @@ const FREE_BYTES: usize = 256;
 pub(crate) struct Exceptions {
     shared: context::Exceptions,
     objects: Vec<Object>,
+    /// What it takes to keep them.
     bytes: usize,
     /// How many were handled since the last look for those that nothing refers to.
     handled: usize,
+    /// What is paid for, [`EXCEPTIONS_STEP_BYTES`] that are free included.
+    paid_bytes: usize,
 }
+
+/// What it takes to keep an exception beside its words: its entry in the list, which has room to grow, and the allocator's.
+const KEEPING_BYTES: usize = 2 * size_of::<Object>() + 16;
+
+/// Entries of the list that stay with a slot.
+const ENTRIES_KEPT: usize = 1024;
 
 /// One exception: head and values, in words. Never moves.
 struct Object {
@@ -68,6 +78,11 @@ impl Object {
         self.words * size_of::<u128>()
     }
 
+    /// All that it takes.
+    fn kept_bytes(&self) -> usize {
+        self.bytes() + KEEPING_BYTES
+    }
+
     /// Words of the values that may be references.
     fn references(&self) -> impl Iterator<Item = usize> {
         // SAFETY: the words are initialised, and no guest writes to them meanwhile: it waits.
@@ -88,27 +103,50 @@ impl Exceptions {
     /// None yet.
     pub(crate) fn new() -> Self {
         let shared = context::Exceptions { pending: ptr::null_mut() };
-        Self { shared, objects: Vec::new(), bytes: 0, handled: 0 }
+        Self {
+            shared,
+            objects: Vec::new(),
+            bytes: 0,
+            handled: 0,
+            paid_bytes: EXCEPTIONS_STEP_BYTES,
+        }
     }
 
-    /// Is there room for an exception with so many values?
-    pub(crate) fn has_room(&self, values: usize) -> bool {
-        self.bytes + Self::object_bytes(values) <= EXCEPTIONS_BYTES
-    }
-
-    fn object_bytes(values: usize) -> usize {
-        size_of::<Exception>() + values * size_of::<GlobalCell>()
+    /// Is there room for an exception with so many values? Pays for it if need be, until the next reset; where there is no
+    /// account it is paid for.
+    pub(crate) fn has_room(&mut self, values: usize, mut account: Option<&mut Account>) -> bool {
+        let object_bytes =
+            size_of::<Exception>() + values * size_of::<GlobalCell>() + KEEPING_BYTES;
+        let bytes = self.bytes + object_bytes;
+        if bytes > EXCEPTIONS_BYTES {
+            return false;
+        }
+        while bytes > self.paid_bytes {
+            let mut take = |account: &mut &mut Account| account.take(EXCEPTIONS_STEP_BYTES as u64);
+            if !account.as_mut().is_none_or(&mut take) {
+                return false;
+            }
+            self.paid_bytes += EXCEPTIONS_STEP_BYTES;
+        }
+        true
     }
 
     /// An exception whose values are zero; null if there is no room.
-    pub(crate) fn make(&mut self, tag: *const u64, values: usize) -> *mut Exception {
+    pub(crate) fn make(
+        &mut self,
+        tag: *const u64,
+        values: usize,
+        account: Option<&mut Account>,
+    ) -> *mut Exception {
         let number = u32::try_from(self.objects.len());
-        let (true, Ok(number)) = (self.has_room(values), number) else { return ptr::null_mut() };
+        let (true, Ok(number)) = (self.has_room(values, account), number) else {
+            return ptr::null_mut();
+        };
         let object = Object::new(values);
         let place = object.head();
         // SAFETY: the first word is as large as the head and aligned for it.
         unsafe { place.write(Exception { tag, referenced: 0, number }) };
-        self.bytes += object.bytes();
+        self.bytes += object.kept_bytes();
         self.objects.push(object);
         place
     }
@@ -119,13 +157,13 @@ impl Exceptions {
     }
 
     /// Is it time to look for exceptions that nothing refers to, before one with so many values?
-    pub(crate) fn is_full(&self, values: usize) -> bool {
-        self.handled >= EXCEPTIONS_HANDLED || !self.has_room(values)
+    pub(crate) fn is_full(&mut self, values: usize, account: &mut Account) -> bool {
+        self.handled >= EXCEPTIONS_HANDLED || !self.has_room(values, Some(account))
     }
 
     fn remove(&mut self, number: usize) {
         let object = self.objects.swap_remove(number);
-        self.bytes -= object.bytes();
+        self.bytes -= object.kept_bytes();
         if let Some(moved) = self.objects.get(number) {
             // SAFETY: the head of an object that is alive; no guest looks at it now.
             unsafe { (*moved.head()).number = number as u32 };
@@ -160,7 +198,8 @@ impl Exceptions {
         }
     }
 
-    /// Nothing is thrown, nothing is kept: as far as `left` bytes' worth of work goes. Says whether that is all.
+    /// Nothing is thrown, nothing is kept, and nothing of it is paid for: as far as `left` bytes' worth
+    /// of work goes. Says whether that is all.
     #[inline]
     pub(crate) fn reset_some(&mut self, left: &mut usize) -> bool {
         if planted::has(Planted::Exception) {
@@ -173,7 +212,10 @@ impl Exceptions {
                 return false;
             }
         }
-        self.bytes = 0;
+        if self.objects.capacity() > ENTRIES_KEPT {
+            self.objects = Vec::new();
+        }
+        (self.bytes, self.paid_bytes) = (0, EXCEPTIONS_STEP_BYTES);
         self.handled = 0;
         true
     }
@@ -223,7 +265,7 @@ mod tests {
     /// Five exceptions with three values each.
     fn five() -> (Exceptions, [usize; 5]) {
         let mut exceptions = Exceptions::new();
-        let places = [(); 5].map(|()| exceptions.make(ptr::null(), 3) as usize);
+        let places = [(); 5].map(|()| exceptions.make(ptr::null(), 3, None) as usize);
         (exceptions, places)
     }
 
@@ -258,7 +300,7 @@ mod tests {
             unsafe { value.write((places[to] + into) as u64) };
         }
         assert_eq!(kept(&[places[0]], &mut exceptions, &places), [0, 2, 4]);
-        assert_eq!(exceptions.bytes, 3 * 64);
+        assert_eq!(exceptions.bytes, 3 * (64 + KEEPING_BYTES));
         assert_eq!(kept(&[places[4] + 16], &mut exceptions, &places), [4]);
         assert_eq!(kept(&[], &mut exceptions, &places), []);
         assert_eq!(exceptions.bytes, 0);
@@ -278,28 +320,50 @@ mod tests {
     #[test]
     fn what_is_handled_stays_while_anything_refers_to_it() {
         let (mut exceptions, places) = five();
+        let mut account = Account::open(0, 0, 0, None).expect("nothing");
         for _ in 0..EXCEPTIONS_HANDLED {
-            assert!(!exceptions.is_full(1));
+            assert!(!exceptions.is_full(1, &mut account));
             exceptions.handled();
         }
-        assert!(exceptions.is_full(1));
+        assert!(exceptions.is_full(1, &mut account));
         assert_eq!(kept(&[places[2]], &mut exceptions, &places), [2]);
-        assert!(!exceptions.is_full(1));
+        assert!(!exceptions.is_full(1, &mut account));
     }
 
     #[test]
     fn there_is_a_bound() {
         let mut exceptions = Exceptions::new();
         let mut last = ptr::null_mut();
-        // 16 KiB each.
-        while exceptions.has_room(1023) {
-            last = exceptions.make(ptr::null(), 1023);
+        // A little more than 16 KiB each.
+        let each = (16 << 10) + KEEPING_BYTES;
+        while exceptions.has_room(1023, None) {
+            last = exceptions.make(ptr::null(), 1023, None);
             assert!(!last.is_null());
         }
-        assert!(exceptions.make(ptr::null(), 1023).is_null());
-        assert_eq!(exceptions.bytes, EXCEPTIONS_BYTES);
+        assert!(exceptions.make(ptr::null(), 1023, None).is_null());
+        assert_eq!(exceptions.bytes, EXCEPTIONS_BYTES / each * each);
         exceptions.collect([last as usize].into_iter());
-        assert_eq!(exceptions.bytes, 16 << 10);
-        assert!(!exceptions.make(ptr::null(), 1023).is_null());
+        assert_eq!(exceptions.bytes, each);
+        assert!(!exceptions.make(ptr::null(), 1023, None).is_null());
+    }
+
+    #[test]
+    fn what_is_more_than_a_few_is_paid_for() {
+        let step = EXCEPTIONS_STEP_BYTES as u64;
+        let mut account = Account::open(0, 3 * step + 7, 0, None).expect("nothing yet");
+        let mut exceptions = Exceptions::new();
+        let mut count = 0;
+        while !exceptions.make(ptr::null(), 0, Some(&mut account)).is_null() {
+            count += 1;
+        }
+        assert_eq!(count, 4 * EXCEPTIONS_STEP_BYTES / (16 + KEEPING_BYTES));
+        assert!(!account.take(8) && account.take(7), "it has paid three steps");
+        assert!(exceptions.objects.capacity() > ENTRIES_KEPT);
+        let mut left = usize::MAX;
+        assert!(exceptions.reset_some(&mut left));
+        account.reset();
+        assert!(exceptions.objects.capacity() <= ENTRIES_KEPT, "what it took is given back");
+        assert!(!exceptions.make(ptr::null(), 0, Some(&mut account)).is_null());
+        assert!(account.is_at_start(), "the first are free");
     }
 }

@@ -133,6 +133,11 @@ impl Image {
         })
     }
 
+    /// How many runs of pages are mapped.
+    pub(crate) fn mapped_runs(&self) -> usize {
+        self.runs.iter().filter(|run| run.mapped).count()
+    }
+
     /// Maps the long runs over the memory that begins `origin` bytes into `slot`.
     pub(crate) fn map(&self, slot: &Mapping, origin: usize) -> io::Result<()> {
         let Contents::Sealed { file, .. } = &self.contents else { return Ok(()) };

@@ -81,6 +81,20 @@ pub(crate) fn page_bytes(ty: &ExternType) -> u64 {
     1 << ty.page_bytes_log2
 }
 
+/// Is it isolated by what is reserved behind it? Else the code compares.
+fn is_guarded(ty: &ExternType, isolation: Isolation) -> bool {
+    let compared = ty.has(extern_flag::WIDE) || page_bytes(ty) != WASM_PAGE_BYTES;
+    isolation == Isolation::Guard && !compared
+}
+
+/// Bytes of addresses that a memory takes.
+pub(crate) fn reserved_bytes(ty: &ExternType, size: Size, isolation: Isolation) -> u64 {
+    match is_guarded(ty, isolation) {
+        true => GUARD_RESERVE_BYTES,
+        false => size.max.saturating_add(WASM_PAGE_BYTES),
+    }
+}
+
 impl Linear {
     /// No memory, but `origin` bytes of context.
     pub(crate) fn none(origin: usize) -> io::Result<Self> {
@@ -96,14 +110,10 @@ impl Linear {
         isolation: Isolation,
         cleaning: Cleaning,
     ) -> io::Result<Self> {
-        let page_bytes = page_bytes(ty);
-        let compared = ty.has(extern_flag::WIDE) || page_bytes != WASM_PAGE_BYTES;
-        let guarded = isolation == Isolation::Guard && !compared;
-        let (reserved, open) = match guarded {
-            true => (GUARD_RESERVE_BYTES, size.initial),
-            false => (size.max.saturating_add(WASM_PAGE_BYTES), size.max),
-        };
-        Self::reserve(origin, reserved, open, size, page_bytes, guarded, cleaning)
+        let guarded = is_guarded(ty, isolation);
+        let reserved = reserved_bytes(ty, size, isolation);
+        let open = if guarded { size.initial } else { size.max };
+        Self::reserve(origin, reserved, open, size, page_bytes(ty), guarded, cleaning)
     }
 
     fn reserve(

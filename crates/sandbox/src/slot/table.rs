@@ -215,7 +215,7 @@ mod tests {
 
     /// A table of three elements that may have six.
     fn instance() -> Instance {
-        let account = Account::open(24, 1 << 20, None).expect("room for it");
+        let account = Account::open(24, 1 << 20, 0, None).expect("room for it");
         let none = Table { base: ptr::null_mut(), len: 0, max_len: 0, owner: ptr::null_mut() };
         let (store, account, record) =
             (Own::new(TableStore::new(3)), Own::new(account), Own::new(none));
@@ -239,7 +239,7 @@ mod tests {
 
     #[test]
     fn what_was_written_is_reset_in_pieces_and_nothing_else() {
-        let account = Account::open(8000, 1 << 20, None).expect("room for it");
+        let account = Account::open(8000, 1 << 20, 0, None).expect("room for it");
         let none = Table { base: ptr::null_mut(), len: 0, max_len: 0, owner: ptr::null_mut() };
         let (mut store, account, record) =
             (Own::new(TableStore::new(1000)), Own::new(account), Own::new(none));
