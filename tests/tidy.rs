@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 const ARROWS: [(&str, &[&str]); 10] = [
     ("crates/abi", &[]),
     ("crates/ledger", &[]),
-    ("crates/sched", &[]),
+    ("crates/sched", &["awsm-ledger"]),
     ("crates/compile", &["awsm-abi", "awsm-verify"]),
     ("crates/verify", &["awsm-abi"]),
-    ("crates/sandbox", &["awsm-abi"]),
+    ("crates/sandbox", &["awsm-abi", "awsm-ledger"]),
     ("crates/host", &["awsm-ledger", "awsm-sandbox"]),
     ("crates/testing", &["awsm-abi", "awsm-sandbox"]),
     ("crates/node", &["awsm-ledger", "awsm-sandbox", "awsm-host", "awsm-sched", "awsm-verify"]),

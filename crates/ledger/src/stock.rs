@@ -105,11 +105,18 @@ impl Stock {
         let own = &self.accounts[account];
         let most = own.terms.most;
         let held = own.held.checked_add(amount).filter(|held| *held <= most);
-        let held = held.ok_or(Short::Account(most))?;
-        let committed = self.committed - own.committed() + held.max(own.terms.kept);
+        held.ok_or(Short::Account(most))?;
         // What is kept is always there, even where others have overdrawn.
-        let fits = committed <= self.total.max(self.committed);
-        if fits { Ok(()) } else { Err(Short::Stock(self.total)) }
+        let left = self.total.saturating_sub(self.committed);
+        if self.commits(account, amount) <= left { Ok(()) } else { Err(Short::Stock(self.total)) }
+    }
+
+    /// What of the stock nobody else can have any more once the account has so much more: what is not taken of what
+    /// is kept for it.
+    #[must_use]
+    pub fn commits(&self, account: usize, amount: u64) -> u64 {
+        let own = &self.accounts[account];
+        own.held.saturating_add(amount).max(own.terms.kept) - own.committed()
     }
 
     /// The account has so much more, whether or not there is that much.
@@ -144,6 +151,12 @@ impl Stock {
     #[must_use]
     pub fn held(&self) -> u64 {
         self.held
+    }
+
+    /// What accounts hold, or is kept for them.
+    #[must_use]
+    pub fn committed(&self) -> u64 {
+        self.committed
     }
 
     /// What an account holds.

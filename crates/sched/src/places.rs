@@ -4,78 +4,62 @@
 //! places are kept for the tenants that have functions, in equal parts, and each part in equal parts for the tenant's
 //! functions. The rest is first come.
 
+use awsm_ledger::{Stock, Terms};
+
 /// Who has how many.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Places {
-    total: usize,
-    /// By tenant, as [`Part`] has it for a tenant.
-    tenants: Vec<Part>,
-    /// By function.
-    functions: Vec<Part>,
-    tenant_of: Vec<usize>,
-    /// Taken or kept, of all tenants.
-    committed: usize,
-}
-
-/// Of a function: places that are kept for it, and that it has. Of a tenant: those that are kept for it, and what its
-/// functions have or are kept for them.
-#[derive(Clone, Copy, Debug, Default)]
-struct Part {
-    kept: usize,
-    taken: usize,
-}
-
-impl Part {
-    fn committed(self) -> usize {
-        self.kept.max(self.taken)
-    }
+    /// All places; a tenant holds what its functions have or is kept for them.
+    all: Stock,
+    /// What each tenant's functions have of its part.
+    parts: Vec<Stock>,
+    /// By function: its tenant, and its number among the tenant's functions.
+    accounts: Vec<(usize, usize)>,
 }
 
 impl Places {
     /// So many in all, of which so many are kept for the functions' tenants, who are given by function.
-    pub(crate) fn new(total: usize, kept: usize, tenants: usize, tenant_of: Vec<usize>) -> Self {
+    pub(crate) fn new(total: usize, kept: usize, tenants: usize, tenant_of: &[usize]) -> Self {
         let mut counts = vec![0_usize; tenants];
-        tenant_of.iter().for_each(|tenant| counts[*tenant] += 1);
+        let mut number = |tenant: usize| {
+            counts[tenant] += 1;
+            (tenant, counts[tenant] - 1)
+        };
+        let accounts = tenant_of.iter().map(|tenant| number(*tenant)).collect();
         let shares = counts.iter().filter(|count| **count > 0).count().max(1);
         let part = kept.min(total) / shares;
-        let functions: Vec<Part> = tenant_of
-            .iter()
-            .map(|tenant| Part { kept: part / counts[*tenant], taken: 0 })
-            .collect();
-        let tenants: Vec<Part> = counts
-            .iter()
-            .map(|count| match count {
-                0 => Part::default(),
-                count => Part { kept: part, taken: part / count * count },
-            })
-            .collect();
-        let committed = tenants.iter().map(|tenant| tenant.committed()).sum();
-        Self { total, tenants, functions, tenant_of, committed }
+        let terms = |kept: usize| Terms { kept: kept as u64, most: u64::MAX };
+        let part_of = |count: usize| if count == 0 { 0 } else { part };
+        let own: Vec<Terms> = counts.iter().map(|count| terms(part_of(*count))).collect();
+        let mut all = Stock::new(total as u64, &own);
+        let functions =
+            |count: usize| Stock::new(u64::MAX, &vec![terms(part / count.max(1)); count]);
+        let parts: Vec<Stock> = counts.iter().map(|count| functions(*count)).collect();
+        for (tenant, part) in parts.iter().enumerate() {
+            all.overdraw(tenant, part.committed());
+        }
+        Self { all, parts, accounts }
     }
 
     /// Is a place kept for the function, or free?
     pub(crate) fn has(&self, function: usize) -> bool {
         // Before anything is said of parts there are none.
-        let Some(own) = self.functions.get(function) else { return true };
-        let tenant = self.tenants[self.tenant_of[function]];
-        own.taken < own.kept || tenant.taken < tenant.kept || self.committed < self.total
+        let Some((tenant, number)) = self.accounts.get(function) else { return true };
+        self.all.fits(*tenant, self.parts[*tenant].commits(*number, 1)).is_ok()
     }
 
     pub(crate) fn take(&mut self, function: usize) {
-        self.change(function, |taken| taken + 1);
+        let Some((tenant, number)) = self.accounts.get(function) else { return };
+        let part = &mut self.parts[*tenant];
+        self.all.overdraw(*tenant, part.commits(*number, 1));
+        part.overdraw(*number, 1);
     }
 
     pub(crate) fn give(&mut self, function: usize) {
-        self.change(function, |taken| taken - 1);
-    }
-
-    fn change(&mut self, function: usize, change: impl Fn(usize) -> usize) {
-        let Some(own) = self.functions.get_mut(function) else { return };
-        let tenant = &mut self.tenants[self.tenant_of[function]];
-        let (before, before_all) = (own.committed(), tenant.committed());
-        own.taken = change(own.taken);
-        tenant.taken = tenant.taken + own.committed() - before;
-        self.committed = self.committed + tenant.committed() - before_all;
+        let Some((tenant, number)) = self.accounts.get(function) else { return };
+        let part = &mut self.parts[*tenant];
+        part.give(*number, 1);
+        self.all.give(*tenant, part.commits(*number, 1));
     }
 }
 
@@ -94,16 +78,16 @@ mod tests {
 
     #[test]
     fn one_function_may_have_all() {
-        assert_eq!(takes_all(&mut Places::new(7, 3, 1, vec![0]), 0), 7);
+        assert_eq!(takes_all(&mut Places::new(7, 3, 1, &[0]), 0), 7);
         // Tenants without functions have no part.
-        assert_eq!(takes_all(&mut Places::new(7, 3, 9, vec![4]), 0), 7);
+        assert_eq!(takes_all(&mut Places::new(7, 3, 9, &[4]), 0), 7);
     }
 
     #[test]
     fn what_is_kept_stays() {
         // Of 100, 20 are kept for each of three tenants; the last has two functions.
         for first in 0..4 {
-            let mut places = Places::new(100, 60, 3, vec![0, 1, 2, 2]);
+            let mut places = Places::new(100, 60, 3, &[0, 1, 2, 2]);
             let most = if first < 2 { 60 } else { 50 };
             assert_eq!(takes_all(&mut places, first), most, "{first}");
             for other in (0..4).filter(|other| *other != first) {

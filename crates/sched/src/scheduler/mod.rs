@@ -97,7 +97,7 @@ impl Scheduler {
             running: None,
             queued: 0,
             live: 0,
-            places: Places::default(),
+            places: Places::new(0, 0, 0, &[]),
             starved: Vec::new(),
             unprofiled: 0,
             backlog: Nanos::ZERO,
@@ -144,8 +144,9 @@ impl Scheduler {
     /// If something has.
     pub fn keep_places(&mut self, kept: usize) {
         assert!(self.queued + self.live == 0, "nothing has arrived");
-        let tenant_of = self.functions.iter().map(|one| one.config.tenant.0 as usize).collect();
-        self.places = Places::new(self.config.limits.live, kept, self.tenants.len(), tenant_of);
+        let tenants = self.functions.iter().map(|one| one.config.tenant.0 as usize);
+        let tenant_of: Vec<usize> = tenants.collect();
+        self.places = Places::new(self.config.limits.live, kept, self.tenants.len(), &tenant_of);
     }
 
     /// Chooses. Call it again after each decision has been carried out.
