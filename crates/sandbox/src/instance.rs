@@ -8,6 +8,7 @@
 pub(crate) mod builtins;
 
 use std::io;
+use std::ops::Range;
 use std::ptr;
 use std::sync::Arc;
 
@@ -37,7 +38,6 @@ use crate::slot::mapping::PAGE_BYTES;
 use crate::slot::planted::{self, Planted};
 use crate::slot::residency::Faults;
 use crate::slot::table::{self, TableStore};
-use crate::slot::words::GuestWords;
 use crate::stop::Trap;
 use crate::switch::current;
 use crate::switch::entry::{Entry, Thunk};
@@ -506,45 +506,59 @@ impl Instance {
         }
     }
 
-    /// An exception of this instance; null if there are as many as there may be.
+    /// Makes room for an exception with so many values, if need be, by giving back those that nothing refers
+    /// to: a piece of that at a time. Says whether it is done.
     ///
     /// # Safety
-    /// The running guest waits for this, and all that it holds lies on its stack from `held` on.
-    pub(crate) unsafe fn new_exception(
+    /// The running guest waits for all of it, and all that it holds lies on its stack from `held` on.
+    pub(crate) unsafe fn make_room_for_exception(
         &mut self,
-        tag: *const u64,
         values: usize,
         held: *const usize,
-    ) -> *mut Exception {
+    ) -> bool {
+        // What other instances of a group refer to is not known here.
+        if self.linked {
+            return true;
+        }
         // SAFETY: the header lies in the context; modules that throw have a record of exceptions,
         // of this instance or its group.
         let exceptions = unsafe { &mut *(*self.header()).exceptions.cast::<Exceptions>() };
-        // What other instances of a group refer to is not known here, nor who pays for it.
-        if self.linked {
-            return exceptions.make(tag, values, None);
-        }
-        if exceptions.is_full(values, &mut self.account) {
+        if !exceptions.is_searching() {
+            if !exceptions.is_full(values, &mut self.account) {
+                return true;
+            }
             let stack = current::current_stack().expect("a guest throws");
             assert!(stack.contains(&(held as usize)), "the guest's stack is the one this runs on");
-            // SAFETY: the caller's duty: the guest's part of its stack, and the guest waits.
-            let stack = unsafe { GuestWords::new(held as usize..stack.end) };
-            exceptions.collect(stack.all().chain(self.exception_roots()));
+            let held = std::iter::once(held as usize..stack.end);
+            exceptions.begin_search(held.chain(self.exception_roots()));
         }
-        exceptions.make(tag, values, Some(&mut self.account))
+        // SAFETY: the guest's part of its stack, and what only compiled code writes to; the guest waits.
+        unsafe { exceptions.search_some() }
     }
 
-    /// Everything outside of the stack that may be a reference to an exception.
-    fn exception_roots(&self) -> impl Iterator<Item = usize> + '_ {
-        let is_root = |code| val_type::kind(code) == val_type::EXNREF;
-        let globals = self.module.globals().iter().zip(self.own_globals());
-        let globals = globals.filter(move |(desc, _)| is_root(desc.ty.ty));
+    /// An exception of this instance; null if there are as many as there may be.
+    pub(crate) fn new_exception(&mut self, tag: *const u64, values: usize) -> *mut Exception {
+        // SAFETY: as above.
+        let exceptions = unsafe { &mut *(*self.header()).exceptions.cast::<Exceptions>() };
+        // Nor is it known who of a group would pay.
+        let account = (!self.linked).then_some(&mut *self.account);
+        exceptions.make(tag, values, account)
+    }
+
+    /// Where references to exceptions may be outside of the stack: in all globals, in the argument cells, and in what
+    /// has been written of tables of such references.
+    fn exception_roots(&self) -> impl Iterator<Item = Range<usize>> + '_ {
+        let (layout, counts) = (self.module.layout(), &self.module.desc().counts);
+        let cells = |first: u32, count: u32| {
+            // The first is the highest.
+            let end = self.ctx as usize - first as usize + size_of::<GlobalCell>();
+            end - count as usize * size_of::<GlobalCell>()..end
+        };
+        let globals = cells(layout.global(0), counts.own_globals);
+        let arguments = cells(tail::cell_below(0), counts.argument_cells);
         let tables = self.module.tables().iter().zip(&self.tables);
-        let tables = tables.filter(move |(desc, _)| is_root(desc.ty.ty));
-        let elements = tables.flat_map(|(_, store)| store.elements().iter().copied());
-        // SAFETY: the cells lie in the context and compiled code is not running.
-        let arguments = self.argument_cells().map(|cell| unsafe { cell.read() });
-        let cells = globals.map(|(_, cell)| cell).chain(arguments);
-        cells.map(|cell| address(cell, true) as usize).chain(elements)
+        let tables = tables.filter(|(desc, _)| val_type::kind(desc.ty.ty) == val_type::EXNREF);
+        [globals, arguments].into_iter().chain(tables.flat_map(|(_, store)| store.changed()))
     }
 
     /// The place of `func_refs[index]`.

@@ -239,7 +239,11 @@ unsafe extern "C" fn exception_new(
 ) -> *mut Exception {
     // SAFETY: called by compiled code with its context. What the guest holds lies from `held` on:
     // the registers that it counts on, which the entry has pushed, and above them its frames.
-    back(unsafe { instance_of(ctx).new_exception(tag, values as usize, held) })
+    while !unsafe { instance_of(ctx).make_room_for_exception(values as usize, held) } {
+        preempt::on_return();
+    }
+    // SAFETY: as above.
+    back(unsafe { instance_of(ctx) }.new_exception(tag, values as usize))
 }
 
 unsafe extern "C" fn exception_done(ctx: *mut u8, _: *mut Exception) {

@@ -9,6 +9,8 @@
 //! word of the guest's stack and registers, of globals, tables and argument cells, and of other
 //! exceptions keeps the one that it points into, and the rest is given back. None is given back
 //! because its guest says that it is done with it: code that was made elsewhere could go on using it.
+//! A guest may have millions of such words, so they are looked at in pieces, between which others run;
+//! the guest waits, so none of them changes meanwhile.
 //!
 //! Why none is given back too early: a guest that asks for an exception waits for it in a call. All
 //! that it holds is in its frames, in the cells of a call in tail position, or in registers that a
@@ -18,6 +20,7 @@
 //! values are still to be read; an address anywhere in an exception counts, up to one beyond its
 //! last byte. Words that only look like references keep some for longer.
 
+use std::ops::Range;
 use std::ptr::{self, NonNull};
 
 use awsm_abi::context::{self, Exception, GlobalCell, HEADER_BELOW, Header};
@@ -25,6 +28,7 @@ use awsm_abi::context::{self, Exception, GlobalCell, HEADER_BELOW, Header};
 use crate::limits::{EXCEPTIONS_BYTES, EXCEPTIONS_HANDLED, EXCEPTIONS_STEP_BYTES};
 use crate::slot::budget::Account;
 use crate::slot::planted::{self, Planted};
+use crate::slot::words::GuestWords;
 
 /// To give one back takes as long as to copy so many bytes, about.
 const FREE_BYTES: usize = 256;
@@ -40,10 +44,27 @@ pub(crate) struct Exceptions {
     handled: usize,
     /// What is paid for, [`EXCEPTIONS_STEP_BYTES`] that are free included.
     paid_bytes: usize,
+    /// The look for those that nothing refers to, while its guest waits for it.
+    search: Option<Search>,
 }
 
-/// What it takes to keep an exception beside its words: its entry in the list, which has room to grow, and the allocator's.
-const KEEPING_BYTES: usize = 2 * size_of::<Object>() + 16;
+/// Which exceptions are still referred to: those that words point into, and those that words in these point into.
+struct Search {
+    /// Where each exception is, in ascending order, and its number.
+    places: Vec<(usize, u32)>,
+    /// Words that have not been looked at: outside of exceptions, and in those that were found.
+    ranges: Vec<Range<usize>>,
+    /// How many exceptions have not been asked yet whether they were found, the first ones.
+    asked: usize,
+}
+
+/// What it takes to keep an exception beside its words: its entry in the list, the allocator's own, and its entries in
+/// the two lists of a search. What grows has room for as much again.
+const KEEPING_BYTES: usize =
+    2 * size_of::<Object>() + 16 + size_of::<(usize, u32)>() + 2 * size_of::<Range<usize>>();
+
+/// Words and exceptions that a search looks at in one piece: a tenth of a millisecond or less.
+const SEARCH_PIECE: usize = 2048;
 
 /// Entries of the list that stay with a slot.
 const ENTRIES_KEPT: usize = 1024;
@@ -53,14 +74,14 @@ struct Object {
     /// From a `Box<[u128]>`, of `words` words; freed when dropped. Guests refer to it, so nothing
     /// else does.
     place: NonNull<u128>,
-    words: usize,
+    words: u32,
     marked: bool,
 }
 
 impl Object {
     fn new(values: usize) -> Self {
         let words = vec![0_u128; 1 + values].into_boxed_slice();
-        let len = words.len();
+        let len = words.len() as u32;
         let place = NonNull::from(Box::leak(words)).cast();
         Self { place, words: len, marked: false }
     }
@@ -75,7 +96,7 @@ impl Object {
     }
 
     fn bytes(&self) -> usize {
-        self.words * size_of::<u128>()
+        self.words as usize * size_of::<u128>()
     }
 
     /// All that it takes.
@@ -83,10 +104,9 @@ impl Object {
         self.bytes() + KEEPING_BYTES
     }
 
-    /// Words of the values that may be references.
-    fn references(&self) -> impl Iterator<Item = usize> {
-        // SAFETY: the words are initialised, and no guest writes to them meanwhile: it waits.
-        (1..self.words).map(|word| unsafe { self.place.add(word).read() } as usize)
+    /// Where its values are, which may be references.
+    fn values(&self) -> Range<usize> {
+        self.address() + size_of::<Exception>()..self.address() + self.bytes()
     }
 }
 
@@ -94,7 +114,7 @@ impl Drop for Object {
     fn drop(&mut self) {
         // SAFETY: from a box of that many words, and nothing refers to it any more.
         drop(unsafe {
-            Box::from_raw(ptr::slice_from_raw_parts_mut(self.place.as_ptr(), self.words))
+            Box::from_raw(ptr::slice_from_raw_parts_mut(self.place.as_ptr(), self.words as usize))
         });
     }
 }
@@ -109,6 +129,7 @@ impl Exceptions {
             bytes: 0,
             handled: 0,
             paid_bytes: EXCEPTIONS_STEP_BYTES,
+            search: None,
         }
     }
 
@@ -170,32 +191,55 @@ impl Exceptions {
         }
     }
 
-    /// Gives back all exceptions that nothing refers to: none of `words`, which are all that the
-    /// waiting guest holds, nor other exceptions that are kept, nor what is under way.
-    pub(crate) fn collect(&mut self, words: impl Iterator<Item = usize>) {
+    /// Begins to give back all exceptions that nothing refers to: none of the words in `ranges`, which are all
+    /// that the waiting guest holds, nor other exceptions that are kept, nor what is under way.
+    pub(crate) fn begin_search(&mut self, ranges: impl Iterator<Item = Range<usize>>) {
         self.handled = 0;
-        let places = self.objects.iter().enumerate();
-        let mut places: Vec<_> =
-            places.map(|(number, object)| (object.address(), number)).collect();
+        let places =
+            self.objects.iter().zip(0..).map(|(object, number)| (object.address(), number));
+        let mut places: Vec<_> = places.collect();
         places.sort_unstable();
-        let mut found = vec![self.shared.pending as usize];
-        found.extend(words);
-        while let Some(word) = found.pop() {
-            let after = places.partition_point(|(address, _)| *address <= word);
-            // Where one ends another one may begin.
-            for (address, number) in places[..after].iter().rev().take(2) {
-                let object = &mut self.objects[*number];
-                let inside = word - address <= object.bytes();
-                if inside && !std::mem::replace(&mut object.marked, true) {
-                    found.extend(object.references());
-                }
+        let mut search = Search { places, ranges: ranges.collect(), asked: self.objects.len() };
+        search.find(&mut self.objects, self.shared.pending as usize);
+        self.search = Some(search);
+    }
+
+    /// Has a search begun that is not over?
+    pub(crate) fn is_searching(&self) -> bool {
+        self.search.is_some()
+    }
+
+    /// Goes on with it for a while; says whether it is over.
+    ///
+    /// # Safety
+    /// The ranges with which it began are readable, and nobody has written to them since.
+    pub(crate) unsafe fn search_some(&mut self) -> bool {
+        let Some(mut search) = self.search.take() else { return true };
+        let mut left = SEARCH_PIECE;
+        while let Some(range) = search.ranges.pop() {
+            let words = left.min(range.len() / size_of::<usize>());
+            let rest = range.start + words * size_of::<usize>()..range.end;
+            // SAFETY: the caller's duty; exceptions that are kept are readable, too.
+            let now = unsafe { GuestWords::new(range.start..rest.start) };
+            left -= words;
+            if rest.len() >= size_of::<usize>() {
+                search.ranges.push(rest);
+            }
+            now.all().for_each(|word| search.find(&mut self.objects, word));
+            if left == 0 {
+                self.search = Some(search);
+                return false;
             }
         }
-        for number in (0..self.objects.len()).rev() {
+        for number in (search.asked.saturating_sub(left)..search.asked).rev() {
             if !std::mem::replace(&mut self.objects[number].marked, false) {
                 self.remove(number);
             }
+            search.asked = number;
         }
+        let is_over = search.asked == 0;
+        self.search = (!is_over).then_some(search);
+        is_over
     }
 
     /// Nothing is thrown, nothing is kept, and nothing of it is paid for: as far as `left` bytes' worth
@@ -206,6 +250,7 @@ impl Exceptions {
             return true;
         }
         self.shared.pending = ptr::null_mut();
+        self.search = None;
         while let Some(object) = self.objects.pop() {
             *left = left.saturating_sub(object.bytes() + FREE_BYTES);
             if *left == 0 && !self.objects.is_empty() {
@@ -222,7 +267,7 @@ impl Exceptions {
 
     /// Is nothing thrown, and nothing kept?
     pub(crate) fn is_empty(&self) -> bool {
-        !self.is_pending() && self.objects.is_empty() && self.bytes == 0
+        !self.is_pending() && self.objects.is_empty() && self.bytes == 0 && !self.is_searching()
     }
 
     /// Nothing is thrown.
@@ -239,6 +284,21 @@ impl Exceptions {
     #[cfg(test)]
     pub(crate) fn has(&self, address: usize) -> bool {
         self.objects.iter().any(|object| object.address() == address)
+    }
+}
+
+impl Search {
+    /// Keeps what a word points into.
+    fn find(&mut self, objects: &mut [Object], word: usize) {
+        let after = self.places.partition_point(|(address, _)| *address <= word);
+        // Where one ends another one may begin.
+        for (address, number) in self.places[..after].iter().rev().take(2) {
+            let object = &mut objects[*number as usize];
+            let inside = word - address <= object.bytes();
+            if inside && !std::mem::replace(&mut object.marked, true) {
+                self.ranges.push(object.values());
+            }
+        }
     }
 }
 
@@ -269,8 +329,16 @@ mod tests {
         (exceptions, places)
     }
 
+    /// Looks for what these refer to; says in how many pieces.
+    fn search(exceptions: &mut Exceptions, words: &[usize]) -> usize {
+        let range = words.as_ptr_range();
+        exceptions.begin_search(std::iter::once(range.start as usize..range.end as usize));
+        // SAFETY: nobody writes to the words.
+        1 + std::iter::from_fn(|| unsafe { (!exceptions.search_some()).then_some(()) }).count()
+    }
+
     fn kept(words: &[usize], exceptions: &mut Exceptions, places: &[usize]) -> Vec<usize> {
-        exceptions.collect(words.iter().copied());
+        search(exceptions, words);
         (0..places.len()).filter(|number| exceptions.has(places[*number])).collect()
     }
 
@@ -330,6 +398,29 @@ mod tests {
         assert!(!exceptions.is_full(1, &mut account));
     }
 
+    /// However much there is to be looked at, a piece is a piece.
+    #[test]
+    fn a_search_goes_in_pieces() {
+        let (mut exceptions, places) = five();
+        let mut words = vec![0; 10 * SEARCH_PIECE - 20];
+        *words.last_mut().expect("many") = places[3];
+        // The six words of its values, and five exceptions that are asked.
+        assert_eq!(search(&mut exceptions, &words), 10);
+        assert_eq!((exceptions.objects.len(), exceptions.has(places[3])), (1, true));
+        let many: Vec<_> =
+            (0..3 * SEARCH_PIECE).map(|_| exceptions.make(ptr::null(), 0, None) as usize).collect();
+        assert_eq!(
+            search(&mut exceptions, &many),
+            7,
+            "three for the words, four for all to be asked"
+        );
+        assert_eq!(exceptions.objects.len(), many.len());
+        // What is left of one when its guest has ended goes with the rest.
+        exceptions.begin_search(std::iter::empty());
+        assert!(!exceptions.is_empty() && exceptions.is_searching());
+        assert!(exceptions.reset_some(&mut usize::MAX.clone()) && exceptions.is_empty());
+    }
+
     #[test]
     fn there_is_a_bound() {
         let mut exceptions = Exceptions::new();
@@ -342,7 +433,7 @@ mod tests {
         }
         assert!(exceptions.make(ptr::null(), 1023, None).is_null());
         assert_eq!(exceptions.bytes, EXCEPTIONS_BYTES / each * each);
-        exceptions.collect([last as usize].into_iter());
+        search(&mut exceptions, &[last as usize]);
         assert_eq!(exceptions.bytes, each);
         assert!(!exceptions.make(ptr::null(), 1023, None).is_null());
     }

@@ -48,6 +48,16 @@ impl TableStore {
         &self.at_start
     }
 
+    /// Addresses of the elements that may be others than at the start.
+    pub(crate) fn changed(&self) -> [Range<usize>; 2] {
+        let first = self.at_start.len();
+        let end = self.written.end.min(first);
+        [self.written.start.min(end)..end, first..self.elements.len()].map(|part| {
+            let part = self.elements[part].as_ptr_range();
+            part.start as usize..part.end as usize
+        })
+    }
+
     /// What it is now is what it will be after each reset.
     pub(crate) fn keep(&mut self) {
         self.at_start = self.elements.clone().into();
