@@ -19,6 +19,9 @@ const HEADER: u64 = 64;
 const PROGRAM_HEADER: u64 = 56;
 const SYMBOL: u64 = 24;
 
+/// The instruction that lies between two functions.
+const BREAKPOINT: u8 = 0xcc;
+
 /// Links `module` with those of `support` that it needs.
 ///
 /// # Errors
@@ -35,7 +38,7 @@ pub(crate) fn link(module: &[u8], support: &[Vec<u8>]) -> Result<Vec<u8>, String
     }
     let mut image = Image::new();
     image.place(&files, false)?;
-    image.pad(PAGE);
+    image.pad(PAGE, 0);
     image.text_start = image.bytes.len() as u64;
     image.place(&files, true)?;
     image.text_end = image.bytes.len() as u64;
@@ -92,9 +95,9 @@ impl Image {
         Self { bytes, placed: HashMap::new(), text_start: 0, text_end: 0 }
     }
 
-    fn pad(&mut self, to: u64) {
+    fn pad(&mut self, to: u64, with: u8) {
         let len = (self.bytes.len() as u64).next_multiple_of(to);
-        self.bytes.resize(len as usize, 0);
+        self.bytes.resize(len as usize, with);
     }
 
     /// Places all sections that are code, or all others that are part of the program.
@@ -115,7 +118,7 @@ impl Image {
                 if code && section.size() > 0 && name != TEXT_SECTION {
                     return Err(format!("code in section {name}"));
                 }
-                self.pad(section.align().max(1));
+                self.pad(section.align().max(1), if code { BREAKPOINT } else { 0 });
                 self.placed.insert((number, section.index().0), self.bytes.len() as u64);
                 let data = section.data().map_err(|error| error.to_string())?;
                 self.bytes.extend_from_slice(data);
@@ -261,7 +264,7 @@ impl Image {
             }
         }
         // Not in a page of the code.
-        self.pad(PAGE);
+        self.pad(PAGE, 0);
         let headers = self.bytes.len() as u64;
         let table = headers + SECTION_HEADERS * SECTION_HEADER;
         let ends = [table, table + symbols.len() as u64];

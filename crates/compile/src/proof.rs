@@ -4,7 +4,8 @@
 //! instead of a breach.
 //!
 //! A function that is not shown is compiled once more without optimisation, where checks are just before
-//! what they are for; what is not shown then is refused. Most modules need none of that.
+//! what they are for. If it is not shown then, it may be for what others give it: those that call it and those
+//! that it calls are next. What is not shown in the end is refused. Most modules need none of that.
 //!
 //! Of code without isolation, which no runtime loads, everything but accesses to linear memory is shown.
 //! Code for AArch64 is not read back yet.
@@ -63,10 +64,16 @@ pub(crate) fn verify(
     let mut functions = Vec::new();
     for refusal in refusals {
         let own = refusal.function.as_ref().and_then(|name| by_symbol.get(name.as_str()).copied());
+        let before = functions.len();
         match own {
-            Some(own) if !job.units.is_plain(own) => functions.push(own),
-            // A thunk, a routine of ours, the object as a whole; or there is nothing left to try.
-            _ => return Err(CompileError::NotShown(refusal)),
+            Some(own) if job.units.is_plain(own) => {
+                functions.extend(job.units.around(&job.module, own)?);
+            }
+            own => functions.extend(own),
+        }
+        // A thunk, a routine of ours, the object as a whole; or there is nothing left to try.
+        if functions.len() == before {
+            return Err(CompileError::NotShown(refusal));
         }
     }
     functions.sort_unstable();

@@ -10,12 +10,12 @@ use crate::contract::{self, Wants};
 use crate::convention::{ARGUMENTS, Convention, RETURN_BYTES, STACK_POINTER, Spot};
 use crate::evaluate::Callee;
 use crate::flow::BlockId;
-use crate::function::{Analysis, RANGE_MAX};
+use crate::function::{Analysis, INCOMING_NAMED, RANGE_MAX, weaker};
 use crate::module::{RangeRoutine, Role};
 use crate::op::Op;
 use crate::report::Rule;
 use crate::state::{ALIGNED, CALLEE, CALLEE_CELLS, OWN_CELLS, SlotKey, State, argument_cell};
-use crate::summary::Entry;
+use crate::summary::{self, Gifts, Given, Summary};
 use crate::value::{Kind, Value};
 
 impl Analysis<'_> {
@@ -122,44 +122,110 @@ impl Analysis<'_> {
         if self.summaries[number].incoming > room {
             return self.problem(at, "a call whose arguments are not in the frame");
         }
-        let provided = self.provided(state, at, number, false);
-        self.outcome.calls.push((number, provided));
-        if provided & self.summaries[number].entry.bit() == 0 {
-            let what = format!("a call of `{}` without what it needs", callee.name);
-            if callee.outside {
-                return self.problem(at, what);
-            }
-        }
+        self.give(state, at, number, false);
         self.shown(Rule::DirectCall);
     }
 
-    /// Which assumptions about a function's entry hold at a call, or where it is jumped to.
-    pub(crate) fn provided(
+    /// Gives a function of the object its arguments, at a call or where it is jumped to (`leaving`).
+    pub(crate) fn give(&mut self, state: &mut State, at: u32, number: usize, leaving: bool) {
+        let block = self.block_of[at as usize];
+        let gifts = self.gifts(state, block, number, leaving);
+        match self.outcome.gifts.get_mut(&number) {
+            Some(known) => *known = summary::common(known, &gifts),
+            None => _ = self.outcome.gifts.insert(number, gifts),
+        }
+    }
+
+    /// What a function of the object is given at a call, or where it is jumped to.
+    fn gifts(&mut self, state: &mut State, block: BlockId, number: usize, leaving: bool) -> Gifts {
+        let mut values = Vec::new();
+        for register in ARGUMENTS {
+            values.push((Spot::Register(register), self.register(state, register)));
+        }
+        let above = if leaving { RETURN_BYTES } else { 0 };
+        let stack = self.register(state, STACK_POINTER).plus(above);
+        let incoming = self.summaries[number].incoming.min(INCOMING_NAMED);
+        let cells = self.module.convention(number).into_iter().flat_map(|own| &own.arguments);
+        let cells = cells.filter(|spot| matches!(spot, Spot::Cell(_)));
+        for spot in (0..incoming).step_by(8).map(Spot::Stack).chain(cells.copied()) {
+            let key = match spot {
+                Spot::Stack(at) => self.frame_offset(stack.plus(at)),
+                Spot::Cell(number) => Some(argument_cell(OWN_CELLS, number)),
+                _ => None,
+            };
+            values.extend(key.and_then(|key| word_at(state, key)).map(|value| (spot, value)));
+        }
+        let mut gifts = Gifts::new();
+        for (spot, value) in values {
+            let given = match self.cells_are_given(state, number, spot, value, leaving) {
+                true => Some(Given::Of(Kind::Cells)),
+                false => self.gift(state, block, number, value),
+            };
+            gifts.extend(given.map(|given| (spot, given)));
+        }
+        gifts
+    }
+
+    /// Is this the address of cells for the results of a function of the object?
+    fn cells_are_given(
         &mut self,
         state: &mut State,
-        at: u32,
         number: usize,
+        spot: Spot,
+        value: Value,
         leaving: bool,
-    ) -> u8 {
-        let block = self.block_of[at as usize];
-        let mut provided = Entry::Nothing.bit();
-        let first = self.register(state, ARGUMENTS[0]);
-        if self.arena.kind_of(first) == Kind::Context {
-            provided |= Entry::Context.bit();
+    ) -> bool {
+        let Some(convention) = self.module.convention(number) else { return false };
+        let Summary { cells, incoming, .. } = self.summaries[number];
+        convention.results_at.map(Spot::Register) == Some(spot)
+            && self.has_cells(state, value, (cells, convention.rounded), incoming, leaving)
+    }
+
+    /// What a value is to a function that it is given to, if it is more than a number.
+    fn gift(
+        &mut self,
+        state: &State,
+        block: BlockId,
+        number: usize,
+        value: Value,
+    ) -> Option<Given> {
+        let descriptor = self.module.descriptor;
+        let params = self.module.type_of(number).map(|ty| &descriptor.types[ty as usize].params);
+        let references =
+            || params.into_iter().flatten().filter(|code| contract::is_reference(**code));
+        if value == Value::number(0) {
+            return (params.is_none() || references().next().is_some()).then_some(Given::Null);
         }
-        let (Some(convention), Some(ty)) =
-            (self.module.convention(number), self.module.type_of(number))
-        else {
-            return provided;
+        match self.arena.kind_of(value) {
+            kind @ (Kind::Context
+            | Kind::Builtins
+            | Kind::Exceptions
+            | Kind::Global(_)
+            | Kind::MemoryBase(_)
+            | Kind::MemoryBytes(_)
+            | Kind::MemoryRecord(_)
+            | Kind::TableLength(_)
+            | Kind::TableRecord(_)
+            | Kind::Tag(_)
+            | Kind::TypeId(_)) => return Some(Given::Of(kind)),
+            kind @ Kind::TableBase(_) => {
+                let atom = self.arena.single(value)?;
+                return self.is_fresh(state, atom).then_some(Given::Of(kind));
+            }
+            _ => {}
+        }
+        let kind = match self.reference_kind(value) {
+            Kind::Number => return None,
+            kind => kind,
         };
-        let convention = convention.clone();
-        let context = self.register(state, convention.context);
-        if self.arena.kind_of(context) == Kind::Context
-            && self.arguments_fit(state, block, &convention, ty, leaving)
-        {
-            provided |= Entry::Typed.bit();
+        // What comparisons tell, where that is asked for.
+        for code in references() {
+            let wanted = contract::kind_of_type(*code);
+            if weaker(kind, wanted) != wanted && self.reference_fits(value, *code, block) {
+                return Some(Given::Of(wanted));
+            }
         }
-        provided
+        Some(Given::Of(kind))
     }
 
     /// Are references among the arguments what the type says, and is there room for results? `leaving`
@@ -175,7 +241,8 @@ impl Analysis<'_> {
     ) -> bool {
         if let Some(register) = convention.results_at {
             let cells = self.register(state, register);
-            if !self.has_cells(state, cells, convention, leaving) {
+            let wanted = (convention.result_bytes, convention.rounded);
+            if !self.has_cells(state, cells, wanted, convention.stack_bytes, leaving) {
                 return false;
             }
         }
@@ -215,16 +282,17 @@ impl Analysis<'_> {
         }
     }
 
-    /// Is there room for the results of a call at an address?
+    /// Is there room for so many bytes of a call's results at an address, which is rounded if they must be?
+    /// The call has so many bytes of arguments on the stack.
     fn has_cells(
         &mut self,
         state: &mut State,
         cells: Value,
-        convention: &Convention,
+        (bytes, rounded): (i64, bool),
+        stack_bytes: i64,
         leaving: bool,
     ) -> bool {
-        let bytes = convention.result_bytes;
-        if convention.rounded && !self.is_rounded(cells, VECTOR_BYTES) {
+        if rounded && !self.is_rounded(cells, VECTOR_BYTES) {
             return false;
         }
         if let Some(key) = self.frame_offset(cells) {
@@ -232,15 +300,18 @@ impl Analysis<'_> {
             let Some(sp) = self.frame_offset(sp) else { return false };
             let aligned = key > ALIGNED / 2;
             let (bottom, top) = match aligned {
-                true => (sp + convention.stack_bytes, ALIGNED),
-                false => (state.aligned.unwrap_or(sp + convention.stack_bytes), 0),
+                true => (sp + stack_bytes, ALIGNED),
+                false => (state.aligned.unwrap_or(sp + stack_bytes), 0),
             };
             let inside = key >= bottom && key + bytes <= top;
             return !leaving && inside && aligned == state.aligned.is_some();
         }
         // Its own, handed on.
-        let own = self.module.convention(self.number).map_or(0, |own| own.result_bytes);
-        self.arena.kind_of(cells) == Kind::Cells && bytes <= own
+        let own = self.arena.kind_of(cells) == Kind::Cells && bytes <= self.cells_limit();
+        if own {
+            self.outcome.cells = self.outcome.cells.max(bytes);
+        }
+        own
     }
 
     fn check_builtin(&mut self, state: &mut State, at: u32, builtin: &contract::Builtin) {

@@ -18,12 +18,13 @@ use crate::module::{RangeRoutine, Role};
 use crate::op::Op;
 use crate::report::Rule;
 use crate::state::{ALIGNED, State};
-use crate::value::{Atom, Kind, Range, Value};
+use crate::value::{AT_BLOCK, Atom, AtomId, Kind, Range, Value};
 
 /// Bytes of the stack that may lie between two touches: less than the guard below any stack.
 const UNTOUCHED_MAX: i64 = 8192;
 
-/// Arguments on the stack of a function that nobody outside calls take no more than this.
+/// Arguments on the stack of a function that nobody outside calls take no more than this, and its cells for
+/// several results.
 const INCOMING_MAX: i64 = 1 << 16;
 
 impl Analysis<'_> {
@@ -111,7 +112,7 @@ impl Analysis<'_> {
 
     /// Can anybody call this function?
     fn is_called(&self) -> bool {
-        self.module.functions[self.number].outside || self.module.called[self.number]
+        self.module.functions[self.number].outside || !self.module.callers[self.number].is_empty()
     }
 
     /// Where a block ends without a transfer, the next one of the function follows.
@@ -166,6 +167,16 @@ impl Analysis<'_> {
         match self.module.convention(self.number) {
             Some(convention) if self.module.functions[self.number].outside => {
                 convention.stack_bytes
+            }
+            _ => INCOMING_MAX,
+        }
+    }
+
+    /// Bytes of cells for several results that this function may have.
+    pub(crate) fn cells_limit(&self) -> i64 {
+        match self.module.convention(self.number) {
+            Some(convention) if self.module.functions[self.number].outside => {
+                convention.result_bytes
             }
             _ => INCOMING_MAX,
         }
@@ -272,9 +283,10 @@ impl Analysis<'_> {
                 }
             }
             Kind::Cells => {
-                let convention = self.module.convention(self.number);
-                let all = convention.map_or(0, |convention| convention.result_bytes);
+                let all = self.cells_limit();
                 self.check_cells(at, rest, bytes, all);
+                let end = rest.constant().and_then(|offset| offset.checked_add(bytes));
+                self.outcome.cells = self.outcome.cells.max(end.unwrap_or(0).min(all));
             }
             Kind::Thunk(2) => {
                 let Role::Entry { ty } = self.module.functions[self.number].role else { return };
@@ -376,11 +388,7 @@ impl Analysis<'_> {
         write: bool,
     ) {
         let block = self.block_of[at as usize];
-        let fresh = match self.arena.atom(base).atom {
-            Atom::Field { time, .. } | Atom::Deref { time, .. } => time == state.time,
-            _ => false,
-        };
-        if write || bytes != 8 || !fresh {
+        if write || bytes != 8 || !self.is_fresh(state, base) {
             return self.problem(at, "an access to a table that may have moved");
         }
         let index =
@@ -392,6 +400,17 @@ impl Analysis<'_> {
         match exists {
             true => self.shown(Rule::TableElement),
             false => self.problem(at, "a table element that is not shown to exist"),
+        }
+    }
+
+    /// Was a table's base loaded since the last call, here or by the caller?
+    pub(crate) fn is_fresh(&mut self, state: &State, base: AtomId) -> bool {
+        match self.arena.atom(base).atom {
+            Atom::Field { time, .. } | Atom::Deref { time, .. } => time == state.time,
+            Atom::Opaque { at: AT_BLOCK, .. } | Atom::Incoming(_) => {
+                state.time == self.time_at_entry()
+            }
+            _ => false,
         }
     }
 

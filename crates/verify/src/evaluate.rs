@@ -16,6 +16,7 @@ use crate::op::{Base, Binary, Bytes, Condition, Extension, Flags, Op, Place, Reg
 use crate::state::{
     ALIGNED, About, CALLEE, CALLEE_CELLS, Known, OWN_CELLS, PENDING, RESULT_CELLS, SlotKey, State,
 };
+use crate::summary::Given;
 use crate::value::{Atom, Choice, Kind, Range, Value};
 
 /// Whom a call calls.
@@ -702,6 +703,14 @@ impl Analysis<'_> {
         None
     }
 
+    /// Where a function of the object gets the address of cells for its results, if it does.
+    pub(crate) fn cells_at(&self, number: usize) -> Option<Reg> {
+        let at = self.module.convention(number)?.results_at?;
+        let cells = (Spot::Register(at), Given::Of(Kind::Cells));
+        let gifts = self.summaries[number].gifts.as_ref();
+        gifts.is_none_or(|gifts| gifts.contains(&cells)).then_some(at)
+    }
+
     /// What a call does to the state.
     fn call(&mut self, state: &mut State, at: u32, callee: Callee) {
         let (mut stack_bytes, mut results) = (0, None);
@@ -710,13 +719,9 @@ impl Analysis<'_> {
             Callee::Function(number) => {
                 let summary = &self.summaries[number];
                 stack_bytes = summary.incoming;
-                if let (crate::summary::Entry::Typed, Some(convention)) =
-                    (summary.entry, self.module.convention(number))
-                {
-                    cells = convention.results_at.map(|at| (at, convention.result_bytes));
-                    if summary.typed_results {
-                        results = self.module.type_of(number);
-                    }
+                cells = self.cells_at(number).map(|at| (at, summary.cells));
+                if summary.typed_results {
+                    results = self.module.type_of(number);
                 }
             }
             Callee::Reference { base, tail } => {

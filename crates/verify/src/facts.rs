@@ -280,9 +280,10 @@ impl Analysis<'_> {
         {
             self.learn(state.flags, condition, &mut facts);
             for number in 0..facts.len() {
-                let fact = facts[number];
-                facts.extend(self.at_most_size(fact));
-                facts.extend(self.unshifted(fact));
+                facts.extend(self.unshifted(facts[number]));
+            }
+            for number in 0..facts.len() {
+                facts.extend(self.at_most_size(facts[number]));
             }
         }
         facts
@@ -448,6 +449,10 @@ impl Analysis<'_> {
                 self.learn_zero(b, true, facts);
             }
             Atom::Right { of, by } if zero => self.learn_small(of, (1 << by) - 1, facts),
+            // A bit that is not shifted out is there.
+            Atom::Right { of, by } if by < 62 && self.arena.range(of).within(Range::bits(63)) => {
+                self.at_most(Value::number(1 << by), of, 0, facts);
+            }
             _ => {}
         }
     }

@@ -12,7 +12,7 @@ use awsm_abi::context::{Builtins, below};
 use std::mem::offset_of;
 
 use crate::contract::{self, RefType};
-use crate::convention::{ARGUMENTS, STACK_POINTER, Spot};
+use crate::convention::{ARGUMENTS, RETURN_BYTES, STACK_POINTER, Spot};
 use crate::decode::Code;
 use crate::facts::Facts;
 use crate::flow::{self, BlockId, Flow, Guesses};
@@ -21,17 +21,17 @@ use crate::op::{Op, REGISTERS, TEMPORARIES};
 use crate::prove::Prover;
 use crate::report::{Counts, Rule, Unshown};
 use crate::state::{
-    ALIGNED, About, CALLEE, CALLEE_CELLS, Known, OWN_CELLS, PENDING, RESULT_CELLS, Sizes, Slot,
-    State, argument_cell,
+    ALIGNED, About, CALLEE, CALLEE_CELLS, Copied, Known, OWN_CELLS, PENDING, RESULT_CELLS, Sizes,
+    Slot, State, argument_cell,
 };
-use crate::summary::{Entry, Summary};
+use crate::summary::{Gifts, Given, Summary};
 use crate::value::{AT_BLOCK, Arena, Atom, AtomId, Kind, Range, Value};
 
 /// Ranges that routines for them get are no longer than this.
 pub(crate) const RANGE_MAX: i128 = contract::SIZE_MAX;
 
 /// Bytes of arguments on the stack that are followed from the beginning, at most.
-const INCOMING_NAMED: i64 = 512;
+pub(crate) const INCOMING_NAMED: i64 = 512;
 
 /// What was found about a function.
 #[derive(Debug, Default)]
@@ -42,12 +42,14 @@ pub(crate) struct Outcome {
     pub counts: Counts,
     /// Accesses to linear memory that were not.
     pub unshown: Vec<Unshown>,
-    /// Functions that it calls, and which assumptions about their entry it provides for.
-    pub calls: Vec<(usize, u8)>,
+    /// What it gives to functions that it calls.
+    pub gifts: HashMap<usize, Gifts>,
     /// Can it return?
     pub returns: bool,
     /// Bytes behind the return address that it reads or writes.
     pub incoming: i64,
+    /// Bytes of the cells for several results that it reads or writes.
+    pub cells: i64,
     /// Are the results of each return what the type says?
     pub typed_results: bool,
 }
@@ -352,8 +354,7 @@ impl<'m> Analysis<'m> {
             *register = self.arena.make(Atom::Entry(number as u8), Kind::Number, Range::ANY, 0);
         }
         registers[STACK_POINTER as usize] = stack;
-        let time = Atom::Opaque { at: AT_BLOCK, n: TIME as u8, most: u64::MAX, kind: Kind::Number };
-        let time = self.arena.make(time, Kind::Number, Range::ANY, 0);
+        let time = self.time_at_entry();
         let mut state = State {
             registers,
             time,
@@ -373,11 +374,14 @@ impl<'m> Analysis<'m> {
         state
     }
 
+    /// The name for the time from the entry to the first call.
+    pub(crate) fn time_at_entry(&mut self) -> Value {
+        self.opaque(AT_BLOCK, TIME as u8, u64::MAX, Kind::Number)
+    }
+
     /// What the role says of registers and stack at entry.
     fn enter(&mut self, state: &mut State) {
-        let role = self.module.functions[self.number].role;
-        let entry = self.summary().entry;
-        match role {
+        match self.module.functions[self.number].role {
             Role::Range(routine) => return self.enter_range(state, routine),
             Role::Entry { .. } => {
                 for (number, register) in ARGUMENTS[..3].iter().enumerate() {
@@ -389,54 +393,48 @@ impl<'m> Analysis<'m> {
             }
             _ => {}
         }
-        let context = self.context();
-        match (entry, self.module.convention(self.number)) {
-            (Entry::Typed, Some(convention)) => {
-                state.registers[convention.context as usize] = context;
-                if let Some(register) = convention.results_at {
-                    let cells = self.arena.make(Atom::Cells, Kind::Cells, Range::ANY, 0);
-                    state.registers[register as usize] = cells;
-                }
-                let ty = self.module.type_of(self.number).expect("it has a convention");
-                let params = &self.module.descriptor.types[ty as usize].params;
-                for (code, spot) in params.iter().zip(&convention.arguments) {
-                    let kind = contract::kind_of_type(*code);
-                    if kind == Kind::Number {
-                        continue;
-                    }
-                    match *spot {
-                        Spot::Register(register) => {
-                            let atom =
-                                Atom::Opaque { at: AT_BLOCK, n: register, most: u64::MAX, kind };
-                            state.registers[register as usize] =
-                                self.arena.make(atom, kind, Range::ANY, 0);
-                        }
-                        Spot::Stack(at) => {
-                            let key = crate::convention::RETURN_BYTES + at;
-                            let atom = Atom::Incoming(at as i32);
-                            let value = self.arena.make(atom, kind, Range::ANY, 0);
-                            state.put(key, 8, value);
-                        }
-                        Spot::Cell(number) => {
-                            let value = self.arena.make(Atom::Cell(number), kind, Range::ANY, 0);
-                            state.put(argument_cell(OWN_CELLS, number), 8, value);
-                        }
-                        Spot::Vector => {}
-                    }
-                }
+        let gifts = self.summary().gifts.clone().unwrap_or_default();
+        for (spot, given) in gifts {
+            let value = self.given(spot, given);
+            match spot {
+                Spot::Register(register) => state.registers[register as usize] = value,
+                Spot::Stack(at) => state.put(RETURN_BYTES + at, 8, value),
+                Spot::Cell(number) => state.put(argument_cell(OWN_CELLS, number), 8, value),
+                Spot::Vector => {}
             }
-            (Entry::Nothing, _) => {}
-            _ => state.registers[ARGUMENTS[0] as usize] = context,
         }
         // Other arguments on the stack have names, too.
         for at in (0..self.summary().incoming.min(INCOMING_NAMED)).step_by(8) {
-            let key = crate::convention::RETURN_BYTES + at;
+            let key = RETURN_BYTES + at;
             if state.is_free(key, 8) {
                 let atom = Atom::Incoming(at as i32);
                 let value = self.arena.make(atom, Kind::Number, Range::ANY, 0);
                 state.put(key, 8, value);
             }
         }
+    }
+
+    /// What is given at a place.
+    fn given(&mut self, spot: Spot, given: Given) -> Value {
+        let Given::Of(kind) = given else { return Value::number(0) };
+        let atom = match (kind, spot) {
+            (Kind::Context, _) => return self.context(),
+            (Kind::Cells, _) => Atom::Cells,
+            (_, Spot::Stack(at)) => Atom::Incoming(at as i32),
+            (_, Spot::Cell(number)) => Atom::Cell(number),
+            (_, Spot::Register(n)) => Atom::Opaque { at: AT_BLOCK, n, most: u64::MAX, kind },
+            (_, Spot::Vector) => return Value::number(0),
+        };
+        let range = match kind {
+            Kind::MemoryBytes(memory) => {
+                let least = self.module.descriptor.memories[memory as usize].least_bytes;
+                Range::new(least.into(), contract::SIZE_MAX)
+            }
+            Kind::TableLength(_) => Range::new(0, contract::SIZE_MAX),
+            Kind::TypeId(_) => Range::bits(32),
+            _ => Range::ANY,
+        };
+        self.arena.make(atom, kind, range, 0)
     }
 
     fn enter_range(&mut self, state: &mut State, routine: RangeRoutine) {
@@ -541,7 +539,7 @@ impl<'m> Analysis<'m> {
         let vectors = self.meet_vectors(block, head, &sources);
         let touched = sources.iter().map(|state| state.touched).max().unwrap_or(0);
         let restored = sources.iter().any(|state| state.restored);
-        let copies = Vec::new();
+        let copies = self.meet_copies(block, &sources);
         State { registers, time, flags, slots, vectors, copies, touched, aligned, restored }
     }
 
@@ -565,6 +563,22 @@ impl<'m> Analysis<'m> {
                 met.push(sizes);
             }
         }
+        met
+    }
+
+    /// Words of vector registers that are the same on all ways.
+    fn meet_copies(&self, block: BlockId, sources: &[Rc<State>]) -> Vec<(u8, Copied)> {
+        let keeps = |value: &Value| self.outlives(self.arena.home(*value), block);
+        let (first, others) = sources.split_first().expect("a block is looked at from another");
+        let mut met = first.copies.clone();
+        for (register, words) in &mut met {
+            let others: Vec<_> = others.iter().map(|state| state.copied(*register)).collect();
+            for (number, word) in words.iter_mut().enumerate() {
+                let same = others.iter().all(|words| words[number] == *word);
+                *word = word.filter(|word| same && (word.constant().is_some() || keeps(word)));
+            }
+        }
+        met.retain(|(_, words)| words.iter().any(Option::is_some));
         met
     }
 
@@ -850,7 +864,7 @@ struct Join {
 }
 
 /// What is true of both.
-fn weaker(a: Kind, b: Kind) -> Kind {
+pub(crate) fn weaker(a: Kind, b: Kind) -> Kind {
     match (a, b) {
         _ if a == b => a,
         (Kind::Ref(a), Kind::Ref(b)) => Kind::Ref(RefType {

@@ -94,7 +94,7 @@ impl Analysis<'_> {
         if matches!(callee.role, Role::Entry { .. } | Role::Range(_)) {
             return self.problem(at, "a jump to a routine that is only called");
         }
-        let other = self.summaries[number];
+        let other = &self.summaries[number];
         if !self.check_exit(state, at) {
             return;
         }
@@ -103,12 +103,7 @@ impl Analysis<'_> {
             return self.problem(at, "a jump with more arguments than there is room for");
         }
         self.outcome.incoming = self.outcome.incoming.max(other.incoming);
-        let provided = self.provided(state, at, number, true);
-        self.outcome.calls.push((number, provided));
-        if provided & other.entry.bit() == 0 && callee.outside {
-            let what = format!("a jump to `{}` without what it needs", callee.name);
-            return self.problem(at, what);
-        }
+        self.give(state, at, number, true);
         let module = self.module;
         let returns = module.type_of(number).zip(module.convention(number));
         self.check_same_results(at, returns.filter(|_| other.typed_results));

@@ -6,8 +6,8 @@
 //! every byte of code is decoded once into a dozen neutral operations (`decode`, `op`). Each function
 //! is then interpreted over abstract values (`value`, `state`, `evaluate`, `function`), and everything
 //! that it does is held against the contract (`contract`, `convention`, `check`, `reference`), with
-//! what branches tell (`facts`) and what follows from that (`prove`, `structure`). What functions assume of each
-//! other is assumed until a caller does not provide it (`summary`).
+//! what branches tell (`facts`) and what follows from that (`prove`, `structure`). A function has what
+//! all its callers give it (`summary`).
 //!
 //! What is shown of every function: it leaves with the stack pointer, the return address and the saved
 //! registers that it got; it writes no part of the stack but its frame and its arguments; every transfer

@@ -65,8 +65,8 @@ pub(crate) struct Module<'a> {
     pub descriptor: &'a Descriptor,
     /// Its functions by ascending address.
     pub functions: Vec<Function>,
-    /// Which of them code of this object calls or jumps to.
-    pub called: Vec<bool>,
+    /// For each of them those with code that calls it or jumps to it.
+    pub callers: Vec<Vec<usize>>,
     by_address: HashMap<u64, usize>,
     ordinary: Vec<Convention>,
     tail: Vec<Convention>,
@@ -83,7 +83,7 @@ impl<'a> Module<'a> {
             object,
             descriptor,
             functions: Vec::new(),
-            called: Vec::new(),
+            callers: Vec::new(),
             by_address: HashMap::new(),
             ordinary: descriptor.types.iter().map(convention::ordinary).collect(),
             tail: descriptor.types.iter().map(convention::tail).collect(),
@@ -125,20 +125,23 @@ impl<'a> Module<'a> {
                 return Err(Refusal::object(what));
             }
         }
-        module.called = module.called();
+        module.callers = module.callers();
         Ok(module)
     }
 
-    fn called(&self) -> Vec<bool> {
-        let mut called = vec![false; self.functions.len()];
-        for op in self.functions.iter().flat_map(|function| &function.code.ops) {
-            if let Op::Call { to } | Op::Jump { to } | Op::Branch { to, .. } = op
-                && let Some(number) = self.function_at(*to)
-            {
-                called[number] = true;
+    fn callers(&self) -> Vec<Vec<usize>> {
+        let mut callers = vec![Vec::new(); self.functions.len()];
+        for (caller, function) in self.functions.iter().enumerate() {
+            for op in &function.code.ops {
+                if let Op::Call { to } | Op::Jump { to } | Op::Branch { to, .. } = op
+                    && let Some(callee) = self.function_at(*to)
+                    && callers[callee].last() != Some(&caller)
+                {
+                    callers[callee].push(caller);
+                }
             }
         }
-        called
+        callers
     }
 
     fn check_padding(&self, start: u64, end: u64) -> Result<(), Refusal> {

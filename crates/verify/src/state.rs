@@ -94,6 +94,9 @@ pub(crate) struct Sizes {
     pub high: u64,
 }
 
+/// What the words of a vector register are, as far as they are known.
+pub(crate) type Copied = [Option<Value>; 8];
+
 /// A state.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct State {
@@ -107,9 +110,9 @@ pub(crate) struct State {
     pub slots: Vec<Slot>,
     /// What is known of vector registers, by number.
     pub vectors: Vec<Sizes>,
-    /// Vector registers whose lowest two words were loaded with references among them, and these words as
-    /// far as they are known. Nothing is known any more where ways meet.
-    pub copies: Vec<(u8, [Option<Value>; 2])>,
+    /// Vector registers that were loaded with references or nulls among their words, by ascending number, and
+    /// these words as far as they are known.
+    pub copies: Vec<(u8, Copied)>,
     /// The lowest place of the stack that was surely touched, relative to the one at entry.
     pub touched: i64,
     /// Where the stack pointer was rounded down, if it was: the place before that.
@@ -133,6 +136,18 @@ impl State {
             let at = self.vectors.partition_point(|other| other.register < sizes.register);
             self.vectors.insert(at, sizes);
         }
+    }
+
+    /// Notes what the words of a vector register are.
+    pub(crate) fn set_copied(&mut self, register: u8, words: Copied) {
+        let at = self.copies.partition_point(|(other, _)| *other < register);
+        self.copies.insert(at, (register, words));
+    }
+
+    /// What the words of a vector register are.
+    pub(crate) fn copied(&self, register: u8) -> Copied {
+        let found = self.copies.iter().find(|(other, _)| *other == register);
+        found.map_or([None; 8], |(_, words)| *words)
     }
 
     /// What is known of a word.

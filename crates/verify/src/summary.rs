@@ -1,43 +1,71 @@
 //! What functions assume of each other.
 //!
-//! Functions that the outside calls are held against their type. Of the others LLVM may have dropped
-//! arguments and results, so that their signature is not known any more: what such a function needs
-//! at entry is assumed, each caller is asked whether it provides that, and less is assumed if one does
-//! not. All assumptions of the last round were checked in it, at every caller and at every return.
+//! Whoever calls a function from outside keeps to its type, and LLVM keeps no function of the object to
+//! that: it hands over anything for an argument that is not used, changes the signature of functions that
+//! only this object calls, and hands over what an argument leads to instead of the argument. So a function
+//! is given what all its callers give, the outside among them. They are looked at before it is, and what
+//! one of them does not give is not assumed any more. All assumptions of the last round were checked in
+//! it, at every caller and at every return.
 
+use crate::contract::{RefType, is_reference, kind_of_type};
+use crate::convention::{ARGUMENTS, Spot};
+use crate::function::weaker;
 use crate::module::{Module, Role};
 use crate::op::Op;
+use crate::value::Kind;
 
-/// What is assumed of registers and stack when a function is entered.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(crate) enum Entry {
-    /// Everything that the type says.
-    Typed,
-    /// The context pointer in the first register for arguments, and nothing else.
-    Context,
-    /// Nothing.
-    Nothing,
+/// What lies at a place for an argument, if it is more than a number.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Given {
+    /// Zero: no reference.
+    Null,
+    /// Something of this kind.
+    Of(Kind),
 }
 
-impl Entry {
-    /// What can be assumed, most first.
-    pub(crate) const ALL: [Self; 3] = [Self::Typed, Self::Context, Self::Nothing];
-
-    /// A bit for a set of these.
-    pub(crate) fn bit(self) -> u8 {
-        1 << self as u8
+impl Given {
+    /// What is true of both, if that is more than a number.
+    fn common(self, other: Self) -> Option<Self> {
+        match (self, other) {
+            (a, b) if a == b => Some(a),
+            (Self::Null, Self::Of(kind)) | (Self::Of(kind), Self::Null) => match kind {
+                Kind::Ref(ty) => Some(Self::Of(Kind::Ref(RefType { non_null: false, ..ty }))),
+                Kind::Exception { .. } => Some(Self::Of(Kind::Exception { non_null: false })),
+                Kind::Extern { .. } => Some(Self::Of(Kind::Extern { non_null: false })),
+                _ => None,
+            },
+            (Self::Of(a), Self::Of(b)) => match weaker(a, b) {
+                Kind::Number => None,
+                kind => Some(Self::Of(kind)),
+            },
+            _ => None,
+        }
     }
 }
 
+/// What lies at places for arguments; at all others there are numbers.
+pub(crate) type Gifts = Vec<(Spot, Given)>;
+
+/// What is true of both.
+pub(crate) fn common(a: &Gifts, b: &Gifts) -> Gifts {
+    let also = |(spot, given): &(Spot, Given)| {
+        let (_, other) = b.iter().find(|(other, _)| other == spot)?;
+        Some((*spot, given.common(*other)?))
+    };
+    a.iter().filter_map(also).collect()
+}
+
 /// What is known of a function where it is called.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Summary {
-    /// What is assumed at its entry.
-    pub entry: Entry,
+    /// What it is given by all callers that are known, if there are any.
+    pub gifts: Option<Gifts>,
     /// Can it return?
     pub returns: bool,
     /// Bytes behind the return address that it reads or writes.
     pub incoming: i64,
+    /// Bytes of the cells for several results that it reads or writes.
+    pub cells: i64,
     /// Are its results what the type says?
     pub typed_results: bool,
 }
@@ -47,18 +75,32 @@ pub(crate) fn first(module: &Module<'_>) -> Vec<Summary> {
     let returns = returns(module);
     let of = |(number, returns): (usize, bool)| {
         let function = &module.functions[number];
-        let convention = module.convention(number);
+        let inner =
+            matches!(function.role, Role::Ordinary { .. } | Role::Tail { .. } | Role::Local);
+        let outside = function.outside || !inner;
+        let convention = module.convention(number).filter(|_| outside);
         Summary {
-            entry: match function.role {
-                Role::Local => Entry::Context,
-                _ => Entry::Typed,
-            },
+            gifts: outside.then(|| declared(module, number)),
             returns,
             incoming: convention.map_or(0, |convention| convention.stack_bytes),
+            cells: convention.map_or(0, |convention| convention.result_bytes),
             typed_results: true,
         }
     };
     returns.into_iter().enumerate().map(of).collect()
+}
+
+/// What a function is given by its type, or the context if it has none.
+pub(crate) fn declared(module: &Module<'_>, number: usize) -> Gifts {
+    let context = |register| (Spot::Register(register), Given::Of(Kind::Context));
+    let (Some(convention), Some(ty)) = (module.convention(number), module.type_of(number)) else {
+        return vec![context(ARGUMENTS[0])];
+    };
+    let cells = convention.results_at.map(|at| (Spot::Register(at), Given::Of(Kind::Cells)));
+    let params = module.descriptor.types[ty as usize].params.iter().zip(&convention.arguments);
+    let references = params.filter(|(code, _)| is_reference(**code));
+    let references = references.map(|(code, spot)| (*spot, Given::Of(kind_of_type(*code))));
+    [context(convention.context)].into_iter().chain(cells).chain(references).collect()
 }
 
 /// Which functions may return, by their transfers alone: the least set. Indirect calls count as coming

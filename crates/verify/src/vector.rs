@@ -1,9 +1,10 @@
 //! Vector registers, as far as they are followed: how large their 8-byte words are at most.
 
+use crate::call::word_at;
 use crate::convention::RETURN_BYTES;
 use crate::function::Analysis;
 use crate::op::{Bytes, Extent, Place, Reg, Source, Words};
-use crate::state::{Sizes, State};
+use crate::state::{Copied, Sizes, State};
 use crate::value::{Kind, Value};
 
 /// Words of a vector register that is spilled are named from here on.
@@ -57,24 +58,41 @@ impl Analysis<'_> {
             Extent::All => Sizes { register: to, low: made, high: made },
         };
         let copy = match words {
-            Words::Load(place, 16) => self.references_at(state, place),
+            Words::Load(place, bytes @ (16 | 32 | 64)) => self.references_at(state, place, bytes),
             _ => None,
         };
         state.set_sizes(sizes);
-        state.copies.extend(copy.map(|words| (to, words)));
+        if let Some(words) = copy {
+            state.set_copied(to, words);
+        }
     }
 
-    /// The words at a place that is followed, if there are references among them.
-    fn references_at(&mut self, state: &mut State, place: Place) -> Option<[Option<Value>; 2]> {
+    /// The words at a place that is followed, or is the object's, if there are references among them, or
+    /// what can be taken for null.
+    fn references_at(&mut self, state: &mut State, place: Place, bytes: u8) -> Option<Copied> {
         let address = self.address(state, place);
-        let key = self.followed(address, 2 * RETURN_BYTES)?;
-        let word = |word: i64| {
-            let slot = state.slot(key + word * RETURN_BYTES);
-            slot.filter(|slot| slot.bytes == 8).map(|slot| slot.value)
+        let mut words = [None; 8];
+        for (word, at) in words.iter_mut().zip(0..i64::from(bytes / 8)) {
+            *word = self.word_of(state, address.plus(8 * at));
+        }
+        let null = Some(Value::number(0));
+        let is_reference = |word: &Option<Value>| {
+            *word == null || word.is_some_and(|word| self.reference_kind(word) != Kind::Number)
         };
-        let words = [word(0), word(1)];
-        let is_reference = |value: &Value| self.reference_kind(*value) != Kind::Number;
-        words.iter().flatten().any(is_reference).then_some(words)
+        words.iter().any(is_reference).then_some(words)
+    }
+
+    /// The word at an address that is followed, or is the object's.
+    fn word_of(&mut self, state: &State, address: Value) -> Option<Value> {
+        if let Some(key) = self.followed(address, RETURN_BYTES) {
+            return word_at(state, key);
+        }
+        let (image, rest) = self.arena.pointer(address)?;
+        if self.arena.kind(image) != Kind::Image {
+            return None;
+        }
+        let word = self.module.object.bytes(rest.constant()?.cast_unsigned(), 8)?;
+        Some(Value::number(i64::from_le_bytes(word.try_into().ok()?)))
     }
 
     fn most_of(&mut self, state: &mut State, register: Reg, bytes: Bytes) -> u64 {
@@ -121,11 +139,10 @@ impl Analysis<'_> {
     /// A vector register is stored: the words of the frame are as large.
     pub(crate) fn spill(&mut self, state: &mut State, at: u32, key: i64, from: u8, bytes: u16) {
         let sizes = state.sizes(from);
-        let copied = state.copies.iter().find(|(register, _)| *register == from);
-        let copied = copied.map_or([None; 2], |(_, words)| *words);
+        let copied = state.copied(from);
         for word in 0..i64::from(bytes / 8) {
-            if let Some(Some(value)) = copied.get(word as usize) {
-                state.put(key + 8 * word, 8, *value);
+            if let Some(value) = copied[word as usize] {
+                state.put(key + 8 * word, 8, value);
                 continue;
             }
             let most = if word < 2 { sizes.low } else { sizes.high };

@@ -1,5 +1,6 @@
 //! A whole object: rounds over its functions until their assumptions of each other hold.
 
+use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -9,7 +10,7 @@ use crate::function::{Analysis, Outcome};
 use crate::module::Module;
 use crate::object::Object;
 use crate::report::{FunctionReport, Refusal, Report};
-use crate::summary::{self, Entry, Summary};
+use crate::summary::{self, Summary};
 
 /// How to verify.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,8 +30,9 @@ impl Default for Options {
     }
 }
 
-/// Rounds over the functions, at most. Assumptions are only ever given up, a few for each function.
-const ROUNDS: usize = 40;
+/// How often each function is looked at in the mean, at most. Assumptions are only ever given up, a few for
+/// each function.
+const LOOKS: usize = 40;
 
 /// Verifies a shared object, given as the bytes of its file.
 ///
@@ -60,18 +62,30 @@ pub fn verify_each(file: &[u8], options: Options) -> Result<Report, Vec<Refusal>
     let count = module.functions.len();
     let mut summaries = summary::first(&module);
     let mut outcomes: Vec<Option<Outcome>> = (0..count).map(|_| None).collect();
-    let mut work: Vec<usize> = (0..count).collect();
-    for _ in 0..ROUNDS {
+    let is_called = |summaries: &[Summary], number: &usize| summaries[*number].gifts.is_some();
+    let mut work: Vec<usize> = (0..count).filter(|number| is_called(&summaries, number)).collect();
+    let mut left = count * LOOKS;
+    while !work.is_empty() {
+        let Some(less) = left.checked_sub(work.len()) else {
+            let what = "has functions whose assumptions of each other do not settle";
+            return Err(alone(Refusal::object(what)));
+        };
+        left = less;
+        let mut again = BTreeSet::new();
         for (number, outcome) in analyse(&module, &summaries, &work, options.threads) {
+            settle(&mut summaries, number, &outcome, &module.callers, &mut again);
             outcomes[number] = Some(outcome);
         }
-        let changed = settle(&mut summaries, &outcomes);
-        if changed.is_empty() {
-            return report(&module, outcomes);
+        again.retain(|number| is_called(&summaries, number));
+        if again.is_empty() {
+            again = uncalled(&module, &summaries, &outcomes);
+            for number in &again {
+                summaries[*number].gifts = Some(summary::declared(&module, *number));
+            }
         }
-        work = affected(&module, &outcomes, &changed);
+        work = again.into_iter().collect();
     }
-    Err(alone(Refusal::object("has functions whose assumptions of each other do not settle")))
+    report(&module, outcomes)
 }
 
 fn alone(refusal: Refusal) -> Vec<Refusal> {
@@ -108,45 +122,58 @@ fn analyse(
     })
 }
 
-/// Gives up assumptions that did not hold; answers whose changed.
-fn settle(summaries: &mut [Summary], outcomes: &[Option<Outcome>]) -> Vec<usize> {
-    let before = summaries.to_vec();
-    let mut provided = vec![u8::MAX; summaries.len()];
-    // One with a problem refuses the object by itself, and what was found of it says nothing of others.
-    let sound = |outcome: &&Outcome| outcome.problem.is_none();
-    for outcome in outcomes.iter().flatten().filter(sound) {
-        for (callee, bits) in &outcome.calls {
-            provided[*callee] &= bits;
-        }
-    }
-    for (number, summary) in summaries.iter_mut().enumerate() {
-        let Some(outcome) = outcomes[number].as_ref().filter(sound) else { continue };
-        let holds = |entry: &Entry| *entry >= summary.entry && provided[number] & entry.bit() != 0;
-        summary.entry = Entry::ALL.into_iter().find(holds).unwrap_or(Entry::Nothing);
-        summary.returns |= outcome.returns;
-        summary.typed_results &= outcome.typed_results;
-        summary.incoming = outcome.incoming;
-    }
-    (0..before.len()).filter(|number| before[*number] != summaries[*number]).collect()
+/// Functions that nobody calls, or else only each other. Those that something calls which is refused are looked
+/// at when that has become something else.
+fn uncalled(
+    module: &Module<'_>,
+    summaries: &[Summary],
+    outcomes: &[Option<Outcome>],
+) -> BTreeSet<usize> {
+    let left = |number: &usize| summaries[*number].gifts.is_none();
+    let nobodys = |number: &usize| left(number) && module.callers[*number].is_empty();
+    let all = 0..summaries.len();
+    let first: BTreeSet<usize> = all.clone().filter(nobodys).collect();
+    let refused = outcomes.iter().flatten().any(|outcome| outcome.problem.is_some());
+    if refused || !first.is_empty() { first } else { all.filter(left).collect() }
 }
 
-/// Functions that must be looked at again because others changed: these, and their callers.
-fn affected(module: &Module<'_>, outcomes: &[Option<Outcome>], changed: &[usize]) -> Vec<usize> {
-    let mut is_changed = vec![false; outcomes.len()];
-    for number in changed {
-        is_changed[*number] = true;
+/// Gives up assumptions that did not hold of a function and of those that it calls, and notes who is to be
+/// looked at again.
+fn settle(
+    summaries: &mut [Summary],
+    number: usize,
+    outcome: &Outcome,
+    callers: &[Vec<usize>],
+    again: &mut BTreeSet<usize>,
+) {
+    // One with a problem refuses the object by itself, and what was found of it says nothing of others.
+    if outcome.problem.is_some() {
+        return;
     }
-    let calls = |number: usize| {
-        module.functions[number].code.ops.iter().any(|op| match op {
-            crate::op::Op::Call { to }
-            | crate::op::Op::Jump { to }
-            | crate::op::Op::Branch { to, .. } => {
-                module.function_at(*to).is_some_and(|callee| is_changed[callee])
-            }
-            _ => false,
-        })
+    for (callee, gifts) in &outcome.gifts {
+        let known = &mut summaries[*callee].gifts;
+        let common = match known {
+            None => gifts.clone(),
+            Some(known) => summary::common(known, gifts),
+        };
+        if known.as_ref() != Some(&common) {
+            *known = Some(common);
+            again.insert(*callee);
+        }
+    }
+    let summary = &mut summaries[number];
+    let found = Summary {
+        gifts: summary.gifts.clone(),
+        returns: summary.returns | outcome.returns,
+        incoming: outcome.incoming,
+        cells: outcome.cells,
+        typed_results: summary.typed_results & outcome.typed_results,
     };
-    (0..outcomes.len()).filter(|number| is_changed[*number] || calls(*number)).collect()
+    if *summary != found {
+        *summary = found;
+        again.insert(number);
+        again.extend(&callers[number]);
+    }
 }
 
 fn report(module: &Module<'_>, outcomes: Vec<Option<Outcome>>) -> Result<Report, Vec<Refusal>> {

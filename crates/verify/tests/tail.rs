@@ -230,8 +230,8 @@ fn assert_each_is_refused(object: &[u8], change: impl Fn(&mut [u8]), why: &str) 
 #[test]
 fn a_cell_for_a_reference_has_one() {
     let ways = [
-        // It needs a reference there, and so does whoever calls it.
-        (DIRECTLY, "without what it needs"),
+        // Who does not get a reference has none.
+        (DIRECTLY, "with the wrong argument (tablevalue)"),
         (THROUGH_A_TABLE, "a jump with an argument that is no reference"),
     ];
     for (leave, why) in ways {

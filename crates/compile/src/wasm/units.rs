@@ -99,6 +99,32 @@ impl Units {
         unit.is_some_and(|unit| unit.level == OptLevel::O0)
     }
 
+    /// The nearest functions that have been compiled with optimisation and call `own` or are called by it,
+    /// directly or through others without.
+    pub(crate) fn around(&self, module: &Module<'_>, own: u32) -> Result<Vec<u32>, CompileError> {
+        let mut plain = vec![false; module.bodies.len()];
+        for unit in self.all.iter().filter(|unit| unit.level == OptLevel::O0) {
+            unit.functions.iter().for_each(|own| plain[*own as usize] = true);
+        }
+        let mut beside = vec![Vec::new(); module.bodies.len()];
+        each_call(module, |caller, callee| {
+            beside[caller as usize].push(callee);
+            beside[callee as usize].push(caller);
+        })?;
+        let mut seen = vec![false; module.bodies.len()];
+        let (mut open, mut found) = (vec![own], Vec::new());
+        while let Some(own) = open.pop() {
+            if std::mem::replace(&mut seen[own as usize], true) {
+                continue;
+            }
+            match plain[own as usize] {
+                true => open.extend(&beside[own as usize]),
+                false => found.push(own),
+            }
+        }
+        Ok(found)
+    }
+
     /// Do other units call the defined function number `own`?
     pub(crate) fn is_called_across(&self, own: u32) -> bool {
         self.called_across.get(own as usize).copied().unwrap_or(false)
@@ -146,19 +172,26 @@ fn called_across(module: &Module<'_>, all: &[Unit]) -> Result<Vec<bool>, Compile
         unit.functions.iter().for_each(|own| unit_of[*own as usize] = unit.number);
     }
     let mut called_across = vec![false; module.bodies.len()];
-    for (body, caller) in module.bodies.iter().zip(&unit_of) {
+    each_call(module, |caller, callee| {
+        called_across[callee as usize] |= unit_of[callee as usize] != unit_of[caller as usize];
+    })?;
+    Ok(called_across)
+}
+
+/// Tells of each direct call of a defined function who calls whom.
+fn each_call(module: &Module<'_>, mut tell: impl FnMut(u32, u32)) -> Result<(), CompileError> {
+    for (caller, body) in (0..).zip(&module.bodies) {
         let mut operators = body.get_operators_reader()?;
         while !operators.eof() {
             if let Operator::Call { function_index } | Operator::ReturnCall { function_index } =
                 operators.read()?
-                && let Some(own) = function_index.checked_sub(module.imported.functions)
-                && unit_of[own as usize] != *caller
+                && let Some(callee) = function_index.checked_sub(module.imported.functions)
             {
-                called_across[own as usize] = true;
+                tell(caller, callee);
             }
         }
     }
-    Ok(called_across)
+    Ok(())
 }
 
 #[cfg(test)]
