@@ -4,16 +4,20 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The crates of the workspace, and which of ours each may depend on.
-const ARROWS: [(&str, &[&str]); 10] = [
+const ARROWS: [(&str, &[&str]); 11] = [
     ("crates/abi", &[]),
     ("crates/ledger", &[]),
     ("crates/sched", &["awsm-ledger"]),
+    ("crates/observe", &["awsm-sched"]),
     ("crates/compile", &["awsm-abi", "awsm-verify"]),
     ("crates/verify", &["awsm-abi"]),
     ("crates/sandbox", &["awsm-abi", "awsm-ledger"]),
     ("crates/host", &["awsm-ledger", "awsm-sandbox"]),
     ("crates/testing", &["awsm-abi", "awsm-sandbox"]),
-    ("crates/node", &["awsm-ledger", "awsm-sandbox", "awsm-host", "awsm-sched", "awsm-verify"]),
+    (
+        "crates/node",
+        &["awsm-ledger", "awsm-observe", "awsm-sandbox", "awsm-host", "awsm-sched", "awsm-verify"],
+    ),
     (".", &["awsm-node", "awsm-sandbox", "awsm-host", "awsm-sched", "awsm-verify"]),
 ];
 
@@ -27,11 +31,12 @@ const UNSAFE_FENCE: [&str; 5] = [
 ];
 
 /// Crate roots that forbid it.
-const FORBIDS_UNSAFE: [&str; 9] = [
+const FORBIDS_UNSAFE: [&str; 10] = [
     "crates/verify/src/lib.rs",
     "crates/abi/src/lib.rs",
     "crates/ledger/src/lib.rs",
     "crates/sched/src/lib.rs",
+    "crates/observe/src/lib.rs",
     "crates/host/src/lib.rs",
     "crates/node/src/lib.rs",
     "src/main.rs",

@@ -5,7 +5,7 @@
 //! [`ledger`] counts what is held for whom, [`cache`] compiles
 //! and finds their modules, [`log`] takes what guests say, [`config`] says what to serve. Below: [`trust`] says which objects of others may
 //! run, [`disk`] has the directories that nobody else may write to, [`fault`] is for the day when the node
-//! itself is broken, [`limits`] bounds everything, [`index`] names places in tables.
+//! itself is broken, [`limits`] bounds everything.
 #![forbid(unsafe_code)]
 
 pub mod node;
@@ -25,5 +25,4 @@ pub mod disk;
 pub mod trust;
 
 pub mod fault;
-pub mod index;
 pub mod limits;

@@ -5,6 +5,9 @@
 
 use std::time::Duration;
 
+use awsm_observe::Pace;
+use awsm_sched::Nanos;
+
 /// A number with a default and bounds that configuration may not leave.
 #[derive(Clone, Copy, Debug)]
 pub struct Range {
@@ -223,9 +226,7 @@ pub const TRACE_BYTES: u64 = 4 * GIB;
 /// Bytes of the file that keeps profiles.
 pub const PROFILES_BYTES: u64 = 256 * MIB;
 /// How often a worker hands on what it has measured, at most, and of how many functions.
-pub const PROFILE_PAUSE: Duration = Duration::from_secs(1);
-/// See [`PROFILE_PAUSE`].
-pub const PROFILES_AT_ONCE: usize = 8;
+pub const PROFILES_PACE: Pace = Pace { pause: Nanos::from_millis(1000), at_once: 8 };
 /// How often it is told that the same module's file has changed, at most.
 pub const WATCH_PAUSE: Duration = Duration::from_secs(1);
 /// Bytes of a module that is handed to the compiler.

@@ -11,6 +11,7 @@ use std::sync::mpsc as sync_mpsc;
 use std::thread;
 use std::time::Duration;
 
+use awsm_observe::{Measured, Reporter, WorkerIdx};
 use awsm_sandbox::probe::{Unfit, probe};
 use awsm_sandbox::{MemoryBudget, Pool, PoolConfig, StartError};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -22,16 +23,15 @@ use tokio::task::spawn_local;
 use crate::cache::{Cache, CompileError};
 use crate::config::Config;
 use crate::disk::DirError;
-use crate::functions::profiles::{self, Measured, Profiles, Store};
+use crate::functions::profiles::{self, Profiles, Store};
 use crate::functions::{DeployError, Function, deploy};
 use crate::http::server::Server;
-use crate::index::WorkerIdx;
 use crate::ledger::{self, Ledger};
 use crate::limits;
 use crate::log::{Log, Voice};
 use crate::worker::scheduling;
 use crate::worker::watchdog::Watchdog;
-use crate::worker::{Bell, Peer, Pulse, Reporter, Worker};
+use crate::worker::{Bell, Peer, Pulse, Worker};
 
 /// A node that serves.
 pub struct Node {
@@ -155,7 +155,9 @@ impl Node {
             let (shared, stopped) = (Arc::clone(&shared), stopped.clone());
             let (report, end) = (report.clone(), EndNotice(end.clone(), WorkerIdx::new(index)));
             let core = cores[index % cores.len()];
-            let reporter = Reporter::new(WorkerIdx::new(index), measured.clone());
+            let (worker, functions) = (WorkerIdx::new(index), shared.functions.len());
+            let reporter =
+                Reporter::new(worker, functions, measured.clone(), limits::PROFILES_PACE);
             let voice = log.voice();
             thread::Builder::new()
                 .name(format!("awsm-worker-{index}"))

@@ -17,11 +17,11 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
+use awsm_observe::{FunctionIdx, Measured, WorkerIdx};
 use awsm_sched::Profile;
 use sha2::{Digest, Sha256};
 
 use crate::disk::{Dir, DirError, Draft};
-use crate::index::{FunctionIdx, WorkerIdx};
 use crate::limits;
 
 /// First line of the file. Another form is not read.
@@ -42,17 +42,6 @@ pub struct Profiles(BTreeMap<(String, String), Profile>);
 #[derive(Clone, Debug)]
 pub struct Store {
     dir: PathBuf,
-}
-
-/// What a worker has measured of a function lately.
-#[derive(Debug)]
-pub struct Measured {
-    /// Which worker.
-    pub worker: WorkerIdx,
-    /// Which function, by its place in the configuration.
-    pub function: FunctionIdx,
-    /// All that this worker knows of it.
-    pub profile: Profile,
 }
 
 impl Profiles {

@@ -12,11 +12,11 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use awsm_ledger::Short;
+use awsm_observe::FunctionIdx;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use crate::index::FunctionIdx;
 use crate::ledger::{Ledger, NOBODY, What};
 
 /// What a connection is doing.

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use awsm_host::StringList;
+use awsm_observe::FunctionIdx;
 use bytes::Bytes;
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{EXPECT, HeaderMap, HeaderValue};
@@ -24,7 +25,6 @@ use super::server::Server;
 use super::wagi;
 use crate::config::Abi;
 use crate::functions::environment::Input;
-use crate::index::FunctionIdx;
 use crate::ledger::{Held, What};
 use crate::limits;
 use crate::worker::Ticket;

@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
+use awsm_observe::FunctionIdx;
+
 use crate::config::{FunctionConfig, Route};
-use crate::index::FunctionIdx;
 
 /// All routes of a node.
 #[derive(Debug, Default)]

@@ -25,12 +25,12 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use awsm_observe::FunctionIdx;
 use awsm_sandbox::Trap;
 use awsm_sched::Nanos;
 use hyper::header::HeaderValue;
 
 use crate::config::{FunctionConfig, TenantConfig};
-use crate::index::FunctionIdx;
 use crate::limits;
 use rate::{Allowance, fitting};
 

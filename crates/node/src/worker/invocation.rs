@@ -14,6 +14,7 @@ use std::task::Waker;
 
 use awsm_host::WasiCtx;
 use awsm_ledger::Short;
+use awsm_observe::{End, FunctionIdx, WorkerIdx};
 use awsm_sandbox::{Sandbox, StartError, Trap};
 use awsm_sched::{InvocationId, Nanos, Refusal};
 use hyper::header::HeaderValue;
@@ -21,7 +22,6 @@ use hyper::header::HeaderValue;
 use super::peers::Origin;
 use super::readiness::WatchIdx;
 use crate::functions::environment::Input;
-use crate::index::{FunctionIdx, WorkerIdx};
 use crate::ledger::Held;
 
 /// An invocation among those of its worker.
@@ -118,6 +118,20 @@ pub enum Outcome {
     Refused(Refusal),
     /// It has said more than there was room for.
     TooMuch(Short),
+}
+
+impl Outcome {
+    /// What kind of an end it is.
+    pub(super) fn end(&self) -> End {
+        match self {
+            Self::Exited(0) => End::Returned,
+            Self::Exited(_) => End::Failed,
+            Self::Trapped(_) => End::Trapped,
+            Self::TimedOut => End::TimedOut,
+            Self::NotStarted(_) | Self::Refused(_) => End::NotStarted,
+            Self::TooMuch(_) => End::TooMuch,
+        }
+    }
 }
 
 /// Where the time went.

@@ -18,7 +18,6 @@
 //!                                                 other cores <---+ what is too much (`peers`)
 //! ```
 
-mod accounts;
 mod alarm;
 mod bell;
 mod clock;
@@ -27,7 +26,6 @@ mod peers;
 mod pulse;
 mod reactor;
 mod readiness;
-mod reporter;
 pub mod scheduling;
 mod turns;
 mod used;
@@ -44,6 +42,8 @@ use std::task::{Context, Poll, Waker};
 
 use awsm_host::{Errno, WasiCtx};
 use awsm_ledger::Short;
+use awsm_observe::{Accounts, End, Event, FunctionIdx, Reporter, Times, WorkerIdx};
+use awsm_sandbox::clock::thread_cpu_ns;
 use awsm_sandbox::{Pool, Sandbox, StartError, Stop, Wait};
 use awsm_sched::{Arrival, Class, FunctionId, InvocationId, Nanos, Refusal, Scheduler};
 use hyper::header::HeaderValue;
@@ -52,11 +52,9 @@ use slab::Slab;
 use crate::fault::Whole;
 use crate::functions::Function;
 use crate::functions::environment::{Environment, Input};
-use crate::index::{FunctionIdx, WorkerIdx};
 use crate::ledger::{Held, Ledger, What};
 use crate::limits;
 use crate::log::Voice;
-use accounts::Accounts;
 use alarm::Alarm;
 use clock::Clock;
 use invocation::{Invocation, Life, Live, Slot, spent};
@@ -69,7 +67,6 @@ pub use bell::Bell;
 pub use invocation::{Answer, Outcome, Spent};
 pub use peers::Peer;
 pub use pulse::{Place, Pulse};
-pub use reporter::Reporter;
 
 /// What one core has: its scheduler, its sandboxes, what it is asked for.
 pub struct Worker {
@@ -143,8 +140,8 @@ struct Core {
     rest: Nanos,
     /// The loop's own, while it waits for news.
     idle: Option<Waker>,
-    /// As the loop began.
-    began: Option<Accounts>,
+    /// What has happened here.
+    accounts: Accounts,
 }
 
 impl Worker {
@@ -181,7 +178,7 @@ impl Worker {
             news: false,
             rest: Nanos::ZERO,
             idle: None,
-            began: None,
+            accounts: Accounts::default(),
         };
         Self { core: RefCell::new(core) }
     }
@@ -277,7 +274,8 @@ impl Core {
     /// The loop begins on this thread.
     fn begin(&mut self, waker: &Waker) {
         self.pulse.begin(waker);
-        self.began = Some(Accounts::now(self.sched.accounted()));
+        let now = self.times();
+        self.accounts.begin(now);
     }
 
     /// Cleans what has been answered, then runs what there is to run, each for a while.
@@ -292,7 +290,7 @@ impl Core {
             waits.take(|id| self.sched.woken(id));
         }
         let now = self.clock.set();
-        self.reporter.look(now, &self.sched, &self.ids);
+        self.reporter.look(now, |function| self.sched.profile(self.ids[function.get()]));
         self.share(now);
         self.pulse.is_at(Place::Turn);
         let (turn, rest) = turns::turn(self, now);
@@ -337,7 +335,15 @@ impl Core {
         arrival: Arrival,
         origin: Option<Origin>,
     ) -> Result<Slot, Refusal> {
-        let id = self.sched.arrived(now, arrival)?;
+        self.accounts.tell(if origin.is_some() { Event::Taken } else { Event::Arrived });
+        let id = match self.sched.arrived(now, arrival) {
+            Ok(id) => id,
+            Err(refusal) => {
+                self.accounts.tell(Event::Refused(refusal.reason));
+                return Err(refusal);
+            }
+        };
+        self.accounts.tell(Event::Admitted);
         let life = Life::Waiting { id, input };
         let invocation = Invocation { function, arrived, waker: None, origin, life };
         let slot = Slot(self.invocations.insert(invocation));
@@ -373,6 +379,7 @@ impl Core {
         let Life::Waiting { input, .. } = &mut invocation.life else { return };
         let Some(arrival) = self.sched.withdrawn(now, id) else { return };
         let input = std::mem::take(input);
+        self.accounts.tell(Event::Given);
         self.given += 1;
         invocation.life = Life::Away { to, token: self.given };
         let origin = Origin { worker: self.peer.index(), slot, token: self.given };
@@ -450,6 +457,7 @@ impl Core {
         };
         let live = Live { id, sandbox, started: now, watch: None, request, said: None };
         self.invocations[slot.0].life = Life::Live(live);
+        self.accounts.tell(Event::Started);
         Ok(())
     }
 
@@ -461,6 +469,7 @@ impl Core {
 
     /// Puts the answer where its ticket finds it.
     fn end(&mut self, id: InvocationId, outcome: Outcome, now: Nanos) {
+        self.accounts.tell(Event::Ended(outcome.end()));
         let slot = self.slot_of[id.index()];
         let invocation = &mut self.invocations[slot.0];
         let function = invocation.function;
@@ -498,6 +507,7 @@ impl Core {
         let Invocation { function, life, .. } = self.invocations.remove(slot.0);
         match life {
             Life::Waiting { id, .. } => {
+                self.accounts.tell(Event::Ended(End::Dropped));
                 self.sched.cancelled(id);
             }
             Life::Away { to, token } => {
@@ -505,6 +515,7 @@ impl Core {
                 self.peer.tell(to, Message::Cancel { origin });
             }
             Life::Live(Live { id, mut sandbox, mut watch, request, .. }) => {
+                self.accounts.tell(Event::Ended(End::Dropped));
                 unwatch(&mut self.readiness, &mut watch);
                 self.sched.cancelled(id);
                 let now = self.clock.now();
@@ -553,6 +564,11 @@ impl Core {
         }
     }
 
+    /// What the thread had of a processor, and what functions were charged with.
+    fn times(&self) -> Times {
+        Times { cpu: Nanos(thread_cpu_ns()), accounted: self.sched.accounted() }
+    }
+
     fn notify(&mut self) {
         self.news = true;
         if let Some(waker) = self.idle.take() {
@@ -572,10 +588,12 @@ impl Machine for Core {
 
     fn run(&mut self, id: InvocationId, now: Nanos, until: Option<Nanos>) -> Next {
         let slot = self.slot_of[id.index()];
-        if let Life::Waiting { .. } = self.invocations[slot.0].life
-            && let Err(error) = self.start(slot, now)
-        {
-            return self.ends(id, Outcome::NotStarted(error), now);
+        if let Life::Waiting { .. } = self.invocations[slot.0].life {
+            if let Err(error) = self.start(slot, now) {
+                return self.ends(id, Outcome::NotStarted(error), now);
+            }
+        } else {
+            self.accounts.tell(Event::Resumed);
         }
         let invocation = &mut self.invocations[slot.0];
         let function = invocation.function;
@@ -595,6 +613,11 @@ impl Machine for Core {
             bell.disarm();
         }
         self.preempted = stop == Stop::Preempted;
+        match stop {
+            Stop::Blocked(_) => self.accounts.tell(Event::Blocked),
+            Stop::Preempted => self.accounts.tell(Event::Preempted),
+            _ => {}
+        }
         let mut next = match stop {
             Stop::Blocked(Wait::Until { monotonic_ns }) => {
                 Ok(Next::Wait(Some(Nanos(monotonic_ns))))
@@ -655,15 +678,21 @@ impl Drop for Core {
             if let Life::Live(Live { sandbox, request, .. }) = &mut one.life {
                 last_words(&mut self.voice, now, one.function, request, sandbox);
             }
+            if let Life::Waiting { .. } | Life::Live(_) = one.life {
+                self.accounts.tell(Event::Ended(End::Dropped));
+            }
         }
         // The node is at its end: who waits elsewhere need not wait for this core.
         for origin in taken.chain(self.invocations.iter().filter_map(|(_, one)| one.origin)) {
             let answer = Answer::empty(Outcome::TimedOut, Spent::default());
             self.peer.tell(origin.worker, Message::Answered { origin, answer });
         }
-        self.reporter.report(&self.sched, &self.ids, usize::MAX);
-        if let Some(began) = self.began {
-            began.tell(self.peer.index(), self.sched.accounted());
+        self.reporter.end(|function| self.sched.profile(self.ids[function.get()]));
+        if let Some(times) = self.accounts.since(self.times()) {
+            let worker = self.peer.index().get();
+            let (cpu_us, accounted_us) = (times.cpu.0 / 1000, times.accounted.0 / 1000);
+            let invocations = self.accounts.counts();
+            tracing::info!(worker, cpu_us, accounted_us, %invocations, "a worker ends");
         }
     }
 }
@@ -756,6 +785,7 @@ async fn step_back() {
 mod tests {
     use std::sync::mpsc;
 
+    use awsm_observe::Pace;
     use awsm_sandbox::PoolConfig;
     use awsm_sched::{Admission, Config, Limits, Policy};
 
@@ -774,7 +804,9 @@ mod tests {
             });
             let peer = Peer::all(1).pop().expect("one");
             let voice = crate::log::Log::start(&[], &[]).expect("a thread").voice();
-            let own = (Reporter::new(WorkerIdx::new(0), mpsc::channel().0), peer, pulse, voice);
+            let pace = Pace { pause: Nanos::MAX, at_once: 0 };
+            let reporter = Reporter::new(WorkerIdx::new(0), 0, mpsc::channel().0, pace);
+            let own = (reporter, peer, pulse, voice);
             let pool = Pool::new(PoolConfig::default());
             Self::new(Arc::new([]), pool, (sched, Vec::new()), Nanos::from_millis(1), own)
         }

@@ -19,12 +19,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
 
+use awsm_observe::{FunctionIdx, WorkerIdx};
 use awsm_sandbox::Nudge;
 use awsm_sched::{Arrival, Nanos};
 
 use super::invocation::{Answer, Slot};
 use crate::functions::environment::Input;
-use crate::index::{FunctionIdx, WorkerIdx};
 
 /// One core's place among the others.
 pub struct Peer {

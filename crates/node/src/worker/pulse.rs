@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::task::Waker;
 
-use crate::index::FunctionIdx;
+use awsm_observe::FunctionIdx;
 
 /// A worker's pulse, which it shares with the watchdog.
 #[derive(Debug, Default)]

@@ -4,11 +4,11 @@
 use std::collections::VecDeque;
 
 use awsm_host::WasiCtx;
+use awsm_observe::FunctionIdx;
 use awsm_sandbox::{Recycler, Sandbox, Unclean};
 use awsm_sched::{FunctionId, Nanos, Scheduler};
 
 use super::clock::Clock;
-use crate::index::FunctionIdx;
 use crate::limits;
 
 /// Those of one worker, the first to be cleaned first.

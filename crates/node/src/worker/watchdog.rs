@@ -14,9 +14,10 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
 
+use awsm_observe::WorkerIdx;
+
 use crate::fault;
 use crate::functions::Function;
-use crate::index::WorkerIdx;
 use crate::limits;
 use crate::worker::{Place, Pulse};
 
@@ -137,11 +138,11 @@ mod tests {
     use std::rc::Rc;
     use std::time::Instant;
 
+    use awsm_observe::FunctionIdx;
     use tokio::runtime::{Builder, LocalOptions};
     use tokio::task::spawn_local;
 
     use super::*;
-    use crate::index::FunctionIdx;
     use crate::worker::Worker;
 
     const TEN_SECONDS: Duration = Duration::from_secs(10);
