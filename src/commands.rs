@@ -18,10 +18,11 @@ use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use awsm_node::cache::CompileOptions;
 use awsm_node::config::Config;
-use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
+
+use crate::options::{Failure, LogFormat};
 
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("AWSM_COMMIT"), ")");
 
@@ -36,14 +37,6 @@ struct Cli {
 
     #[command(subcommand)]
     command: Command,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum LogFormat {
-    /// For people
-    Text,
-    /// For machines, one object a line
-    Json,
 }
 
 #[derive(Debug, Subcommand)]
@@ -76,45 +69,6 @@ enum Command {
         shell: Shell,
     },
 }
-
-/// What a report goes to standard output as.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum ReportFormat {
-    /// For people
-    Table,
-    /// For machines
-    Json,
-}
-
-/// How modules are compiled; shared by all verbs that compile.
-#[derive(Clone, Debug, Default, Args)]
-struct CompileFlags {
-    /// Processor to compile for: `native`, or a baseline such as `x86-64-v3`
-    #[arg(long, value_name = "CPU", env = "AWSM_CPU")]
-    cpu: Option<String>,
-    /// How linear memory is isolated
-    #[arg(long, value_name = "MODE", value_parser = ["guard", "checked"], env = "AWSM_MEMORY")]
-    memory: Option<String>,
-    /// Optimisation, 0 to 3
-    #[arg(short = 'O', value_name = "LEVEL", value_parser = clap::value_parser!(u8).range(0..=3), env = "AWSM_OPT_LEVEL")]
-    opt_level: Option<u8>,
-    /// The compiler's program, instead of the `awsmc` beside this one or on the PATH
-    #[arg(long, value_name = "PROGRAM", env = "AWSM_AWSMC")]
-    awsmc: Option<PathBuf>,
-}
-
-impl CompileFlags {
-    fn options(&self) -> CompileOptions {
-        CompileOptions {
-            memory: self.memory.clone(),
-            cpu: self.cpu.clone(),
-            opt_level: self.opt_level,
-        }
-    }
-}
-
-/// What goes wrong in a command: one line, already worded.
-type Failure = Box<dyn std::error::Error>;
 
 /// The whole program.
 #[must_use]

@@ -3,6 +3,8 @@
 
 mod commands;
 
+mod options;
+
 use std::process::ExitCode;
 
 fn main() -> ExitCode {

@@ -7,7 +7,7 @@ use std::process::{Command, ExitCode};
 use awsm_node::cache::find_program;
 use clap::Args;
 
-use super::Failure;
+use crate::options::Failure;
 
 #[derive(Debug, Args)]
 pub(super) struct Options {

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use awsm_node::cache::Compiler;
 use clap::Args;
 
-use super::{CompileFlags, Failure};
+use crate::options::{CompileFlags, Failure};
 
 #[derive(Debug, Args)]
 pub(super) struct Options {

@@ -17,7 +17,7 @@ use tracing::Metadata;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
-use super::LogFormat;
+use crate::options::LogFormat;
 
 /// Bytes that wait to be written, at most; as many again may be on their way.
 const WAITING_BYTES: usize = 1 << 20;

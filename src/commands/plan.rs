@@ -17,7 +17,7 @@ use awsm_sched::plan::{Load, cores_for};
 use clap::Args;
 use serde_json::json;
 
-use super::{Failure, ReportFormat};
+use crate::options::{Failure, ReportFormat};
 
 #[derive(Debug, Args)]
 pub(super) struct Options {

@@ -21,7 +21,7 @@ use bytes::Bytes;
 use clap::Args;
 use serde_json::json;
 
-use super::{Failure, ReportFormat};
+use crate::options::{Failure, ReportFormat};
 
 #[derive(Debug, Args)]
 pub(super) struct Options {

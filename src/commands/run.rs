@@ -22,7 +22,7 @@ use awsm_sandbox::{
 };
 use clap::Args;
 
-use super::{CompileFlags, Failure};
+use crate::options::{CompileFlags, Failure};
 
 /// What a module without an entry wants called first.
 const INITIALIZE: &str = "_initialize";

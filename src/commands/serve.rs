@@ -12,7 +12,7 @@ use clap::Args;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::Failure;
+use crate::options::Failure;
 
 #[derive(Debug, Args)]
 pub(super) struct Options {

@@ -20,7 +20,7 @@ use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
-use super::{Failure, ReportFormat};
+use crate::options::{Failure, ReportFormat};
 
 #[derive(Debug, Args)]
 pub(super) struct Options {

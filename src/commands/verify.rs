@@ -8,7 +8,7 @@ use awsm_verify::{REMAINS_TRUSTED, Refusal, Report};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{Failure, ReportFormat};
+use crate::options::{Failure, ReportFormat};
 
 #[derive(Debug, Args)]
 pub(super) struct Options {

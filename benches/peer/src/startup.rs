@@ -18,27 +18,28 @@
 //! take turns in short blocks on one pinned core, so that whatever disturbs the machine disturbs all.
 
 pub(crate) mod footprint;
+mod laps;
 mod ours;
 pub(crate) mod peer;
 mod precompiled;
+mod rows;
 mod tables;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use awsm_sandbox::clock;
-use serde::Serialize;
-use serde_json::{Map, Value};
 
-use crate::guests::{self, GUESTS, Paper, Prepared};
+use crate::guests::{self, GUESTS, Prepared};
 use crate::machine::{self, Machine};
 use crate::report::{Format, Report};
 use crate::scratch::Scratch;
-use crate::stats::{Summary, median, tidy};
-use footprint::{Footprint, Runtime};
+use crate::stats::{Summary, tidy};
+use footprint::Runtime;
+use laps::{Case, Figures, take_turns, us};
 use ours::Ours;
 use peer::Peer;
+use rows::{PeerRow, Row};
 
 /// Flags of `awsm-bench startup`.
 #[derive(Debug, clap::Args)]
@@ -88,156 +89,6 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     rows.iter().for_each(|row| report.row(row));
     summarise(&mut report, &rows);
     report.publish(&options.out, options.format, &tables::of(&rows))
-}
-
-/// The moments of one sandbox's life, in ticks.
-#[derive(Clone, Copy, Debug)]
-struct Lap {
-    start: u64,
-    first: u64,
-    end: u64,
-    recycled: u64,
-}
-
-/// Laps of one case, in microseconds.
-#[derive(Debug, Default)]
-struct Laps {
-    startup: Vec<f64>,
-    run: Vec<f64>,
-    recycle: Vec<f64>,
-    cycle: Vec<f64>,
-    /// The average cycle of each block.
-    cycle_of_block: Vec<f64>,
-}
-
-impl Laps {
-    fn push(&mut self, lap: Lap) {
-        self.startup.push(us(lap.first - lap.start));
-        self.run.push(us(lap.end - lap.first));
-        self.recycle.push(us(lap.recycled - lap.end));
-        self.cycle.push(us(lap.recycled - lap.start));
-    }
-
-    /// The last `laps` laps were one block.
-    fn end_block(&mut self, laps: usize) {
-        let block = &self.cycle[self.cycle.len() - laps..];
-        self.cycle_of_block.push(block.iter().sum::<f64>() / laps as f64);
-    }
-
-    fn figures(mut self) -> Figures {
-        Figures {
-            startup_us: Summary::of(&mut self.startup),
-            run_us: Summary::of(&mut self.run),
-            recycle_us: Summary::of(&mut self.recycle),
-            cycle_us: Summary::of(&mut self.cycle),
-            cycle_typical_us: tidy(median(&self.cycle_of_block)),
-        }
-    }
-}
-
-fn us(ticks: u64) -> f64 {
-    ticks as f64 * clock::ns_per_tick() / 1000.0
-}
-
-/// What is reported of one case.
-#[derive(Clone, Copy, Debug, Serialize)]
-struct Figures {
-    startup_us: Summary,
-    run_us: Summary,
-    recycle_us: Summary,
-    cycle_us: Summary,
-    /// The median of the blocks' averages: work that is put off to every n-th lap counts in full, an
-    /// interruption of milliseconds by somebody else's program does not.
-    cycle_typical_us: f64,
-}
-
-/// Something that makes a lap each time it is called.
-struct Case<'a> {
-    name: &'static str,
-    lap: Box<dyn FnMut() -> Lap + 'a>,
-    laps: Laps,
-}
-
-impl<'a> Case<'a> {
-    fn new(name: &'static str, lap: impl FnMut() -> Lap + 'a) -> Self {
-        Self { name, lap: Box::new(lap), laps: Laps::default() }
-    }
-}
-
-/// Laps of one case before the next one's turn.
-const BLOCK: u64 = 100;
-/// Laps at the head of each block that are not counted: caches full of the previous case.
-const UNCOUNTED: u64 = 10;
-
-/// Lets the cases take turns until each has its laps.
-fn take_turns(mut cases: Vec<Case<'_>>, iterations: u64) -> Vec<(&'static str, Figures)> {
-    let mut left = iterations;
-    while left > 0 {
-        let block = left.min(BLOCK);
-        for case in &mut cases {
-            for _ in 0..UNCOUNTED {
-                (case.lap)();
-            }
-            for _ in 0..block {
-                let lap = (case.lap)();
-                case.laps.push(lap);
-            }
-            case.laps.end_block(block as usize);
-        }
-        left -= block;
-    }
-    cases.into_iter().map(|case| (case.name, case.laps.figures())).collect()
-}
-
-/// All about one function.
-#[derive(Debug, Serialize)]
-struct Row {
-    guest: &'static str,
-    input_bytes: usize,
-    /// The warm path.
-    #[serde(flatten)]
-    pooled: Figures,
-    unpooled: Figures,
-    cold_us: Summary,
-    object_bytes: u64,
-    memory: Memory,
-    wasmtime: PeerRow,
-    /// Start-up, ours to the best of Wasmtime's pooled configurations.
-    ratio_p50: f64,
-    ratio_p95: f64,
-    /// Of typical cycles.
-    cycle_ratio: f64,
-    unpooled_ratio_p95: f64,
-    cold_ratio_p50: f64,
-    cold_ratio_p95: f64,
-    memory_ratio: f64,
-    paper: Paper,
-}
-
-#[derive(Debug, Serialize)]
-struct PeerRow {
-    /// Of the pooled configurations, the one with the lowest p95 of start-up.
-    best_startup: &'static str,
-    startup_us: Summary,
-    /// The one with the lowest typical cycle.
-    best_cycle: &'static str,
-    cycle_us: Summary,
-    cycle_typical_us: f64,
-    run_us: Summary,
-    recycle_us: Summary,
-    cold_us: Summary,
-    object_bytes: u64,
-    memory: Memory,
-    on_demand: Figures,
-    pooled_variants: Map<String, Value>,
-}
-
-/// Per live sandbox: stopped at its first instruction, and after its last one, when it has touched
-/// all that it touches.
-#[derive(Clone, Copy, Debug, Serialize)]
-struct Memory {
-    started: Footprint,
-    finished: Footprint,
 }
 
 fn measure(

@@ -14,7 +14,7 @@
 use core::convert::Infallible;
 use core::mem::offset_of;
 
-use crate::context::Exception;
+use crate::exception::Exception;
 
 /// Calls a macro with all builtins, in the order of the table: what each is for, its name, its
 /// parameters behind the context pointer, and its result.

@@ -38,6 +38,7 @@
 use core::mem::{offset_of, size_of};
 
 pub use crate::builtin::Builtins;
+pub use crate::exception::{Exception, Exceptions};
 
 /// The part of the context that every module has, ending where linear memory begins.
 #[derive(Debug)]
@@ -101,30 +102,6 @@ pub struct FuncRef {
     /// The same function in the convention for calls in tail position, [`crate::tail`], or null for
     /// one that has no such calls itself and is called in the ordinary way.
     pub tail: *const (),
-}
-
-/// What an instance needs to throw: compiled code reads and writes the exception under way.
-///
-/// After each call of something that may throw, code of modules with exceptions looks at `pending`.
-/// If it is not null the results mean nothing, and the exception is dealt with: by a handler of the
-/// function, or by returning in turn.
-#[derive(Debug)]
-#[repr(C)]
-pub struct Exceptions {
-    /// The exception that is looking for its handler, or null.
-    pub pending: *mut Exception,
-}
-
-/// What an `exnref` points to; the values of its tag's parameters follow, a [`GlobalCell`] each.
-#[derive(Debug)]
-#[repr(C, align(16))]
-pub struct Exception {
-    /// The place of its tag, which stands for the tag.
-    pub tag: *const u64,
-    /// Not zero once there are references to it.
-    pub referenced: u32,
-    /// For the runtime.
-    pub number: u32,
 }
 
 /// A global's value: the low bytes, little-endian, of sixteen.

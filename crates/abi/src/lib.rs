@@ -4,7 +4,7 @@
 //! here once: how a module describes itself ([`desc`]), how an instance looks to compiled code
 //! ([`context`]), what it may call in the runtime
 //! ([`builtin`]), where arguments of calls in tail position travel ([`tail`]), how guests fault
-//! ([`trap`]), which processor features the code needs ([`cpu`]).
+//! ([`trap`]) and throw ([`exception`]), which processor features the code needs ([`cpu`]).
 //! No code runs here: plain data, constants, and one layout computation that both sides call.
 //!
 //! Changing anything that compiled code can see means raising [`ABI_VERSION`]; the loader refuses
@@ -15,6 +15,7 @@ pub mod builtin;
 pub mod context;
 pub mod cpu;
 pub mod desc;
+pub mod exception;
 pub mod tail;
 pub mod trap;
 

@@ -10,13 +10,13 @@ use crate::contract::{self, Wants};
 use crate::convention::{ARGUMENTS, Convention, RETURN_BYTES, STACK_POINTER, Spot};
 use crate::evaluate::Callee;
 use crate::flow::BlockId;
-use crate::function::{Analysis, INCOMING_NAMED, RANGE_MAX, weaker};
+use crate::function::{Analysis, INCOMING_NAMED, RANGE_MAX};
 use crate::module::{RangeRoutine, Role};
 use crate::op::Op;
 use crate::report::Rule;
 use crate::state::{ALIGNED, CALLEE, CALLEE_CELLS, OWN_CELLS, SlotKey, State, argument_cell};
 use crate::summary::{self, Gifts, Given, Summary};
-use crate::value::{Kind, Value};
+use crate::value::{Kind, Value, weaker};
 
 impl Analysis<'_> {
     pub(crate) fn check_call(&mut self, state: &mut State, at: u32, callee: Callee) {

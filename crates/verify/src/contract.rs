@@ -13,16 +13,7 @@ use awsm_abi::desc::val_type;
 use awsm_abi::tail;
 
 use crate::descriptor::Descriptor;
-use crate::value::{Kind, Range};
-
-/// What is known of a reference to a function that is not null: how far its type is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
-pub(crate) struct RefType {
-    /// The type of the function, if it is one particular of this module.
-    pub ty: Option<u32>,
-    /// Is it surely not null?
-    pub non_null: bool,
-}
+use crate::value::{Kind, Range, RefType};
 
 /// What a value of this type is.
 pub(crate) fn kind_of_type(code: u32) -> Kind {

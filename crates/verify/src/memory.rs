@@ -8,10 +8,10 @@
 use awsm_abi::context::CONTEXT_GUARD_BYTES;
 use awsm_abi::{GUARD_RESERVE_BYTES, Isolation};
 
-use crate::facts::{Fact, Relation};
 use crate::flow::BlockId;
 use crate::function::Analysis;
-use crate::prove::Goal;
+use crate::function::facts::{Fact, Relation};
+use crate::function::prove::Goal;
 use crate::report::{Rule, Unshown};
 use crate::value::{AT_BLOCK, Atom, AtomId, Kind, Range, Value};
 

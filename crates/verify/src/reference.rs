@@ -5,12 +5,12 @@ use std::mem::offset_of;
 use awsm_abi::context::FuncRef;
 use awsm_abi::desc::val_type;
 
-use crate::contract::{self, RefType};
-use crate::facts::{Fact, Relation};
+use crate::contract;
 use crate::flow::BlockId;
 use crate::function::Analysis;
+use crate::function::facts::{Fact, Relation};
 use crate::state::About;
-use crate::value::{Atom, Kind, Range, Value};
+use crate::value::{Atom, Kind, Range, RefType, Value};
 
 /// How many joins are looked through.
 const DEPTH: u32 = 64;
@@ -466,7 +466,7 @@ impl Analysis<'_> {
         &mut self,
         exception: Value,
         block: BlockId,
-        more: &[crate::facts::Fact],
+        more: &[crate::function::facts::Fact],
     ) -> Option<u32> {
         let atom = self.arena.single(exception)?;
         if let Atom::Opaque { at, .. } = self.arena.atom(atom).atom

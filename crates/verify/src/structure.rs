@@ -6,7 +6,7 @@
 
 use crate::flow::BlockId;
 use crate::function::Analysis;
-use crate::prove::Goal;
+use crate::function::prove::Goal;
 use crate::value::{Atom, AtomId, Range, Value};
 
 impl Analysis<'_> {

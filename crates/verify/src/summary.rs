@@ -7,12 +7,11 @@
 //! one of them does not give is not assumed any more. All assumptions of the last round were checked in
 //! it, at every caller and at every return.
 
-use crate::contract::{RefType, is_reference, kind_of_type};
+use crate::contract::{is_reference, kind_of_type};
 use crate::convention::{ARGUMENTS, Spot};
-use crate::function::weaker;
 use crate::module::{Module, Role};
 use crate::op::Op;
-use crate::value::Kind;
+use crate::value::{Kind, RefType, weaker};
 
 /// What lies at a place for an argument, if it is more than a number.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -20,9 +20,10 @@
 //! (see `state` on what happens at joins).
 
 mod bits;
+mod compared;
 mod table;
 
-use crate::contract::RefType;
+pub(crate) use compared::{About, Known};
 use table::{Table, hash_atom, hash_terms, hash_values};
 
 /// Number of an atom.
@@ -134,6 +135,15 @@ pub(crate) enum Atom {
     Deref { base: Value, at: i32, bytes: u8, time: Value },
 }
 
+/// What is known of a reference to a function that is not null: how far its type is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub(crate) struct RefType {
+    /// The type of the function, if it is one particular of this module.
+    pub ty: Option<u32>,
+    /// Is it surely not null?
+    pub non_null: bool,
+}
+
 /// What is known of an atom besides its range: what may be done with it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) enum Kind {
@@ -205,6 +215,24 @@ impl Kind {
                 | Self::TypeId(_)
                 | Self::JumpEntry
         )
+    }
+}
+
+/// What is true of both.
+pub(crate) fn weaker(a: Kind, b: Kind) -> Kind {
+    match (a, b) {
+        _ if a == b => a,
+        (Kind::Ref(a), Kind::Ref(b)) => Kind::Ref(RefType {
+            ty: if a.ty == b.ty { a.ty } else { None },
+            non_null: a.non_null && b.non_null,
+        }),
+        (Kind::Exception { non_null: a }, Kind::Exception { non_null: b }) => {
+            Kind::Exception { non_null: a && b }
+        }
+        (Kind::Extern { non_null: a }, Kind::Extern { non_null: b }) => {
+            Kind::Extern { non_null: a && b }
+        }
+        _ => Kind::Number,
     }
 }
 
@@ -290,7 +318,7 @@ struct LinData {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Choice {
     /// What is compared, and when the first value is chosen.
-    pub on: crate::state::Known,
+    pub on: Known,
     /// When.
     pub condition: crate::op::Condition,
     /// If it holds.
@@ -561,7 +589,7 @@ impl Arena {
             }
         };
         let mut of = vec![choice.then, choice.otherwise];
-        if choice.on.about != crate::state::About::Nothing {
+        if choice.on.about != About::Nothing {
             of.extend([choice.on.a, choice.on.b]);
         }
         let range = self.range(choice.then).hull(self.range(choice.otherwise));

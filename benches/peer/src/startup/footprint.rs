@@ -18,7 +18,6 @@ use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-use super::Memory;
 use super::ours::Ours;
 use super::peer::{Peer, VARIANTS};
 use crate::guests::{self, Prepared};
@@ -65,6 +64,14 @@ pub(crate) struct Options {
     object: PathBuf,
     #[arg(long)]
     live: usize,
+}
+
+/// Per live sandbox: stopped at its first instruction, and after its last one, when it has touched
+/// all that it touches.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(super) struct Memory {
+    pub(super) started: Footprint,
+    pub(super) finished: Footprint,
 }
 
 /// Both stages of `runtime`, each counted by a child process.

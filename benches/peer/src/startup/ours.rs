@@ -14,7 +14,7 @@ use awsm_sandbox::{
 };
 use bytes::Bytes;
 
-use super::Lap;
+use super::laps::Lap;
 use crate::guests::{self, MARK, Prepared};
 
 /// The most that a guest of this benchmark answers.

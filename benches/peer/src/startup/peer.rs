@@ -18,7 +18,8 @@ use wasmtime::{
     ModuleExport, OptLevel, PoolingAllocationConfig, Store,
 };
 
-use super::{Lap, precompiled};
+use super::laps::Lap;
+use super::precompiled;
 use crate::guests::{self, MARK, Prepared};
 
 /// A way to configure how instances are allocated.

@@ -1,6 +1,6 @@
 //! The tables of `startup`: what people read.
 
-use super::Row;
+use super::rows::Row;
 use crate::report::{Table, figure};
 
 pub(super) fn of(rows: &[Row]) -> [Table; 3] {

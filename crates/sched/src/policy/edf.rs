@@ -1,6 +1,6 @@
 //! Earliest deadline first: meets every deadline that can be met on one core (Liu and Layland 1973).
 
-use super::{Candidate, Preemption, Rule};
+use super::rule::{Candidate, Preemption, Rule};
 
 pub(super) struct Edf;
 

@@ -1,6 +1,6 @@
 //! First come, first served: whoever has the core keeps it.
 
-use super::{Candidate, Preemption, Rule};
+use super::rule::{Candidate, Preemption, Rule};
 
 pub(super) struct Fifo;
 

@@ -1,6 +1,6 @@
 //! Round robin: whoever comes back goes behind its equals.
 
-use super::{Candidate, Preemption, Rule};
+use super::rule::{Candidate, Preemption, Rule};
 
 pub(super) struct Rr;
 

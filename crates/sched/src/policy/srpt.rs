@@ -1,7 +1,7 @@
 //! Shortest remaining processing time first: the least mean response time on one core (Schrage 1968), as
 //! far as predictions are right.
 
-use super::{Candidate, Preemption, Rule};
+use super::rule::{Candidate, Preemption, Rule};
 use crate::time::Nanos;
 
 pub(super) struct Srpt;

@@ -2,7 +2,7 @@
 
 use awsm_sandbox::{GuestPtr, HostCall, HostResult};
 
-use super::errno;
+use super::call::errno;
 use crate::clocks::{monotonic_ns, wall_ns};
 use crate::ctx::WasiCtx;
 use crate::errno::Errno;

@@ -6,8 +6,8 @@ use std::io::IsTerminal;
 use awsm_sandbox::{GuestPtr, HostResult};
 use rustix::fs::OFlags;
 
+use super::call::{Call, answer, begin, errno};
 use super::stat::filetype;
-use super::{Call, answer, begin, errno};
 use crate::ctx::WasiCtx;
 use crate::errno::{Errno, Fail};
 use crate::files::Kind;

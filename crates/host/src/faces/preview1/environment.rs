@@ -2,7 +2,7 @@
 
 use awsm_sandbox::{GuestMemory, GuestPtr, HostCall, HostResult};
 
-use super::{begin, errno};
+use super::call::{begin, errno};
 use crate::ctx::WasiCtx;
 use crate::errno::Errno;
 use crate::strings::StringList;

@@ -3,8 +3,8 @@
 use awsm_sandbox::{GuestPtr, HostResult};
 use rustix::fs::{Advice, SeekFrom};
 
+use super::call::{Call, answer, begin};
 use super::stat::{Layout, timestamps, write_filestat};
-use super::{Call, answer, begin};
 use crate::errno::Errno;
 
 /// `fd_advise`: a hint, passed on. Directories take it and do nothing.

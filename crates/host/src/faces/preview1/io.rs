@@ -7,7 +7,7 @@
 use awsm_sandbox::{GuestMemory, GuestPtr, HostResult};
 
 use super::buffers::{Buffers, Position};
-use super::{Call, answer, begin};
+use super::call::{Call, answer, begin};
 use crate::ctx::{Progress, WasiCtx};
 use crate::errno::{Errno, Fail};
 use crate::files::{At, OpenFile};

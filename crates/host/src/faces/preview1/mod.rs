@@ -3,6 +3,7 @@
 //! which `wasi_unstable` differs.
 
 mod buffers;
+mod call;
 mod clock;
 mod descriptor;
 mod environment;
@@ -16,10 +17,9 @@ mod readdir;
 mod socket;
 mod stat;
 
-use awsm_sandbox::{GuestMemory, HostCall, HostResult, Linker};
+use awsm_sandbox::Linker;
 
 use crate::ctx::WasiCtx;
-use crate::errno::{Errno, Fail};
 
 /// The module names under which guests import the functions.
 const SNAPSHOT: &str = "wasi_snapshot_preview1";
@@ -81,33 +81,4 @@ pub fn add_to_linker(linker: &mut Linker<WasiCtx>) {
         .func(UNSTABLE, "fd_seek", file::unstable_fd_seek)
         .func(UNSTABLE, "path_filestat_get", path::unstable_path_filestat_get)
         .func(UNSTABLE, "poll_oneoff", poll::unstable_poll_oneoff);
-}
-
-/// What a guest gets for a result.
-fn errno(result: Result<(), Errno>) -> HostResult<u32> {
-    Ok(result.map_or_else(|errno| errno as u32, |()| 0))
-}
-
-/// What a guest gets for a result, if it does not leave.
-fn answer(result: Result<(), Fail>) -> HostResult<u32> {
-    match result {
-        Ok(()) => Ok(0),
-        Err(Fail::Errno(errno)) => Ok(errno as u32),
-        Err(Fail::Leave(leave)) => Err(leave),
-    }
-}
-
-/// A caller with our data.
-type Call<'a> = HostCall<'a, WasiCtx>;
-
-/// The caller's memory and data. A call that is not made again has nothing in hand: what another call may
-/// have left is not for it.
-#[inline]
-fn begin<'a>(call: &'a mut Call<'_>) -> (GuestMemory<'a>, &'a mut WasiCtx) {
-    let again = call.woken();
-    let (memory, ctx) = call.parts();
-    if !again {
-        ctx.forget_call();
-    }
-    (memory, ctx)
 }

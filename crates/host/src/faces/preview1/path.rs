@@ -3,9 +3,9 @@
 use awsm_sandbox::{GuestMemory, GuestPtr, HostResult};
 
 use super::buffers::path;
+use super::call::{Call, answer, begin};
 use super::descriptor::known_flags;
 use super::stat::{Layout, timestamps, write_filestat};
-use super::{Call, answer, begin};
 use crate::ctx::WasiCtx;
 use crate::errno::{Errno, Fail};
 use crate::files::OpenHow;

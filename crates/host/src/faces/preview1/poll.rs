@@ -2,7 +2,8 @@
 
 use awsm_sandbox::{GuestMemory, GuestPtr, HostResult, Leave, Wait, preempt};
 
-use super::{Call, answer, begin, clock};
+use super::call::{Call, answer, begin};
+use super::clock;
 use crate::clocks;
 use crate::ctx::{self, WasiCtx};
 use crate::errno::Errno;

@@ -2,7 +2,7 @@
 
 use awsm_sandbox::{HostResult, Leave, Wait};
 
-use super::Call;
+use super::call::Call;
 use crate::errno::Errno;
 
 /// `proc_exit`: does not return.

@@ -2,7 +2,7 @@
 
 use awsm_sandbox::{GuestPtr, HostCall, HostResult, Leave, preempt};
 
-use super::{answer, begin};
+use super::call::{answer, begin};
 use crate::ctx::{Progress, WasiCtx};
 use crate::errno::Errno;
 

@@ -2,8 +2,8 @@
 
 use awsm_sandbox::{GuestPtr, HostResult};
 
+use super::call::{Call, answer, begin};
 use super::stat::filetype;
-use super::{Call, answer, begin};
 use crate::files::Entry;
 
 /// Bytes of a `dirent` before its name.

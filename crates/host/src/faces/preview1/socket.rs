@@ -4,8 +4,9 @@ use awsm_sandbox::{GuestPtr, HostResult};
 use rustix::net::Shutdown;
 
 use super::buffers::Buffers;
+use super::call::{Call, answer, begin};
 use super::descriptor::known_flags;
-use super::{Call, answer, begin, io};
+use super::io;
 use crate::errno::Errno;
 use crate::rights;
 use crate::table::fdflags;

@@ -12,10 +12,10 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::facts::{Fact, Relation, parts};
 use crate::flow::{BlockId, Edge};
 use crate::function::Analysis;
-use crate::loops::Steady;
+use crate::function::facts::{Fact, Relation, parts};
+use crate::function::loops::Steady;
 use crate::value::{Atom, AtomId, LinId, Range, Value};
 
 /// What is to be shown: `lin + k` is at most zero.

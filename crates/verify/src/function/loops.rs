@@ -6,10 +6,10 @@
 //! is of, bounds that atom: a loop that goes on only while `rounds` is not `n`, and begins with no more
 //! than `n`, never has more than `n`.
 
-use crate::facts::{Fact, Relation};
 use crate::flow::BlockId;
 use crate::function::Analysis;
-use crate::prove::Goal;
+use crate::function::facts::{Fact, Relation};
+use crate::function::prove::Goal;
 use crate::value::{Atom, AtomId, Kind, Range, Value};
 
 /// Nobody waits for a loop to go round that often.

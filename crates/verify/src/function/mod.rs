@@ -5,27 +5,31 @@
 //! to hold, and never taken back; what is left in the end has held everywhere. Then the function is gone
 //! through once more, and everything that it does is checked (see `check`).
 
+pub(crate) mod facts;
+pub(crate) mod loops;
+pub(crate) mod prove;
+
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
 
 use awsm_abi::context::{Builtins, below};
 use std::mem::offset_of;
 
-use crate::contract::{self, RefType};
+use crate::contract;
 use crate::convention::{ARGUMENTS, RETURN_BYTES, STACK_POINTER, Spot};
 use crate::decode::Code;
-use crate::facts::Facts;
 use crate::flow::{self, BlockId, Flow, Guesses};
 use crate::module::{Module, RangeRoutine, Role};
 use crate::op::{Op, REGISTERS, TEMPORARIES};
-use crate::prove::Prover;
 use crate::report::{Counts, Rule, Unshown};
 use crate::state::{
     ALIGNED, About, CALLEE, CALLEE_CELLS, Copied, Known, OWN_CELLS, PENDING, RESULT_CELLS, Sizes,
     Slot, State, argument_cell,
 };
 use crate::summary::{Gifts, Given, Summary};
-use crate::value::{AT_BLOCK, Arena, Atom, AtomId, Kind, Range, Value};
+use crate::value::{AT_BLOCK, Arena, Atom, AtomId, Kind, Range, RefType, Value, weaker};
+use facts::Facts;
+use prove::Prover;
 
 /// Ranges that routines for them get are no longer than this.
 pub(crate) const RANGE_MAX: i128 = contract::SIZE_MAX;
@@ -861,24 +865,6 @@ struct Join {
     times: Vec<Value>,
     /// The time from here on.
     time: Value,
-}
-
-/// What is true of both.
-pub(crate) fn weaker(a: Kind, b: Kind) -> Kind {
-    match (a, b) {
-        _ if a == b => a,
-        (Kind::Ref(a), Kind::Ref(b)) => Kind::Ref(RefType {
-            ty: if a.ty == b.ty { a.ty } else { None },
-            non_null: a.non_null && b.non_null,
-        }),
-        (Kind::Exception { non_null: a }, Kind::Exception { non_null: b }) => {
-            Kind::Exception { non_null: a && b }
-        }
-        (Kind::Extern { non_null: a }, Kind::Extern { non_null: b }) => {
-            Kind::Extern { non_null: a && b }
-        }
-        _ => Kind::Number,
-    }
 }
 
 impl State {

@@ -1,0 +1,54 @@
+//! What several commands have: flags, forms of reports, failures.
+
+use std::path::PathBuf;
+
+use awsm_node::cache::CompileOptions;
+use clap::{Args, ValueEnum};
+
+/// What a report goes to standard output as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ReportFormat {
+    /// For people
+    Table,
+    /// For machines
+    Json,
+}
+
+/// How modules are compiled; shared by all verbs that compile.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct CompileFlags {
+    /// Processor to compile for: `native`, or a baseline such as `x86-64-v3`
+    #[arg(long, value_name = "CPU", env = "AWSM_CPU")]
+    pub(crate) cpu: Option<String>,
+    /// How linear memory is isolated
+    #[arg(long, value_name = "MODE", value_parser = ["guard", "checked"], env = "AWSM_MEMORY")]
+    pub(crate) memory: Option<String>,
+    /// Optimisation, 0 to 3
+    #[arg(short = 'O', value_name = "LEVEL", value_parser = clap::value_parser!(u8).range(0..=3), env = "AWSM_OPT_LEVEL")]
+    pub(crate) opt_level: Option<u8>,
+    /// The compiler's program, instead of the `awsmc` beside this one or on the PATH
+    #[arg(long, value_name = "PROGRAM", env = "AWSM_AWSMC")]
+    pub(crate) awsmc: Option<PathBuf>,
+}
+
+impl CompileFlags {
+    pub(crate) fn options(&self) -> CompileOptions {
+        CompileOptions {
+            memory: self.memory.clone(),
+            cpu: self.cpu.clone(),
+            opt_level: self.opt_level,
+        }
+    }
+}
+
+/// What goes wrong in a command: one line, already worded.
+pub(crate) type Failure = Box<dyn std::error::Error>;
+
+/// What the log is written as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people
+    Text,
+    /// For machines, one object a line
+    Json,
+}
