@@ -20,13 +20,17 @@ pub struct Shared {
 struct Sign {
     refusals: AtomicU64,
     is_tight: AtomicBool,
+    /// By how much more it would hold than is kept for it, if it had not been refused that; as much as can be said
+    /// when it has been given something since, or had no right to it.
+    wants_beyond: AtomicU64,
 }
 
 impl Shared {
     /// Shared from now on.
     #[must_use]
     pub fn new(stock: Stock) -> Arc<Self> {
-        let signs = (0..stock.accounts()).map(|_| Sign::default()).collect();
+        let sign = || Sign { wants_beyond: AtomicU64::new(u64::MAX), ..Sign::default() };
+        let signs = (0..stock.accounts()).map(|_| sign()).collect();
         let (held, refusals) = (AtomicU64::new(stock.held()), AtomicU64::new(0));
         Arc::new(Self { stock: Mutex::new(stock), held, refusals, signs })
     }
@@ -45,8 +49,16 @@ impl Shared {
         let mut stock = self.stock();
         let taken = stock.take(account, amount);
         match taken {
-            Ok(()) => self.show(&stock, account),
-            Err(_) => {
+            Ok(()) => {
+                self.show(&stock, account);
+                self.signs[account].wants_beyond.store(u64::MAX, Ordering::Relaxed);
+            }
+            Err(short) => {
+                let wants = match short {
+                    Short::Account(_) => u64::MAX,
+                    Short::Stock(_) => stock.beyond(account, amount),
+                };
+                self.signs[account].wants_beyond.store(wants, Ordering::Relaxed);
                 self.signs[account].refusals.fetch_add(1, Ordering::Relaxed);
                 self.refusals.fetch_add(1, Ordering::Relaxed);
             }
@@ -67,10 +79,12 @@ impl Shared {
         self.signs[account].is_tight.store(stock.is_tight(account), Ordering::Relaxed);
     }
 
-    /// As [`Stock::is_beyond`].
+    /// Should an account give up what it can do without, for one that was refused something: its own, or what it has
+    /// beyond its part while the other would have less beyond its own?
     #[must_use]
-    pub fn is_beyond(&self, account: usize) -> bool {
-        self.stock().is_beyond(account)
+    pub fn gives_way(&self, account: usize, to: usize) -> bool {
+        let wants = self.signs[to].wants_beyond.load(Ordering::Relaxed);
+        account == to || self.stock().beyond(account, 0) > wants
     }
 
     /// As [`Stock::total`].
@@ -167,6 +181,24 @@ mod tests {
         });
         assert_eq!((shared.held(), shared.stock().held()), (0, 0));
         assert_eq!(shared.refusals_of(0) + shared.refusals_of(1), shared.refusals());
+    }
+
+    /// Whoever has more beyond its part gives way to who would have less, and to nobody else.
+    #[test]
+    fn who_has_much_gives_way() {
+        let shared = Shared::new(Stock::equal_shares(120, &[u64::MAX, u64::MAX, 30]));
+        // 20 are kept for each.
+        assert_eq!((shared.take(0, 70), shared.take(1, 20)), (Ok(()), Ok(())));
+        assert!(shared.gives_way(1, 1) && !shared.gives_way(0, 1), "nobody was refused anything");
+        for (amount, gives_way) in [(11, true), (49, true), (50, false), (u64::MAX - 20, false)] {
+            assert_eq!(shared.take(1, amount), Err(Short::Stock(120)));
+            assert_eq!(shared.gives_way(0, 1), gives_way, "{amount}");
+            assert!(shared.gives_way(1, 1) && !shared.gives_way(1, 0));
+        }
+        assert_eq!((shared.take(1, 11), shared.take(1, 10)), (Err(Short::Stock(120)), Ok(())));
+        assert!(!shared.gives_way(0, 1), "it has what it wanted");
+        assert_eq!(shared.take(2, 31), Err(Short::Account(30)));
+        assert!(!shared.gives_way(0, 2), "its own limit");
     }
 
     #[test]

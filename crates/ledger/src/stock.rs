@@ -174,8 +174,14 @@ impl Stock {
     /// Does it hold more than is kept for it?
     #[must_use]
     pub fn is_beyond(&self, account: usize) -> bool {
+        self.beyond(account, 0) > 0
+    }
+
+    /// By how much more than is kept for it it would hold, if it had so much more.
+    #[must_use]
+    pub fn beyond(&self, account: usize, more: u64) -> u64 {
         let own = &self.accounts[account];
-        own.held > own.terms.kept
+        own.held.saturating_add(more).saturating_sub(own.terms.kept)
     }
 
     /// By how much more is held, or kept for who has less, than there is.

@@ -41,13 +41,38 @@ pub fn stock(total: u64, tenants: &[TenantConfig], most: impl Fn(&TenantConfig) 
 #[must_use]
 pub fn budget(config: &Config) -> Arc<MemoryBudget> {
     let tenants = &config.tenants;
+    let system = AddressSpace::here();
     let bytes = stock(config.node.memory_bytes, tenants, |tenant| tenant.memory_bytes);
-    let addresses = stock(limits::ADDRESSES, tenants, |_| u64::MAX);
+    let addresses = stock(system.bytes, tenants, |_| u64::MAX);
     let mappings = match config.node.mappings {
-        0 => mappings(),
+        0 => system.mappings,
         most => most,
     };
     MemoryBudget::of(bytes, addresses, stock(mappings, tenants, |tenant| tenant.mappings))
+}
+
+/// What the system leaves sandboxes of this process's address space.
+struct AddressSpace {
+    bytes: u64,
+    mappings: u64,
+}
+
+impl AddressSpace {
+    /// What the process may have, less what it has by now, and a margin for what it will need.
+    fn here() -> Self {
+        let read = |file| std::fs::read_to_string(file).unwrap_or_default();
+        let maps = read("/proc/self/maps");
+        // The stack is at the end of what processes have, which is all addresses with so many bits.
+        let end = |line: &str| {
+            let (_, end) = line.split(' ').next()?.split_once('-')?;
+            u64::from_str_radix(end, 16).ok().filter(|end| *end < 1 << 63)
+        };
+        let all = maps.lines().filter_map(end).max().map_or(1 << 47, u64::next_power_of_two);
+        let all = all.min(getrlimit(Resource::As).current.unwrap_or(u64::MAX));
+        let most = read("/proc/sys/vm/max_map_count").trim().parse().unwrap_or(u64::MAX);
+        let own = maps.lines().count() as u64;
+        Self { bytes: all - all / 8, mappings: most.saturating_sub(own + most / 32) }
+    }
 }
 
 /// Descriptors that guests may have open together: half of what the system gives the process, since connections and the
@@ -56,15 +81,6 @@ pub fn budget(config: &Config) -> Arc<MemoryBudget> {
 pub fn descriptors(tenants: &[TenantConfig]) -> Stock {
     let most = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     stock(most.saturating_sub(limits::OWN_DESCRIPTORS) / 2, tenants, |tenant| tenant.descriptors)
-}
-
-/// How many mappings sandboxes may have: what the system gives a process, less those that this one has by now, and
-/// a margin for what it will need.
-fn mappings() -> u64 {
-    let read = |file| std::fs::read_to_string(file).ok();
-    let most = read("/proc/sys/vm/max_map_count").and_then(|text| text.trim().parse::<u64>().ok());
-    let own = read("/proc/self/maps").map_or(0, |maps| maps.lines().count() as u64);
-    most.map_or(u64::MAX, |most| most.saturating_sub(own + most / 64))
 }
 
 /// What a worker holds.

@@ -90,7 +90,7 @@ pub const LAST_WORDS: Duration = Duration::from_secs(1);
 /// `node.memory`: linear memories and tables of all sandboxes together, those that are kept ready included.
 /// Beyond it guests' growth answers -1 and callers get 503. No limit if not said.
 pub const NODE_MEMORY: Range = Range { default: 1 << 46, min: MIB, max: 1 << 46 };
-/// `node.mappings`: mappings of all sandboxes together, those that are kept ready included; some ten for a sandbox, two
+/// `node.mappings`: mappings of all sandboxes together, those that are kept ready included; six for an ordinary sandbox, two
 /// for each further memory. 0: what the system gives a process (`vm.max_map_count`), less the node's own.
 pub const NODE_MAPPINGS: Range = Range { default: 0, min: 0, max: 1 << 31 };
 /// `tenant.mappings`: likewise, of one tenant. As many as the node may have if not said.
@@ -98,8 +98,6 @@ pub const TENANT_MAPPINGS: Range = Range { default: 1 << 31, min: 1, max: 1 << 3
 /// `tenant.memory`: as the node's, of this tenant.
 pub const TENANT_SANDBOX_MEMORY: Range =
     Range { default: NODE_MEMORY.max, min: MIB, max: NODE_MEMORY.max };
-/// Bytes of addresses that all sandboxes together reserve: what a process has with 47 bits, less an eighth.
-pub const ADDRESSES: u64 = (1 << 47) - (1 << 44);
 /// `node.cache_size`: compiled modules that are kept on disk, all together; those that are served stay even beyond it.
 pub const CACHE_SIZE: Range = Range { default: 4 * GIB, min: 0, max: 1 << 50 };
 /// `function.memory`: linear memories and tables of one sandbox together.

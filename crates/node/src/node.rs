@@ -11,9 +11,10 @@ use std::sync::mpsc as sync_mpsc;
 use std::thread;
 use std::time::Duration;
 
+use awsm_ledger::Short;
 use awsm_observe::{Measured, Reporter, WorkerIdx};
 use awsm_sandbox::probe::{Unfit, probe};
-use awsm_sandbox::{MemoryBudget, Pool, PoolConfig, StartError};
+use awsm_sandbox::{MemoryBudget, Pool, PoolConfig, Resource, StartError};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use tokio::net::TcpSocket;
 use tokio::runtime::{Builder, LocalOptions};
@@ -251,11 +252,18 @@ fn work(
     let node = &shared.config.node;
     let pool = match prepare(&shared.functions, node.sandboxes, &shared.memory) {
         Ok(pool) => pool,
-        Err((function, error @ StartError::Budget { .. })) => {
+        Err((function, error @ StartError::Budget { what, short, .. })) => {
+            let table = match short {
+                Short::Account(_) => "[[tenant]]",
+                Short::Stock(_) => "[node]",
+            };
+            let advice = match what {
+                Resource::Memory => format!("raise `memory` in {table}"),
+                Resource::Mappings => format!("raise `mappings` in {table}, or `vm.max_map_count`"),
+                Resource::Addresses => "set `isolation = \"checked\"`".to_owned(),
+            };
             let what = "each worker keeps a sandbox of each function ready";
-            return fail(format!(
-                "function `{function}`: {error}: {what}; raise `memory` in [node]"
-            ));
+            return fail(format!("function `{function}`: {error}: {what}; {advice}"));
         }
         Err((function, error)) => return fail(format!("function `{function}`: {error}")),
     };

@@ -126,13 +126,34 @@ pub enum StartError {
     NoSlot(usize),
     /// There is not enough left of a [`crate::MemoryBudget`].
     Budget {
-        /// Of what: bytes, mappings.
-        what: &'static str,
+        /// Of what.
+        what: Resource,
         /// By this one.
         wanted: u64,
         /// For whom there is not.
         short: Short,
     },
+}
+
+/// What all instances have together of a [`crate::MemoryBudget`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resource {
+    /// Bytes that they may touch.
+    Memory,
+    /// Bytes of addresses that are reserved for them.
+    Addresses,
+    /// Mappings of the process.
+    Mappings,
+}
+
+impl fmt::Display for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Memory => "bytes",
+            Self::Addresses => "bytes of addresses",
+            Self::Mappings => "mappings",
+        })
+    }
 }
 
 impl fmt::Display for StartError {

@@ -6,6 +6,7 @@
 //! `linear`.
 
 pub(crate) mod builtins;
+mod charge;
 
 use std::io;
 use std::ops::Range;
@@ -23,17 +24,14 @@ use awsm_abi::trap::TrapKind;
 
 use crate::error::StartError;
 use crate::limits::Cleaning;
-use crate::limits::{
-    Limits, PREEMPT_STACK_BYTES, PoolConfig, RECORD_FREE_BYTES, RESET_BYTES, STACK_GUARD_BYTES,
-    TRACE_NAME_CHARS,
-};
+use crate::limits::{Limits, PoolConfig, RESET_BYTES, TRACE_NAME_CHARS};
 use crate::module::Module;
 use crate::module::constant;
 use crate::own::Own;
-use crate::slot::budget::{Account, Claim, Extent, MemoryBudget};
+use crate::slot::budget::{Account, Claim, MemoryBudget};
 use crate::slot::exceptions::Exceptions;
 use crate::slot::image::Image;
-use crate::slot::linear::{Linear, Size, reserved_bytes};
+use crate::slot::linear::{Linear, Size};
 use crate::slot::mapping::PAGE_BYTES;
 use crate::slot::planted::{self, Planted};
 use crate::slot::residency::Faults;
@@ -44,6 +42,7 @@ use crate::switch::entry::{Entry, Thunk};
 use crate::switch::reach::Reach;
 use crate::value::{DataIdx, ElemIdx, FuncIdx, GlobalIdx, MemoryIdx, TableIdx, TagIdx};
 use builtins::BUILTINS;
+use charge::{bytes_at_start, extent, size_within};
 
 /// The runtime's record of an instance. Reached from compiled code through
 /// [`Header::instance`], so it never moves.
@@ -897,56 +896,6 @@ impl Instance {
         *left = left.saturating_sub((end - first) * size_of::<GlobalCell>());
         end == count
     }
-}
-
-/// What an instance takes of the address space, at most: its stack and what the allocator maps for it included.
-fn extent(module: &Module, limits: &Limits) -> Extent {
-    // The context, what is below and behind a memory, and the memory; twice that where a run of pages is mapped in between.
-    const CONTEXT_MAPPINGS: u64 = 2;
-    const MEMORY_MAPPINGS: u64 = 2;
-    const STACK_MAPPINGS: u64 = 2;
-    // The elements of a table, and those that it has at the start.
-    const TABLE_MAPPINGS: u64 = 2;
-    let own = module.memories();
-    let memories = own.iter().map(|memory| {
-        reserved_bytes(memory, size_within(Size::declared(memory), limits), module.isolation())
-    });
-    let runs = module.images().into_iter().flatten().map(|image| 2 * image.mapped_runs() as u64);
-    let stack = (limits.stack_bytes + STACK_GUARD_BYTES + PREEMPT_STACK_BYTES) as u64;
-    let context = u64::from(module.layout().bytes);
-    Extent {
-        bytes: memories.fold(context + stack, u64::saturating_add),
-        mappings: CONTEXT_MAPPINGS
-            + STACK_MAPPINGS
-            + MEMORY_MAPPINGS * own.len() as u64
-            + TABLE_MAPPINGS * module.tables().len() as u64
-            + runs.sum::<u64>(),
-    }
-}
-
-/// Bytes of a module's own memories and tables before its first instruction, and of its record as far as that is on
-/// the account.
-fn bytes_at_start(module: &Module, limits: &Limits) -> Result<u64, StartError> {
-    let cells = u64::from(module.desc().counts.own_globals) * size_of::<GlobalCell>() as u64;
-    let mut record = u64::from(module.layout().bytes - CONTEXT_GUARD_BYTES) + cells;
-    let mut bytes = 0_u64;
-    for memory in module.memories() {
-        bytes = bytes.saturating_add(Size::declared(memory).initial);
-    }
-    for declared in module.tables() {
-        let initial = declared.ty.min;
-        if initial > limits.table_elements {
-            return Err(StartError::Limit("table", initial, limits.table_elements));
-        }
-        bytes = bytes.saturating_add(initial * table::ELEMENT_BYTES);
-        record += initial * table::ELEMENT_BYTES;
-    }
-    Ok(bytes.saturating_add(record.saturating_sub(RECORD_FREE_BYTES)))
-}
-
-/// How far a memory may grow.
-fn size_within(Size { initial, max }: Size, limits: &Limits) -> Size {
-    Size { initial, max: max.min(limits.memory_bytes).max(initial) }
 }
 
 /// The slot with the first memory, and the others.

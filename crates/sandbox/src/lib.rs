@@ -44,7 +44,7 @@ mod x86_64_tests;
 
 pub use awsm_abi::{ABI_VERSION, Isolation};
 pub use call::{HostCall, HostResult, Leave};
-pub use error::{LoadError, StartError};
+pub use error::{LoadError, Resource, StartError};
 pub use guest_memory::{GuestMemory, GuestPtr, GuestSlice, OutOfBounds};
 pub use limits::{Cleaning, Limits, PoolConfig};
 pub use link::{LinkError, Linker, Program};

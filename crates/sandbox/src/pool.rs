@@ -9,8 +9,6 @@ use std::io;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use awsm_ledger::Short;
-
 use crate::clock;
 use crate::compare::{self, Extent};
 use crate::error::StartError;
@@ -167,7 +165,8 @@ impl<T: 'static> Pool<T> {
         }
         let stacks = slots.min(self.config.max_idle_stacks);
         for _ in self.stacks.of_size(stack_bytes(program))..stacks {
-            self.stacks.keep(self.new_stack(program)?);
+            let stack = self.new_stack(program)?;
+            self.stacks.keep(stack);
         }
         Ok(())
     }
@@ -287,13 +286,16 @@ impl<T: 'static> Pool<T> {
             self.idle[program.0].push(slot);
         } else {
             // Nor is a slot used again that cannot be cleaned.
-            self.slots -= 1;
+            drop(slot);
+            self.lose_slot();
         }
         touched.unwrap_or(0)
     }
 
+    /// One that was not there before, for a slot that has none.
     #[cold]
-    fn new_stack(&self, program: &Program<T>) -> io::Result<GuestStack> {
+    fn new_stack(&mut self, program: &Program<T>) -> io::Result<GuestStack> {
+        self.stacks.keep_only((self.slots - self.live).saturating_sub(1));
         GuestStack::new(program.limits().stack_bytes, self.config.cleaning)
     }
 
@@ -330,7 +332,7 @@ impl<T: 'static> Pool<T> {
     }
 
     /// A slot that was not there before, in place of another program's idle one if need be: one
-    /// that the same account pays for, or else one of somebody who has more than is kept for it.
+    /// that the same account pays for, or else one of somebody who has more, see [`awsm_ledger`].
     #[cold]
     fn new_slot(&mut self, program: &Arc<Program<T>>) -> Result<Box<Slot<T>>, StartError> {
         let account = program.limits().account;
@@ -341,13 +343,11 @@ impl<T: 'static> Pool<T> {
             return Err(StartError::NoSlot(self.slots));
         }
         let budget = self.budget.clone();
-        let is_beyond = |other| budget.as_ref().is_some_and(|budget| budget.is_beyond(other));
+        let gives_way = |other| budget.as_ref().is_some_and(|one| one.gives_way(other, account));
         loop {
             match self.make_slot(program) {
-                Err(StartError::Budget { short: Short::Account(_), .. })
-                    if self.drop_idle(|other| other == account) => {}
-                Err(StartError::Budget { short: Short::Stock(_), .. })
-                    if self.drop_idle(|other| other == account) || self.drop_idle(is_beyond) => {}
+                Err(StartError::Budget { .. })
+                    if self.drop_idle(|other| other == account) || self.drop_idle(gives_way) => {}
                 made => return made,
             }
         }
@@ -376,14 +376,20 @@ impl<T: 'static> Pool<T> {
             return false;
         };
         drop(idle);
-        self.slots -= 1;
+        self.lose_slot();
         true
     }
 
+    /// There is one slot less, and never more stacks than slots: a slot's mappings are counted with a stack's.
+    fn lose_slot(&mut self) {
+        self.slots -= 1;
+        self.stacks.keep_only(self.slots - self.live);
+    }
+
     /// Looks whether somebody, with this or another pool of the same budget, has been refused memory
-    /// since the last call; says whether that was so. Then all idle slots are given up that the same
-    /// account pays for, and those of accounts with more than is kept for them, until they have no
-    /// more than that.
+    /// since the last call; says whether that was so. Then idle slots are given up: all that the same
+    /// account pays for, and those of accounts that have more than it would, until they do not. So who
+    /// asks for much again and again takes nothing that is ready from who has less.
     #[inline]
     pub fn relieve(&mut self) -> bool {
         let refusals = self.budget.as_ref().map_or(0, |budget| budget.refusals());
@@ -392,13 +398,15 @@ impl<T: 'static> Pool<T> {
         }
         self.refusals = refusals;
         let Some(budget) = self.budget.clone() else { return true };
-        let refused: Vec<bool> = (0..budget.accounts())
-            .map(|account| {
-                let refused = budget.refusals_of(account);
-                std::mem::replace(&mut self.refusals_of[account], refused) != refused
+        let of = &mut self.refusals_of;
+        let refused: Vec<usize> = (0..budget.accounts())
+            .filter(|account| {
+                let refusals = budget.refusals_of(*account);
+                std::mem::replace(&mut of[*account], refusals) != refusals
             })
             .collect();
-        while self.drop_idle(|account| refused[account] || budget.is_beyond(account)) {}
+        let gives_way = |account| refused.iter().any(|one| budget.gives_way(account, *one));
+        while self.drop_idle(gives_way) {}
         true
     }
 }

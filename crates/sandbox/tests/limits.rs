@@ -8,7 +8,9 @@ use std::sync::Arc;
 use awsm_ledger::Stock;
 use awsm_sandbox::limits::RECORD_FREE_BYTES;
 use awsm_sandbox::pool::PoolStats;
-use awsm_sandbox::{Limits, MemoryBudget, Pool, PoolConfig, Sandbox, StartError, Stop, TrapKind};
+use awsm_sandbox::{
+    Limits, MemoryBudget, Pool, PoolConfig, Resource, Sandbox, StartError, Stop, TrapKind,
+};
 use support::{Log, MODES, program, run};
 
 const PAGE: u64 = 65_536;
@@ -224,26 +226,44 @@ fn stacks_are_as_large_as_their_function_says() {
     assert_eq!(pool.stats().idle_stacks, 2);
 }
 
-/// Growth that is refused again and again takes nothing that is ready from who has no more than is kept for it.
+/// Growth that is refused again and again takes nothing that is ready from who has less.
 #[test]
-fn refusals_leave_others_what_is_kept_for_them() {
+fn refusals_leave_others_what_is_ready() {
     let stock = |total| Stock::equal_shares(total, &[u64::MAX, u64::MAX]);
     let budget = MemoryBudget::of(stock(16 * PAGE), stock(u64::MAX), stock(u64::MAX));
     let mut pool = Pool::with_budget(PoolConfig::default(), Some(Arc::clone(&budget)));
     let of =
         |account, pages| program(&grower(pages), MODES[0], Limits { account, ..Limits::default() });
-    let (greedy, modest) = (of(0, 100), of(1, 1));
-    pool.prepare(&modest, 2).expect("four of the four pages that are kept for it");
-    pool.prepare(&greedy, 2).expect("there is room");
+    // Four pages are kept for each. One has six more ready; the other asks for twelve more, and gets nothing of them.
+    let (modest, greedy) = (of(1, 1), of(0, 14));
+    pool.prepare(&modest, 5).expect("there is room");
     for _ in 0..3 {
         assert_eq!(run(&mut pool, &greedy), (Stop::Returned, vec![-1]));
         assert!(pool.relieve());
-        assert_eq!(pool.stats().idle, 2, "the other's");
+        assert_eq!((pool.stats().idle, budget.used_bytes()), (5, 10 * PAGE));
     }
-    // Beyond what is kept for it, what is idle makes way.
-    let third = pool.prepare(&modest, 3);
-    assert!(third.is_ok() && run(&mut pool, &greedy).1 == [-1] && pool.relieve());
-    assert_eq!((pool.stats().idle, budget.used_bytes()), (2, 4 * PAGE));
+    // With three more than is kept for it, it would have less than the first: who gives up two of five.
+    let content = of(0, 5);
+    assert_eq!(run(&mut pool, &content), (Stop::Returned, vec![-1]));
+    assert!(pool.relieve());
+    assert_eq!((pool.stats().idle, budget.used_bytes()), (3, 6 * PAGE));
+    assert_eq!(run(&mut pool, &content), (Stop::Returned, vec![2]));
+    // What is idle makes way for a start likewise.
+    drop(pool);
+    let mut pool = Pool::with_budget(PoolConfig::default(), Some(Arc::clone(&budget)));
+    pool.prepare(&modest, 6).expect("there is room");
+    let mut live = Vec::new();
+    let refused = loop {
+        match start(&mut pool, &content) {
+            Ok(sandbox) => live.push(sandbox),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(refused, StartError::Budget { what: Resource::Memory, .. }), "{refused}");
+    assert_eq!((live.len(), pool.stats().idle), (4, 4));
+    for sandbox in live {
+        pool.recycle(sandbox);
+    }
 }
 
 /// An instance's globals, and what they are at the start, are on its account as far as they are many.

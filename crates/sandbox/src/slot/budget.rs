@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use awsm_ledger::{Shared, Stock};
 
-use crate::error::StartError;
+use crate::error::{Resource, StartError};
 
 /// What all instances of the pools that share it may have together. Who pays for an instance is the account that its
 /// program's [`crate::Limits::account`] says.
@@ -77,9 +77,9 @@ impl MemoryBudget {
         self.bytes.accounts()
     }
 
-    /// Has the account more of anything than is kept for it?
-    pub(crate) fn is_beyond(&self, account: usize) -> bool {
-        self.all().iter().any(|one| one.is_beyond(account))
+    /// Should idle slots of an account be given up for another one, which was refused something? See [`Shared::gives_way`].
+    pub(crate) fn gives_way(&self, account: usize, to: usize) -> bool {
+        self.all().iter().any(|one| one.gives_way(account, to))
     }
 
     /// So little is left for the account that what is idle should not be kept.
@@ -112,11 +112,11 @@ impl Claim {
         if let Some(budget) = budget {
             let refused = |what, wanted| move |short| StartError::Budget { what, wanted, short };
             let taken = budget.addresses.take(account, extent.bytes);
-            taken.map_err(refused("bytes of addresses", extent.bytes))?;
+            taken.map_err(refused(Resource::Addresses, extent.bytes))?;
             let taken = budget.mappings.take(account, extent.mappings);
             taken.map_err(|short| {
                 budget.addresses.give(account, extent.bytes);
-                refused("mappings", extent.mappings)(short)
+                refused(Resource::Mappings, extent.mappings)(short)
             })?;
         }
         Ok(Self { budget: budget.cloned(), account, extent })
@@ -154,7 +154,8 @@ impl Account {
             return Err(StartError::Limit("memory, tables and globals", bytes, limit_bytes));
         }
         if let Some(budget) = budget {
-            let refused = |short| StartError::Budget { what: "bytes", wanted: bytes, short };
+            let what = Resource::Memory;
+            let refused = |short| StartError::Budget { what, wanted: bytes, short };
             budget.bytes.take(account, bytes).map_err(refused)?;
         }
         let budget = budget.cloned();
@@ -251,7 +252,7 @@ mod tests {
         let claimed = claim(700, 20).expect("there is room");
         assert!(claim(300, 1).is_err() && claim(1, 20).is_err());
         assert_eq!((budget.used_mappings(), budget.addresses.held()), (20, 700));
-        assert!(budget.is_beyond(0) && budget.refusals_of(0) == 3);
+        assert_eq!(budget.refusals_of(0), 3);
         drop(claimed);
         assert_eq!((budget.used_mappings(), budget.addresses.held()), (0, 0));
     }

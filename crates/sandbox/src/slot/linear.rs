@@ -37,7 +37,7 @@ pub(crate) struct Linear {
     guarded: bool,
     /// Bytes of the pages that it has had at most.
     most_bytes: usize,
-    /// For what one growth adds.
+    /// For what it has grown by.
     huge_pages: bool,
     residency: Residency,
     /// What is still to be done of a reset that has begun.
@@ -213,7 +213,9 @@ impl Linear {
             }
         }
         if self.huge_pages {
-            self.slot.with_huge_pages(self.origin + old as usize, more as usize);
+            // All that it has grown by at once: each advice about a part of its own would be a mapping more.
+            let grown = new - self.initial_bytes;
+            self.slot.with_huge_pages(self.origin + self.initial_bytes as usize, grown as usize);
         }
         // SAFETY: a record in the instance's context; the guest waits for this call.
         unsafe { (*self.record).bytes = new };

@@ -65,6 +65,14 @@ impl IdleStacks {
         }
     }
 
+    /// Keeps no more than so many.
+    pub(crate) fn keep_only(&mut self, most: usize) {
+        while self.len > most {
+            let longest = self.longest().map(|shelf| shelf.bytes);
+            longest.and_then(|longest| self.take(longest)).expect("there are some");
+        }
+    }
+
     /// Every one of them.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &GuestStack> {
         self.shelves.iter().flat_map(|shelf| &shelf.stacks)
