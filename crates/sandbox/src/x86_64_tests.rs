@@ -16,8 +16,9 @@ use crate::instance::builtins::BUILTINS;
 use crate::own::Own;
 use crate::slot::exceptions::exceptions_of;
 use crate::slot::stack::GuestStack;
+use crate::stop::Wait;
 use crate::switch::arch::{SAVED_BY, save};
-use crate::switch::current::{Finish, Pause};
+use crate::switch::current::{Finish, Pause, suspend};
 use crate::switch::entry::{Entry, Thunk};
 use crate::switch::fiber::Fiber;
 use crate::switch::reach::Reach;
@@ -38,6 +39,8 @@ const RED_ZONE: Range<usize> = 640..664;
 const FLAGS: usize = 680;
 /// Rounds to spin: only read.
 const ROUNDS: usize = 696;
+/// A function that waits: only read.
+const WAIT: Range<usize> = 704..712;
 /// 32 vectors and 8 masks, for `wide_guest`.
 const ZMM: Range<usize> = 4096..6144;
 const MASKS: Range<usize> = 6144..6208;
@@ -148,6 +151,11 @@ global_asm!(
     ".endr",
     "vzeroupper",
     "ret",
+    // Waits by the function at `[rdx + 704]`, then looks.
+    "waiting_guest:",
+    "push rdx",
+    "call [rdx + 704]",
+    "pop rdx",
     "look_guest:",
     ".irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, \
         25, 26, 27, 28, 29, 30, 31",
@@ -215,6 +223,7 @@ unsafe extern "C" {
     fn base_guest(code: *const (), ctx: *mut u8, values: *mut [u8; 16]);
     fn wide_guest(code: *const (), ctx: *mut u8, values: *mut [u8; 16]);
     fn look_guest(code: *const (), ctx: *mut u8, values: *mut [u8; 16]);
+    fn waiting_guest(code: *const (), ctx: *mut u8, values: *mut [u8; 16]);
     fn holding_guest(code: *const (), ctx: *mut u8, values: *mut [u8; 16]);
     static guests_end: u8;
 }
@@ -341,6 +350,40 @@ fn vectors_are_empty_at_the_beginning() {
         let left = buffer.0[ZMM.start..MASKS.end].iter().position(|byte| *byte != 0);
         assert_eq!(left, None, "the place in the list of vectors and masks");
     }
+}
+
+/// Nothing of what a thread has in vectors and masks is there when a guest goes on that has waited.
+#[test]
+fn vectors_are_empty_after_waiting() {
+    extern "C" fn wait() {
+        suspend(Pause::Blocked(Wait::Yield));
+    }
+    if !is_x86_feature_detected!("avx512bw") {
+        return;
+    }
+    thread::prepare().expect("a timer");
+    let instance = instance("(module (memory 1) (func (export \"run\")))");
+    let stack = GuestStack::new(256 << 10, Cleaning::Discarded).expect("memory for a stack");
+    let mut buffer = Box::new(Buffer([0xa5; BUFFER_BYTES]));
+    buffer.0[WAIT].copy_from_slice(&(wait as *const () as u64).to_le_bytes());
+    let mut others = Box::new(Buffer([0xa5; BUFFER_BYTES]));
+    others.0[ROUNDS..ROUNDS + 8].copy_from_slice(&1_u64.to_le_bytes());
+    let ctx = instance.context();
+    let thunk: Thunk = waiting_guest;
+    let entry = Entry { thunk, code: std::ptr::null(), ctx, tail: std::ptr::null() };
+    // SAFETY: the guest uses nothing but its stack and the buffer.
+    let mut fiber = unsafe { Fiber::new(stack, [None, None], entry, buffer.0.as_mut_ptr().cast()) };
+    let text = base_guest as *const () as usize..(&raw const guests_end) as usize;
+    let reach = Reach::of_text(text);
+    let stop = fiber.resume(&reach, u64::MAX).0;
+    assert!(matches!(stop, CoroutineResult::Yield(Pause::Blocked(_))), "{stop:?}");
+    // SAFETY: a function that uses nothing but the buffer and registers that callers do not keep.
+    unsafe { wide_guest(std::ptr::null(), ctx, others.0.as_mut_ptr().cast()) };
+    let stop = fiber.resume(&reach, u64::MAX).0;
+    assert!(matches!(stop, CoroutineResult::Return(Finish::Returned)), "{stop:?}");
+    let left = buffer.0[ZMM.start..MASKS.end].iter().position(|byte| *byte != 0);
+    assert_eq!(left, None, "the place in the list of vectors and masks");
+    fiber.into_stack();
 }
 
 /// What a guest holds in a register alone is kept when exceptions are collected, whatever the

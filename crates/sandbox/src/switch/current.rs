@@ -8,6 +8,7 @@ use awsm_abi::trap::TrapKind;
 use corosensei::Yielder;
 use corosensei::trap::CoroutineTrapHandler;
 
+use super::arch;
 use super::reach::Reach;
 use crate::cpu::registers::Registers;
 use crate::stop::Wait;
@@ -77,8 +78,15 @@ pub(crate) fn current_stack() -> Option<Range<usize>> {
     unsafe { current() }.map(|active| active.guard.end..active.stack_end)
 }
 
-/// Suspends the running guest, from a host function on its stack, until it is resumed.
+/// Suspends the running guest, from a host function on its stack, until it is resumed. No register
+/// holds then what was done for others meanwhile.
 pub(crate) fn suspend(pause: Pause) {
+    switch_away(pause);
+    arch::forget();
+}
+
+/// Suspends the running guest until it is resumed.
+fn switch_away(pause: Pause) {
     // SAFETY: the reference is gone before the guest suspends.
     let yielder = unsafe { current() }.map(|active| active.yielder.get());
     let yielder = yielder.expect("a guest is running");
@@ -133,7 +141,7 @@ impl Active {
 }
 
 /// Called by `arch::preempt` as an ordinary function, on the guest's stack; returns when the guest
-/// is resumed.
+/// is resumed. All registers are as they were afterwards.
 pub(crate) extern "C" fn preempted() {
-    suspend(Pause::Preempted);
+    switch_away(Pause::Preempted);
 }

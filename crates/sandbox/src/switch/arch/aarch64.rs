@@ -140,6 +140,21 @@ pub(crate) extern "C" fn stack_exhausted() {
     core::arch::naked_asm!("udf #0")
 }
 
+/// Empties all vectors but the lower halves of eight, which are the caller's.
+macro_rules! empty_vectors {
+    () => {
+        concat!(
+            ".irp n, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, \
+             29, 30, 31\n",
+            "movi v\\n\\().2d, #0\n",
+            ".endr\n",
+            ".irp n, 8, 9, 10, 11, 12, 13, 14, 15\n",
+            "mov v\\n\\().d[1], xzr\n",
+            ".endr",
+        )
+    };
+}
+
 /// Calls an entry thunk, given as the last argument, with all vectors empty: the guest before may
 /// have left something there. (The lower halves of eight are the caller's. Like the general
 /// registers they hold what is the host's, which compiled code only keeps for its caller.)
@@ -153,14 +168,19 @@ pub(crate) unsafe extern "C" fn enter(
     values: *mut [u8; 16],
     thunk: Thunk,
 ) {
+    core::arch::naked_asm!(empty_vectors!(), "br x3")
+}
+
+/// Empties every register that a function need not keep: a guest that has waited in a host call
+/// finds nothing there of those that this thread has worked for meanwhile.
+#[unsafe(naked)]
+pub(crate) extern "C" fn forget() {
     core::arch::naked_asm!(
-        ".irp n, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31",
-        "movi v\\n\\().2d, #0",
+        empty_vectors!(),
+        ".irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17",
+        "mov x\\n, xzr",
         ".endr",
-        ".irp n, 8, 9, 10, 11, 12, 13, 14, 15",
-        "mov v\\n\\().d[1], xzr",
-        ".endr",
-        "br x3",
+        "ret",
     )
 }
 

@@ -250,6 +250,32 @@ const _: () = {
     assert!(2 * (registers + STATE_BYTES) < PREEMPT_STACK_BYTES as u32);
 };
 
+/// Empties all vectors and masks that there are, and changes rax.
+macro_rules! empty_vectors {
+    () => {
+        concat!(
+            "mov eax, dword ptr [rip + {parts}]\n",
+            "test al, 4\n",
+            "jz 2f\n",
+            "vzeroall\n",
+            "test al, 0xe0\n",
+            "jz 3f\n",
+            ".irp n, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31\n",
+            "vpxord zmm\\n, zmm\\n, zmm\\n\n",
+            ".endr\n",
+            ".irp n, 0, 1, 2, 3, 4, 5, 6, 7\n",
+            "kxorw k\\n, k\\n, k\\n\n",
+            ".endr\n",
+            "jmp 3f\n",
+            "2:\n",
+            ".irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15\n",
+            "xorps xmm\\n, xmm\\n\n",
+            ".endr\n",
+            "3:",
+        )
+    };
+}
+
 /// Calls an entry thunk, given as the last argument, with all vectors and masks empty: the guest
 /// before may have left something there. (The general registers hold addresses and numbers of the
 /// host, which compiled code only keeps for its caller.)
@@ -263,25 +289,19 @@ pub(crate) unsafe extern "C" fn enter(
     values: *mut [u8; 16],
     thunk: Thunk,
 ) {
+    core::arch::naked_asm!(empty_vectors!(), "jmp rcx", parts = sym SAVED_PARTS)
+}
+
+/// Empties every register that a function need not keep: a guest that has waited in a host call
+/// finds nothing there of those that this thread has worked for meanwhile.
+#[unsafe(naked)]
+pub(crate) extern "C" fn forget() {
     core::arch::naked_asm!(
-        "mov eax, dword ptr [rip + {parts}]",
-        "test al, 4",
-        "jz 2f",
-        "vzeroall",
-        "test al, 0xe0",
-        "jz 3f",
-        ".irp n, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31",
-        "vpxord zmm\\n, zmm\\n, zmm\\n",
+        empty_vectors!(),
+        ".irp r, eax, ecx, edx, esi, edi, r8d, r9d, r10d, r11d",
+        "xor \\r, \\r",
         ".endr",
-        ".irp n, 0, 1, 2, 3, 4, 5, 6, 7",
-        "kxorw k\\n, k\\n, k\\n",
-        ".endr",
-        "3: jmp rcx",
-        "2:",
-        ".irp n, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15",
-        "xorps xmm\\n, xmm\\n",
-        ".endr",
-        "jmp rcx",
+        "ret",
         parts = sym SAVED_PARTS,
     )
 }
