@@ -7,7 +7,7 @@ export CARGO_TERM_COLOR ?= auto
 TESTED := --workspace --exclude awsm-bench
 
 .PHONY: help setup build demo guests examples test test-bench check sanitize miri fuzz lint doc audit yosys clean bench-startup bench-reset bench-http bench-wasi
-.PHONY: bench-code bench-compile bench-verify bench-overload bench-budgets bench-preempt bench-neighbours bench-balance
+.PHONY: bench-code bench-compile bench-verify bench-overload bench-budgets bench-preempt bench-neighbours bench-balance bench-hostile
 
 help:
 	@echo 'make demo           builds everything, starts a node, calls real functions, stops'
@@ -32,6 +32,7 @@ help:
 	@echo 'make bench-wasi     host calls beside wasmtime, guests asleep by the thousand'
 	@echo 'make bench-overload more work than the core can do, under each kind of admission'
 	@echo 'make bench-budgets  what a greedy tenant takes from its neighbour'
+	@echo 'make bench-hostile  what a neighbour feels of a tenant that harms it in every way that it can'
 	@echo 'make bench-preempt  what a tick costs, and what none does'
 	@echo 'make bench-neighbours  a short function beside long ones, under each policy and beside wasmtime'
 	@echo 'make bench-balance  two workers, and all connections on one of them'
@@ -106,7 +107,7 @@ check: lint doc audit test-bench test
 yosys: build
 	@tools/yosys
 
-bench-startup bench-reset bench-http bench-wasi bench-overload bench-budgets bench-preempt bench-neighbours bench-balance: bench-%: build guests
+bench-startup bench-reset bench-http bench-wasi bench-overload bench-budgets bench-preempt bench-neighbours bench-balance bench-hostile: bench-%: build guests
 	$(CARGO) build --release -p awsm-bench
 	target/release/awsm bench $* --out target/bench/$*.json
 

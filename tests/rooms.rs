@@ -60,7 +60,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "benches/peer",
         &[
-            "balance budgets overload preempt",
+            "balance budgets hostile overload preempt",
             "code neighbours reset spinners verify wasi",
             "compile http startup",
             "report",

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::http::server::Server;
 use crate::machine::{self, Machine};
-use crate::open_loop::{self, Due, Got};
+use crate::open_loop::{self, Due, Got, Idle};
 use crate::report::{Format, Report, Table, figure};
 use crate::scratch::Scratch;
 use crate::spinners::{self, CONNECTIONS, Spinner};
@@ -135,7 +135,7 @@ fn requests(length: Duration, greedy_load: f64, seed: u64) -> Vec<Due> {
 
 fn send(node: &Server, requests: &[Due]) -> Result<Vec<Got>> {
     let paths = [NEIGHBOUR.path(), GREEDY.path()];
-    open_loop::run(node.address, CONNECTIONS, &[&paths[0], &paths[1]], requests)
+    open_loop::run(node.address, CONNECTIONS, &[&paths[0], &paths[1]], requests, Idle::Spins)
 }
 
 /// What was measured of a case, by rounds.

@@ -16,6 +16,7 @@ mod balance;
 mod budgets;
 mod code;
 mod compile;
+mod hostile;
 mod http;
 mod neighbours;
 mod overload;
@@ -64,6 +65,8 @@ enum Benchmark {
     Overload(overload::Options),
     /// What a tenant that offers ten times its budget takes from its neighbour
     Budgets(budgets::Options),
+    /// What a neighbour feels of a tenant that harms it in every way that it can
+    Hostile(hostile::Options),
     /// Two workers, and all connections on one of them
     Balance(balance::Options),
     /// A short function's latency beside functions that keep the core busy
@@ -79,6 +82,9 @@ enum Benchmark {
     /// One verification (what `verify` starts as a child process)
     #[command(hide = true)]
     VerifyOne(verify::OneOptions),
+    /// Callers of one attack (what `hostile` starts as child processes)
+    #[command(hide = true)]
+    HostileCallers(hostile::callers::Options),
     /// The bare hyper server of `http` (what `http` starts as a child process)
     #[command(hide = true)]
     BareServer(http::bare::Options),
@@ -99,6 +105,8 @@ fn main() -> ExitCode {
         Benchmark::Wasi(options) => wasi::run(&options),
         Benchmark::Overload(options) => overload::run(&options),
         Benchmark::Budgets(options) => budgets::run(&options),
+        Benchmark::Hostile(options) => hostile::run(&options),
+        Benchmark::HostileCallers(options) => hostile::callers::run(&options),
         Benchmark::Balance(options) => balance::run(&options),
         Benchmark::Neighbours(options) => neighbours::run(&options),
         Benchmark::Preempt(options) => preempt::run(&options),

@@ -1,8 +1,8 @@
 //! A client that sends what is due when it is due, whatever the answers do, and takes any answer.
 //!
 //! Requests may differ and refusals are answers like others. If no connection is free a request waits, and the
-//! wait counts: latency runs from the moment that it was due. The client spins on its own core; it never sleeps, so
-//! its wake-ups are not measured.
+//! wait counts: latency runs from the moment that it was due. The client spins on its own core, so that its wake-ups
+//! are not measured, or sleeps while nothing is due, where others are to have that core meanwhile.
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
@@ -28,12 +28,22 @@ pub(crate) struct Got {
     pub(crate) run_us: f64,
 }
 
+/// What the client does while nothing is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Idle {
+    /// Looks again at once.
+    Spins,
+    /// Leaves the core to others.
+    Sleeps,
+}
+
 /// Sends all of them, in their order; waits for every answer. Answers are in the order of the requests.
 pub(crate) fn run(
     address: SocketAddr,
     connections: usize,
     paths: &[&str],
     requests: &[Due],
+    idle: Idle,
 ) -> Result<Vec<Got>> {
     let heads: Vec<String> = paths
         .iter()
@@ -59,13 +69,18 @@ pub(crate) fn run(
             waiting.pop_front();
             client.send(connection, request, heads[requests[request].path].as_bytes())?;
         }
-        answered += client.receive(|request, answer| {
+        let next = requests.get(issued).map_or(NAP, |due| due.at.saturating_sub(begin.elapsed()));
+        let wait = if idle == Idle::Sleeps { next.min(NAP) } else { Duration::ZERO };
+        answered += client.receive(wait, |request, answer| {
             let latency = begin.elapsed().saturating_sub(requests[request].at);
             got[request] = Got { latency_us: latency.as_secs_f64() * 1e6, ..answer };
         })?;
     }
     Ok(got)
 }
+
+/// Longest sleep while answers are awaited.
+const NAP: Duration = Duration::from_millis(100);
 
 /// An answer may not be longer: those of these benchmarks are a few hundred bytes.
 const ANSWER_LIMIT_BYTES: usize = 4096;
@@ -109,11 +124,11 @@ impl Client {
         connection.stream.write_all(head).context("the server closed a connection")
     }
 
-    /// Takes what has come; says how many answers are complete.
-    fn receive(&mut self, mut take: impl FnMut(usize, Got)) -> Result<usize> {
-        let at_once = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+    /// Takes what has come, and waits so long for it at most; says how many answers are complete.
+    fn receive(&mut self, wait: Duration, mut take: impl FnMut(usize, Got)) -> Result<usize> {
+        let wait = wait.try_into().context("a time out of range")?;
         self.events.clear();
-        epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut self.events), Some(&at_once))?;
+        epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut self.events), Some(&wait))?;
         let mut complete = 0;
         for event in &self.events {
             let index = event.data.u64() as usize;

@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use crate::http::server::Server;
 use crate::machine::{self, Machine};
-use crate::open_loop::{self, Due, Got};
+use crate::open_loop::{self, Due, Got, Idle};
 use crate::report::{Format, Report, Table, figure};
 use crate::scratch::Scratch;
 use crate::spinners::{self, CONNECTIONS, Spinner};
@@ -141,7 +141,7 @@ fn send(node: &Server, jobs: &[Job]) -> Result<Vec<Got>> {
     };
     let requests: Vec<Due> = jobs.iter().map(due).collect();
     let paths = FUNCTIONS.map(|spinner| spinner.path());
-    open_loop::run(node.address, CONNECTIONS, &[&paths[0], &paths[1]], &requests)
+    open_loop::run(node.address, CONNECTIONS, &[&paths[0], &paths[1]], &requests, Idle::Spins)
 }
 
 fn row(

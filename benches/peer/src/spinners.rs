@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::http::server::Server;
 use crate::machine;
-use crate::open_loop::{self, Due};
+use crate::open_loop::{self, Due, Idle};
 
 /// A function that computes for so long.
 #[derive(Clone, Copy, Debug)]
@@ -80,7 +80,7 @@ pub(crate) fn calibrate(scratch: &Path, server_core: usize, client_core: usize) 
     let path = probe.path();
     let requests: Vec<Due> =
         (0..40).map(|i| Due { at: std::time::Duration::from_millis(i * 10), path: 0 }).collect();
-    let got = open_loop::run(node.address, 4, &[&path], &requests)?;
+    let got = open_loop::run(node.address, 4, &[&path], &requests, Idle::Spins)?;
     ensure!(got.iter().all(|got| got.status == 200), "`spin` fails: {:?}", got[0]);
     let mut runs: Vec<f64> = got.iter().map(|got| got.run_us).collect();
     runs.sort_by(f64::total_cmp);

@@ -11,6 +11,7 @@ use std::sync::mpsc as sync_mpsc;
 use std::thread;
 use std::time::Duration;
 
+use awsm_host::Helpers;
 use awsm_ledger::Short;
 use awsm_observe::{Measured, Reporter, WorkerIdx};
 use awsm_sandbox::probe::{Unfit, probe};
@@ -45,6 +46,8 @@ pub struct Node {
     log: Option<Log>,
     /// Writes what was measured when the last worker has ended.
     keeper: Option<thread::JoinHandle<()>>,
+    /// Threads that work for guests' calls; none if no guest has such calls.
+    helpers: Option<Arc<Helpers>>,
     /// Ends with the node.
     _watchdog: Option<Watchdog>,
 }
@@ -143,6 +146,7 @@ impl Node {
             .map_err(|error| NodeError::Worker(format!("cannot start a thread: {error}")))?;
         let memory = ledger::budget(&config);
         let shared = Arc::new(Shared { config, functions: functions.into(), memory, profiles });
+        let helpers = shared.functions.iter().find_map(|f| f.environment.helpers().cloned());
         let (stop, stopped) = watch::channel(false);
         let (report, reports) = sync_mpsc::channel();
         let (end, ended) = mpsc::unbounded_channel();
@@ -177,7 +181,7 @@ impl Node {
             }
         }
         let log = Some(log);
-        Ok(Self { address, stop, workers, ended, log, keeper, _watchdog: watchdog })
+        Ok(Self { address, stop, workers, ended, log, keeper, helpers, _watchdog: watchdog })
     }
 
     /// Where it listens: with the port that the system chose, if it was to choose.
@@ -208,6 +212,11 @@ impl Node {
             if !*self.stop.borrow() {
                 return Err(NodeError::Died(ended.worker));
             }
+        }
+        if let Some(helpers) = self.helpers.take() {
+            let (accounted_ns, between_ns) = helpers.spent_ns();
+            let (accounted_us, cpu_us) = (accounted_ns / 1000, (accounted_ns + between_ns) / 1000);
+            tracing::info!(cpu_us, accounted_us, "the helpers end");
         }
         if let Some(log) = self.log.take() {
             log.end();

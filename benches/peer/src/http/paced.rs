@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
-use crate::open_loop::{self, Due};
+use crate::open_loop::{self, Due, Idle};
 use crate::stats::Summary;
 
 /// How hard, how long.
@@ -25,7 +25,7 @@ pub(crate) fn run(load: Load) -> Result<Summary> {
     let total = (load.requests_per_s * load.length.as_secs_f64()) as u64;
     let at = |request| Duration::from_secs_f64(request as f64 / load.requests_per_s);
     let requests: Vec<Due> = (0..total).map(|request| Due { at: at(request), path: 0 }).collect();
-    let answers = open_loop::run(load.address, load.connections, &["/"], &requests)?;
+    let answers = open_loop::run(load.address, load.connections, &["/"], &requests, Idle::Spins)?;
     let bad = answers.iter().find(|answer| answer.status != 200);
     ensure!(bad.is_none(), "an answer other than 200: {}", bad.map_or(0, |answer| answer.status));
     let mut latencies_us: Vec<f64> = answers.iter().map(|answer| answer.latency_us).collect();

@@ -3,11 +3,14 @@
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::machine;
 
 /// How long a server may take to start: the node compiles its functions first.
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -16,6 +19,8 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     child: Child,
+    /// What it says.
+    log: PathBuf,
 }
 
 impl Server {
@@ -25,7 +30,8 @@ impl Server {
         let file = File::create(log).with_context(|| format!("cannot create {}", log.display()))?;
         command.stdout(file.try_clone()?).stderr(file).stdin(std::process::Stdio::null());
         let child = command.spawn().with_context(|| format!("cannot start {name}"))?;
-        let mut server = Self { address: SocketAddr::from(([127, 0, 0, 1], 0)), child };
+        let mut server =
+            Self { address: SocketAddr::from(([127, 0, 0, 1], 0)), child, log: log.to_path_buf() };
         let begin = Instant::now();
         loop {
             let said = fs::read_to_string(log).unwrap_or_default();
@@ -58,6 +64,30 @@ impl Server {
         let ticks = after.split_whitespace().skip(11).take(2).map(str::parse::<u64>);
         let ticks = ticks.sum::<Result<u64, _>>()?;
         Ok(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+    }
+
+    /// From now on [`Self::peak_mib`] is of what comes.
+    /// Source: proc_pid_clear_refs(5), the value 5.
+    pub(crate) fn forget_peak(&self) -> Result<()> {
+        let file = format!("/proc/{}/clear_refs", self.child.id());
+        fs::write(&file, "5").with_context(|| format!("cannot write {file}"))
+    }
+
+    /// The most memory that was resident.
+    /// Source: proc_pid_status(5), `VmHWM`.
+    pub(crate) fn peak_mib(&self) -> Result<f64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let kib = machine::kib_field(&status, "VmHWM:").context("no VmHWM")?;
+        Ok(kib as f64 / 1024.0)
+    }
+
+    /// Asks it to end, waits until it has, and answers all that it has said.
+    pub(crate) fn stop(mut self) -> Result<String> {
+        kill_process(Pid::from_child(&self.child), Signal::TERM)?;
+        let status = self.child.wait()?;
+        let said = fs::read_to_string(&self.log)?;
+        ensure!(status.success(), "the node ended badly ({status}):\n{}", said.trim());
+        Ok(said)
     }
 
     /// The accounts of its threads, by name and number.

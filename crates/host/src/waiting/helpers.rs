@@ -48,6 +48,8 @@ struct Queue {
     threads: usize,
     idle: usize,
     closed: bool,
+    /// The processor's time that threads have spent between jobs.
+    between_ns: u64,
 }
 
 #[derive(Default)]
@@ -101,6 +103,7 @@ impl Helpers {
             threads: 0,
             idle: 0,
             closed: false,
+            between_ns: 0,
         };
         let (queue, news) = (Mutex::new(queue), Condvar::new());
         let pool = Arc::new(Pool(Arc::new(Shared { queue, news, most, most_of_one })));
@@ -117,6 +120,13 @@ impl Helpers {
     #[must_use]
     pub fn cpu_ns(&self) -> u64 {
         lock(&self.shared().queue).accounts[self.account].cpu_ns
+    }
+
+    /// The processor's time that the jobs of all accounts have taken, and that threads have spent between jobs.
+    #[must_use]
+    pub fn spent_ns(&self) -> (u64, u64) {
+        let queue = lock(&self.shared().queue);
+        (queue.accounts.iter().map(|account| account.cpu_ns).sum(), queue.between_ns)
     }
 
     /// Jobs of the account that have not begun, and bytes that all its jobs hold.
@@ -220,9 +230,12 @@ impl Queue {
 impl Shared {
     fn serve(&self) {
         let mut queue = lock(&self.queue);
+        let mut since_ns = clock::thread_cpu_ns();
         loop {
             if let Some((account, run)) = queue.next(self.most_of_one) {
+                queue.between_ns += clock::thread_cpu_ns() - since_ns;
                 queue = self.run(queue, account, run);
+                since_ns = clock::thread_cpu_ns();
                 continue;
             }
             if queue.closed {
@@ -479,6 +492,7 @@ mod tests {
             threads: 0,
             idle: 0,
             closed: false,
+            between_ns: 0,
         };
         let ns_of = [100, 10, 10];
         let mut had = [0; 3];

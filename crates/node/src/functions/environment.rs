@@ -108,6 +108,12 @@ impl Environment {
         Ok(self)
     }
 
+    /// What does slow work for the function, if it has any.
+    #[must_use]
+    pub fn helpers(&self) -> Option<&Arc<Helpers>> {
+        self.helpers.as_ref()
+    }
+
     /// The same, shared with nobody: workers on different cores must not count references in the
     /// same cache line for every request.
     #[must_use]
