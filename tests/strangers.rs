@@ -286,9 +286,13 @@ fn ask(node: &Node, path: &str) -> Client {
 
 /// Asks until one is answered, which it does not wait for long; the others stay with it.
 fn fill(node: &Node, path: &str, callers: &mut Vec<Client>) -> Response {
+    fill_by(callers, || ask(node, path))
+}
+
+fn fill_by(callers: &mut Vec<Client>, ask: impl Fn() -> Client) -> Response {
     let mut answer = None;
     eventually("one is answered", || {
-        let mut caller = ask(node, path);
+        let mut caller = ask();
         caller.set_patience(Duration::from_millis(200));
         answer = caller.try_receive();
         callers.push(caller);
@@ -397,4 +401,68 @@ fn descriptors_are_shared() {
     assert!(refused.text().contains("exited with code 141"), "{refused:?}");
     assert_eq!(node.post("/files", "put note\nhello").status, 200);
     assert_eq!(node.post("/files", "get note").text(), "hello");
+}
+
+/// What a request's headers become in its guest counts as its body does.
+#[test]
+fn variables_of_sleepers_are_counted() {
+    let scratch = Scratch::new();
+    let functions = [
+        EVIL_AND_GOOD.to_owned(),
+        sleeper(&scratch, "sleeps", 0, 500, "abi = \"wagi\"\ntenant = \"evil\""),
+        function("echo", "/good", "tenant = \"good\""),
+    ];
+    let node = Node::start("body_memory = \"256KiB\"\nadmission = \"none\"", &functions);
+    let header = format!("X-Large: {}", "x".repeat(20_000));
+    let mut sleepers = Vec::new();
+    let refused = fill_by(&mut sleepers, || {
+        let mut client = node.connect();
+        client.send_request("GET", "/sleeps", &[&header], b"");
+        client
+    });
+    assert_eq!(refused.status, 503, "{refused:?}");
+    assert!(
+        refused.text().contains("too many bytes of request bodies and variables"),
+        "{refused:?}"
+    );
+    assert!(sleepers.len() < 10, "{} of 20 KB each", sleepers.len());
+    assert_eq!(node.post("/good", "x".repeat(20_000)).status, 200);
+    drop(sleepers);
+    eventually("there is room again", || {
+        let mut client = node.connect();
+        client.send_request("GET", "/sleeps", &[&header], b"");
+        client.set_patience(Duration::from_millis(200));
+        client.try_receive().is_none()
+    });
+}
+
+/// A line that has not ended is kept for the log, and counts until it has.
+#[test]
+fn lines_that_sleepers_have_begun_are_counted() {
+    let scratch = Scratch::new();
+    let wat = r#"(module
+        (import "wasi_snapshot_preview1" "fd_write"
+            (func $write (param i32 i32 i32 i32) (result i32)))
+        (import "wasi_snapshot_preview1" "poll_oneoff"
+            (func $poll (param i32 i32 i32 i32) (result i32)))
+        (memory (export "memory") 1)
+        (func (export "_start")
+            (memory.fill (i32.const 1024) (i32.const 120) (i32.const 12000))
+            (i32.store (i32.const 512) (i32.const 1024))
+            (i32.store (i32.const 516) (i32.const 12000))
+            (drop (call $write (i32.const 2) (i32.const 512) (i32.const 1) (i32.const 520)))
+            (i32.store (i32.const 16) (i32.const 1))
+            (i64.store (i32.const 24) (i64.const 500000000000))
+            (drop (call $poll (i32.const 0) (i32.const 64) (i32.const 1) (i32.const 128)))))"#;
+    let functions = [
+        EVIL_AND_GOOD.to_owned(),
+        text_function(&scratch, "begins", wat, "timeout = \"600s\"\ntenant = \"evil\""),
+        function("echo", "/good", "tenant = \"good\""),
+    ];
+    let node = Node::start("answer_memory = \"128KiB\"\nadmission = \"none\"", &functions);
+    let mut sleepers = Vec::new();
+    let refused = fill(&node, "/begins", &mut sleepers);
+    assert_eq!(refused.status, 503, "{refused:?}");
+    assert!(sleepers.len() < 12, "{} of 12 KB each", sleepers.len());
+    assert_eq!(node.post("/good", "hello").text(), "hello");
 }

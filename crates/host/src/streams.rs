@@ -72,11 +72,11 @@ impl Output {
         }
     }
 
-    /// Bytes that a buffer takes.
+    /// Bytes that a buffer or a log takes.
     #[must_use]
     pub fn capacity(&self) -> usize {
         match self {
-            Self::Buffer { bytes, .. } => bytes.capacity(),
+            Self::Buffer { bytes, .. } | Self::Log { bytes, .. } => bytes.capacity(),
             _ => 0,
         }
     }

@@ -32,6 +32,12 @@ impl StringList {
         self.push(&[name, "=", value])
     }
 
+    /// Bytes that it takes.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.block.capacity()
+    }
+
     /// Strings.
     #[must_use]
     pub fn count(&self) -> u32 {

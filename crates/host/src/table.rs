@@ -68,8 +68,16 @@ pub(crate) struct Directory {
 #[derive(Debug)]
 pub(crate) struct Listing {
     /// The directory, with a position of its own.
-    pub dir: Arc<OwnedFd>,
+    pub dir: Arc<Readable>,
     pub place: Place,
+}
+
+/// A directory that is open to be read.
+#[derive(Debug)]
+pub(crate) struct Readable {
+    pub dir: OwnedFd,
+    /// The place that it has among the descriptors of all guests.
+    pub _held: Option<Holding>,
 }
 
 /// A number of entries, and the system's cookie for the place after them.
@@ -190,7 +198,7 @@ impl Table {
     }
 
     /// A place among those of all guests.
-    fn place(&self) -> Result<Option<Holding>, Errno> {
+    pub(crate) fn place(&self) -> Result<Option<Holding>, Errno> {
         self.purse.as_ref().map(|purse| purse.hold(1)).transpose().map_err(|_| Errno::Nfile)
     }
 

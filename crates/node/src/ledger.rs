@@ -99,7 +99,7 @@ pub struct Ledger {
 /// What is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum What {
-    /// Bytes of requests' bodies.
+    /// Bytes of requests' bodies, and of their variables.
     Body,
     /// Connections with a request under way.
     Place,

@@ -173,7 +173,7 @@ pub const TENANT_LOG_RATE: Range = Range { default: 512 * KIB, min: 0, max: GIB 
 /// `tenant.log_lines`: likewise.
 pub const TENANT_LOG_LINES: Range = Range { default: 4000, min: 0, max: 1_000_000 };
 /// Bytes that guests have said and that are not formatted yet, of all functions.
-pub const LOG_BYTES: usize = 4 << 20;
+pub const LOG_BYTES: u64 = 4 * MIB;
 /// Of one function.
 pub const LOG_FUNCTION_BYTES: usize = 128 << 10;
 /// How often it is told what a function has lost, at most.

@@ -17,14 +17,14 @@ use super::Kind;
 use crate::ctx::WasiCtx;
 use crate::errno::{Errno, Fail};
 use crate::rights;
-use crate::table::{Listing, Place, Resource};
+use crate::table::{Listing, Place, Readable, Resource};
 use crate::waiting::Ask;
 
 /// Bytes of the system's entries read at once.
 const SYSTEM_BYTES: usize = 8192;
 
 /// What helpers are asked: the directory, and what it has.
-const LIST: Ask<(Arc<OwnedFd>, Result<Listed, System>)> = Ask::new("fd_readdir");
+const LIST: Ask<(Arc<Readable>, Result<Listed, System>)> = Ask::new("fd_readdir");
 
 /// Entries as the face encodes them, and the place after the last that is whole.
 type Listed = (Vec<u8>, Place);
@@ -62,7 +62,7 @@ impl WasiCtx {
                 let (dir, known) = self.listing(fd)?;
                 // A directory may lie on a disk, and a far place takes long to find.
                 self.ask_holding(LIST, most, move || {
-                    let listed = list(&dir, known, from, most, encode);
+                    let listed = list(&dir.dir, known, from, most, encode);
                     (dir, listed)
                 })?
             }
@@ -75,14 +75,16 @@ impl WasiCtx {
     }
 
     /// The directory to list, and a place in it that is known.
-    fn listing(&mut self, fd: u32) -> Result<(Arc<OwnedFd>, Place), Errno> {
-        let descriptor = self.get(fd)?;
+    fn listing(&mut self, fd: u32) -> Result<(Arc<Readable>, Place), Errno> {
+        let table = self.table();
+        let descriptor = table.get(fd)?;
         let directory = descriptor.directory()?;
         descriptor.allows(rights::FD_READDIR)?;
-        match directory.listing.as_deref() {
-            Some(listing) => Ok((Arc::clone(&listing.dir), listing.place)),
-            None => Ok((Arc::new(readable(&directory.dir)?), Place::default())),
+        if let Some(listing) = directory.listing.as_deref() {
+            return Ok((Arc::clone(&listing.dir), listing.place));
         }
+        let held = table.place()?;
+        Ok((Arc::new(Readable { dir: readable(&directory.dir)?, _held: held }), Place::default()))
     }
 }
 
@@ -115,4 +117,36 @@ fn list(
         place = Place { entries: next, system: entry.next_entry_cookie() };
     }
     Ok((bytes, place))
+}
+
+#[cfg(test)]
+mod tests {
+    use awsm_ledger::{Purse, Shared, Stock};
+
+    use super::*;
+    use crate::grants::{Grants, Mount};
+
+    /// A listing is a descriptor of its own.
+    #[test]
+    fn a_listing_has_a_place_among_descriptors() {
+        let stock = Shared::new(Stock::equal_shares(1, &[u64::MAX]));
+        let context = || {
+            let here = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+            let mounts = vec![Mount::open("/", here, false).expect("a directory")];
+            let descriptors = Some(Purse::new(&stock, 0));
+            let grants = Some(Arc::new(Grants { mounts, descriptors, ..Grants::default() }));
+            WasiCtx { grants, ..WasiCtx::default() }
+        };
+        let list = |context: &mut WasiCtx| {
+            let encode = |bytes: &mut Vec<u8>, entry: &Entry<'_>| bytes.extend(entry.name);
+            context.list(3, 0, 100, encode).map(|names| names.len())
+        };
+        let (mut first, mut second) = (context(), context());
+        assert!(matches!(list(&mut first), Ok(1..)) && stock.held() == 1);
+        assert!(matches!(list(&mut second), Err(Fail::Errno(Errno::Nfile))));
+        assert!(matches!(list(&mut first), Ok(1..)) && stock.held() == 1, "it goes on with it");
+        drop(first);
+        assert_eq!(stock.held(), 0);
+        assert!(matches!(list(&mut second), Ok(1..)));
+    }
 }

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use awsm_host::StringList;
+use awsm_ledger::Short;
 use awsm_observe::FunctionIdx;
 use bytes::Bytes;
 use hyper::body::{Body as _, Incoming};
@@ -47,6 +48,8 @@ pub(super) struct Invoked {
     function: FunctionIdx,
     ticket: Ticket,
     trace: Trace,
+    /// What it has brought: its body and its variables.
+    _brought: Held,
 }
 
 /// Begins to answer a request, whatever it is. A panic on the way to its answer is this request's own.
@@ -71,7 +74,10 @@ fn begin(server: &Rc<Server>, connection: &Rc<Connection>, request: Request<Inco
             connection.function.set(Some(function));
             let script = script.len();
             match occupy(server, connection, function) {
-                Ok(()) => invoke(server, connection, function, &parts, script, Bytes::new(), trace),
+                Ok(()) => {
+                    let body = (Bytes::new(), nothing(server, function));
+                    invoke(server, connection, function, &parts, script, body, trace)
+                }
                 Err(problem) => Err(Box::new((problem, trace))),
             }
         }
@@ -141,7 +147,7 @@ impl Future for Invoked {
     type Output = Response<Body>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Response<Body>> {
-        let Self { server, connection, function, ticket, trace } = &mut *self;
+        let Self { server, connection, function, ticket, trace, .. } = &mut *self;
         let answer = ready!(Pin::new(ticket).poll(cx));
         let content_type = &server.content_types[function.get()];
         let function = &server.functions[function.get()];
@@ -162,6 +168,15 @@ fn occupy(
     connection.occupy(function.account).map_err(short)
 }
 
+/// Of what a request for that function brings.
+fn nothing(server: &Server, function: FunctionIdx) -> Held {
+    Held::nothing(&server.ledger, What::Body, server.functions[function.get()].account)
+}
+
+fn no_memory(short: Short) -> Problem {
+    Problem::short("bytes of request bodies and variables", short)
+}
+
 async fn read_and_invoke(
     server: Rc<Server>,
     connection: Rc<Connection>,
@@ -171,11 +186,10 @@ async fn read_and_invoke(
     body: Incoming,
     trace: Trace,
 ) -> Response<Body> {
-    let account = server.functions[function.get()].account;
-    let mut held = Held::nothing(&server.ledger, What::Body, account);
+    let mut held = nothing(&server, function);
     let read = read_body(&server, &connection, &parts.headers, function, body, &mut held).await;
     let begun = match read {
-        Ok(body) => invoke(&server, &connection, function, &parts, script, body, trace),
+        Ok(body) => invoke(&server, &connection, function, &parts, script, (body, held), trace),
         Err(problem) => Err(Box::new((problem.of(&server.functions[function.get()].name), trace))),
     };
     drop(parts);
@@ -192,7 +206,7 @@ fn invoke(
     index: FunctionIdx,
     parts: &Parts,
     script: usize,
-    body: Bytes,
+    (body, mut brought): (Bytes, Held),
     trace: Trace,
 ) -> Result<Invoked, Box<(Problem, Trace)>> {
     let function = &server.functions[index.get()];
@@ -207,6 +221,10 @@ fn invoke(
             env
         }
     };
+    let bytes = brought.amount() + env.capacity() as u64;
+    if let Err(short) = brought.hold(bytes) {
+        return Err(Box::new((no_memory(short).of(&function.name), trace)));
+    }
     let patience = match deadline::patience(&parts.headers) {
         Ok(patience) => patience,
         Err(header) => {
@@ -223,6 +241,7 @@ fn invoke(
             function: index,
             ticket,
             trace,
+            _brought: brought,
         }),
         Err(refusal) => Err(Box::new((Problem::refused(refusal).of(&function.name), trace))),
     }
@@ -260,7 +279,6 @@ async fn read_body(
         let detail = format!("a body for this function may have {} bytes", function.body_bytes);
         Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
     };
-    let no_memory = |short| Problem::short("bytes of request bodies", short);
     let declared = body.size_hint().exact();
     if declared.is_some_and(|bytes| bytes > function.body_bytes) {
         drain(server, body, headers);

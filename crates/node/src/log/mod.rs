@@ -2,7 +2,7 @@
 //!
 //! A guest's words cost its worker a copy. They are formatted elsewhere, on one thread for all workers, and
 //! that is bounded three times: by what a function and its tenant may say a second ([`LogRate`](crate::config::LogRate)), by what may
-//! wait for that thread, and by what the log itself takes (which may hold that thread up, and nobody else). What is
+//! wait for that thread (of a stock in which each tenant has its part), and by what the log itself takes (which may hold that thread up, and nobody else). What is
 //! lost is counted, and told once a second at most for each function.
 //!
 //! ```text
@@ -25,13 +25,14 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use awsm_ledger::Shared as Stock;
 use awsm_observe::FunctionIdx;
 use awsm_sandbox::Trap;
 use awsm_sched::Nanos;
 use hyper::header::HeaderValue;
 
 use crate::config::{FunctionConfig, TenantConfig};
-use crate::limits;
+use crate::{ledger, limits};
 use rate::{Allowance, fitting};
 
 pub use escape::{visible, visible_lines};
@@ -69,12 +70,13 @@ struct Own {
 struct Shared {
     functions: Vec<Waiting>,
     /// Bytes that wait for the thread.
-    bytes: AtomicUsize,
+    bytes: Arc<Stock>,
 }
 
 #[derive(Debug)]
 struct Waiting {
     name: String,
+    account: usize,
     /// Of those that wait, the function's.
     bytes: AtomicUsize,
     /// Bytes that are lost and not told yet.
@@ -111,6 +113,7 @@ impl Log {
     pub fn start(functions: &[FunctionConfig], tenants: &[TenantConfig]) -> io::Result<Self> {
         let waiting = functions.iter().map(|function| Waiting {
             name: function.name.clone(),
+            account: ledger::account_of(function.tenant),
             bytes: AtomicUsize::new(0),
             lost: AtomicU64::new(0),
         });
@@ -118,9 +121,10 @@ impl Log {
             allowance: Allowance::new(function.log),
             tenant: function.tenant,
         });
-        let (functions, tenants) =
-            (own.collect(), tenants.iter().map(|tenant| Allowance::new(tenant.log)).collect());
-        let shared = Arc::new(Shared { functions: waiting.collect(), bytes: AtomicUsize::new(0) });
+        let functions = own.collect();
+        let allowances = tenants.iter().map(|tenant| Allowance::new(tenant.log)).collect();
+        let bytes = ledger::stock(limits::LOG_BYTES, tenants, |_| u64::MAX);
+        let shared = Arc::new(Shared { functions: waiting.collect(), bytes: Stock::new(bytes) });
         let (sender, receiver) = mpsc::channel();
         let (alive, ended) = mpsc::channel();
         let own = Arc::clone(&shared);
@@ -128,7 +132,8 @@ impl Log {
             write(&own, &receiver);
             drop::<Sender<()>>(alive);
         })?;
-        Ok(Self { voice: Voice { shared, sender, functions, tenants }, ended })
+        let voice = Voice { shared, sender, functions, tenants: allowances };
+        Ok(Self { voice, ended })
     }
 
     /// For one worker.
@@ -226,20 +231,20 @@ impl Shared {
     /// Is there room for so many bytes? If so they wait from now on.
     fn enter(&self, function: FunctionIdx, bytes: usize) -> bool {
         let own = &self.functions[function.get()].bytes;
+        let account = self.functions[function.get()].account;
         // Others may come in at the same time: each adds at most one message.
-        if own.load(Ordering::Relaxed) + bytes > limits::LOG_FUNCTION_BYTES
-            || self.bytes.load(Ordering::Relaxed) + bytes > limits::LOG_BYTES
-        {
-            return false;
+        let fits = own.load(Ordering::Relaxed) + bytes <= limits::LOG_FUNCTION_BYTES
+            && self.bytes.take(account, bytes as u64).is_ok();
+        if fits {
+            own.fetch_add(bytes, Ordering::Relaxed);
         }
-        own.fetch_add(bytes, Ordering::Relaxed);
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        true
+        fits
     }
 
     fn leave(&self, function: FunctionIdx, bytes: usize) {
-        self.functions[function.get()].bytes.fetch_sub(bytes, Ordering::Relaxed);
-        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        let own = &self.functions[function.get()];
+        own.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.bytes.give(own.account, bytes as u64);
     }
 
     fn tell_lost(&self, function: FunctionIdx) {
@@ -308,5 +313,36 @@ fn write_one(shared: &Shared, said: Said) {
             shared.leave(number, trap_bytes(&trap) + MESSAGE_BYTES);
         }
         Said::Lost { .. } => unreachable!("told by the caller"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use awsm_ledger::Stock as Bytes;
+
+    use super::*;
+
+    /// However many functions a tenant has that say much, others have room.
+    #[test]
+    fn what_waits_is_shared() {
+        let waiting = |account| Waiting {
+            name: String::new(),
+            account,
+            bytes: AtomicUsize::new(0),
+            lost: AtomicU64::new(0),
+        };
+        let shared = Shared {
+            functions: (0..50).map(|number| waiting(usize::from(number > 0))).collect(),
+            bytes: Stock::new(Bytes::equal_shares(limits::LOG_BYTES, &[u64::MAX, u64::MAX])),
+        };
+        let fill = |function: usize| {
+            let enter = || shared.enter(FunctionIdx::new(function), 1024).then_some(());
+            std::iter::from_fn(enter).count() as u64 * 1024
+        };
+        let loud: u64 = (1..50).map(fill).sum();
+        assert_eq!(loud, limits::LOG_BYTES / 4 * 3);
+        assert_eq!(fill(0), limits::LOG_FUNCTION_BYTES as u64);
+        shared.leave(FunctionIdx::new(1), 1024);
+        assert_eq!(fill(2) + fill(1), 1024, "what one has left another one has");
     }
 }

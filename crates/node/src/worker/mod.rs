@@ -637,18 +637,16 @@ impl Machine for Core {
             Stop::Exited(code) => Err(Outcome::Exited(code)),
             Stop::Trapped(trap) => Err(Outcome::Trapped(trap)),
         };
-        let account = self.functions[function.get()].account;
-        if next.is_ok()
-            && let Err(short) = hold_said(&self.ledger, account, sandbox, said)
-        {
-            next = Err(Outcome::TooMuch(short));
-        }
         if next.is_ok() {
             let words = &mut sandbox.data_mut().stderr;
             if !words.written().is_empty() {
                 let now = self.clock.now();
                 let (text, lost) = (words.take_lines(), words.take_lost());
                 self.voice.say(now, function, request, text, lost);
+            }
+            let account = self.functions[function.get()].account;
+            if let Err(short) = hold_said(&self.ledger, account, sandbox, said) {
+                next = Err(Outcome::TooMuch(short));
             }
         }
         let helped = Nanos(sandbox.data_mut().take_helped_ns());
@@ -713,14 +711,16 @@ impl Drop for Ticket {
     }
 }
 
-/// Counts what a guest that is to go on has said so far.
+/// Counts what a guest that is to go on has said so far and nobody has taken: its answer, and a line for the log that has
+/// not ended.
 fn hold_said(
     ledger: &Rc<Ledger>,
     account: usize,
     sandbox: &Sandbox<WasiCtx>,
     said: &mut Option<Held>,
 ) -> Result<(), Short> {
-    let bytes = sandbox.data().stdout.capacity() as u64;
+    let context = sandbox.data();
+    let bytes = (context.stdout.capacity() + context.stderr.capacity()) as u64;
     if said.as_ref().map_or(0, Held::amount) == bytes {
         return Ok(());
     }
