@@ -16,7 +16,7 @@ use rustix::thread::{sched_getaffinity, sched_setaffinity};
 use serde::Serialize;
 
 use crate::http::server::Server;
-use crate::machine::{self, Machine};
+use crate::machine::{self, Cores, Machine};
 use crate::open_loop;
 use crate::report::{Format, Report, Table, figure};
 use crate::scratch::Scratch;
@@ -63,7 +63,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     ensure!(report.machine.cores >= 2, "two workers need two cores");
     let scratch = Scratch::new()?;
     let everywhere = sched_getaffinity(None)?;
-    let iterations = spinners::calibrate(scratch.path(), 0, 1)?;
+    let iterations = spinners::calibrate(scratch.path(), Cores::FIRST_TWO)?;
     sched_setaffinity(None, &everywhere)?;
     let settings = "workers = 2\nadmission = \"none\"";
     let node = spinners::node(scratch.path(), settings, "", &FUNCTIONS, iterations)?;

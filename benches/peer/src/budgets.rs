@@ -6,12 +6,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use awsm_sched::simulate::Random;
 use serde::Serialize;
 
 use crate::http::server::Server;
-use crate::machine::{self, Machine};
+use crate::machine::{self, Cores, Machine};
 use crate::open_loop::{self, Due, Got, Idle};
 use crate::report::{Format, Report, Table, figure};
 use crate::scratch::Scratch;
@@ -27,12 +27,8 @@ pub(crate) struct Options {
     /// How often each case is measured
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..))]
     rounds: u64,
-    /// The core that the node runs on
-    #[arg(long, value_name = "CORE", default_value_t = 0)]
-    server_core: usize,
-    /// The core that the load comes from
-    #[arg(long, value_name = "CORE", default_value_t = 1)]
-    client_core: usize,
+    #[command(flatten)]
+    cores: Cores,
     /// The node's quantum
     #[arg(long, value_name = "DURATION", default_value = "200us")]
     quantum: String,
@@ -72,22 +68,17 @@ struct Row {
 pub(crate) fn run(options: &Options) -> Result<()> {
     let mut report =
         Report::new("budgets", Machine::read(&machine::program("awsmc", "AWSMC_BIN")?));
-    let cores = report.machine.cores;
-    ensure!(
-        options.server_core != options.client_core
-            && options.server_core.max(options.client_core) < cores,
-        "server and load need a core each, and this machine has {cores}"
-    );
+    options.cores.check(&report.machine)?;
     let scratch = Scratch::new()?;
-    let (server_core, client_core) = (options.server_core, options.client_core);
-    let iterations = spinners::calibrate(scratch.path(), server_core, client_core)?;
+    let cores = options.cores;
+    let iterations = spinners::calibrate(scratch.path(), cores)?;
     let start = |budget: &str| {
-        machine::pin(server_core)?;
+        cores.serve()?;
         let settings = format!("workers = 1\nquantum = \"{}\"", options.quantum);
         let tables = format!("[[tenant]]\nname = \"greedy\"\nqueue = 64\n{budget}");
         let functions = [NEIGHBOUR, GREEDY];
         let node = spinners::node(scratch.path(), &settings, &tables, &functions, iterations)?;
-        machine::pin(client_core)?;
+        cores.load()?;
         send(&node, &requests(Duration::from_secs(1), 0.3, 77))?;
         anyhow::Ok(node)
     };

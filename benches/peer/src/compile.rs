@@ -28,21 +28,35 @@ pub(crate) struct Options {
     /// Runs of each guest; large modules are compiled once
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..))]
     rounds: u64,
-    /// Only modules whose name contains this (may be repeated)
-    #[arg(long, value_name = "NAME")]
-    only: Vec<String>,
+    #[command(flatten)]
+    sources: Sources,
     /// What to print
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
-    /// Where `tools/modules` put the large modules
-    #[arg(long, value_name = "DIR", default_value = "target/modules")]
-    modules: PathBuf,
-    /// Where `make guests` put the guests
-    #[arg(long, value_name = "DIR", default_value = "target/guests")]
-    guests: PathBuf,
     /// Where the JSON form goes
     #[arg(long, value_name = "FILE", default_value = "target/bench/compile.json")]
     out: PathBuf,
+}
+
+/// Which modules.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Sources {
+    /// Only modules whose name contains this (may be repeated)
+    #[arg(long, value_name = "NAME")]
+    only: Vec<String>,
+    /// Where `tools/modules` put the large modules
+    #[arg(long, value_name = "DIR", default_value = "target/modules")]
+    pub(crate) modules: PathBuf,
+    /// Where `make guests` put the guests
+    #[arg(long, value_name = "DIR", default_value = "target/guests")]
+    pub(crate) guests: PathBuf,
+}
+
+impl Sources {
+    /// Is the module of that name among them?
+    pub(crate) fn want(&self, name: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|part| name.contains(part.as_str()))
+    }
 }
 
 /// Flags of `awsm-bench wasmtime-compile`.
@@ -109,12 +123,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 /// Name, file, and how often it is compiled.
 fn modules(options: &Options) -> Vec<(&'static str, PathBuf, u64)> {
     let file = |folder: &Path, name: &str| folder.join(name).with_extension("wasm");
-    let large = LARGE.iter().map(|name| (*name, file(&options.modules, name), 1));
-    let guests = GUESTS.iter().map(|guest| (guest.name, file(&options.guests, guest.name)));
+    let large = LARGE.iter().map(|name| (*name, file(&options.sources.modules, name), 1));
+    let guests = GUESTS.iter().map(|guest| (guest.name, file(&options.sources.guests, guest.name)));
     let guests = guests.map(|(name, path)| (name, path, options.rounds));
-    let wanted = |name: &str| {
-        options.only.is_empty() || options.only.iter().any(|part| name.contains(part.as_str()))
-    };
+    let wanted = |name: &str| options.sources.want(name);
     large.chain(guests).filter(|(name, ..)| wanted(name)).collect()
 }
 

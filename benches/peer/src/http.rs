@@ -18,7 +18,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
-use crate::machine::{self, Machine};
+use crate::machine::{self, Cores, Machine};
 use crate::report::{Format, Report, Table, figure};
 use crate::scratch::Scratch;
 use crate::stats::{Summary, median, tidy};
@@ -36,12 +36,8 @@ pub(crate) struct Options {
     /// Connections, all kept alive
     #[arg(long, value_name = "N", default_value_t = 16)]
     connections: usize,
-    /// The core that the servers run on
-    #[arg(long, value_name = "CORE", default_value_t = 0)]
-    server_core: usize,
-    /// The core that the load comes from
-    #[arg(long, value_name = "CORE", default_value_t = 1)]
-    client_core: usize,
+    #[command(flatten)]
+    cores: Cores,
     /// What to print
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
@@ -56,14 +52,9 @@ pub(crate) struct Options {
 /// Runs the benchmark.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let report = Report::new("http", Machine::read(&machine::program("awsmc", "AWSMC_BIN")?));
-    let cores = report.machine.cores;
-    ensure!(
-        options.server_core != options.client_core
-            && options.server_core.max(options.client_core) < cores,
-        "server and load need a core each, and this machine has {cores}"
-    );
+    options.cores.check(&report.machine)?;
     let scratch = Scratch::new()?;
-    machine::pin(options.server_core)?;
+    options.cores.serve()?;
     let node = node(&options.module, scratch.path())?;
     let answer = node.probe().context("the node does not answer")?;
     let bare = bare_server(&answer, scratch.path())?;
@@ -73,7 +64,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         "the servers' answers differ: {} and {bare_bytes} bytes",
         answer.bytes
     );
-    machine::pin(options.client_core)?;
+    options.cores.load()?;
     let mut sides = [Side::new("awsm", node), Side::new("hyper", bare)];
     for _ in 0..options.rounds {
         for side in &mut sides {

@@ -4,9 +4,46 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use serde::Serialize;
+
+/// Where both sides of a measurement run.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(crate) struct Cores {
+    /// The core that the servers run on
+    #[arg(long, value_name = "CORE", default_value_t = 0)]
+    server_core: usize,
+    /// The core that the load comes from
+    #[arg(long, value_name = "CORE", default_value_t = 1)]
+    client_core: usize,
+}
+
+impl Cores {
+    /// Where nothing else is asked for.
+    pub(crate) const FIRST_TWO: Self = Self { server_core: 0, client_core: 1 };
+
+    /// Each has one of its own, if this machine has them.
+    pub(crate) fn check(self, machine: &Machine) -> Result<()> {
+        let Self { server_core, client_core } = self;
+        ensure!(
+            server_core != client_core && server_core.max(client_core) < machine.cores,
+            "server and load need a core each, and this machine has {}",
+            machine.cores
+        );
+        Ok(())
+    }
+
+    /// This thread, and what it starts from now on, are servers.
+    pub(crate) fn serve(self) -> Result<()> {
+        pin(self.server_core)
+    }
+
+    /// They are the load.
+    pub(crate) fn load(self) -> Result<()> {
+        pin(self.client_core)
+    }
+}
 
 /// The `machine` block of every report.
 #[derive(Debug, Serialize)]

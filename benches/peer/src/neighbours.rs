@@ -19,11 +19,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use serde::Serialize;
 
 use crate::http::server::Server;
-use crate::machine::{self, Machine};
+use crate::machine::{self, Cores, Machine};
 use crate::report::{Format, Report, Table, figure};
 use crate::scratch::Scratch;
 use crate::stats::{median, tidy};
@@ -44,12 +44,8 @@ pub(crate) struct Options {
     /// Callers that never stop
     #[arg(long, value_name = "N", default_value_t = 2)]
     hogs: usize,
-    /// The core that the servers run on
-    #[arg(long, value_name = "CORE", default_value_t = 0)]
-    server_core: usize,
-    /// The core that the load comes from
-    #[arg(long, value_name = "CORE", default_value_t = 1)]
-    client_core: usize,
+    #[command(flatten)]
+    cores: Cores,
     /// Leave the peers out
     #[arg(long)]
     ours_only: bool,
@@ -118,12 +114,7 @@ pub(crate) struct Row {
 pub(crate) fn run(options: &Options) -> Result<()> {
     let mut report =
         Report::new("neighbours", Machine::read(&machine::program("awsmc", "AWSMC_BIN")?));
-    let cores = report.machine.cores;
-    ensure!(
-        options.server_core != options.client_core
-            && options.server_core.max(options.client_core) < cores,
-        "server and load need a core each, and this machine has {cores}"
-    );
+    options.cores.check(&report.machine)?;
     let module = fs::canonicalize(&options.module).with_context(|| {
         format!("cannot read {} (make guests builds it)", options.module.display())
     })?;
@@ -150,9 +141,9 @@ fn measure(
     module: &Path,
     scratch: &Path,
 ) -> Result<Vec<Row>> {
-    machine::pin(options.server_core)?;
+    options.cores.serve()?;
     let server = start(options, contender, module, scratch)?;
-    machine::pin(options.client_core)?;
+    options.cores.load()?;
     let per_ms = iterations_per_ms(&server)?;
     let kind = |path: &str, ms: f64, deadline: Duration, weight: f64| Kind {
         path: path.to_owned(),

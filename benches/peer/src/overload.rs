@@ -7,7 +7,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use awsm_sched::simulate::{Cluster, Fate, Job, Placement, Random, simulate};
 use awsm_sched::{
     Admission, Arrival, Config, FunctionConfig, FunctionId, Limits, Nanos, Policy, Scheduler,
@@ -15,7 +15,7 @@ use awsm_sched::{
 use serde::Serialize;
 
 use crate::http::server::Server;
-use crate::machine::{self, Machine};
+use crate::machine::{self, Cores, Machine};
 use crate::open_loop::{self, Due, Got, Idle};
 use crate::report::{Format, Report, Table, figure};
 use crate::scratch::Scratch;
@@ -28,12 +28,8 @@ pub(crate) struct Options {
     /// Length of each measurement
     #[arg(long, value_name = "SECONDS", default_value_t = 6, value_parser = clap::value_parser!(u64).range(1..))]
     seconds: u64,
-    /// The core that the node runs on
-    #[arg(long, value_name = "CORE", default_value_t = 0)]
-    server_core: usize,
-    /// The core that the load comes from
-    #[arg(long, value_name = "CORE", default_value_t = 1)]
-    client_core: usize,
+    #[command(flatten)]
+    cores: Cores,
     /// What to print
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
@@ -80,20 +76,15 @@ struct Row {
 pub(crate) fn run(options: &Options) -> Result<()> {
     let mut report =
         Report::new("overload", Machine::read(&machine::program("awsmc", "AWSMC_BIN")?));
-    let cores = report.machine.cores;
-    ensure!(
-        options.server_core != options.client_core
-            && options.server_core.max(options.client_core) < cores,
-        "server and load need a core each, and this machine has {cores}"
-    );
+    options.cores.check(&report.machine)?;
     let scratch = Scratch::new()?;
-    let iterations = spinners::calibrate(scratch.path(), options.server_core, options.client_core)?;
+    let iterations = spinners::calibrate(scratch.path(), options.cores)?;
     let mut rows = Vec::new();
     for admission in Admission::ALL {
-        machine::pin(options.server_core)?;
+        options.cores.serve()?;
         let settings = format!("workers = 1\nadmission = \"{}\"", admission.name());
         let node = spinners::node(scratch.path(), &settings, "", &FUNCTIONS, iterations)?;
-        machine::pin(options.client_core)?;
+        options.cores.load()?;
         // So that everything is known of the functions.
         send(&node, &draw(0.5, Duration::from_secs(2), 99))?;
         for (seed, load) in (1..).zip(LOADS) {

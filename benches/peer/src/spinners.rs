@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 
 use crate::http::server::Server;
-use crate::machine;
+use crate::machine::{self, Cores};
 use crate::open_loop::{self, Due, Idle};
 
 /// A function that computes for so long.
@@ -71,12 +71,12 @@ pub(crate) fn node(
 }
 
 /// Iterations of `spin` in a microsecond, on the core that this thread is on now.
-pub(crate) fn calibrate(scratch: &Path, server_core: usize, client_core: usize) -> Result<f64> {
+pub(crate) fn calibrate(scratch: &Path, cores: Cores) -> Result<f64> {
     const ITERATIONS: f64 = 2_000_000.0;
     let probe = Spinner { name: "probe", run_us: ITERATIONS, deadline_us: 1e6, tenant: None };
-    machine::pin(server_core)?;
+    cores.serve()?;
     let node = node(scratch, "workers = 1\nadmission = \"none\"", "", &[probe], 1.0)?;
-    machine::pin(client_core)?;
+    cores.load()?;
     let path = probe.path();
     let requests: Vec<Due> =
         (0..40).map(|i| Due { at: std::time::Duration::from_millis(i * 10), path: 0 }).collect();

@@ -13,7 +13,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::compile::{LARGE, processor_seconds, timed};
+use crate::compile::{LARGE, Sources, processor_seconds, timed};
 use crate::machine::{self, Machine};
 use crate::report::{Format, Report, Table, figure};
 use crate::scratch::Scratch;
@@ -25,21 +25,14 @@ pub(crate) struct Options {
     /// Verifications of each object of a guest; large ones are verified once
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..))]
     rounds: u64,
-    /// Only modules whose name contains this (may be repeated)
-    #[arg(long, value_name = "NAME")]
-    only: Vec<String>,
+    #[command(flatten)]
+    sources: Sources,
     /// Guests only
     #[arg(long)]
     quick: bool,
     /// What to print
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
-    /// Where `tools/modules` put the large modules
-    #[arg(long, value_name = "DIR", default_value = "target/modules")]
-    modules: PathBuf,
-    /// Where `make guests` put the guests
-    #[arg(long, value_name = "DIR", default_value = "target/guests")]
-    guests: PathBuf,
     /// Where the JSON form goes
     #[arg(long, value_name = "FILE", default_value = "target/bench/verify.json")]
     out: PathBuf,
@@ -151,9 +144,9 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 
 /// Name, file, and how often each object of it is verified.
 fn modules(options: &Options) -> Result<Vec<(String, PathBuf, u64)>> {
-    let folder = std::fs::read_dir(&options.guests);
+    let folder = std::fs::read_dir(&options.sources.guests);
     let folder =
-        folder.with_context(|| format!("{}: run make guests", options.guests.display()))?;
+        folder.with_context(|| format!("{}: run make guests", options.sources.guests.display()))?;
     let files: std::io::Result<Vec<_>> = folder.map(|entry| entry.map(|it| it.path())).collect();
     let mut files = files?;
     files.sort();
@@ -165,15 +158,14 @@ fn modules(options: &Options) -> Result<Vec<(String, PathBuf, u64)>> {
         }
     }
     if !options.quick {
-        let large = LARGE.map(|name| (name, options.modules.join(name).with_extension("wasm")));
+        let large =
+            LARGE.map(|name| (name, options.sources.modules.join(name).with_extension("wasm")));
         for (name, file) in large {
             ensure!(file.is_file(), "{}: run tools/modules, or use --quick", file.display());
             all.push((name.to_owned(), file, 1));
         }
     }
-    let wanted = |name: &str| {
-        options.only.is_empty() || options.only.iter().any(|part| name.contains(part.as_str()))
-    };
+    let wanted = |name: &str| options.sources.want(name);
     all.retain(|(name, ..)| wanted(name));
     Ok(all)
 }

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use crate::machine::{self, Machine};
+use crate::machine::{self, Cores, Machine};
 use crate::report::{Format, Report};
 use crate::scratch::Scratch;
 
@@ -36,12 +36,8 @@ pub(crate) struct Options {
     /// Requests per second beside them
     #[arg(long, value_name = "N", default_value_t = 1000.0)]
     rate: f64,
-    /// The core that the node runs on
-    #[arg(long, value_name = "CORE", default_value_t = 0)]
-    server_core: usize,
-    /// The core that the load comes from
-    #[arg(long, value_name = "CORE", default_value_t = 1)]
-    client_core: usize,
+    #[command(flatten)]
+    cores: Cores,
     /// The folder with the functions
     #[arg(long, value_name = "DIR", default_value = "target/guests")]
     guests: PathBuf,
@@ -58,7 +54,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let awsmc = machine::program("awsmc", "AWSMC_BIN")?;
     let mut report = Report::new("wasi", Machine::read(&awsmc));
     let scratch = Scratch::new()?;
-    machine::pin(options.client_core)?;
+    options.cores.load()?;
     let calls = calls::run(&mut report, options, &awsmc, scratch.path())?;
     let sleepers = sleepers::run(&mut report, options, scratch.path())?;
     report.publish(&options.out, options.format, &[calls, sleepers])

@@ -277,9 +277,11 @@ fn work(
         Err((function, error)) => return fail(format!("function `{function}`: {error}")),
     };
     let sched = scheduling::scheduler(&shared.config, &shared.functions, &shared.profiles);
-    let worker = Worker::new(Arc::clone(&shared.functions), pool, sched, node.quantum.into(), own);
     let ledger = Ledger::new(&shared.config);
-    let worker = Rc::new(worker.with_ledger(Rc::clone(&ledger)));
+    let functions = Arc::clone(&shared.functions);
+    let quantum = node.quantum.into();
+    let worker = Worker::new(functions, pool, sched, quantum, Rc::clone(&ledger), own);
+    let worker = Rc::new(worker);
     let functions = Arc::clone(&shared.functions);
     let server = Server::new(&shared.config, functions, Rc::clone(&worker), ledger);
     runtime.block_on(async {

@@ -5,6 +5,7 @@
 
 use std::mem::{offset_of, size_of};
 
+use awsm_abi::builtin as abi;
 use awsm_abi::context::{
     Builtins, CONTEXT_GUARD_BYTES, Exception, Exceptions, FuncRef, GlobalCell, HEADER_BELOW,
     Memory, Table, below,
@@ -361,42 +362,43 @@ pub(crate) struct Builtin {
     pub result: Option<Kind>,
 }
 
-/// The function of the runtime at an offset of the table.
-pub(crate) fn builtin(offset: u16) -> Option<Builtin> {
+/// What each function of the runtime wants for its parameters.
+const WANTED: [(abi::Builtin, &[Wants]); size_of::<Builtins>() / size_of::<*const ()>()] = {
     use Wants::{
         Any, Data, Element, Exception as Caught, Memory as Mem, SourceTable, Table as Tab,
         TableValue, Tag, TagValues,
     };
-    const fn at(offset: usize) -> u16 {
-        offset as u16
+    [
+        (abi::Builtin::trap(), &[Any]),
+        (abi::Builtin::memory_grow(), &[Mem, Any]),
+        (abi::Builtin::memory_init(), &[Mem, Data, Any, Any, Any]),
+        (abi::Builtin::data_drop(), &[Data]),
+        (abi::Builtin::table_grow(), &[Tab, TableValue, Any]),
+        (abi::Builtin::table_set(), &[Tab, Any, TableValue]),
+        (abi::Builtin::table_fill(), &[Tab, Any, TableValue, Any]),
+        (abi::Builtin::table_copy(), &[Tab, SourceTable, Any, Any, Any]),
+        (abi::Builtin::table_init(), &[Tab, Element, Any, Any, Any]),
+        (abi::Builtin::elem_drop(), &[Element]),
+        (abi::Builtin::exception_new(), &[Tag, TagValues]),
+        (abi::Builtin::exception_done(), &[Caught]),
+    ]
+};
+
+// Each once, and as many wants as parameters.
+const _: () = {
+    let mut place = 0;
+    while place < WANTED.len() {
+        assert!(WANTED[place].0.offset == place * size_of::<*const ()>());
+        assert!(WANTED[place].0.params.len() == WANTED[place].1.len());
+        place += 1;
     }
-    const TRAP: u16 = at(offset_of!(Builtins, trap));
-    const MEMORY_GROW: u16 = at(offset_of!(Builtins, memory_grow));
-    const MEMORY_INIT: u16 = at(offset_of!(Builtins, memory_init));
-    const DATA_DROP: u16 = at(offset_of!(Builtins, data_drop));
-    const TABLE_GROW: u16 = at(offset_of!(Builtins, table_grow));
-    const TABLE_SET: u16 = at(offset_of!(Builtins, table_set));
-    const TABLE_FILL: u16 = at(offset_of!(Builtins, table_fill));
-    const TABLE_COPY: u16 = at(offset_of!(Builtins, table_copy));
-    const TABLE_INIT: u16 = at(offset_of!(Builtins, table_init));
-    const ELEM_DROP: u16 = at(offset_of!(Builtins, elem_drop));
-    const EXCEPTION_NEW: u16 = at(offset_of!(Builtins, exception_new));
-    const EXCEPTION_DONE: u16 = at(offset_of!(Builtins, exception_done));
-    let wants: &'static [Wants] = match offset {
-        TRAP => &[Any],
-        MEMORY_GROW => &[Mem, Any],
-        MEMORY_INIT => &[Mem, Data, Any, Any, Any],
-        DATA_DROP => &[Data],
-        TABLE_GROW => &[Tab, TableValue, Any],
-        TABLE_SET => &[Tab, Any, TableValue],
-        TABLE_FILL => &[Tab, Any, TableValue, Any],
-        TABLE_COPY => &[Tab, SourceTable, Any, Any, Any],
-        TABLE_INIT => &[Tab, Element, Any, Any, Any],
-        ELEM_DROP => &[Element],
-        EXCEPTION_NEW => &[Tag, TagValues],
-        EXCEPTION_DONE => &[Caught],
-        _ => return None,
-    };
-    let result = (offset == EXCEPTION_NEW).then_some(Kind::Exception { non_null: false });
-    Some(Builtin { wants, returns: offset != TRAP, result })
+};
+
+/// The function of the runtime at an offset of the table.
+pub(crate) fn builtin(offset: u16) -> Option<Builtin> {
+    let offset = usize::from(offset);
+    let (_, wants) = WANTED.iter().find(|(builtin, _)| builtin.offset == offset)?;
+    let made = offset == abi::Builtin::exception_new().offset;
+    let result = made.then_some(Kind::Exception { non_null: false });
+    Some(Builtin { wants, returns: offset != abi::Builtin::trap().offset, result })
 }

@@ -74,10 +74,10 @@ impl Measured {
 }
 
 pub(super) fn run(report: &mut Report, options: &Options, scratch: &Path) -> Result<Table> {
-    machine::pin(options.server_core)?;
+    options.cores.serve()?;
     let empty = start(options, scratch, "empty")?;
     let crowded = start(options, scratch, "crowded")?;
-    machine::pin(options.client_core)?;
+    options.cores.load()?;
     // Warm: what a node needs once is there before the first count.
     load(&empty, options)?;
     load(&crowded, options)?;

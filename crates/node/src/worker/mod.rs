@@ -146,12 +146,13 @@ struct Core {
 
 impl Worker {
     /// A worker for this thread. Its pool has been prepared for `functions`, its scheduler knows
-    /// them under these names.
+    /// them under these names, and what guests have said is counted in `ledger`.
     pub fn new(
         functions: Arc<[Function]>,
         pool: Pool<WasiCtx>,
         (sched, ids): (Scheduler, Vec<FunctionId>),
         quantum: Nanos,
+        ledger: Rc<Ledger>,
         (reporter, peer, pulse, voice): (Reporter, Peer, Arc<Pulse>, Voice),
     ) -> Self {
         let environments = functions.iter().map(|f| f.environment.unshared()).collect();
@@ -170,7 +171,7 @@ impl Worker {
             given: 0,
             preempted: false,
             pool,
-            ledger: Rc::default(),
+            ledger,
             invocations: Slab::new(),
             slot_of: Vec::new(),
             used: Used::default(),
@@ -181,13 +182,6 @@ impl Worker {
             accounts: Accounts::default(),
         };
         Self { core: RefCell::new(core) }
-    }
-
-    /// The same, whose guests' words are counted there.
-    #[must_use]
-    pub fn with_ledger(self, ledger: Rc<Ledger>) -> Self {
-        self.core.borrow_mut().ledger = ledger;
-        self
     }
 
     fn core(&self) -> InUse<'_> {
@@ -808,7 +802,8 @@ mod tests {
             let reporter = Reporter::new(WorkerIdx::new(0), 0, mpsc::channel().0, pace);
             let own = (reporter, peer, pulse, voice);
             let pool = Pool::new(PoolConfig::default());
-            Self::new(Arc::new([]), pool, (sched, Vec::new()), Nanos::from_millis(1), own)
+            let quantum = Nanos::from_millis(1);
+            Self::new(Arc::new([]), pool, (sched, Vec::new()), quantum, Rc::default(), own)
         }
     }
 

@@ -23,7 +23,7 @@ use core::cmp::Reverse;
 use super::admission::Terms;
 use super::{Scheduler, is_mostly_stale};
 use crate::contract::{Arrival, InvocationId};
-use crate::invocation::{Level, Place, State};
+use crate::invocation::{Level, Place};
 use crate::time::Nanos;
 
 impl Scheduler {
@@ -79,15 +79,7 @@ impl Scheduler {
         while let Some(at) = self.next_late().filter(|at| *at < now) {
             let Some(Reverse((_, id))) = self.late.pop() else { unreachable!("{at} was there") };
             self.renew(id);
-            match self.entries.get(id).state {
-                State::Ready => self.make_ready(id),
-                State::Queued => self.make_queued(id),
-                State::Held => self.make_held(id),
-                State::Blocked { .. } => {}
-                State::Gone | State::Running { .. } => {
-                    unreachable!("nobody runs, and it is present")
-                }
-            }
+            self.requeue(id);
         }
     }
 

@@ -152,12 +152,7 @@ impl Scheduler {
         let sequence = self.next_sequence();
         let entry = self.entries.get_mut(turn.id);
         (entry.level, entry.deadline, entry.sequence) = (Level::Spare, turn.deadline, sequence);
-        match entry.state {
-            State::Ready => self.make_ready(turn.id),
-            State::Queued => self.make_queued(turn.id),
-            State::Held => self.make_held(turn.id),
-            State::Blocked { .. } | State::Running { .. } | State::Gone => {}
-        }
+        self.requeue(turn.id);
     }
 
     fn begin_turn(&mut self, id: InvocationId, paid: bool) {
@@ -169,15 +164,12 @@ impl Scheduler {
         let entry = self.entries.get_mut(id);
         let turn = Turn { id, deadline: entry.deadline, left, paid };
         (entry.level, entry.deadline) = (level, due);
-        let (state, function) = (entry.state, entry.function.0 as usize);
+        let function = entry.function.0 as usize;
         let measured = &mut self.functions[function].measured;
         *measured = (*measured).max(self.measuring.served);
         self.measuring.served = *measured;
         self.measuring.turn = Some(turn);
-        match state {
-            State::Ready => self.make_ready(id),
-            _ => self.make_queued(id),
-        }
+        self.requeue(id);
     }
 
     /// Of those that could run, the first of the function that has had the least.

@@ -297,7 +297,7 @@ impl Scheduler {
         self.backlog = self.backlog + terms.estimate;
         self.expiry_bound = self.expiry_bound.min(expiry);
         self.enter_promise(id, &entry);
-        self.make_queued(id);
+        self.enqueue(id, State::Queued);
         Ok(id)
     }
 
@@ -325,7 +325,7 @@ impl Scheduler {
         {
             return self.make_ready_behind(id);
         }
-        self.make_ready(id);
+        self.enqueue(id, State::Ready);
     }
 
     /// The running invocation gave the core back of its own accord and can go on at once.
@@ -555,7 +555,7 @@ impl Scheduler {
             self.tenants[tenant].ready.pop();
             if current {
                 self.renew(place.id);
-                self.make_ready(place.id);
+                self.enqueue(place.id, State::Ready);
             }
         }
         None
@@ -574,7 +574,7 @@ impl Scheduler {
             if self.is_late(&place) {
                 self.tenants[tenant].fresh.pop();
                 self.renew(place.id);
-                self.make_queued(place.id);
+                self.enqueue(place.id, State::Queued);
                 // One that was held back may come before it now.
                 self.release_held(self.entries.get(place.id).function);
                 continue;
@@ -589,7 +589,7 @@ impl Scheduler {
                 self.starved.push(id);
             }
             self.tenants[tenant].fresh.pop();
-            self.make_held(place.id);
+            self.enqueue(place.id, State::Held);
         }
         None
     }
@@ -726,39 +726,35 @@ impl Scheduler {
         }
     }
 
-    pub(crate) fn make_ready(&mut self, id: InvocationId) {
-        self.set_state(id, State::Ready);
+    /// It waits in the queue of that state from now on, at the place that its rank gives it.
+    ///
+    /// # Panics
+    /// If who is in that state waits in no queue.
+    pub(crate) fn enqueue(&mut self, id: InvocationId, state: State) {
+        self.set_state(id, state);
         let (place, limits) = (self.place(id), self.config.limits);
-        let tenant = self.tenant_of(self.entries.get(id).function);
-        self.tenants[tenant].ready.push(Reverse(place));
-        if is_mostly_stale(self.tenants[tenant].ready.len(), limits.live) {
+        let function = self.entries.get(id).function;
+        let tenant = self.tenant_of(function);
+        let (queue, most) = match state {
+            State::Ready => (&mut self.tenants[tenant].ready, limits.live),
+            State::Queued => (&mut self.tenants[tenant].fresh, limits.queued),
+            State::Held => (&mut self.functions[function.0 as usize].held, limits.queued),
+            State::Gone | State::Running { .. } | State::Blocked { .. } => {
+                unreachable!("{state:?} has no queue")
+            }
+        };
+        queue.push(Reverse(place));
+        if is_mostly_stale(queue.len(), most) {
             let (entries, policy) = (&self.entries, self.config.policy);
-            let queue = &mut self.tenants[tenant].ready;
-            queue.retain(|place| entries.is_at(&place.0, State::Ready, policy));
+            queue.retain(|place| entries.is_at(&place.0, state, policy));
         }
     }
 
-    pub(crate) fn make_queued(&mut self, id: InvocationId) {
-        self.set_state(id, State::Queued);
-        let (place, limits) = (self.place(id), self.config.limits);
-        let tenant = self.tenant_of(self.entries.get(id).function);
-        self.tenants[tenant].fresh.push(Reverse(place));
-        if is_mostly_stale(self.tenants[tenant].fresh.len(), limits.queued) {
-            let (entries, policy) = (&self.entries, self.config.policy);
-            let queue = &mut self.tenants[tenant].fresh;
-            queue.retain(|place| entries.is_at(&place.0, State::Queued, policy));
-        }
-    }
-
-    pub(crate) fn make_held(&mut self, id: InvocationId) {
-        self.set_state(id, State::Held);
-        let (place, limits) = (self.place(id), self.config.limits);
-        let function = self.entries.get(id).function.0 as usize;
-        self.functions[function].held.push(Reverse(place));
-        if is_mostly_stale(self.functions[function].held.len(), limits.queued) {
-            let (entries, policy) = (&self.entries, self.config.policy);
-            let queue = &mut self.functions[function].held;
-            queue.retain(|place| entries.is_at(&place.0, State::Held, policy));
+    /// Its rank has changed: if it waits in a queue it gets its new place there.
+    pub(crate) fn requeue(&mut self, id: InvocationId) {
+        match self.entries.get(id).state {
+            state @ (State::Ready | State::Queued | State::Held) => self.enqueue(id, state),
+            State::Gone | State::Running { .. } | State::Blocked { .. } => {}
         }
     }
 
@@ -766,7 +762,7 @@ impl Scheduler {
         let sequence = self.next_sequence();
         let entry = self.entries.get_mut(id);
         (entry.sequence, entry.turn) = (sequence, Nanos::ZERO);
-        self.make_ready(id);
+        self.enqueue(id, State::Ready);
     }
 
     pub(crate) fn enter_promise(&mut self, id: InvocationId, entry: &Entry) {
@@ -846,10 +842,10 @@ impl Scheduler {
             }
             if self.is_late(&place) {
                 self.renew(place.id);
-                self.make_held(place.id);
+                self.enqueue(place.id, State::Held);
                 continue;
             }
-            return self.make_queued(place.id);
+            return self.enqueue(place.id, State::Queued);
         }
     }
 }
