@@ -5,7 +5,7 @@ mod common;
 
 use std::fs;
 
-use common::{Node, Scratch, function, text_function};
+use common::{FOREVER, Node, Scratch, begins_and, function, text_function};
 use rustix::process::Signal;
 
 /// A guest that writes the first and the last element of eight tables of 250,000 elements.
@@ -64,20 +64,10 @@ fn what_follows_an_answer_is_in_the_functions_estimate_and_on_an_account() {
     assert!(accounted as f64 > 30.0 * long / 1000.0 && accounted > cpu / 2, "{line}");
 }
 
-/// A guest that says something and then runs for ever.
-const HOG: &str = r#"(module
-    (import "wasi_snapshot_preview1" "fd_write"
-        (func $write (param i32 i32 i32 i32) (result i32)))
-    (memory (export "memory") 1)
-    (data (i32.const 0) "\08\00\00\00\06\00\00\00begun\n")
-    (func (export "_start")
-        (drop (call $write (i32.const 2) (i32.const 0) (i32.const 1) (i32.const 32)))
-        (loop $again (br $again))))"#;
-
 #[test]
 fn what_was_let_in_has_one_end() {
     let scratch = Scratch::new();
-    let hog = |name, more| text_function(&scratch, name, HOG, more);
+    let hog = |name, more| text_function(&scratch, name, &begins_and(FOREVER), more);
     let functions = [
         function("null", "/null", ""),
         function("trap", "/trap", ""),

@@ -1,5 +1,5 @@
-//! Files of modules and of the cache, and everything that may happen to them: no function ever answers with
-//! another's code, nothing ends the node, and each is told.
+//! Files of modules and of the cache, and everything that may happen to them: no function ever
+//! answers with another's code, nothing ends the node, and each is told.
 
 mod common;
 
@@ -242,7 +242,8 @@ fn awsm_unshared(arguments: &[&str]) -> Command {
     command
 }
 
-/// As in two containers that share a volume: each node is process 1, and both compile at the same time.
+/// As in two containers that share a volume: each node is process 1, and both compile at the same
+/// time.
 #[test]
 fn nodes_with_the_same_process_number_never_mix_what_they_compile() {
     if !may_unshare("--pid") {
@@ -391,7 +392,8 @@ fn what_is_used_least_goes_first_and_what_is_served_stays() {
     assert_eq!(there(), [true, false, false, false], "{}", no_room.log());
     assert_eq!(names_in(&cache).len(), 3);
     assert!(no_room.log().contains("raise `cache_size`"), "{}", no_room.log());
-    // A use makes an entry the youngest: `five` goes now, though made later than `one` was used before.
+    // A use makes an entry the youngest: `five` goes now, though made later than `one` was used
+    // before.
     drop((first, no_room));
     second.signal(Signal::TERM);
     second.wait();

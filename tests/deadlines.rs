@@ -1,21 +1,17 @@
-//! A node that refuses: deadlines that callers tighten, tenants that have had their share, work that
-//! cannot be done in time, and what is remembered of it all.
+//! A node that refuses: deadlines that callers tighten, tenants that have had their share, work
+//! that cannot be done in time, and what is remembered of it all.
 
 mod common;
 
-use std::thread;
-use std::time::{Duration, Instant};
-
-use common::{Node, function, named_function};
+use common::{Gate, Node, Scratch, eventually, function, named_function};
 
 #[test]
 fn callers_may_tighten_their_deadline() {
-    let node = Node::start("", &[function("sleep", "/sleep", "")]);
+    let node = Node::start("", &[function("sleep", "/sleep", "timeout = \"1h\"")]);
+    // Without them, an hour would pass.
     for header in ["X-Client-Timeout-Ms: 60", "grpc-timeout: 60m", "grpc-timeout: 60000u"] {
-        let began = Instant::now();
-        let late = node.connect().request("POST", "/sleep", &[header], b"5000");
+        let late = node.connect().request("POST", "/sleep", &[header], b"3600000");
         assert_eq!(late.status, 504, "{header}");
-        assert!(began.elapsed() < Duration::from_secs(3), "{header}: {:?}", began.elapsed());
     }
     let loose = ["X-Client-Timeout-Ms: 999999"];
     assert_eq!(node.connect().request("POST", "/sleep", &loose, b"1").status, 200);
@@ -32,34 +28,35 @@ fn callers_may_tighten_their_deadline() {
 #[test]
 fn callers_never_loosen_their_deadline() {
     let node = Node::start("", &[function("sleep", "/sleep", "timeout = \"60ms\"")]);
-    let began = Instant::now();
-    let headers = ["X-Client-Timeout-Ms: 20000", "grpc-timeout: 20S"];
-    assert_eq!(node.connect().request("POST", "/sleep", &headers, b"5000").status, 504);
-    assert!(began.elapsed() < Duration::from_secs(3));
+    let headers = ["X-Client-Timeout-Ms: 3600000", "grpc-timeout: 1H"];
+    assert_eq!(node.connect().request("POST", "/sleep", &headers, b"3600000").status, 504);
 }
 
 #[test]
 fn a_tenant_over_its_quota_is_told_and_others_are_served() {
     let tenant = "[[tenant]]\nname = \"acme\"\nqueue = 1\nconcurrency = 1\n\n";
-    let node = Node::start(
-        tenant,
-        &[
-            function("sleep", "/sleep", "tenant = \"acme\""),
-            named_function("other", "null", "/", ""),
-        ],
-    );
-    let [mut first, mut second] = [node.connect(), node.connect()];
-    first.send_request("POST", "/sleep", &[], b"500");
-    thread::sleep(Duration::from_millis(100));
-    second.send_request("POST", "/sleep", &[], b"1");
-    thread::sleep(Duration::from_millis(100));
-    let refused = node.post("/sleep", "1");
+    let scratch = Scratch::new();
+    let gate = Gate::new(&scratch, "gate", "tenant = \"acme\"");
+    let functions = [gate.table.clone(), named_function("other", "null", "/", "")];
+    let node = Node::start(tenant, &functions);
+    let mut clients: Vec<_> = (0..3).map(|_| node.connect()).collect();
+    clients.iter_mut().for_each(|client| client.send_request("POST", "/gate", &[], b""));
+    // One has begun, one waits.
+    gate.wait_for(&node, 1);
+    let mut refused = None;
+    eventually("one is refused", || {
+        refused = clients.iter_mut().position(common::Client::is_answered);
+        refused.is_some()
+    });
+    let refused = clients.remove(refused.expect("one is")).receive();
     assert_eq!((refused.status, refused.problem("title")), (429, Some("Too Many Requests")));
     let retry: u64 = refused.header("retry-after").expect("when").parse().expect("seconds");
     assert!((1..60).contains(&retry));
     assert_eq!(node.get("/").status, 200, "the others have nothing to do with it");
-    assert_eq!(first.receive().text(), "slept 500\n");
-    assert_eq!(second.receive().text(), "slept 1\n");
+    gate.open(2);
+    for client in &mut clients {
+        assert_eq!(client.receive().text(), "went on\n");
+    }
 }
 
 /// `spin` for so long that a few of them at once cannot all be in time.
@@ -72,11 +69,8 @@ fn spinning(iterations: u32, slo: &str) -> String {
 fn what_cannot_be_done_in_time_is_refused_at_once() {
     let node = Node::start("", &[spinning(100_000_000, "deadline = \"1s\"")]);
     // Each is measured; the first run on a core is not.
-    let mut slowest = Duration::ZERO;
     for _ in 0..10 {
-        let began = Instant::now();
         assert_eq!(node.get("/spin").status, 200);
-        slowest = slowest.max(began.elapsed());
     }
     // Far more than a second's work.
     let mut clients: Vec<_> = (0..300).map(|_| node.connect()).collect();
@@ -86,7 +80,7 @@ fn what_cannot_be_done_in_time_is_refused_at_once() {
     let answers: Vec<_> = clients.iter_mut().map(common::Client::receive).collect();
     let refused: Vec<_> = answers.iter().filter(|answer| answer.status == 503).collect();
     let served = answers.iter().filter(|answer| answer.status == 200).count();
-    assert!(served > 0, "some fit (one takes {slowest:?})");
+    assert!(served > 0, "some fit");
     assert!(!refused.is_empty() && refused.len() + served == 300, "{} are refused", refused.len());
     for answer in refused {
         assert_eq!(answer.problem("detail"), Some("it cannot be done by its deadline"));

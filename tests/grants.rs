@@ -271,7 +271,8 @@ fn a_function_listens() {
         assert_eq!(heard, said);
         assert_eq!(node.get("/null").status, 200);
     }
-    // Whoever started it leaves: it ends, perhaps with a connection in hand, and another can be started.
+    // Whoever started it leaves: it ends, perhaps with a connection in hand, and another can be
+    // started.
     drop(caller);
     let mut next = node.connect();
     next.send_request("POST", "/server", &[], b"");

@@ -8,7 +8,9 @@ use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{Client, Node, PATIENCE, Scratch, awsm, function, guest, named_function};
+use common::{
+    Client, Gate, Node, PATIENCE, Scratch, awsm, eventually, function, guest, named_function,
+};
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 
 #[test]
@@ -134,10 +136,8 @@ fn failures_have_their_status_and_say_what_they_are() {
     assert_eq!(trap.problem("title"), Some("Internal Server Error"));
     assert!(trap.timing("run").is_some());
 
-    let began = Instant::now();
-    let late = client.request("POST", "/sleep", &[], b"60000");
+    let late = client.request("POST", "/sleep", &[], b"3600000");
     assert_eq!(late.status, 504);
-    assert!(began.elapsed() < PATIENCE && began.elapsed() >= Duration::from_millis(100));
 
     assert_eq!(client.request("POST", "/echo", &[], &[b'x'; 1024]).status, 200);
     assert_eq!(client.request("POST", "/echo", &[], &[b'x'; 1025]).status, 502);
@@ -289,11 +289,12 @@ fn malformed_and_oversized_requests() {
 
 #[test]
 fn callers_that_are_too_slow() {
+    let scratch = Scratch::new();
+    let gate = Gate::new(&scratch, "gate", "");
     let node = Node::start(
         "header_timeout = \"300ms\"\nbody_timeout = \"300ms\"\nidle_timeout = \"300ms\"",
-        &[function("echo", "/", ""), function("sleep", "/sleep", "")],
+        &[function("echo", "/", ""), gate.table.clone()],
     );
-    let began = Instant::now();
     let mut header = node.connect();
     header.send("GET / HTTP/1.1\r\nHo");
     let mut body = node.connect();
@@ -302,7 +303,8 @@ fn callers_that_are_too_slow() {
     assert_eq!(idle.request("GET", "/", &[], b"").status, 200);
     // Patience with a slow function is its timeout's business.
     let mut patient = node.connect();
-    patient.send_request("POST", "/sleep", &[], b"1000");
+    patient.send_request("POST", "/gate", &[], b"");
+    gate.wait_for(&node, 1);
 
     assert_eq!(header.receive().status, 408);
     assert!(header.is_closed());
@@ -310,14 +312,15 @@ fn callers_that_are_too_slow() {
     assert_eq!((refused.status, refused.problem("status")), (408, Some("408")));
     assert!(body.is_closed());
     assert!(idle.is_closed());
-    assert!(began.elapsed() >= Duration::from_millis(300));
-    assert_eq!(patient.receive().text(), "slept 1000\n");
+    gate.open(1);
+    assert_eq!(patient.receive().text(), "went on\n");
 }
 
 #[test]
 fn callers_that_leave() {
-    let node =
-        Node::start("sandboxes = 1", &[function("echo", "/", ""), function("sleep", "/sleep", "")]);
+    let scratch = Scratch::new();
+    let gate = Gate::new(&scratch, "gate", "");
+    let node = Node::start("sandboxes = 1", &[function("echo", "/", ""), gate.table.clone()]);
     // In the middle of the header, of the body, of a chunk.
     for part in [
         "GET / HT",
@@ -330,80 +333,88 @@ fn callers_that_leave() {
         client.finish();
         assert!(client.try_receive().is_none_or(|answer| answer.status == 400), "{part}");
     }
-    // While the function sleeps: its sandbox, the only one, is free again.
-    for _ in 0..5 {
+    // While the function waits: its sandbox, the only one, is free again.
+    for round in 1..=5 {
         let mut client = node.connect();
-        client.send_request("POST", "/sleep", &[], b"3000000");
-        thread::sleep(Duration::from_millis(50));
+        client.send_request("POST", "/gate", &[], b"");
+        gate.wait_for(&node, round);
         drop(client);
     }
-    let began = Instant::now();
     assert_eq!(node.post("/", "free").text(), "free");
-    assert!(began.elapsed() < PATIENCE);
+}
+
+/// The first of them that is answered, which is not one of them any more.
+fn first_answered(clients: &mut Vec<Client>) -> Client {
+    let mut first = None;
+    eventually("one is answered", || {
+        first = clients.iter_mut().position(Client::is_answered);
+        first.is_some()
+    });
+    clients.remove(first.expect("one is"))
 }
 
 #[test]
 fn overload_is_an_ordinary_answer() {
-    let node = Node::start(
-        "sandboxes = 1\nqueue = 1",
-        &[function("sleep", "/sleep", ""), function("null", "/", "")],
-    );
-    let [mut first, mut second] = [node.connect(), node.connect()];
-    first.send_request("POST", "/sleep", &[], b"500");
-    thread::sleep(Duration::from_millis(100));
-    second.send_request("POST", "/sleep", &[], b"1");
-    thread::sleep(Duration::from_millis(100));
-    let mut third = node.connect();
-    let refused = third.request("GET", "/", &[], b"");
+    let scratch = Scratch::new();
+    let gate = Gate::new(&scratch, "gate", "");
+    let functions = [gate.table.clone(), function("null", "/", "")];
+    let node = Node::start("sandboxes = 1\nqueue = 1", &functions);
+    let mut first = node.connect();
+    first.send_request("POST", "/gate", &[], b"");
+    gate.wait_for(&node, 1);
+    // Of two more, one waits and one is refused.
+    let mut others = vec![node.connect(), node.connect()];
+    others.iter_mut().for_each(|client| client.send_request("GET", "/", &[], b""));
+    let mut third = first_answered(&mut others);
+    let refused = third.receive();
     assert_eq!((refused.status, refused.problem("function")), (503, Some("_")));
     let retry: u64 = refused.header("retry-after").expect("when").parse().expect("seconds");
     assert!((1..60).contains(&retry));
-    assert_eq!(first.receive().text(), "slept 500\n");
-    assert_eq!(second.receive().text(), "slept 1\n");
+    gate.open(1);
+    assert_eq!(first.receive().text(), "went on\n");
+    assert_eq!(others[0].receive().status, 200);
     assert_eq!(third.request("GET", "/", &[], b"").status, 200);
 }
 
 #[test]
 fn a_function_at_its_concurrency_waits_and_others_do_not() {
-    let node = Node::start(
-        "",
-        &[function("sleep", "/sleep", "concurrency = 1"), function("null", "/", "")],
-    );
-    let began = Instant::now();
-    let mut sleepers: Vec<Client> = (0..3).map(|_| node.connect()).collect();
-    for sleeper in &mut sleepers {
-        sleeper.send_request("POST", "/sleep", &[], b"200");
+    let scratch = Scratch::new();
+    let gate = Gate::new(&scratch, "gate", "concurrency = 1");
+    let node = Node::start("", &[gate.table.clone(), function("null", "/", "")]);
+    let mut waiting: Vec<Client> = (0..3).map(|_| node.connect()).collect();
+    for client in &mut waiting {
+        client.send_request("POST", "/gate", &[], b"");
     }
-    assert_eq!(node.get("/").status, 200);
-    assert!(began.elapsed() < Duration::from_millis(600), "the other function does not wait");
-    for sleeper in &mut sleepers {
-        assert_eq!(sleeper.receive().status, 200);
+    for round in 1..=3 {
+        gate.wait_for(&node, round);
+        assert_eq!(node.get("/").status, 200, "the other function does not wait");
+        assert_eq!(gate.begun(&node), round, "one after the other");
+        gate.open(1);
+        let answer = first_answered(&mut waiting).receive();
+        assert_eq!((answer.status, answer.text()), (200, "went on\n"));
     }
-    assert!(began.elapsed() >= Duration::from_millis(600), "one after the other");
 }
 
 #[test]
-fn a_thousand_sleepers_on_one_worker() {
+fn a_thousand_wait_on_one_worker() {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     setrlimit(Resource::Nofile, raised).expect("up to the hard limit is allowed");
-    let node = Node::start("", &[function("sleep", "/sleep", ""), function("null", "/", "")]);
-    let began = Instant::now();
-    let mut sleepers: Vec<Client> = (0..1000).map(|_| node.connect()).collect();
-    for sleeper in &mut sleepers {
-        sleeper.send_request("POST", "/sleep", &[], b"1000");
+    let scratch = Scratch::new();
+    let gate = Gate::new(&scratch, "gate", "timeout = \"1h\"\nlog_lines = \"100000/s\"");
+    let node = Node::start("", &[gate.table.clone(), function("null", "/", "")]);
+    let mut waiting: Vec<Client> = (0..1000).map(|_| node.connect()).collect();
+    for client in &mut waiting {
+        client.send_request("POST", "/gate", &[], b"");
     }
-    let before = Instant::now();
-    assert_eq!(node.get("/").status, 200);
-    assert!(before.elapsed() < Duration::from_millis(900), "sleepers hold nobody up");
-    for sleeper in &mut sleepers {
-        let answer = sleeper.receive();
-        assert_eq!((answer.status, answer.text()), (200, "slept 1000\n"));
-        // It began to sleep a moment before it gave the core back.
-        assert!(answer.timing("blocked").expect("it was blocked") >= 990.0);
+    gate.wait_for(&node, 1000);
+    assert_eq!(node.get("/").status, 200, "they hold nobody up");
+    gate.open(1000);
+    for client in &mut waiting {
+        let answer = client.receive();
+        assert_eq!((answer.status, answer.text()), (200, "went on\n"));
+        assert!(answer.timing("blocked").is_some(), "it was blocked");
     }
-    let elapsed = began.elapsed();
-    assert!(elapsed < Duration::from_secs(10), "all at the same time, not {elapsed:?}");
 }
 
 #[test]
@@ -437,18 +448,27 @@ fn several_workers_share_the_address() {
     }
 }
 
+/// A node with one function, at whose gate one client waits; and another connection.
+fn waiting_at_the_end(scratch: &Scratch, settings: &str) -> (Node, Gate, Client, Client) {
+    let gate = Gate::new(scratch, "gate", "timeout = \"1h\"");
+    let node = Node::start(settings, &[gate.table.clone(), function("null", "/", "")]);
+    let mut idle = node.connect();
+    assert_eq!(idle.request("GET", "/", &[], b"").status, 200);
+    let mut client = node.connect();
+    client.send_request("POST", "/gate", &[], b"");
+    gate.wait_for(&node, 1);
+    (node, gate, client, idle)
+}
+
 #[test]
 fn a_signal_lets_what_runs_finish() {
-    let mut node = Node::start("", &[function("sleep", "/sleep", "")]);
-    let mut idle = node.connect();
-    assert_eq!(idle.request("POST", "/sleep", &[], b"1").status, 200);
-    let mut client = node.connect();
-    client.send_request("POST", "/sleep", &[], b"700");
-    thread::sleep(Duration::from_millis(200));
+    let scratch = Scratch::new();
+    let (mut node, gate, mut client, mut idle) = waiting_at_the_end(&scratch, "");
     node.signal(Signal::TERM);
     assert!(idle.is_closed());
+    gate.open(1);
     let answer = client.receive();
-    assert_eq!((answer.text(), answer.header("connection")), ("slept 700\n", Some("close")));
+    assert_eq!((answer.text(), answer.header("connection")), ("went on\n", Some("close")));
     assert!(client.is_closed());
     assert_eq!(node.wait().code(), Some(0));
     assert!(TcpStream::connect(node.address).is_err());
@@ -456,25 +476,22 @@ fn a_signal_lets_what_runs_finish() {
 
 #[test]
 fn two_signals_stop_at_once() {
-    let mut node = Node::start("", &[function("sleep", "/sleep", "")]);
-    let mut client = node.connect();
-    client.send_request("POST", "/sleep", &[], b"60000");
-    thread::sleep(Duration::from_millis(200));
-    let began = Instant::now();
+    let scratch = Scratch::new();
+    let patience = "shutdown_timeout = \"1h\"";
+    let (mut node, _gate, mut client, mut idle) = waiting_at_the_end(&scratch, patience);
     node.signal(Signal::INT);
-    thread::sleep(Duration::from_millis(200));
+    // The first was heard.
+    assert!(idle.is_closed());
     node.signal(Signal::INT);
     assert_eq!(node.wait().code(), Some(130));
-    assert!(began.elapsed() < Duration::from_secs(10));
     assert!(client.is_closed());
 }
 
 #[test]
 fn patience_at_the_end_has_its_limit() {
-    let mut node = Node::start("shutdown_timeout = \"300ms\"", &[function("sleep", "/sleep", "")]);
-    let mut client = node.connect();
-    client.send_request("POST", "/sleep", &[], b"60000");
-    thread::sleep(Duration::from_millis(200));
+    let scratch = Scratch::new();
+    let patience = "shutdown_timeout = \"300ms\"";
+    let (mut node, _gate, mut client, _idle) = waiting_at_the_end(&scratch, patience);
     node.signal(Signal::TERM);
     assert_eq!(node.wait().code(), Some(0));
     assert!(client.is_closed());

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use common::{Client, Node, Scratch, awsm, text_function};
 
-/// A function that has so many mebibytes and sleeps for a quarter of an hour, unless its caller leaves.
+/// A function that has so many mebibytes and sleeps for a quarter of an hour, unless its caller
+/// leaves.
 fn holder(scratch: &Scratch, name: &str, mebibytes: u32) -> String {
     let pages = mebibytes * 16;
     let wat = format!(
@@ -24,7 +25,8 @@ fn holder(scratch: &Scratch, name: &str, mebibytes: u32) -> String {
     text_function(scratch, name, &wat, "timeout = \"600s\"")
 }
 
-/// A function that grows by 16 MiB at a time as far as it may, and exits with how often that went well.
+/// A function that grows by 16 MiB at a time as far as it may, and exits with how often that went
+/// well.
 fn grower(scratch: &Scratch, name: &str, more: &str) -> String {
     let wat = r#"(module
         (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))

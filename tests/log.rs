@@ -9,8 +9,8 @@ use std::time::Instant;
 use common::{Node, Scratch, awsm};
 use rustix::process::Signal;
 
-/// A guest that writes a text to stderr as often as wanted, then sleeps for so long. It ends with the error of the
-/// last write, if there was one.
+/// A guest that writes a text to stderr as often as wanted, then sleeps for so long. It ends with
+/// the error of the last write, if there was one.
 fn saying(text: &str, times: u32, sleep_ns: u64) -> String {
     let data: String = text.bytes().map(|byte| format!("\\{byte:02x}")).collect();
     let bytes = text.len();

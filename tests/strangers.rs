@@ -1,4 +1,5 @@
-//! Fair among strangers: what one caller, function or tenant holds is bounded, and the others have theirs.
+//! Fair among strangers: what one caller, function or tenant holds is bounded, and the others have
+//! theirs.
 
 mod common;
 
@@ -216,7 +217,8 @@ fn slow_uploads_leave_others_their_memory() {
         let answer = node.post("/good", vec![b'y'; 600_000]);
         assert_eq!((answer.status, answer.body.len()), (200, 600_000));
     }
-    // Those that were let in, which were not those that began first if the node has read others before.
+    // Those that were let in, which were not those that began first if the node has read others
+    // before.
     let ended = uploads.iter_mut().filter_map(|upload| {
         let _ = upload.try_send("z");
         upload.try_receive()
@@ -357,8 +359,8 @@ fn sleepers_leave_others_their_sandboxes() {
     assert_eq!(node.post("/good", "hello").text(), "hello");
 }
 
-/// A function that opens a file again and again until it cannot, and then sleeps; or exits with 100 and the error, if
-/// it could not open one.
+/// A function that opens a file again and again until it cannot, and then sleeps; or exits with 100
+/// and the error, if it could not open one.
 const OPENER: &str = r#"(module
     (import "wasi_snapshot_preview1" "path_open"
         (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))

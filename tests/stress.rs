@@ -1,5 +1,6 @@
-//! A node under everything at once, with the shortest quantum: right answers, faults, limits, callers that leave,
-//! and a restart under each policy. `AWSM_STRESS_SECONDS=600` makes it ten minutes instead of some seconds.
+//! A node under everything at once, with the shortest quantum: right answers, faults, limits,
+//! callers that leave, and a restart under each policy. `AWSM_STRESS_SECONDS=600` makes it ten
+//! minutes instead of some seconds.
 
 mod common;
 
@@ -190,8 +191,8 @@ impl Held {
         }
     }
 
-    /// Slots may have been made for more callers at once than before, but not one for each of thousands of
-    /// invocations.
+    /// Slots may have been made for more callers at once than before, but not one for each of
+    /// thousands of invocations.
     fn is_no_more_than(&self, before: &Self, what: &str) {
         assert_eq!(
             (self.descriptors, self.threads),

@@ -1,5 +1,5 @@
-//! Waiting on a node: whatever a guest waits for, and whether or not the system can wait for it, its
-//! worker serves others meanwhile.
+//! Waiting on a node: whatever a guest waits for, and whether or not the system can wait for it,
+//! its worker serves others meanwhile.
 
 mod common;
 
@@ -57,8 +57,8 @@ fn polling(count: u32) -> String {
     )
 }
 
-/// A function that listens on a socket of its own. It is due sooner than the others here, so where its
-/// waiting took the core's time it would take all of it.
+/// A function that listens on a socket of its own. It is due sooner than the others here, so where
+/// its waiting took the core's time it would take all of it.
 fn listening(scratch: &Scratch, name: &str, text: &str) -> (String, std::path::PathBuf) {
     let module = scratch.write(&format!("{name}.wat"), text);
     let socket = scratch.path().join(name);
@@ -120,8 +120,8 @@ fn borrowed(node: &Node, socket: &Path) -> Option<OwnedFd> {
     pidfd_getfd(process, number, PidfdGetfdFlags::empty()).ok()
 }
 
-/// The system watches a descriptor through a hundred chains of three instances, and then no more: ours
-/// are the hundred, the node's would be the next.
+/// The system watches a descriptor through a hundred chains of three instances, and then no more:
+/// ours are the hundred, the node's would be the next.
 #[test]
 fn what_the_system_cannot_wait_for_is_an_error_of_the_call() {
     let scratch = Scratch::new();

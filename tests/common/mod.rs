@@ -4,6 +4,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -110,6 +111,71 @@ pub(crate) fn text_function(scratch: &Scratch, name: &str, wat: &str, more: &str
     let wasm = wat::parse_str(wat).expect("a module in the text format");
     let file = scratch.write(&format!("{name}.wasm"), wasm);
     format!("[[function]]\nname = \"{name}\"\nmodule = {file:?}\nroute = \"/{name}\"\n{more}\n")
+}
+
+/// Without an end.
+pub(crate) const FOREVER: &str = "(loop $again (br $again))";
+
+/// A module that says on stderr that it has begun, and then does that. It may use `$read` and
+/// `$write` (the byte at 64 lies in the list at 16; `went on` in the list at 24) and `$accept`.
+pub(crate) fn begins_and(then: &str) -> String {
+    format!(
+        r#"(module
+            (import "wasi_snapshot_preview1" "fd_write"
+                (func $write (param i32 i32 i32 i32) (result i32)))
+            (import "wasi_snapshot_preview1" "fd_read"
+                (func $read (param i32 i32 i32 i32) (result i32)))
+            (import "wasi_snapshot_preview1" "sock_accept"
+                (func $accept (param i32 i32 i32) (result i32)))
+            (memory (export "memory") 1)
+            (data (i32.const 0) "\08\00\00\00\06\00\00\00begun\n")
+            (data (i32.const 16) "\40\00\00\00\01\00\00\00")
+            (data (i32.const 24) "\20\00\00\00\08\00\00\00went on\n")
+            (func (export "_start")
+                (drop (call $write (i32.const 2) (i32.const 0) (i32.const 1) (i32.const 48)))
+                {then}))"#
+    )
+}
+
+/// A function whose invocations say that they have begun, and then wait until the test lets one go
+/// on.
+pub(crate) struct Gate {
+    /// Its table in the configuration.
+    pub(crate) table: String,
+    name: String,
+    socket: PathBuf,
+}
+
+impl Gate {
+    /// Of that name, and route; `more` are further lines.
+    pub(crate) fn new(scratch: &Scratch, name: &str, more: &str) -> Self {
+        let accepts = "(if (call $accept (i32.const 3) (i32.const 0) (i32.const 48))
+                (then unreachable))
+            (drop (call $write (i32.const 1) (i32.const 24) (i32.const 1) (i32.const 48)))";
+        let socket = scratch.path().join(name);
+        let listen = format!("{more}\n[function.listen]\nIN = \"unix:{}\"", socket.display());
+        let table = text_function(scratch, name, &begins_and(accepts), &listen);
+        Self { table, name: name.to_owned(), socket }
+    }
+
+    /// How many have begun since the node's start.
+    pub(crate) fn begun(&self, node: &Node) -> usize {
+        let log = node.log();
+        let name = format!("function=\"{}\"", self.name);
+        log.lines().filter(|line| line.contains(&name) && line.contains("begun")).count()
+    }
+
+    /// Waits until so many have begun.
+    pub(crate) fn wait_for(&self, node: &Node, count: usize) {
+        eventually("they begin", || self.begun(node) >= count);
+    }
+
+    /// Lets so many go on.
+    pub(crate) fn open(&self, count: usize) {
+        for _ in 0..count {
+            UnixStream::connect(&self.socket).expect("it listens");
+        }
+    }
 }
 
 /// A node that serves on a port of its own; killed with the test.
@@ -389,6 +455,14 @@ impl Client {
     /// Waits no longer than that for an answer.
     pub(crate) fn set_patience(&mut self, patience: Duration) {
         self.stream.get_ref().set_read_timeout(Some(patience)).expect("settable");
+    }
+
+    /// Has something come that is to be read?
+    pub(crate) fn is_answered(&mut self) -> bool {
+        self.stream.get_ref().set_nonblocking(true).expect("settable");
+        let answered = matches!(self.stream.fill_buf(), Ok([_, ..]));
+        self.stream.get_ref().set_nonblocking(false).expect("settable");
+        answered
     }
 
     /// Nothing more comes, because the node has closed the connection.

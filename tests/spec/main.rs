@@ -1,10 +1,10 @@
 //! The official specification tests, through the real pipeline: bytes to a shared object, loaded,
 //! linked, run.
 //!
-//! One test per file of the suite and isolation mode, `v1::guard::i32`. What is known to fail stands
-//! in `listed.txt` and nowhere else: a file that fails and is not listed fails here, and so does a
-//! listed file that passes. `cargo test --test spec` prints totals at the end; `cargo nextest` runs
-//! each file in a process of its own and so prints none.
+//! One test per file of the suite and isolation mode, `v1::guard::i32`. What is known to fail
+//! stands in `listed.txt` and nowhere else: a file that fails and is not listed fails here, and so
+//! does a listed file that passes. `cargo test --test spec` prints totals at the end;
+//! `cargo nextest` runs each file in a process of its own and so prints none.
 #![forbid(unsafe_code)]
 
 mod listed;
@@ -94,8 +94,8 @@ fn own() -> impl Iterator<Item = TestFile<'static>> {
     })
 }
 
-/// How the files of a suite are compiled. Vector instructions have another lowering on processors that
-/// lack some: these run without any but the architecture's own as well.
+/// How the files of a suite are compiled. Vector instructions have another lowering on processors
+/// that lack some: these run without any but the architecture's own as well.
 fn modes(suite: &str) -> &'static [Mode] {
     const MODES: [Mode; 3] = [
         Mode { name: "guard", isolation: Isolation::Guard, cpu: None },

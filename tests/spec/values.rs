@@ -67,8 +67,8 @@ fn is_type(ty: &HeapType<'_>, wanted: AbstractHeapType) -> bool {
     matches!(ty, HeapType::Abstract { ty, .. } if *ty == wanted)
 }
 
-/// Canonical: quiet bit and nothing else in the payload. Arithmetic: quiet bit, any payload. The sign
-/// is free in both. Source: core specification, section 2.2.3.
+/// Canonical: quiet bit and nothing else in the payload. Arithmetic: quiet bit, any payload. The
+/// sign is free in both. Source: core specification, section 2.2.3.
 fn fits_f32(expected: &NanPattern<F32>, bits: u32) -> bool {
     match expected {
         NanPattern::CanonicalNan => bits & 0x7fff_ffff == 0x7fc0_0000,

@@ -1,9 +1,11 @@
-//! Every function with every error code that it gives, provoked. `PREVIEW1.md` is read: a code that it
-//! names and nothing here provokes fails the test, and so does a code provoked here that it does not name.
+//! Every function with every error code that it gives, provoked. `PREVIEW1.md` is read: a code that
+//! it names and nothing here provokes fails the test, and so does a code provoked here that it does
+//! not name.
 //!
-//! Three groups of codes come from a call that would go well ([`good`]) with one argument replaced: a
-//! pointer out of memory, a descriptor that is not open or has no rights, a path that leads nowhere. The
-//! others are listed one by one. What needs privileges that the test does not have is skipped, and said.
+//! Three groups of codes come from a call that would go well ([`good`]) with one argument replaced:
+//! a pointer out of memory, a descriptor that is not open or has no rights, a path that leads
+//! nowhere. The others are listed one by one. What needs privileges that the test does not have is
+//! skipped, and said.
 
 mod common;
 
@@ -19,8 +21,8 @@ use common::*;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 
-/// What the guest finds open: a directory, the same read-only, one on another file system; a connection, a
-/// listening socket, connections that were refused and that lead nowhere.
+/// What the guest finds open: a directory, the same read-only, one on another file system; a
+/// connection, a listening socket, connections that were refused and that lead nowhere.
 const DIR: i64 = 3;
 const READ_ONLY: i64 = 4;
 const OTHER: i64 = 5;
@@ -40,8 +42,8 @@ struct Scene {
     peer: Option<TcpStream>,
 }
 
-/// A directory; a small file system of its own, if that is wanted and the test may mount one: two pages, six
-/// names.
+/// A directory; a small file system of its own, if that is wanted and the test may mount one: two
+/// pages, six names.
 struct Device {
     directory: tempfile::TempDir,
     mounted: bool,

@@ -151,7 +151,8 @@ fn links_out() {
 fn directories_that_move() {
     let house = House::new();
     let mut guest = house.guest();
-    // A directory that is open, moved outside by somebody else: what is above it there stays closed.
+    // A directory that is open, moved outside by somebody else: what is above it there stays
+    // closed.
     let inner = guest.open(3, "inner", Open::DIRECTORY);
     std::fs::rename(house.room().join("inner"), house.directory.path().join("moved"))
         .expect("moved");

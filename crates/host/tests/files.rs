@@ -583,8 +583,9 @@ fn the_predecessor_has_its_own_layouts() {
     assert_eq!(guest.waits.len(), 1);
 }
 
-/// What a helper was asked is what its answer is for, although the file has changed by then: at the edge
-/// of each limit a call is done once, and the next call of another kind has an answer of its own.
+/// What a helper was asked is what its answer is for, although the file has changed by then: at the
+/// edge of each limit a call is done once, and the next call of another kind has an answer of its
+/// own.
 #[test]
 fn a_helpers_work_is_decided_upon_once() {
     const SYNC: i64 = 16;

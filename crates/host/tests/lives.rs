@@ -10,8 +10,9 @@ use std::time::Instant;
 use awsm_host::{FileLimits, Grants, Helpers, Socket, WasiCtx};
 use common::*;
 
-/// After many invocations with files, helpers and sockets, this process has as many descriptors, threads
-/// and mappings, and about as much memory, as after the first thousand. `AWSM_LIVES` says how many.
+/// After many invocations with files, helpers and sockets, this process has as many descriptors,
+/// threads and mappings, and about as much memory, as after the first thousand. `AWSM_LIVES` says
+/// how many.
 #[test]
 fn nothing_is_left_behind() {
     let lives = std::env::var("AWSM_LIVES").map_or(3000, |lives| lives.parse().expect("a number"));
@@ -37,7 +38,8 @@ fn nothing_is_left_behind() {
     let mut guest = Guest::new(context());
     let mut live = |number: usize| {
         guest.restart(context());
-        // The connection and the listening socket are 4 and 5; what is opened stays open to the end.
+        // The connection and the listening socket are 4 and 5; what is opened stays open to the
+        // end.
         let how = Open { oflags: CREAT | TRUNC, ..Open::CREATE };
         let by_helpers = number.is_multiple_of(8);
         let file = guest.open(3, "file", if by_helpers { how } else { Open::CREATE });
@@ -94,8 +96,8 @@ impl Counted {
     }
 }
 
-/// Prints what work with files costs, and what handing it over costs: the figures behind what is done at
-/// once and what by helpers.
+/// Prints what work with files costs, and what handing it over costs: the figures behind what is
+/// done at once and what by helpers.
 #[test]
 #[ignore = "measures: cargo test --release -p awsm-host --test lives -- --ignored --nocapture"]
 fn costs_of_files() {

@@ -1,5 +1,5 @@
-//! Paths at their ends: slashes after the last name, links that lead nowhere, names that are taken. What
-//! each gives is what Linux gives.
+//! Paths at their ends: slashes after the last name, links that lead nowhere, names that are taken.
+//! What each gives is what Linux gives.
 
 mod common;
 

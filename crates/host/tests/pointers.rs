@@ -1,5 +1,5 @@
-//! Pointers and lengths at every boundary, for every function; and calls made of nothing but chance.
-//! The guest gets a code or a trap, the host never a fault.
+//! Pointers and lengths at every boundary, for every function; and calls made of nothing but
+//! chance. The guest gets a code or a trap, the host never a fault.
 
 mod common;
 
@@ -138,8 +138,8 @@ impl Random {
     }
 }
 
-/// Calls, arguments and memory by chance, from fixed seeds, with and without helpers. `AWSM_CHANCES` says how
-/// many seeds.
+/// Calls, arguments and memory by chance, from fixed seeds, with and without helpers.
+/// `AWSM_CHANCES` says how many seeds.
 #[test]
 fn calls_by_chance() {
     let seeds = std::env::var("AWSM_CHANCES").map_or(8, |seeds| seeds.parse().expect("a number"));

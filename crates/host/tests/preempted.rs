@@ -1,7 +1,8 @@
 //! Long calls give the core back in between, and what comes of them is the same as without.
 //!
-//! Each guest makes one call and writes to stdout what it has got. Its time is always up, so a call in pieces is
-//! interrupted after each of them; one that is not would be interrupted once, when it is over.
+//! Each guest makes one call and writes to stdout what it has got. Its time is always up, so a call
+//! in pieces is interrupted after each of them; one that is not would be interrupted once, when it
+//! is over.
 
 use std::sync::Arc;
 
@@ -80,8 +81,8 @@ fn run(pool: &mut Pool<WasiCtx>, program: &Arc<Program<WasiCtx>>, until: u64) ->
     Outcome { stop, stdout, overflowed, preemptions }
 }
 
-/// The body of a guest that makes one call of so many pieces. A tick that comes late may pass over some of
-/// them, but not over nearly all of them each time.
+/// The body of a guest that makes one call of so many pieces. A tick that comes late may pass over
+/// some of them, but not over nearly all of them each time.
 fn check(body: &str, pieces: u32) -> Outcome {
     let program = program(body);
     let mut pool = Pool::new(PoolConfig::default());

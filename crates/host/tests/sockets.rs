@@ -5,9 +5,8 @@ mod common;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread;
-use std::time::Duration;
 
 use awsm_host::{Errno, FileLimits, Grants, Output, Socket, WasiCtx};
 use awsm_sandbox::Wait;
@@ -36,7 +35,8 @@ fn block(guest: &mut Guest, fd: i64) {
     guest.expect("fd_fdstat_set_flags", &[fd, 0], ());
 }
 
-/// `poll_oneoff` for a descriptor (1: to read, 2: to write) and a time; the events' types and flags.
+/// `poll_oneoff` for a descriptor (1: to read, 2: to write) and a time; the events' types and
+/// flags.
 fn poll(guest: &mut Guest, fd: u32, kind: u8, timeout_ns: u64) -> Vec<(u8, u16, u64, u16)> {
     let mut subscriptions = [0; 96];
     subscriptions[8] = kind;
@@ -67,14 +67,11 @@ fn a_connection_is_nonblocking_until_the_guest_says_otherwise() {
     assert_eq!(&heard, b"ping");
     assert!(guest.waits.is_empty());
     block(&mut guest, 3);
-    let answer = thread::spawn(move || {
-        thread::sleep(Duration::from_millis(20));
-        stream.write_all(b"pong").expect("open");
-        stream
-    });
+    let mut answering = stream.try_clone().expect("a descriptor");
+    guest.on_wait = Some(Box::new(move || answering.write_all(b"pong").expect("open")));
     assert_eq!(guest.read(3, 10), Ok(b"pong".to_vec()));
     assert!(matches!(guest.waits[..], [Wait::Event { until_ns: None }]), "{:?}", guest.waits);
-    drop(answer.join().expect("no panic"));
+    drop(stream);
     assert_eq!(guest.read(3, 10), Ok(vec![]), "its end");
 }
 
@@ -89,15 +86,13 @@ fn what_the_other_end_does_not_take_is_waited_for() {
     assert!(sent > 0);
     assert_eq!(poll(&mut guest, 3, 2, 1_000_000), [(0, 0, 0, 0)], "only the time has come");
     block(&mut guest, 3);
-    let reader = thread::spawn(move || {
-        thread::sleep(Duration::from_millis(20));
-        let mut all = vec![0; sent];
-        stream.read_exact(&mut all).expect("sent");
-        stream
-    });
+    let mut reading = stream.try_clone().expect("a descriptor");
+    guest.on_wait = Some(Box::new(move || {
+        reading.read_exact(&mut vec![0; sent]).expect("sent");
+    }));
     assert!(guest.write(3, &chunk).is_ok());
     assert!(matches!(guest.waits.last(), Some(Wait::Event { until_ns: None })));
-    drop(reader.join().expect("no panic"));
+    drop(stream);
 }
 
 #[test]
@@ -108,14 +103,10 @@ fn readiness() {
     assert_eq!(poll(&mut guest, 3, 2, u64::MAX), [(2, 0, 65_536, 0)]);
     stream.write_all(b"hello").expect("open");
     assert_eq!(poll(&mut guest, 3, 1, u64::MAX), [(1, 0, 5, 0)]);
-    let later = thread::spawn(move || {
-        thread::sleep(Duration::from_millis(20));
-        drop(stream);
-    });
     guest.read(3, 10).expect("there");
+    guest.on_wait = Some(Box::new(move || drop(stream)));
     let events = poll(&mut guest, 3, 1, u64::MAX);
     assert_eq!((events.len(), events[0].0, events[0].1), (1, 1, 0));
-    later.join().expect("no panic");
 }
 
 /// A tick in the middle of the question is no answer: asked without waiting, nothing is ready.
@@ -186,16 +177,16 @@ fn accepting() {
     guest.expect("fd_fdstat_set_flags", &[3, 4], ());
     guest.expect("sock_accept", &[3, 0, OUT.into()], Errno::Again);
     block(&mut guest, 3);
-    let client = thread::spawn(move || {
-        thread::sleep(Duration::from_millis(20));
+    let (sender, receiver) = mpsc::channel();
+    guest.on_wait = Some(Box::new(move || {
         let mut stream = TcpStream::connect(address).expect("it listens");
         stream.write_all(b"hello").expect("open");
-        stream
-    });
+        sender.send(stream).expect("it is awaited");
+    }));
     guest.expect("sock_accept", &[3, 4, OUT.into()], ());
     assert!(matches!(guest.waits[..], [Wait::Event { until_ns: None }]));
     let accepted = i64::from(guest.u32_at(OUT));
-    let mut stream = client.join().expect("no panic");
+    let mut stream = receiver.recv().expect("it has connected");
     assert_eq!(poll(&mut guest, accepted as u32, 1, u64::MAX)[0].0, 1);
     assert_eq!(guest.read(accepted, 10), Ok(b"hello".to_vec()));
     assert_eq!(guest.read(accepted, 10), Err(Errno::Again));
@@ -279,7 +270,8 @@ fn subscribe(guest: &mut Guest, fd: u32, kind: u8, count: u32) -> Vec<i64> {
     vec![2048, 4096, count.into(), OUT.into()]
 }
 
-/// Every call that waits for a descriptor; 3 is a connection that gives and takes nothing, 4 listens.
+/// Every call that waits for a descriptor; 3 is a connection that gives and takes nothing, 4
+/// listens.
 const WAITING: [Waiting; 8] = [
     ("fd_read", |guest| [vec![3], guest.buffer(9).to_vec(), vec![OUT.into()]].concat()),
     ("fd_write", |guest| [vec![3], guest.buffer(9).to_vec(), vec![OUT.into()]].concat()),
@@ -313,8 +305,8 @@ const CANNOT_WAIT: [Errno; 8] = [
     Errno::Io,
 ];
 
-/// Every kind of wait with every kind of failure: it is the call's own error, told once, and nothing
-/// of it is left for the next call.
+/// Every kind of wait with every kind of failure: it is the call's own error, told once, and
+/// nothing of it is left for the next call.
 #[test]
 fn who_cannot_wait_is_told_so() {
     let connected = TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -336,7 +328,8 @@ fn who_cannot_wait_is_told_so() {
             guest.waits.clear();
             guest.expect(name, &args, errno);
             assert_eq!(guest.waits.len(), 1, "{name}: asked once");
-            // The same call again waits again; and a failure in between is no answer if there is one.
+            // The same call again waits again; and a failure in between is no answer if there is
+            // one.
             guest.expect(name, &args, errno);
             guest.expect("fd_fdstat_get", &[3, OUT.into()], ());
         }

@@ -1,8 +1,8 @@
 //! A guest that makes whatever call a test asks for, one after the other, in one sandbox.
 //!
-//! It waits in a host function of the test's for its next call, so that a test reads like the program
-//! that a guest would be: open this, read that, expect so. All the while another thread interrupts it as fast as that
-//! can: what a call answers does not depend on ticks.
+//! It waits in a host function of the test's for its next call, so that a test reads like the
+//! program that a guest would be: open this, read that, expect so. All the while another thread
+//! interrupts it as fast as that can: what a call answers does not depend on ticks.
 
 #![allow(dead_code)] // Each test file uses some of it.
 
@@ -199,6 +199,8 @@ pub(crate) struct Guest {
     pub(crate) waits: Vec<Wait>,
     /// Nobody can wait for descriptors, and why.
     pub(crate) cannot_wait: Option<Errno>,
+    /// Done when it waits for a descriptor the next time.
+    pub(crate) on_wait: Option<Box<dyn FnOnce()>>,
     storm: Storm,
 }
 
@@ -243,7 +245,8 @@ impl Guest {
     fn of(linked: &Linked, context: WasiCtx) -> Self {
         let pool = Pool::new(PoolConfig::default());
         let (linked, waits, storm) = (linked.clone(), Vec::new(), Storm::new());
-        let mut guest = Self { linked, pool, sandbox: None, waits, cannot_wait: None, storm };
+        let mut guest =
+            Self { linked, pool, sandbox: None, waits, cannot_wait: None, on_wait: None, storm };
         guest.restart(context);
         guest
     }
@@ -285,6 +288,9 @@ impl Guest {
                             sandbox.data_mut().cannot_wait(errno);
                         }
                         Wait::Event { until_ns } => {
+                            if let Some(act) = self.on_wait.take() {
+                                act();
+                            }
                             sandbox.data().wait(until_ns).expect("the system waits");
                         }
                         _ => {}
