@@ -61,8 +61,9 @@ test: setup guests examples
 		$(CARGO) test $(TESTED) --no-fail-fast; \
 	fi
 
-# The crate with the unsafe code, checked as it runs. Needs a nightly toolchain; for Miri its components `miri` and
-# `rust-src`. Faults of guests are ours to handle, and guests run on stacks of their own.
+# The crate with the unsafe code, checked as it runs. Needs a nightly toolchain; for Miri its
+# components `miri` and `rust-src`. Faults of guests are ours to handle, and guests run on stacks of
+# their own.
 HOST := $(shell rustc -vV | sed -n 's/^host: //p')
 ASAN := detect_stack_use_after_return=0:use_sigaltstack=0:allow_user_segv_handler=1
 ASAN := $(ASAN):handle_segv=0:handle_sigbus=0:handle_sigill=0:handle_sigfpe=0:handle_sigtrap=0

@@ -1,8 +1,9 @@
 //! The command line: what each verb does, and what the program exits with.
 //!
 //! Exit codes: 0 when all went well, 1 for an error, 2 for a wrong command line. `awsm run` exits
-//! with the guest's own code, and with 134 when the guest traps. `awsm serve` exits with 70 after a panic
-//! in what all requests share, and with 71 when a worker makes no progress ([`awsm_node::fault`]).
+//! with the guest's own code, and with 134 when the guest traps. `awsm serve` exits with 70 after a
+//! panic in what all requests share, and with 71 when a worker makes no progress
+//! ([`awsm_node::fault`]).
 
 mod bench;
 mod build;

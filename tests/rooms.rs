@@ -1,8 +1,9 @@
 //! Arrows between the rooms of each crate: who uses whom, as the paths in the sources say.
 //!
-//! A room is a module directly below a crate's root, a file or a folder. The table gives each crate's
-//! rooms from the top down: a room uses what comes after it. Rooms that are named on one line stand
-//! beside each other, and may not use each other. Files may not import each other in larger circles.
+//! A room is a module directly below a crate's root, a file or a folder. The table gives each
+//! crate's rooms from the top down: a room uses what comes after it. Rooms that are named on one
+//! line stand beside each other, and may not use each other. Files may not import each other in
+//! larger circles.
 //!
 //! Arrows are paths. A method that one file gives to a type of another is called without one.
 

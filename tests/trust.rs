@@ -1,4 +1,5 @@
-//! Shared objects that a node did not compile: shown, refused, taken on trust or not taken, as `[trust]` says.
+//! Shared objects that a node did not compile: shown, refused, taken on trust or not taken, as
+//! `[trust]` says.
 
 mod common;
 

@@ -1,4 +1,5 @@
-//! Records which compiler and which peers a benchmark was built with, for the report's machine block.
+//! Records which compiler and which peers a benchmark was built with, for the report's machine
+//! block.
 
 use std::process::Command;
 use std::{env, fs};

@@ -1,5 +1,5 @@
-//! Tells the verifier what it is built from, so that a verdict that was kept is never taken for one of another
-//! verifier.
+//! Tells the verifier what it is built from, so that a verdict that was kept is never taken for one
+//! of another verifier.
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -20,7 +20,8 @@ fn main() {
     println!("cargo::rustc-env=AWSM_VERIFY_SOURCE={:016x}", hasher.finish());
 }
 
-/// The files at a path and below; what does not exist (the lock file of a crate by itself) is left out.
+/// The files at a path and below; what does not exist (the lock file of a crate by itself) is left
+/// out.
 fn collect(path: &Path, files: &mut Vec<PathBuf>) {
     if path.is_file() {
         files.push(path.to_path_buf());

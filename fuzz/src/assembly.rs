@@ -1,9 +1,11 @@
-//! Random machine code that computes an address: where the verifier says that it stays inside, it does.
+//! Random machine code that computes an address: where the verifier says that it stays inside, it
+//! does.
 //!
-//! A program is a few dozen instructions on numbers, with branches, loops, spills and vectors, and one access to
-//! memory in the end, by a sum near the limits. The verifier sees it with the access. If it is shown, it runs without:
-//! there the function answers how far from the memory's beginning it would have been, for arguments that are
-//! likely to be the worst. So what is found is not that something was touched, but that a proof is wrong.
+//! A program is a few dozen instructions on numbers, with branches, loops, spills and vectors, and
+//! one access to memory in the end, by a sum near the limits. The verifier sees it with the access.
+//! If it is shown, it runs without: there the function answers how far from the memory's beginning
+//! it would have been, for arguments that are likely to be the worst. So what is found is not that
+//! something was touched, but that a proof is wrong.
 
 use std::sync::Arc;
 
@@ -530,7 +532,8 @@ impl<'r> Assembler<'r> {
         self.code[from - 4..from].copy_from_slice(&distance.to_le_bytes());
     }
 
-    /// A loop: its counter goes up or down, to a number or a register, and may be changed otherwise as well.
+    /// A loop: its counter goes up or down, to a number or a register, and may be changed otherwise
+    /// as well.
     fn round_trips(&mut self) {
         let (counter, wide) = (self.register(), self.random.below(2) == 0);
         if self.random.below(3) > 0 {

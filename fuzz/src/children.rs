@@ -1,7 +1,7 @@
 //! Work in child processes: the worst that it can do is to end its process, or never to come back.
 //!
-//! A child says each piece of its work before it begins with it. So whoever watches it knows which one it was
-//! that it ended at, and goes on behind it with another child.
+//! A child says each piece of its work before it begins with it. So whoever watches it knows which
+//! one it was that it ended at, and goes on behind it with another child.
 
 use std::io::{self, BufRead, BufReader};
 use std::ops::Range;
@@ -63,8 +63,8 @@ pub fn in_chunks(
     })
 }
 
-/// Runs a child to its end. `heard` gets each line that it says, and answers how long to wait for the next
-/// one; for the first one `patience` is waited.
+/// Runs a child to its end. `heard` gets each line that it says, and answers how long to wait for
+/// the next one; for the first one `patience` is waited.
 ///
 /// # Errors
 /// If it cannot be started, killed or waited for.

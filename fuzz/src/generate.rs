@@ -44,8 +44,8 @@ impl Generated {
 
 /// The module of a seed: valid, everything exported, all imports from [`environment`].
 ///
-/// NaNs are made canonical by the module itself wherever they could come out in several ways, so that
-/// every bit can be compared.
+/// NaNs are made canonical by the module itself wherever they could come out in several ways, so
+/// that every bit can be compared.
 ///
 /// # Panics
 /// If the generator fails, which it does for no bytes.
@@ -59,7 +59,8 @@ pub fn module(seed: u64) -> Generated {
     let mut module =
         Module::new(config, &mut Unstructured::new(&bytes)).expect("a module from any bytes");
     // With a meter in the code more loops end by themselves; without one LLVM sees plain loops, and
-    // those that the oracle gives up on are left out. Without an oracle that gives up all have to end.
+    // those that the oracle gives up on are left out. Without an oracle that gives up all have to
+    // end.
     if random.below(2) == 0 || exceptions {
         module.ensure_termination(METER).expect("no function is left raw");
     }

@@ -1,9 +1,9 @@
-//! Differential fuzzing: random modules, compiled and run by aWsm in every configuration that matters,
-//! and run by an interpreter; whatever can be observed must be the same.
+//! Differential fuzzing: random modules, compiled and run by aWsm in every configuration that
+//! matters, and run by an interpreter; whatever can be observed must be the same.
 //!
 //! A module is a seed: [`generate`] makes the bytes and the calls, [`oracle`] asks the interpreter,
-//! [`subject`] asks us, [`trace`] is what both answer with. Nothing here knows what is right; it knows
-//! only who disagrees. Each divergence that was ever found is a file in `regressions/`.
+//! [`subject`] asks us, [`trace`] is what both answer with. Nothing here knows what is right; it
+//! knows only who disagrees. Each divergence that was ever found is a file in `regressions/`.
 #![forbid(unsafe_code)]
 
 pub mod assembly;
@@ -55,8 +55,8 @@ impl fmt::Display for Divergence {
     }
 }
 
-/// Compares the module of a seed, optimised in both modes of isolation, and one of four without optimisation
-/// too; one of sixteen through the real linker.
+/// Compares the module of a seed, optimised in both modes of isolation, and one of four without
+/// optimisation too; one of sixteen through the real linker.
 ///
 /// # Errors
 /// The first divergence.
@@ -69,9 +69,9 @@ pub fn seed(seed: u64) -> Result<Verdict, Divergence> {
     module(&generated, generate::calls(&generated.wasm, seed), configurations, linking)
 }
 
-/// Compares what comes of the ring of a seed, see [`ring()`], with what must: by construction, by the
-/// oracle if it knows all that is in it, and compiled with two levels of effort in both modes of isolation,
-/// each level in every second ring. Answers how many calls were compared.
+/// Compares what comes of the ring of a seed, see [`ring()`], with what must: by construction, by
+/// the oracle if it knows all that is in it, and compiled with two levels of effort in both modes
+/// of isolation, each level in every second ring. Answers how many calls were compared.
 ///
 /// # Errors
 /// The first difference, and the modules.

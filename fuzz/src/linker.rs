@@ -1,7 +1,7 @@
 //! A linker for what the compiler emits: one object and what it needs of the support objects.
 //!
-//! `ld.lld` takes longer to start than most modules take to compile and run. So most modules are linked
-//! here, in the same shape, and some by the real linker, see [`crate::subject`].
+//! `ld.lld` takes longer to start than most modules take to compile and run. So most modules are
+//! linked here, in the same shape, and some by the real linker, see [`crate::subject`].
 
 use std::collections::HashMap;
 
@@ -74,8 +74,8 @@ struct Image {
     text_end: u64,
 }
 
-/// What the loader wants to see: two segments, a dynamic section, a table of symbols with two entries, a
-/// hash table that says how many there are, and names.
+/// What the loader wants to see: two segments, a dynamic section, a table of symbols with two
+/// entries, a hash table that says how many there are, and names.
 const PROGRAM_HEADERS: u64 = 3;
 const DYNAMIC: u64 = HEADER + PROGRAM_HEADERS * PROGRAM_HEADER;
 const DYNAMIC_ENTRIES: u64 = 6;
@@ -83,7 +83,8 @@ const SYMBOLS: u64 = DYNAMIC + DYNAMIC_ENTRIES * 16;
 const HASH: u64 = SYMBOLS + 2 * SYMBOL;
 const NAMES: u64 = HASH + 8 * 4;
 
-/// Behind what is loaded: a header for nothing, for the table that says where functions begin, and for names.
+/// Behind what is loaded: a header for nothing, for the table that says where functions begin, and
+/// for names.
 const SECTION_HEADERS: u64 = 3;
 const SECTION_HEADER: u64 = 64;
 

@@ -1,8 +1,8 @@
 //! `awsm-fuzz`: modules by their seeds, compared until a seed range is done or for ever.
 //!
-//! The comparison runs in child processes, because the worst that a module can do to the compiler is
-//! to end its process, or never to come back. A child says each seed before it begins with it, so its
-//! parent knows which one it was, reports it, and goes on behind it.
+//! The comparison runs in child processes, because the worst that a module can do to the compiler
+//! is to end its process, or never to come back. A child says each seed before it begins with it,
+//! so its parent knows which one it was, reports it, and goes on behind it.
 #![forbid(unsafe_code)]
 
 use std::fs;
@@ -46,7 +46,8 @@ struct Args {
     /// With --one or --file: the seed of the arguments [default: the module's, or 0].
     #[arg(long, value_name = "SEED")]
     arguments: Option<u64>,
-    /// With --one: writes the module there, as text if the name ends in `.wat`, and does not run it.
+    /// With --one: writes the module there, as text if the name ends in `.wat`, and does not run
+    /// it.
     #[arg(long, value_name = "FILE", requires = "one")]
     write: Option<PathBuf>,
     /// What a child does; for the program itself.
@@ -59,7 +60,8 @@ struct Args {
 enum Kinds {
     /// Changes finished objects, verifies them, and runs what is let through.
     Mutants(Mutants),
-    /// Makes up machine code that computes an address: where the verifier says that it stays inside, it must.
+    /// Makes up machine code that computes an address: where the verifier says that it stays
+    /// inside, it must.
     Assembly(Assembly),
 }
 
@@ -274,8 +276,8 @@ fn one(args: &Args) -> io::Result<bool> {
     Ok(agreed)
 }
 
-/// Runs seeds in this process; lines on standard output: `run SEED`, then `agreed CALLS`, `skipped`, or
-/// `diverges WHAT`; then `verified` and what was.
+/// Runs seeds in this process; lines on standard output: `run SEED`, then `agreed CALLS`,
+/// `skipped`, or `diverges WHAT`; then `verified` and what was.
 fn child(seeds: Range<u64>) -> io::Result<bool> {
     let mut out = io::stdout().lock();
     for seed in seeds {

@@ -1,9 +1,11 @@
-//! Mutants: finished objects with a few bytes changed, as a fault of the compiler could change them or as none
-//! could. The verifier must refuse each that could leave its sandbox. So what it lets through is run, beside a copy of
-//! the same in another slot, and everything around is compared byte for byte.
+//! Mutants: finished objects with a few bytes changed, as a fault of the compiler could change them
+//! or as none could. The verifier must refuse each that could leave its sandbox. So what it lets
+//! through is run, beside a copy of the same in another slot, and everything around is compared
+//! byte for byte.
 //!
-//! A mutant is a number: seed and number say which object is changed, where, and how. What comes of it
-//! is an [`Outcome`]; a process that ends is the worst of them, so each mutant runs in a child (see `main`).
+//! A mutant is a number: seed and number say which object is changed, where, and how. What comes of
+//! it is an [`Outcome`]; a process that ends is the worst of them, so each mutant runs in a child
+//! (see `main`).
 
 pub mod around;
 pub mod change;
@@ -51,8 +53,8 @@ pub enum Outcome {
     Endless,
     /// The loader refuses it.
     NotLoaded(String),
-    /// What it does depends on where it is: an address in a register was taken for a number. Nothing is touched by
-    /// that, and the verifier does not refuse it.
+    /// What it does depends on where it is: an address in a register was taken for a number.
+    /// Nothing is touched by that, and the verifier does not refuse it.
     Depends(String),
     /// It has changed what is not its own.
     Touched(String),

@@ -35,8 +35,8 @@ pub fn run(wasm: &[u8], mut calls: Vec<Call>) -> Option<(Vec<Call>, Trace)> {
     }
 }
 
-/// Makes each call of the second of two modules, which imports from the first as `first`, in instances of
-/// its own; `None` of those that are too long or too deep.
+/// Makes each call of the second of two modules, which imports from the first as `first`, in
+/// instances of its own; `None` of those that are too long or too deep.
 ///
 /// # Panics
 /// If the interpreter refuses a module.

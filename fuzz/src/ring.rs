@@ -1,12 +1,13 @@
 //! Rings: three functions of random signatures that call each other in tail position, and what must
 //! come of it.
 //!
-//! Nothing is random in what a ring does: each function mixes all its arguments into a sum, so that one
-//! that arrives wrong changes all that follows, and calls the next with some of them in other places and
-//! with new ones. What must come out is known by construction ([`Ring::expected`]), also of what the
-//! oracle lacks: typed references and exceptions. Functions are spread over two instances, and each
-//! calls the next directly, through a table, or by reference. In between some make an ordinary call into
-//! the ring, as the entries do; those of a ring with exceptions throw in the end, or return.
+//! Nothing is random in what a ring does: each function mixes all its arguments into a sum, so that
+//! one that arrives wrong changes all that follows, and calls the next with some of them in other
+//! places and with new ones. What must come out is known by construction ([`Ring::expected`]), also
+//! of what the oracle lacks: typed references and exceptions. Functions are spread over two
+//! instances, and each calls the next directly, through a table, or by reference. In between some
+//! make an ordinary call into the ring, as the entries do; those of a ring with exceptions throw in
+//! the end, or return.
 
 use std::fmt::Write as _;
 
@@ -28,7 +29,8 @@ const ROUNDS_WITH_EXCEPTIONS: [(u32, u32); 5] = [(0, 0), (1, 0), (2, 1), (7, 2),
 /// A ring of a seed.
 #[derive(Debug)]
 pub struct Ring {
-    /// Two modules as text; the second imports from the first, which is called `first`, and has the entries.
+    /// Two modules as text; the second imports from the first, which is called `first`, and has the
+    /// entries.
     pub modules: [String; 2],
     /// Calls of the second.
     pub calls: Vec<Call>,
@@ -93,7 +95,8 @@ struct Function {
     /// How it calls the next one in tail position, and with what.
     way: Way,
     args: Vec<Source>,
-    /// How it makes an ordinary call of the next one, how far that goes round, and with what; if it does.
+    /// How it makes an ordinary call of the next one, how far that goes round, and with what; if it
+    /// does.
     inner: Option<(Way, u32, Vec<Source>)>,
     /// Are exceptions of that call caught?
     catches: bool,
@@ -602,8 +605,8 @@ impl Shape {
         text
     }
 
-    /// Two functions that begin a ring: by an ordinary call, then with the sum or what was thrown as one
-    /// more result, and by one in tail position.
+    /// Two functions that begin a ring: by an ordinary call, then with the sum or what was thrown
+    /// as one more result, and by one in tail position.
     fn entries(&self, first: usize, way: Way, args: &[Source]) -> String {
         let args = list(args, &self.functions[first].params);
         let params =

@@ -98,8 +98,8 @@ pub fn run(
     }
 }
 
-/// Compiles two modules, the second of which imports from the first, and makes each call of the second in
-/// instances of its own.
+/// Compiles two modules, the second of which imports from the first, and makes each call of the
+/// second in instances of its own.
 ///
 /// # Errors
 /// If they do not get so far that their code runs.
@@ -160,8 +160,8 @@ pub(crate) fn load(object: &[u8]) -> Result<Arc<Module>, String> {
     Module::load(file.path()).map_err(|error| format!("load: {error}"))
 }
 
-/// Compiles a module, and verifies what comes of it. What is not shown of one that was linked here is compiled anew
-/// as a whole: then functions are set apart until everything is.
+/// Compiles a module, and verifies what comes of it. What is not shown of one that was linked here
+/// is compiled anew as a whole: then functions are set apart until everything is.
 pub(crate) fn object(
     wasm: &[u8],
     configuration: Configuration,

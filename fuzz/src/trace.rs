@@ -74,9 +74,9 @@ pub struct Trace {
 }
 
 impl Trace {
-    /// What comes before the first fault in linear memory, and the fault itself. Where the processor finds it,
-    /// stores that the program has in front of it may not have happened: nobody is to see what an instance
-    /// leaves behind that has faulted.
+    /// What comes before the first fault in linear memory, and the fault itself. Where the
+    /// processor finds it, stores that the program has in front of it may not have happened: nobody
+    /// is to see what an instance leaves behind that has faulted.
     #[must_use]
     pub fn until_fault(&self) -> Self {
         let fault = Ended::Trapped("out of bounds memory access");

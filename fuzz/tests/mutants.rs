@@ -1,5 +1,5 @@
-//! Finished code with a few bytes changed: what the verifier lets through stays in its sandbox. A bounded part of
-//! `awsm-fuzz mutants`, which see.
+//! Finished code with a few bytes changed: what the verifier lets through stays in its sandbox. A
+//! bounded part of `awsm-fuzz mutants`, which see.
 //!
 //! `AWSM_MUTANTS=5000` tries more, `AWSM_SEED` others.
 
@@ -18,8 +18,8 @@ fn what_is_let_through_stays_inside() {
         String::from_utf8_lossy(&output.stderr).into_owned(),
     );
     assert!(output.status.success(), "{out}\n{err}");
-    // The sums: made, refused, the same, different inside, endless, not loaded, different by their place, and
-    // those that touched something.
+    // The sums: made, refused, the same, different inside, endless, not loaded, different by their
+    // place, and those that touched something.
     let sums = out.lines().last().and_then(|line| line.strip_prefix("all")).expect("a table");
     let sums: Vec<u64> = sums.split_whitespace().map_while(|word| word.parse().ok()).collect();
     let [made, refused, same, differs, _, _, _, touched] = sums[..] else { panic!("{out}") };

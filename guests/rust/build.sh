@@ -1,9 +1,10 @@
 #!/bin/sh
 # Builds the guests in Rust into the folder $1: rust/build.sh OUT
 #
-# A toolchain that has the target wasm32-wasip1 (rustup target add wasm32-wasip1) is used as it is. Otherwise
-# Debian's rustc-web compiles the standard library too, from rust-web-src with the crates that come in that package
-# (no network), and links it with Debian's wasi-libc; -Zbuild-std is not stable, hence RUSTC_BOOTSTRAP.
+# A toolchain that has the target wasm32-wasip1 (rustup target add wasm32-wasip1) is used as it is.
+# Otherwise Debian's rustc-web compiles the standard library too, from rust-web-src with the crates
+# that come in that package (no network), and links it with Debian's wasi-libc; -Zbuild-std is not
+# stable, hence RUSTC_BOOTSTRAP.
 set -eu
 
 out=$1

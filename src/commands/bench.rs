@@ -11,7 +11,8 @@ use crate::options::Failure;
 
 #[derive(Debug, Args)]
 pub(super) struct Options {
-    /// Which benchmark (`startup`, `reset`, `http`, `wasi`, `overload`, `budgets`, `neighbours`, `balance`, `hostile`, `preempt`), and its options
+    /// Which benchmark (`startup`, `reset`, `http`, `wasi`, `overload`, `budgets`, `neighbours`,
+    /// `balance`, `hostile`, `preempt`), and its options
     #[arg(value_names = ["NAME", "OPTIONS"], num_args = 1.., required = true, trailing_var_arg = true)]
     command: Vec<OsString>,
 }

@@ -1,11 +1,11 @@
 //! The log: to stderr, from a thread of its own, which a terminal or pipe may hold up.
 //!
-//! Lines wait for that thread in a buffer of bounded size. Who finds it full loses the line, and that is counted
-//! and told once stderr takes something again; workers never wait. What guests say comes from a thread that
-//! is there for nothing else, and that one waits.
+//! Lines wait for that thread in a buffer of bounded size. Who finds it full loses the line, and
+//! that is counted and told once stderr takes something again; workers never wait. What guests say
+//! comes from a thread that is there for nothing else, and that one waits.
 //!
-//! Road not taken: a queue of a bounded number of lines. A line may be of any length, so 128,000 of them
-//! were a gigabyte.
+//! Road not taken: a queue of a bounded number of lines. A line may be of any length, so 128,000 of
+//! them were a gigabyte.
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};

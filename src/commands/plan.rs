@@ -1,8 +1,8 @@
 //! `awsm plan`: can this node keep what a configuration promises, at the rates that it states?
 //!
 //! From each function's profile and `slo.rate`. Two questions are asked of one core, which gets its
-//! share of every function's requests: does all work together fit on the core, less the reserve; and can
-//! each function keep its deadline at its percentile ([`awsm_sched::plan`])?
+//! share of every function's requests: does all work together fit on the core, less the reserve;
+//! and can each function keep its deadline at its percentile ([`awsm_sched::plan`])?
 //!
 //! A tenant's budget is a slower core of its own, on which its functions must fit as well.
 
@@ -35,8 +35,8 @@ pub(super) struct Options {
     format: ReportFormat,
 }
 
-/// Time of the core that a request costs besides its run: sockets, parsing, answering. Measured with
-/// `make bench-http` (a request to a function that does nothing).
+/// Time of the core that a request costs besides its run: sockets, parsing, answering. Measured
+/// with `make bench-http` (a request to a function that does nothing).
 const HANDLING_S: f64 = 15e-6;
 /// A node of more cores than this is not proposed.
 const CORES_MAX: u32 = 1024;

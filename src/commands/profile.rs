@@ -1,8 +1,8 @@
 //! `awsm profile`: a function measured on this machine before it is served.
 //!
 //! It runs as it would on the node, in a pooled sandbox on one core, with each input in turn, until
-//! enough is known or the time is over. What was measured is kept where the node looks for it when it
-//! starts, so the first request is admitted as wisely as the millionth.
+//! enough is known or the time is over. What was measured is kept where the node looks for it when
+//! it starts, so the first request is admitted as wisely as the millionth.
 
 use std::fs;
 use std::path::{Path, PathBuf};

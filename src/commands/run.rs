@@ -43,12 +43,12 @@ pub(super) struct Options {
     /// A socket that listens for the guest, likewise (may be repeated)
     #[arg(long = "listen", value_name = "NAME=HOST:PORT", value_parser = named_endpoint, env = "AWSM_GUEST_LISTEN")]
     listen: Vec<(String, Endpoint)>,
-    /// A variable of the guest's environment, which is otherwise empty; without a value, as it is here
-    /// (may be repeated)
+    /// A variable of the guest's environment, which is otherwise empty; without a value, as it is
+    /// here (may be repeated)
     #[arg(long = "env", value_name = "NAME[=VALUE]", value_parser = variable, env = "AWSM_ENV")]
     env: Vec<String>,
-    /// Call this exported function instead of the command's entry, with the arguments as its own, and
-    /// print what it returns
+    /// Call this exported function instead of the command's entry, with the arguments as its own,
+    /// and print what it returns
     #[arg(long, value_name = "NAME", env = "AWSM_INVOKE")]
     invoke: Option<String>,
     /// Most linear memory that the guest may have

@@ -24,7 +24,8 @@ use crate::options::{Failure, ReportFormat};
 
 #[derive(Debug, Args)]
 pub(super) struct Options {
-    /// CSV with a header: arrival, function, run, deadline (`1.5ms`, or `arrival_us` and plain numbers)
+    /// CSV with a header: arrival, function, run, deadline (`1.5ms`, or `arrival_us` and plain
+    /// numbers)
     #[arg(value_name = "TRACE.csv", conflicts_with = "kind")]
     trace: Option<PathBuf>,
     /// A load that is drawn instead of a trace
@@ -252,7 +253,8 @@ fn row(policy: Policy, load: &Load, cores: u32, outcome: &Outcome) -> Row {
 }
 
 impl Row {
-    /// The latency that the given share does not exceed, in microseconds; `None` if nothing was done.
+    /// The latency that the given share does not exceed, in microseconds; `None` if nothing was
+    /// done.
     fn latency_us(&self, share: f64) -> Option<f64> {
         let rank = (share * self.latencies.len() as f64).ceil() as usize;
         let latency = self.latencies.get(rank.saturating_sub(1))?;

@@ -1,4 +1,5 @@
-//! `awsm verify`: shows of a shared object that its code stays in its sandbox, or says what is not shown.
+//! `awsm verify`: shows of a shared object that its code stays in its sandbox, or says what is not
+//! shown.
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -1,8 +1,8 @@
 //! `balance`: two workers, and all connections on one of them.
 //!
-//! The kernel spreads connections over the workers' listeners, and not evenly. A closed loop of eight callers asks
-//! for functions of 1 and 5 ms: once with four connections on each worker, once with all eight on one, whose other
-//! core has to be given its work.
+//! The kernel spreads connections over the workers' listeners, and not evenly. A closed loop of
+//! eight callers asks for functions of 1 and 5 ms: once with four connections on each worker, once
+//! with all eight on one, whose other core has to be given its work.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -49,7 +49,8 @@ const CALLERS: usize = 8;
 #[derive(Debug, Serialize)]
 struct Row {
     function: &'static str,
-    /// Answers per second with the connections on both workers, and on one; middle ones of all rounds.
+    /// Answers per second with the connections on both workers, and on one; middle ones of all
+    /// rounds.
     spread_per_s: f64,
     one_worker_per_s: f64,
     /// The middle one of the rounds' ratios.

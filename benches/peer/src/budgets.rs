@@ -1,7 +1,7 @@
 //! `budgets`: a tenant that offers ten times its budget, and what its neighbour feels of it.
 //!
-//! The neighbour's requests are the same in every round, at the same times: alone, beside the greedy
-//! tenant with its budget, and beside it without one.
+//! The neighbour's requests are the same in every round, at the same times: alone, beside the
+//! greedy tenant with its budget, and beside it without one.
 
 use std::path::PathBuf;
 use std::time::Duration;

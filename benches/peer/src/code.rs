@@ -1,13 +1,13 @@
 //! `code`: how fast compiled code is, beside native code and Wasmtime.
 //!
-//! Each program is built from one source three times: natively (clang -O3), to wasm, and to wasm with
-//! vector instructions; all for the same processor baseline. The wasm runs as `guard`, `checked` and
-//! `none` through `awsmc`, and through Wasmtime's optimising compiler. `lax` is `none` without the rules
-//! of strictness: what these cost is `guard` to `lax`. All variants of a program take turns, and all
-//! must give the same answer; the median of each counts.
+//! Each program is built from one source three times: natively (clang -O3), to wasm, and to wasm
+//! with vector instructions; all for the same processor baseline. The wasm runs as `guard`,
+//! `checked` and `none` through `awsmc`, and through Wasmtime's optimising compiler. `lax` is
+//! `none` without the rules of strictness: what these cost is `guard` to `lax`. All variants of a
+//! program take turns, and all must give the same answer; the median of each counts.
 //!
-//! Every run is a fresh process or a fresh sandbox, whose memory the system has yet to provide. From
-//! native times the time of a process that does nothing is subtracted.
+//! Every run is a fresh process or a fresh sandbox, whose memory the system has yet to provide.
+//! From native times the time of a process that does nothing is subtracted.
 
 mod chart;
 mod programs;

@@ -1,9 +1,10 @@
 //! `compile`: what compilation takes, beside Wasmtime's.
 //!
-//! Real modules, the largest at hand (a hardware synthesiser, a JavaScript engine, see `tools/modules`), and the
-//! project's guests. Each compiler runs in a process of its own, so that peak memory is its own: `awsmc` with its
-//! default limits, and Wasmtime's optimising compiler in a child of this program. Processor time is what is
-//! compared: ours uses all cores, Wasmtime as it is built here one.
+//! Real modules, the largest at hand (a hardware synthesiser, a JavaScript engine, see
+//! `tools/modules`), and the project's guests. Each compiler runs in a process of its own, so that
+//! peak memory is its own: `awsmc` with its default limits, and Wasmtime's optimising compiler in a
+//! child of this program. Processor time is what is compared: ours uses all cores, Wasmtime as it
+//! is built here one.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -230,7 +231,8 @@ pub(crate) fn peer(options: &PeerOptions) -> Result<()> {
     Ok(())
 }
 
-/// Processor time of this process's only thread. Source: the kernel's `sched-stats.rst`, nanoseconds.
+/// Processor time of this process's only thread. Source: the kernel's `sched-stats.rst`,
+/// nanoseconds.
 pub(crate) fn processor_seconds() -> Result<f64> {
     let stat = std::fs::read_to_string("/proc/self/schedstat").context("/proc/self/schedstat")?;
     let ns: u64 = stat.split(' ').next().unwrap_or("").parse().context("/proc/self/schedstat")?;

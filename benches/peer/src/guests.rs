@@ -1,9 +1,10 @@
-//! The eight functions of the paper's Table I, their figures there, and a mark at their first instruction.
+//! The eight functions of the paper's Table I, their figures there, and a mark at their first
+//! instruction.
 //!
-//! How does one know when a sandbox has reached its first guest instruction, in the same way for every
-//! runtime? Each guest is rewritten so that its `_start` first calls an imported function, `bench.mark`,
-//! and the host notes the time of that call. The rewritten bytes go to every runtime alike, and the
-//! call itself counts as start-up for all of them.
+//! How does one know when a sandbox has reached its first guest instruction, in the same way for
+//! every runtime? Each guest is rewritten so that its `_start` first calls an imported function,
+//! `bench.mark`, and the host notes the time of that call. The rewritten bytes go to every runtime
+//! alike, and the call itself counts as start-up for all of them.
 
 use std::cell::Cell;
 use std::convert::Infallible;
@@ -129,8 +130,8 @@ pub(crate) fn first_instruction() -> u64 {
     MARKED.get()
 }
 
-/// The module with an import `bench.mark` more, and an exported `_start` that calls it and then what
-/// was `_start` before.
+/// The module with an import `bench.mark` more, and an exported `_start` that calls it and then
+/// what was `_start` before.
 fn mark(wasm: &[u8]) -> Result<Vec<u8>> {
     let mut marker = Marker::of(wasm)?;
     let mut module = wasm_encoder::Module::new();

@@ -1,9 +1,10 @@
 //! `hostile`: what a neighbour feels of a tenant that harms it in every way that it can.
 //!
-//! For each attack a node of one worker is started; a neighbour's requests at half of the core's load are measured
-//! alone, then, the same ones, beside the attack: without a budget of the hostile tenant, and with one. Callers are
-//! processes that run when nothing else on the load's core wants to (`chrt --idle`), so the neighbour's client is not
-//! disturbed by them; it sleeps until the next request is due, so they run at all.
+//! For each attack a node of one worker is started; a neighbour's requests at half of the core's
+//! load are measured alone, then, the same ones, beside the attack: without a budget of the hostile
+//! tenant, and with one. Callers are processes that run when nothing else on the load's core wants
+//! to (`chrt --idle`), so the neighbour's client is not disturbed by them; it sleeps until the next
+//! request is due, so they run at all.
 
 mod attacks;
 pub(crate) mod callers;
@@ -20,7 +21,7 @@ use awsm_sched::simulate::Random;
 use serde::Serialize;
 
 use crate::http::server::Server;
-use crate::machine::{self, Machine};
+use crate::machine::{self, Cores, Machine};
 use crate::open_loop::{self, Due, Got, Idle};
 use crate::report::{Format, Report, Table, figure};
 use crate::scratch::Scratch;
@@ -40,12 +41,8 @@ pub(crate) struct Options {
     /// Only this attack (`all-at-once` is one of them)
     #[arg(long, value_name = "NAME")]
     only: Option<String>,
-    /// The core that the node runs on
-    #[arg(long, value_name = "CORE", default_value_t = 0)]
-    server_core: usize,
-    /// The core that the load comes from
-    #[arg(long, value_name = "CORE", default_value_t = 1)]
-    client_core: usize,
+    #[command(flatten)]
+    cores: Cores,
     /// What to print
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
@@ -98,17 +95,12 @@ struct Row {
 pub(crate) fn run(options: &Options) -> Result<()> {
     let mut report =
         Report::new("hostile", Machine::read(&machine::program("awsmc", "AWSMC_BIN")?));
-    let cores = report.machine.cores;
-    ensure!(
-        options.server_core != options.client_core
-            && options.server_core.max(options.client_core) < cores,
-        "server and load need a core each, and this machine has {cores}"
-    );
+    options.cores.check(&report.machine)?;
     let scratch = Scratch::new()?;
     let bench = Bench {
         options,
         scratch: scratch.path(),
-        iterations: spinners::calibrate(scratch.path(), options.server_core, options.client_core)?,
+        iterations: spinners::calibrate(scratch.path(), options.cores)?,
     };
     bench.prepare()?;
     let cases = ATTACKS.iter().map(|attack| (attack.name, std::slice::from_ref(attack)));
@@ -172,7 +164,7 @@ impl Bench<'_> {
     }
 
     fn measure(&self, attacks: &[Attack], budget: bool, round: u64) -> Result<Round> {
-        let Options { seconds, server_core, client_core, .. } = *self.options;
+        let Options { seconds, cores, .. } = *self.options;
         let budget = if budget { BUDGET } else { "" };
         let mut tables =
             format!("[[tenant]]\nname = \"good\"\n\n[[tenant]]\nname = \"hostile\"\n{budget}\n");
@@ -185,10 +177,10 @@ impl Bench<'_> {
         }
         // A socket that the node before it has left behind.
         let _ = fs::remove_file(self.scratch.join("polled.sock"));
-        machine::pin(server_core)?;
+        cores.serve()?;
         let node =
             spinners::node(self.scratch, "workers = 1", &tables, &[NEIGHBOUR], self.iterations)?;
-        machine::pin(client_core)?;
+        cores.load()?;
         let began = std::time::Instant::now();
         let length = Duration::from_secs(seconds);
         send(&node, &requests(Duration::from_millis(300), 99))?;
@@ -257,7 +249,8 @@ impl Drop for Callers {
     }
 }
 
-/// What the node says at its end of its workers and helpers: the processor's time, and what of it is on an account.
+/// What the node says at its end of its workers and helpers: the processor's time, and what of it
+/// is on an account.
 fn accounts(said: &str) -> Result<(f64, f64)> {
     let lines = said.lines().filter(|line| line.contains("cpu_us="));
     let number = |line: &str, name: &str| -> Result<f64> {
@@ -291,7 +284,8 @@ fn send(node: &Server, requests: &[Due]) -> Result<Vec<Got>> {
     open_loop::run(node.address, CONNECTIONS, &[&NEIGHBOUR.path()], requests, Idle::Sleeps)
 }
 
-/// Latencies of all requests. One that was refused or failed counts as one whose answer came at the timeout.
+/// Latencies of all requests. One that was refused or failed counts as one whose answer came at the
+/// timeout.
 fn latencies(got: &[Got]) -> Summary {
     let latency = |got: &Got| if got.status == 200 { got.latency_us } else { FAILED_US };
     Summary::of(&mut got.iter().map(latency).collect::<Vec<_>>())

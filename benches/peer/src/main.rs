@@ -1,9 +1,10 @@
 //! `awsm-bench`: aWsm measured beside its peers, in one process and one run.
 //!
-//! Each subcommand is one benchmark. It prints a table for people (or JSON with `--format json`) and
-//! writes the same figures to `target/bench/NAME.json`; [`report`] fixes that form, and [`machine`]
-//! the description of the machine that goes with every figure. Absolute times drift from machine to
-//! machine, so each benchmark runs the peer in alternation with ours and reports ratios.
+//! Each subcommand is one benchmark. It prints a table for people (or JSON with `--format json`)
+//! and writes the same figures to `target/bench/NAME.json`; [`report`] fixes that form, and
+//! [`machine`] the description of the machine that goes with every figure. Absolute times drift
+//! from machine to machine, so each benchmark runs the peer in alternation with ours and reports
+//! ratios.
 #![deny(unsafe_code)] // exceptions: what Wasmtime compiled is loaded, an empty signal handler is timed
 
 mod guests;

@@ -1,14 +1,16 @@
 //! `neighbours`: a short function's latency while long ones keep every core busy.
 //!
-//! A 1 ms function whose answer is due in 10 ms gets requests at half of what one core can do, at the times of a
-//! Poisson process; beside it, callers that never stop ask for a function of 200 ms, to which nothing is promised. aWsm under its policies, and
-//! the wasmtime crate in a Tokio server ([`tokio_server`]) without and with epoch yielding. Then a mix of functions of
-//! 0.5 and 5 ms, due within 1.5 to 4 times their run time, at half load.
+//! A 1 ms function whose answer is due in 10 ms gets requests at half of what one core can do, at
+//! the times of a Poisson process; beside it, callers that never stop ask for a function of 200 ms,
+//! to which nothing is promised. aWsm under its policies, and the wasmtime crate in a Tokio server
+//! ([`tokio_server`]) without and with epoch yielding. Then a mix of functions of 0.5 and 5 ms, due
+//! within 1.5 to 4 times their run time, at half load.
 //!
-//! On a machine of few cores the load disturbs what it measures. So each server has one worker on a core of its own, and
-//! the client spins on another. The same guest runs everywhere, with as many iterations as take 1 ms there: what is
-//! compared is who gets the core when, not whose code is faster. What else the machine does comes in episodes: so
-//! aWsm's loads take turns, and of their rounds the middle one counts.
+//! On a machine of few cores the load disturbs what it measures. So each server has one worker on a
+//! core of its own, and the client spins on another. The same guest runs everywhere, with as many
+//! iterations as take 1 ms there: what is compared is who gets the core when, not whose code is
+//! faster. What else the machine does comes in episodes: so aWsm's loads take turns, and of their
+//! rounds the middle one counts.
 
 mod load;
 mod plot;
@@ -66,7 +68,8 @@ const SHORT_DEADLINE: Duration = Duration::from_millis(10);
 /// Of what one core can do.
 const UTILISATION: f64 = 0.5;
 
-/// The mix: run time and weight of each class, and how many times the run time each answer may take.
+/// The mix: run time and weight of each class, and how many times the run time each answer may
+/// take.
 const MIX: [(f64, f64); 2] = [(0.5, 9.0), (5.0, 1.0)];
 const MIX_FACTORS: [f64; 3] = [1.5, 2.5, 4.0];
 

@@ -1,8 +1,9 @@
 //! A client that sends what is due when it is due, whatever the answers do, and takes any answer.
 //!
-//! Requests may differ and refusals are answers like others. If no connection is free a request waits, and the
-//! wait counts: latency runs from the moment that it was due. The client spins on its own core, so that its wake-ups
-//! are not measured, or sleeps while nothing is due, where others are to have that core meanwhile.
+//! Requests may differ and refusals are answers like others. If no connection is free a request
+//! waits, and the wait counts: latency runs from the moment that it was due. The client spins on
+//! its own core, so that its wake-ups are not measured, or sleeps while nothing is due, where
+//! others are to have that core meanwhile.
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
@@ -37,7 +38,8 @@ pub(crate) enum Idle {
     Sleeps,
 }
 
-/// Sends all of them, in their order; waits for every answer. Answers are in the order of the requests.
+/// Sends all of them, in their order; waits for every answer. Answers are in the order of the
+/// requests.
 pub(crate) fn run(
     address: SocketAddr,
     connections: usize,

@@ -1,8 +1,8 @@
 //! `overload`: more work than the core can do, under each kind of admission.
 //!
 //! Two functions of known run times, arrivals independent of each other, from half of what the core
-//! can do to five times that. Each kind of admission gets the same requests at the same times; so does
-//! the simulator, whose prediction stands beside what was measured.
+//! can do to five times that. Each kind of admission gets the same requests at the same times; so
+//! does the simulator, whose prediction stands beside what was measured.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -65,7 +65,8 @@ struct Row {
     goodput_ratio: f64,
     latency_us: Summary,
     refusal_latency_us: Option<Summary>,
-    /// Core time that was not spent in functions, for each refusal (all requests' handling counted).
+    /// Core time that was not spent in functions, for each refusal (all requests' handling
+    /// counted).
     core_us_per_refusal: Option<f64>,
     simulated_goodput: f64,
     simulated_refused: usize,

@@ -1,9 +1,9 @@
 //! `preempt`: what it costs that a guest can be preempted.
 //!
-//! First a tick: a guest that only computes runs undisturbed, under a timer whose handler does nothing ([`empty`]), and
-//! preempted and resumed as often, in turns; what each tick adds is the difference. Then whole functions, undisturbed
-//! and preempted once a millisecond; beside them the wasmtime crate without and with epoch interruption, whose
-//! deadline never comes.
+//! First a tick: a guest that only computes runs undisturbed, under a timer whose handler does
+//! nothing ([`empty`]), and preempted and resumed as often, in turns; what each tick adds is the
+//! difference. Then whole functions, undisturbed and preempted once a millisecond; beside them the
+//! wasmtime crate without and with epoch interruption, whose deadline never comes.
 
 mod empty;
 

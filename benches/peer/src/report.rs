@@ -1,8 +1,8 @@
 //! The one form of every benchmark's result: a table for people, JSON for machines.
 //!
-//! JSON: `benchmark`, `machine`, `rows` (one per case; keys carry units, peers stand under their own
-//! names), `summary` (flat: the figures that SPECIFICATION.md quotes). The table's lines fit 120
-//! columns, which [`Table::print`] checks.
+//! JSON: `benchmark`, `machine`, `rows` (one per case; keys carry units, peers stand under their
+//! own names), `summary` (flat: the figures that SPECIFICATION.md quotes). The table's lines fit
+//! 120 columns, which [`Table::print`] checks.
 
 use std::fs;
 use std::path::Path;
@@ -68,8 +68,8 @@ impl Report {
     }
 }
 
-/// Lines of cells: the first column to the left, figures to the right. A header of two words has two
-/// lines: above, whose figure it is (once for neighbours of the same owner), below, which.
+/// Lines of cells: the first column to the left, figures to the right. A header of two words has
+/// two lines: above, whose figure it is (once for neighbours of the same owner), below, which.
 #[derive(Debug, Default)]
 pub(crate) struct Table {
     title: String,

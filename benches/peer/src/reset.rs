@@ -1,10 +1,11 @@
-//! `reset`: what it costs to make a sandbox ready again, by what its module holds at the start and by
-//! what an invocation writes.
+//! `reset`: what it costs to make a sandbox ready again, by what its module holds at the start and
+//! by what an invocation writes.
 //!
-//! For each size of data that a module begins with (its image) and each number of pages written, a whole
-//! cycle: start, write one word to each page, end, make ready for the next. Beside it wasmtime, whose pooled
-//! configurations take part as in `startup`; the quickest of them counts. The pages written are the image's first
-//! ones. All cases take turns in short blocks on one pinned core.
+//! For each size of data that a module begins with (its image) and each number of pages written, a
+//! whole cycle: start, write one word to each page, end, make ready for the next. Beside it
+//! wasmtime, whose pooled configurations take part as in `startup`; the quickest of them counts.
+//! The pages written are the image's first ones. All cases take turns in short blocks on one pinned
+//! core.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -59,7 +60,8 @@ struct Row {
     ratio: f64,
 }
 
-/// A module that begins with so many bytes, none of them zero, and writes to as many pages as it is told.
+/// A module that begins with so many bytes, none of them zero, and writes to as many pages as it is
+/// told.
 fn module(image_bytes: usize) -> String {
     let pages = (image_bytes.max(PAGE_BYTES * 4096) + (64 << 10)) >> 16;
     let image: String = (0..image_bytes).map(|at| char::from(b'A' + (at % 23) as u8)).collect();

@@ -15,7 +15,8 @@
 //!
 //! Ours is measured on the warm path (a pool with ready slots) and unpooled (every sandbox maps its
 //! memory and stack anew). Wasmtime runs the same bytes in the same process ([`peer`]). All cases
-//! take turns in short blocks on one pinned core, so that whatever disturbs the machine disturbs all.
+//! take turns in short blocks on one pinned core, so that whatever disturbs the machine disturbs
+//! all.
 
 pub(crate) mod footprint;
 mod laps;

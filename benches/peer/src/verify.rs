@@ -1,8 +1,9 @@
 //! `verify`: what it takes to read finished code back, and how much of it is shown.
 //!
-//! The project's guests and the large modules of `tools/modules`, each compiled for two processors, in both modes
-//! of isolation, at two levels. Each object is verified in a process of its own on one thread, so that time
-//! and memory are its own; what compiling took is `awsmc`'s own account, with all of its threads.
+//! The project's guests and the large modules of `tools/modules`, each compiled for two processors,
+//! in both modes of isolation, at two levels. Each object is verified in a process of its own on
+//! one thread, so that time and memory are its own; what compiling took is `awsmc`'s own account,
+//! with all of its threads.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -170,8 +171,8 @@ fn modules(options: &Options) -> Result<Vec<(String, PathBuf, u64)>> {
     Ok(all)
 }
 
-/// Compiles: processor time without verifying, and how many functions were compiled once more. None if what comes
-/// of it is not shown.
+/// Compiles: processor time without verifying, and how many functions were compiled once more. None
+/// if what comes of it is not shown.
 fn compile(awsmc: &Path, way: Way, module: &Path, object: &Path) -> Result<Option<(f64, u64)>> {
     let mut command = Command::new(awsmc);
     command.arg(format!("-O{}", way.level)).args(["--cpu", way.cpu, "--memory", way.memory]);

@@ -1,8 +1,9 @@
 //! `wasi`: what a host call costs, and what a guest costs that waits.
 //!
-//! Calls ([`calls`]): nanoseconds of `fd_write`, `fd_read` and `clock_time_get`, beside the same calls of
-//! the same guest under Wasmtime, whose host functions here are a hand-made minimum. Sleepers
-//! ([`sleepers`]): memory of thousands of guests asleep in one node, and the latency of others beside them.
+//! Calls ([`calls`]): nanoseconds of `fd_write`, `fd_read` and `clock_time_get`, beside the same
+//! calls of the same guest under Wasmtime, whose host functions here are a hand-made minimum.
+//! Sleepers ([`sleepers`]): memory of thousands of guests asleep in one node, and the latency of
+//! others beside them.
 
 mod calls;
 mod sleepers;

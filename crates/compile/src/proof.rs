@@ -3,12 +3,13 @@
 //! Isolation rests on this file: it is what makes a fault of LLVM, or of this compiler, a refusal
 //! instead of a breach.
 //!
-//! A function that is not shown is compiled once more without optimisation, where checks are just before
-//! what they are for. If it is not shown then, it may be for what others give it: those that call it and those
-//! that it calls are next. What is not shown in the end is refused. Most modules need none of that.
+//! A function that is not shown is compiled once more without optimisation, where checks are just
+//! before what they are for. If it is not shown then, it may be for what others give it: those that
+//! call it and those that it calls are next. What is not shown in the end is refused. Most modules
+//! need none of that.
 //!
-//! Of code without isolation, which no runtime loads, everything but accesses to linear memory is shown.
-//! Code for AArch64 is not read back yet.
+//! Of code without isolation, which no runtime loads, everything but accesses to linear memory is
+//! shown. Code for AArch64 is not read back yet.
 
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
@@ -20,7 +21,8 @@ use awsm_verify::{FunctionReport, Refusal, Report};
 use crate::error::CompileError;
 use crate::job::Job;
 
-/// Times that functions are set apart, at most: each round shows what the one before has made visible.
+/// Times that functions are set apart, at most: each round shows what the one before has made
+/// visible.
 pub(crate) const ROUNDS_MAX: u32 = 8;
 
 /// What is to be done about an object.
@@ -41,7 +43,8 @@ pub(crate) fn applies(job: &Job<'_>) -> bool {
 /// Verifies a linked object.
 ///
 /// # Errors
-/// What is not shown, if it is nothing of a function's, or of one that was compiled without optimisation.
+/// What is not shown, if it is nothing of a function's, or of one that was compiled without
+/// optimisation.
 pub(crate) fn verify(
     job: &Job<'_>,
     object: &[u8],

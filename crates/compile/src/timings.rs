@@ -13,8 +13,8 @@ use crate::wasm::units::Unit;
 pub struct Timings {
     phases: Phases,
     units: Vec<UnitTimings>,
-    /// Symbols of functions that were compiled once more without optimisation, since they were not shown to
-    /// stay in their sandbox.
+    /// Symbols of functions that were compiled once more without optimisation, since they were not
+    /// shown to stay in their sandbox.
     recompiled: Vec<String>,
     /// What was shown of the result.
     shown: Option<Shown>,
@@ -108,8 +108,8 @@ impl Timings {
         self.phases.run(name, run)
     }
 
-    /// Functions that were compiled once more without optimisation, by their symbols: they could not be
-    /// shown to stay in their sandbox otherwise.
+    /// Functions that were compiled once more without optimisation, by their symbols: they could
+    /// not be shown to stay in their sandbox otherwise.
     #[must_use]
     pub fn functions_recompiled(&self) -> &[String] {
         &self.recompiled
@@ -142,9 +142,9 @@ impl Timings {
 
     /// One object: `phases` (`name`, `wall_ms`, `cpu_ms`), `units` (one for each, in the order of
     /// their code: processor time of each phase in ms, `functions`, `wasm_bytes`, `output_bytes`,
-    /// `level`), `functions_recompiled` (how many), `shown` (`functions`, `memory_accesses`, `checks`;
-    /// absent if nothing was verified), `wall_ms`, `cpu_ms` and `peak_bytes`, the most memory that the
-    /// process has had.
+    /// `level`), `functions_recompiled` (how many), `shown` (`functions`, `memory_accesses`,
+    /// `checks`; absent if nothing was verified), `wall_ms`, `cpu_ms` and `peak_bytes`, the most
+    /// memory that the process has had.
     #[must_use]
     pub fn to_json(&self) -> String {
         let phase = |phase: &Phase| {

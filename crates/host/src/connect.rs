@@ -14,8 +14,8 @@ use crate::errno::Errno;
 use crate::grants::Socket;
 use crate::table::{Descriptor, fdflags};
 
-/// The descriptor of a granted socket. A connection is begun, not waited for: writing waits until it is
-/// there, and what went wrong is told by the first use.
+/// The descriptor of a granted socket. A connection is begun, not waited for: writing waits until
+/// it is there, and what went wrong is told by the first use.
 pub(crate) fn open(socket: &Socket) -> Descriptor {
     let connection = match socket {
         Socket::Listener(listener) => return Descriptor::of_listener(Arc::clone(listener), 0),

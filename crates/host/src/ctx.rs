@@ -60,12 +60,13 @@ pub(crate) enum Progress {
     Bytes(usize),
     /// It is in a list of buffers.
     Buffers(Position),
-    /// It has looked at so many subscriptions, found so many events, and nothing else comes before that time.
+    /// It has looked at so many subscriptions, found so many events, and nothing else comes before
+    /// that time.
     Subscriptions { index: u32, events: u32, earliest_ns: u64 },
 }
 
-/// How far a call has come in a list of buffers. The buffer at hand is noted when the call comes to it:
-/// what is read may overwrite the list.
+/// How far a call has come in a list of buffers. The buffer at hand is noted when the call comes to
+/// it: what is read may overwrite the list.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Position {
     /// Which buffer.
@@ -167,8 +168,8 @@ impl WasiCtx {
         self.pending.as_deref()?.job.as_ref()
     }
 
-    /// Nobody can wait for what the guest is blocked in: the call answers this error when it is made
-    /// again and would still have to wait.
+    /// Nobody can wait for what the guest is blocked in: the call answers this error when it is
+    /// made again and would still have to wait.
     pub fn cannot_wait(&mut self, errno: Errno) {
         self.pending().failed = Some(errno);
     }
@@ -177,8 +178,8 @@ impl WasiCtx {
         self.pending.get_or_insert_default()
     }
 
-    /// The guest is gone: closes up to `count` of its descriptors. Says whether there are more, which
-    /// would be closed with the rest of what it has.
+    /// The guest is gone: closes up to `count` of its descriptors. Says whether there are more,
+    /// which would be closed with the rest of what it has.
     pub fn close_some(&mut self, count: usize) -> bool {
         let more = self.table.as_mut().is_some_and(|table| table.close_some(count));
         if !more {
@@ -204,8 +205,8 @@ impl WasiCtx {
         pending.until_ready(None)
     }
 
-    /// Waits on this thread for what a blocked guest waits for, at most until a time of the monotonic
-    /// clock.
+    /// Waits on this thread for what a blocked guest waits for, at most until a time of the
+    /// monotonic clock.
     ///
     /// # Errors
     /// If the system cannot wait.
@@ -236,13 +237,13 @@ fn timespec(ns: u64) -> Timespec {
 }
 
 impl WasiCtx {
-    /// What a helper has answered to this question of the call that the guest is in; `None` if it was not
-    /// asked. A call looks for its answer before it decides anything, since what it decided by may have
-    /// changed by the very work that it waits for.
+    /// What a helper has answered to this question of the call that the guest is in; `None` if it
+    /// was not asked. A call looks for its answer before it decides anything, since what it decided
+    /// by may have changed by the very work that it waits for.
     ///
     /// # Errors
-    /// That the guest waits on, or that its helper panicked; `EIO` if the call asked something else, which
-    /// is not done again.
+    /// That the guest waits on, or that its helper panicked; `EIO` if the call asked something
+    /// else, which is not done again.
     pub(crate) fn answered<R: 'static>(&mut self, ask: Ask<R>) -> Result<Option<R>, Fail> {
         let Some(pending) = &mut self.pending else { return Ok(None) };
         let Some(mut job) = pending.job.take() else { return Ok(None) };
@@ -261,8 +262,8 @@ impl WasiCtx {
         }
     }
 
-    /// Asks for something that may take long: a helper does it if there are helpers, and the guest leaves
-    /// until it is done. Without helpers it is done here.
+    /// Asks for something that may take long: a helper does it if there are helpers, and the guest
+    /// leaves until it is done. Without helpers it is done here.
     ///
     /// # Errors
     /// How the guest leaves.
@@ -290,7 +291,8 @@ impl WasiCtx {
         Err(Leave::Block(Wait::Event { until_ns: None }).into())
     }
 
-    /// How much of `bytes` a helper can be asked to move at once: all of it where its account has room.
+    /// How much of `bytes` a helper can be asked to move at once: all of it where its account has
+    /// room.
     pub(crate) fn helper_room(&self, bytes: usize) -> usize {
         let has_room = self.helpers.as_ref().is_none_or(|helpers| helpers.has_room(bytes));
         if has_room { bytes } else { bytes.min(HELPER_LEAST_BYTES) }

@@ -1,5 +1,5 @@
-//! What a function may reach beyond its own memory: directories, connections, listening sockets; and
-//! how much of it.
+//! What a function may reach beyond its own memory: directories, connections, listening sockets;
+//! and how much of it.
 
 use std::io;
 use std::net::SocketAddr;
@@ -20,7 +20,8 @@ pub struct Grants {
     pub sockets: Vec<Socket>,
     /// How much.
     pub limits: FileLimits,
-    /// Where each open descriptor has its place among those of all guests. Where there is none: `ENFILE`.
+    /// Where each open descriptor has its place among those of all guests. Where there is none:
+    /// `ENFILE`.
     pub descriptors: Option<Purse>,
 }
 

@@ -1,10 +1,11 @@
-//! What a guest may call: files, streams, clocks, sockets and waiting, over a sandbox's guest memory.
+//! What a guest may call: files, streams, clocks, sockets and waiting, over a sandbox's guest
+//! memory.
 //!
-//! [`WasiCtx`] is what an invocation carries: its arguments, environment, standard streams, and what it
-//! is granted beyond them ([`Grants`]: directories, connections, how much of it). There is one
-//! implementation of what can be done with these (`files`, `streams`, `sockets`, `clocks`, `readiness`);
-//! the `faces` on top of it are the interfaces by which guests reach it. [`add_to_linker`] provides all
-//! functions of `wasi_snapshot_preview1` and `wasi_unstable`.
+//! [`WasiCtx`] is what an invocation carries: its arguments, environment, standard streams, and
+//! what it is granted beyond them ([`Grants`]: directories, connections, how much of it). There is
+//! one implementation of what can be done with these (`files`, `streams`, `sockets`, `clocks`,
+//! `readiness`); the `faces` on top of it are the interfaces by which guests reach it.
+//! [`add_to_linker`] provides all functions of `wasi_snapshot_preview1` and `wasi_unstable`.
 //!
 //! Invariants: no host function keeps anything across a suspension except in [`WasiCtx`]; every
 //! pointer and length from a guest is checked by `awsm_sandbox::guest` and answers `EFAULT`.

@@ -46,7 +46,8 @@ impl Connection {
         Ok(shutdown(&self.socket, how)?)
     }
 
-    /// What a guest gets for an error: it leaves until the connection is ready, if that is what it lacks.
+    /// What a guest gets for an error: it leaves until the connection is ready, if that is what it
+    /// lacks.
     pub(crate) fn why(&self, ctx: &mut WasiCtx, error: System, read: bool) -> Fail {
         if error == System::AGAIN && self.waits {
             ctx.until_ready(Source::Descriptor(Arc::clone(&self.socket)), read)
@@ -71,7 +72,8 @@ impl WasiCtx {
         }
     }
 
-    /// The descriptor of a connection from a socket that listens. Waits unless the socket is nonblocking.
+    /// The descriptor of a connection from a socket that listens. Waits unless the socket is
+    /// nonblocking.
     pub(crate) fn accept(&mut self, fd: u32, flags: u16) -> Result<u32, Fail> {
         let descriptor = self.get(fd)?;
         let (listener, waits) = match &descriptor.resource {

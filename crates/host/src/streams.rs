@@ -90,7 +90,8 @@ impl Output {
         }
     }
 
-    /// Takes the whole lines of a log; what follows the last of them stays, unless there is no room for more.
+    /// Takes the whole lines of a log; what follows the last of them stays, unless there is no room
+    /// for more.
     #[must_use]
     pub fn take_lines(&mut self) -> Vec<u8> {
         let Self::Log { bytes, limit, .. } = self else { return Vec::new() };

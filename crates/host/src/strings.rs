@@ -14,7 +14,8 @@ impl StringList {
         Self::default()
     }
 
-    /// Adds the concatenation of `parts`, cut off at its first NUL byte, which a C string cannot hold.
+    /// Adds the concatenation of `parts`, cut off at its first NUL byte, which a C string cannot
+    /// hold.
     pub fn push(&mut self, parts: &[&str]) -> &mut Self {
         let start = self.block.len();
         for part in parts {

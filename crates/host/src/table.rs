@@ -202,8 +202,8 @@ impl Table {
         self.purse.as_ref().map(|purse| purse.hold(1)).transpose().map_err(|_| Errno::Nfile)
     }
 
-    /// Adds a connection that configuration grants and `open` makes, if there is a place for it; room or not, so that
-    /// numbers are what the guest was told.
+    /// Adds a connection that configuration grants and `open` makes, if there is a place for it;
+    /// room or not, so that numbers are what the guest was told.
     pub(crate) fn grant_connection(&mut self, open: impl FnOnce() -> Descriptor) {
         let descriptor = match self.place() {
             Ok(held) => Descriptor { held, ..open() },
@@ -212,7 +212,8 @@ impl Table {
         self.grant(descriptor);
     }
 
-    /// Adds one that configuration grants, room or not, so that numbers are what the guest was told.
+    /// Adds one that configuration grants, room or not, so that numbers are what the guest was
+    /// told.
     pub(crate) fn grant(&mut self, descriptor: Descriptor) {
         self.open += 1;
         self.entries.push(Some(descriptor));

@@ -20,8 +20,8 @@ pub struct Shared {
 struct Sign {
     refusals: AtomicU64,
     is_tight: AtomicBool,
-    /// By how much more it would hold than is kept for it, if it had not been refused that; as much as can be said
-    /// when it has been given something since, or had no right to it.
+    /// By how much more it would hold than is kept for it, if it had not been refused that; as much
+    /// as can be said when it has been given something since, or had no right to it.
     wants_beyond: AtomicU64,
 }
 
@@ -79,8 +79,8 @@ impl Shared {
         self.signs[account].is_tight.store(stock.is_tight(account), Ordering::Relaxed);
     }
 
-    /// Should an account give up what it can do without, for one that was refused something: its own, or what it has
-    /// beyond its part while the other would have less beyond its own?
+    /// Should an account give up what it can do without, for one that was refused something: its
+    /// own, or what it has beyond its part while the other would have less beyond its own?
     #[must_use]
     pub fn gives_way(&self, account: usize, to: usize) -> bool {
         let wants = self.signs[to].wants_beyond.load(Ordering::Relaxed);

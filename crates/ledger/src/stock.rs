@@ -63,8 +63,8 @@ pub struct Stock {
 }
 
 impl Stock {
-    /// Of so much, with these accounts. Where more would be kept than there is, each has less kept in
-    /// proportion.
+    /// Of so much, with these accounts. Where more would be kept than there is, each has less kept
+    /// in proportion.
     #[must_use]
     pub fn new(total: u64, terms: &[Terms]) -> Self {
         let kept: u128 = terms.iter().map(|terms| u128::from(terms.kept)).sum();
@@ -111,8 +111,8 @@ impl Stock {
         if self.commits(account, amount) <= left { Ok(()) } else { Err(Short::Stock(self.total)) }
     }
 
-    /// What of the stock nobody else can have any more once the account has so much more: what is not taken of what
-    /// is kept for it.
+    /// What of the stock nobody else can have any more once the account has so much more: what is
+    /// not taken of what is kept for it.
     #[must_use]
     pub fn commits(&self, account: usize, amount: u64) -> u64 {
         let own = &self.accounts[account];
@@ -197,8 +197,8 @@ impl Stock {
         own.held.saturating_sub(own.terms.most)
     }
 
-    /// So little is left of the stock, or of what the account may have, that it should not keep what it can do
-    /// without: a quarter, and nothing of what is kept for it.
+    /// So little is left of the stock, or of what the account may have, that it should not keep
+    /// what it can do without: a quarter, and nothing of what is kept for it.
     #[must_use]
     pub fn is_tight(&self, account: usize) -> bool {
         let own = &self.accounts[account];
@@ -267,8 +267,8 @@ mod tests {
         assert_eq!((stock.overdrawn(), stock.take(1, 1)), (0, Ok(())));
     }
 
-    /// Whatever accounts do: the sums are right, no limit is exceeded, and who has less than is kept for
-    /// it gets it.
+    /// Whatever accounts do: the sums are right, no limit is exceeded, and who has less than is
+    /// kept for it gets it.
     #[test]
     fn random_lives_keep_the_promises() {
         for seed in 1..=300 {

@@ -1,8 +1,9 @@
 //! What the program does when it is broken itself.
 //!
-//! A panic that met one request alone is that request's: it is answered 500 and everything else goes on.
-//! Where it may have left something half done that others rely on, the process says so and ends, with a
-//! code of its own, so that whoever started it starts another; nothing in between serves on.
+//! A panic that met one request alone is that request's: it is answered 500 and everything else
+//! goes on. Where it may have left something half done that others rely on, the process says so and
+//! ends, with a code of its own, so that whoever started it starts another; nothing in between
+//! serves on.
 
 use std::io::Write;
 use std::process;
@@ -20,7 +21,8 @@ pub const STUCK_EXIT: u8 = 71;
 pub fn end(code: u8, why: &str) -> ! {
     let line = format!("error: {why}\n");
     let (said, saying) = mpsc::channel();
-    // From a thread of its own: a terminal or pipe that takes nothing must not keep the process alive.
+    // From a thread of its own: a terminal or pipe that takes nothing must not keep the process
+    // alive.
     let say = move || {
         let _ = std::io::stderr().write_all(line.as_bytes());
         let _ = said.send(());

@@ -1,13 +1,13 @@
 //! What one worker holds for its callers, and for whom.
 //!
-//! Each tenant has an account, and all functions that are no tenant's have one together. What a caller
-//! sends and what is to be sent to it is counted for the function's account, from the first byte until the
-//! function has ended, or until the socket has taken the last one. A worker has a ledger of its own: to count
-//! costs no lock.
+//! Each tenant has an account, and all functions that are no tenant's have one together. What a
+//! caller sends and what is to be sent to it is counted for the function's account, from the first
+//! byte until the function has ended, or until the socket has taken the last one. A worker has a
+//! ledger of its own: to count costs no lock.
 //!
-//! Answers that their readers do not take are the one thing that others may need and that can be given up:
-//! where there is no room for another answer, it is let in if readers can be turned out for it, and
-//! whoever waits for [`Ledger::shortage`] does so.
+//! Answers that their readers do not take are the one thing that others may need and that can be
+//! given up: where there is no room for another answer, it is let in if readers can be turned out
+//! for it, and whoever waits for [`Ledger::shortage`] does so.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -75,8 +75,8 @@ impl AddressSpace {
     }
 }
 
-/// Descriptors that guests may have open together: half of what the system gives the process, since connections and the
-/// node's own are descriptors, too.
+/// Descriptors that guests may have open together: half of what the system gives the process, since
+/// connections and the node's own are descriptors, too.
 #[must_use]
 pub fn descriptors(tenants: &[TenantConfig]) -> Stock {
     let most = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);

@@ -37,31 +37,33 @@ const DAY: Duration = Duration::from_secs(86_400);
 
 /// `node.workers`: 0 means one per core.
 pub const WORKERS: Range = Range { default: 0, min: 0, max: 1024 };
-/// `node.quantum`: how long one invocation keeps a core, at most, while the policy would have another.
+/// `node.quantum`: how long one invocation keeps a core, at most, while the policy would have
+/// another.
 pub const QUANTUM: Span = Span {
     default: Duration::from_millis(1),
     min: Duration::from_micros(100),
     max: Duration::from_secs(1),
 };
-/// `node.reserve`, in millionths: the share of each core that admission promises to nobody. What is not
-/// measured yet runs in it.
+/// `node.reserve`, in millionths: the share of each core that admission promises to nobody. What is
+/// not measured yet runs in it.
 pub const RESERVE_PPM: Range = Range { default: 50_000, min: 0, max: 900_000 };
-/// `node.unprofiled`: invocations of functions without a profile, queued and live, per worker, as far
-/// as admission is to rely on profiles. Beyond it callers get 503.
+/// `node.unprofiled`: invocations of functions without a profile, queued and live, per worker, as
+/// far as admission is to rely on profiles. Beyond it callers get 503.
 pub const UNPROFILED: Range = Range { default: 2048, min: 1, max: QUEUE.max };
 /// `node.queue`: invocations waiting to start, per worker. Beyond it callers get 503.
 pub const QUEUE: Range = Range { default: 4096, min: 1, max: 1 << 20 };
-/// `node.sandboxes`: invocations started and not finished, per worker. More wait in the queue. Half of them is kept for
-/// the tenants and their functions in equal parts; where the rest is kept for others callers get 503.
+/// `node.sandboxes`: invocations started and not finished, per worker. More wait in the queue. Half
+/// of them is kept for the tenants and their functions in equal parts; where the rest is kept for
+/// others callers get 503.
 pub const SANDBOXES: Range = Range { default: 2048, min: 1, max: 1 << 16 };
-/// `node.connections`: open connections, per worker. Beyond it the idlest goes for each new one, if there is one
-/// that has no request in progress; else new ones wait.
+/// `node.connections`: open connections, per worker. Beyond it the idlest goes for each new one, if
+/// there is one that has no request in progress; else new ones wait.
 pub const CONNECTIONS: Range = Range { default: 8192, min: 1, max: 1 << 20 };
 /// `node.body_memory`: bytes of request bodies held at once, per worker. Beyond it callers get 503.
 pub const BODY_MEMORY: Range = Range { default: 256 * MIB, min: 64 * KIB, max: 1 << 40 };
-/// `node.answer_memory`: bytes of answers, per worker, that functions are at or that their readers have not taken.
-/// Beyond it the largest answer of a slow reader is given up and its connection closed; where there is none, the
-/// function is ended, and its caller gets 503.
+/// `node.answer_memory`: bytes of answers, per worker, that functions are at or that their readers
+/// have not taken. Beyond it the largest answer of a slow reader is given up and its connection
+/// closed; where there is none, the function is ended, and its caller gets 503.
 pub const ANSWER_MEMORY: Range = Range { default: 256 * MIB, min: 64 * KIB, max: 1 << 40 };
 /// `node.header_bytes`: request line and header fields together. Beyond it callers get 431.
 pub const HEADER_BYTES: Range = Range { default: 32 * KIB, min: 8 * KIB, max: MIB };
@@ -87,18 +89,20 @@ pub const WATCHDOG_LOOKS: u32 = 10;
 /// How long a process that ends for a fault of its own waits for stderr to take its last words.
 pub const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// `node.memory`: linear memories and tables of all sandboxes together, those that are kept ready included.
-/// Beyond it guests' growth answers -1 and callers get 503. No limit if not said.
+/// `node.memory`: linear memories and tables of all sandboxes together, those that are kept ready
+/// included. Beyond it guests' growth answers -1 and callers get 503. No limit if not said.
 pub const NODE_MEMORY: Range = Range { default: 1 << 46, min: MIB, max: 1 << 46 };
-/// `node.mappings`: mappings of all sandboxes together, those that are kept ready included; six for an ordinary sandbox, two
-/// for each further memory. 0: what the system gives a process (`vm.max_map_count`), less the node's own.
+/// `node.mappings`: mappings of all sandboxes together, those that are kept ready included; six for
+/// an ordinary sandbox, two for each further memory. 0: what the system gives a process
+/// (`vm.max_map_count`), less the node's own.
 pub const NODE_MAPPINGS: Range = Range { default: 0, min: 0, max: 1 << 31 };
 /// `tenant.mappings`: likewise, of one tenant. As many as the node may have if not said.
 pub const TENANT_MAPPINGS: Range = Range { default: 1 << 31, min: 1, max: 1 << 31 };
 /// `tenant.memory`: as the node's, of this tenant.
 pub const TENANT_SANDBOX_MEMORY: Range =
     Range { default: NODE_MEMORY.max, min: MIB, max: NODE_MEMORY.max };
-/// `node.cache_size`: compiled modules that are kept on disk, all together; those that are served stay even beyond it.
+/// `node.cache_size`: compiled modules that are kept on disk, all together; those that are served
+/// stay even beyond it.
 pub const CACHE_SIZE: Range = Range { default: 4 * GIB, min: 0, max: 1 << 50 };
 /// `function.memory`: linear memories and tables of one sandbox together.
 pub const MEMORY: Range = Range { default: 64 * MIB, min: 64 * KIB, max: 4 * GIB };
@@ -108,11 +112,13 @@ pub const BODY: Range = Range { default: MIB, min: 0, max: GIB };
 pub const OUTPUT: Range = Range { default: 16 * MIB, min: 0, max: GIB };
 /// `function.concurrency`: sandboxes of the function at once, per worker. 0: `node.sandboxes`.
 pub const CONCURRENCY: Range = Range { default: 0, min: 0, max: SANDBOXES.max };
-/// `function.timeout`: from the arrival of the whole request to its answer. Then the caller gets 504.
+/// `function.timeout`: from the arrival of the whole request to its answer. Then the caller gets
+/// 504.
 pub const TIMEOUT: Span =
     Span { default: Duration::from_secs(30), min: Duration::from_micros(1), max: DAY };
 
-/// `function.cpu_limit`: time on the core. Then the caller gets 504. As long as `timeout` if not said.
+/// `function.cpu_limit`: time on the core. Then the caller gets 504. As long as `timeout` if not
+/// said.
 pub const CPU_LIMIT: Span = Span { default: DAY, min: Duration::from_micros(1), max: DAY };
 /// `slo.deadline`: from the arrival of the whole request; as long as `timeout` if not said.
 pub const DEADLINE: Span = Span { default: DAY, min: Duration::from_micros(1), max: DAY };
@@ -126,12 +132,12 @@ pub const TENANTS: usize = 1024;
 pub const TENANT_QUEUE: Range = Range { default: 1024, min: 1, max: QUEUE.max };
 /// `tenant.concurrency`: sandboxes of a tenant at once, per worker. 0: `node.sandboxes`.
 pub const TENANT_CONCURRENCY: Range = Range { default: 0, min: 0, max: SANDBOXES.max };
-/// `tenant.connections`: connections with a request under way, per worker. Beyond it callers get 429. As many as the
-/// node may have if not said.
+/// `tenant.connections`: connections with a request under way, per worker. Beyond it callers get
+/// 429. As many as the node may have if not said.
 pub const TENANT_CONNECTIONS: Range =
     Range { default: CONNECTIONS.max, min: 1, max: CONNECTIONS.max };
-/// `tenant.body_memory` and `tenant.answer_memory`: as the node's, of this tenant. Beyond it callers get 429. As much as the
-/// node may have if not said.
+/// `tenant.body_memory` and `tenant.answer_memory`: as the node's, of this tenant. Beyond it
+/// callers get 429. As much as the node may have if not said.
 pub const TENANT_MEMORY: Range = Range { default: 1 << 40, min: 64 * KIB, max: 1 << 40 };
 /// `tenant.budget`: time on each core in every period.
 pub const BUDGET: Span =
@@ -142,31 +148,35 @@ pub const PERIOD: Span = Span {
     min: Duration::from_millis(1),
     max: Duration::from_secs(60),
 };
-/// `function.descriptors`: open at once in one sandbox, streams included. Beyond it guests get `EMFILE`.
+/// `function.descriptors`: open at once in one sandbox, streams included. Beyond it guests get
+/// `EMFILE`.
 pub const DESCRIPTORS: Range = Range { default: 256, min: 3, max: 1 << 16 };
 /// Descriptors that the node needs for itself.
 pub const OWN_DESCRIPTORS: u64 = 64;
-/// `tenant.descriptors`: open at once in all sandboxes of a tenant. Beyond it, and where the rest is kept for others, guests
-/// get `ENFILE`. Half of what the system gives the process if not said.
+/// `tenant.descriptors`: open at once in all sandboxes of a tenant. Beyond it, and where the rest
+/// is kept for others, guests get `ENFILE`. Half of what the system gives the process if not said.
 pub const TENANT_DESCRIPTORS: Range = Range { default: 1 << 31, min: 1, max: 1 << 31 };
 /// `function.file_size`: size to which a guest may write a file. Beyond it guests get `EFBIG`.
 pub const FILE_SIZE: Range = Range { default: GIB, min: 0, max: 1 << 50 };
-/// `function.file_writes`: bytes that one invocation writes to files. Beyond it guests get `EDQUOT`.
+/// `function.file_writes`: bytes that one invocation writes to files. Beyond it guests get
+/// `EDQUOT`.
 pub const FILE_WRITES: Range = Range { default: GIB, min: 0, max: 1 << 50 };
 /// Bytes of a file that is a function's stdin.
 pub const STDIN_FILE_BYTES: u64 = 64 * MIB;
 /// Threads of the node that do for guests what may wait for a disk.
 pub const HELPERS: usize = 4;
-/// Bytes that their jobs hold: what is to be written, what was read, of all functions. Where there is no room, as little as
-/// possible is read or written at once; beyond that guests get `ENOBUFS`.
+/// Bytes that their jobs hold: what is to be written, what was read, of all functions. Where there
+/// is no room, as little as possible is read or written at once; beyond that guests get `ENOBUFS`.
 pub const HELPER_BYTES: u64 = 64 * MIB;
 
-/// Bytes of guest stderr kept for the log between two of an invocation's waits; what follows is lost.
+/// Bytes of guest stderr kept for the log between two of an invocation's waits; what follows is
+/// lost.
 pub const STDERR_BYTES: u64 = 16 * KIB;
-/// `function.log_rate`: bytes a second that a function may say on stderr, on each worker. What is beyond it is lost, and
-/// that is told.
+/// `function.log_rate`: bytes a second that a function may say on stderr, on each worker. What is
+/// beyond it is lost, and that is told.
 pub const LOG_RATE: Range = Range { default: 128 * KIB, min: 0, max: GIB };
-/// `function.log_lines`: likewise lines, each of which costs the thread that formats them a microsecond or two.
+/// `function.log_lines`: likewise lines, each of which costs the thread that formats them a
+/// microsecond or two.
 pub const LOG_LINES: Range = Range { default: 1000, min: 0, max: 1_000_000 };
 /// `tenant.log_rate`: of all functions of a tenant together.
 pub const TENANT_LOG_RATE: Range = Range { default: 512 * KIB, min: 0, max: GIB };
@@ -184,7 +194,8 @@ pub const DRAIN_BYTES: u64 = 16 * MIB;
 pub const SILENCE: Duration = Duration::from_millis(500);
 /// One of so many connections goes then, so that looking for the idlest costs each newcomer little.
 pub const PLACES_MADE: usize = 64;
-/// How long a worker that cannot accept waits before it tries again, if none of its connections ends.
+/// How long a worker that cannot accept waits before it tries again, if none of its connections
+/// ends.
 pub const PLACE_PAUSE: Duration = Duration::from_millis(50);
 /// How often it is told that connections cannot be accepted, at most.
 pub const ACCEPT_WARNING_PAUSE: Duration = Duration::from_secs(1);
@@ -198,10 +209,11 @@ pub const CONNECTIONS_SWEPT: usize = 128;
 pub const CLOSED_AT_ONCE: usize = 64;
 /// How long a worker may run guests before it looks at its sockets again, if no guest takes longer.
 pub const REACTOR_GAP: Duration = Duration::from_micros(100);
-/// How long a guest may run that is interrupted when something comes in, before its worker looks at its
-/// own timers, which have a resolution of milliseconds.
+/// How long a guest may run that is interrupted when something comes in, before its worker looks at
+/// its own timers, which have a resolution of milliseconds.
 pub const LOOK: Duration = Duration::from_millis(10);
-/// Queued work, by estimate, from which on an idle core is asked to help: to wake it takes some 50 us.
+/// Queued work, by estimate, from which on an idle core is asked to help: to wake it takes some 50
+/// us.
 pub const SHARE_BACKLOG: Duration = Duration::from_micros(200);
 /// Connections that the kernel keeps for a worker that has not accepted them yet.
 pub const LISTEN_BACKLOG: u32 = 4096;

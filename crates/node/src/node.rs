@@ -329,8 +329,8 @@ fn keep_profiles(
     Ok((measured, Some(keeper)))
 }
 
-/// A pool with warm slots for each function, as far as that makes sense for their number and the memory:
-/// one at least.
+/// A pool with warm slots for each function, as far as that makes sense for their number and the
+/// memory: one at least.
 fn prepare(
     functions: &[Function],
     sandboxes: usize,

@@ -1,8 +1,9 @@
 //! Which shared objects may run: `[trust] objects` of a configuration.
 //!
-//! Isolation rests on this file where an object comes from elsewhere. What this node's own compiler has made
-//! was verified by it, and is recognised by its entry in the cache. Any other object is an allegation: it is
-//! verified before its code may run, so code that a stranger compiled on a bigger machine can be served.
+//! Isolation rests on this file where an object comes from elsewhere. What this node's own compiler
+//! has made was verified by it, and is recognised by its entry in the cache. Any other object is an
+//! allegation: it is verified before its code may run, so code that a stranger compiled on a bigger
+//! machine can be served.
 
 use awsm_verify::{FunctionReport, Refusal, Report};
 

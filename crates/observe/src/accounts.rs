@@ -1,9 +1,9 @@
 //! What a worker has done, and how much of its time is on some function's account.
 //!
 //! What a worker does for a function is charged to it: its runs from the decision to the collected
-//! answer, its connections' tasks, its sandboxes' cleaning. The rest is the node's own: the reactor,
-//! connections that are accepted and closed, requests that no function has a route for, other workers'
-//! messages.
+//! answer, its connections' tasks, its sandboxes' cleaning. The rest is the node's own: the
+//! reactor, connections that are accepted and closed, requests that no function has a route for,
+//! other workers' messages.
 
 use std::fmt;
 

@@ -51,7 +51,8 @@ impl Reporter {
         Self { worker, measured, pace, reported: vec![0; functions], at: 0, due: Nanos::ZERO }
     }
 
-    /// Reports a few functions that have run since, if that is due. `profile` is what is known of one.
+    /// Reports a few functions that have run since, if that is due. `profile` is what is known of
+    /// one.
     #[inline]
     pub fn look<'a>(&mut self, now: Nanos, profile: impl Fn(FunctionIdx) -> Option<&'a Profile>) {
         if now >= self.due {

@@ -3,8 +3,8 @@
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
-/// Another descriptor for what this number stands for now. (`pidfd_getfd` would do without unsafe code, and is
-/// forbidden in many containers.)
+/// Another descriptor for what this number stands for now. (`pidfd_getfd` would do without unsafe
+/// code, and is forbidden in many containers.)
 ///
 /// # Errors
 /// When it stands for nothing, or there are no descriptors left.

@@ -505,11 +505,12 @@ impl Instance {
         }
     }
 
-    /// Makes room for an exception with so many values, if need be, by giving back those that nothing refers
-    /// to: a piece of that at a time. Says whether it is done.
+    /// Makes room for an exception with so many values, if need be, by giving back those that
+    /// nothing refers to: a piece of that at a time. Says whether it is done.
     ///
     /// # Safety
-    /// The running guest waits for all of it, and all that it holds lies on its stack from `held` on.
+    /// The running guest waits for all of it, and all that it holds lies on its stack from `held`
+    /// on.
     pub(crate) unsafe fn make_room_for_exception(
         &mut self,
         values: usize,
@@ -531,7 +532,8 @@ impl Instance {
             let held = std::iter::once(held as usize..stack.end);
             exceptions.begin_search(held.chain(self.exception_roots()));
         }
-        // SAFETY: the guest's part of its stack, and what only compiled code writes to; the guest waits.
+        // SAFETY: the guest's part of its stack, and what only compiled code writes to; the guest
+        // waits.
         unsafe { exceptions.search_some() }
     }
 
@@ -544,8 +546,8 @@ impl Instance {
         exceptions.make(tag, values, account)
     }
 
-    /// Where references to exceptions may be outside of the stack: in all globals, in the argument cells, and in what
-    /// has been written of tables of such references.
+    /// Where references to exceptions may be outside of the stack: in all globals, in the argument
+    /// cells, and in what has been written of tables of such references.
     fn exception_roots(&self) -> impl Iterator<Item = Range<usize>> + '_ {
         let (layout, counts) = (self.module.layout(), &self.module.desc().counts);
         let cells = |first: u32, count: u32| {
@@ -621,7 +623,8 @@ impl Instance {
         std::iter::once(&mut self.first).chain(&mut self.more)
     }
 
-    /// Own memories and what they hold at the start, which cannot be made anew if it depends on other instances.
+    /// Own memories and what they hold at the start, which cannot be made anew if it depends on
+    /// other instances.
     fn memories_with_images(&mut self) -> io::Result<impl Iterator<Item = (&mut Linear, &Image)>> {
         let Self { module, first, more, .. } = self;
         let images = module.images().ok_or(io::ErrorKind::Unsupported)?;
@@ -819,9 +822,9 @@ impl Instance {
         Ok(())
     }
 
-    /// Begins to make the instance what it was before its first instruction, see [`Self::reset_some`]; `faults`
-    /// was counted after its last one. Answers how many pages of its memories had contents, see
-    /// [`Linear::begin_reset`].
+    /// Begins to make the instance what it was before its first instruction, see
+    /// [`Self::reset_some`]; `faults` was counted after its last one. Answers how many pages of its
+    /// memories had contents, see [`Linear::begin_reset`].
     ///
     /// # Safety
     /// No guest runs in it, and none that has begun will go on.
@@ -837,8 +840,9 @@ impl Instance {
         Ok(touched)
     }
 
-    /// Goes on with a reset that has begun, for about the time that it takes to copy [`RESET_BYTES`]: what a
-    /// guest has used may take milliseconds, and others wait. Says whether all of it is done.
+    /// Goes on with a reset that has begun, for about the time that it takes to copy
+    /// [`RESET_BYTES`]: what a guest has used may take milliseconds, and others wait. Says whether
+    /// all of it is done.
     ///
     /// # Safety
     /// As for [`Self::begin_reset`].

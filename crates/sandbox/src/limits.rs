@@ -29,7 +29,8 @@ pub const TICK_RETRY_NS: u64 = 100_000;
 /// microseconds, page faults included.
 pub const PIECE_BYTES: usize = 64 << 10;
 
-/// Exceptions that an invocation keeps at any one time, with their values and what it takes to keep them.
+/// Exceptions that an invocation keeps at any one time, with their values and what it takes to keep
+/// them.
 pub const EXCEPTIONS_BYTES: usize = 1 << 20;
 
 /// Exceptions that may have been handled before it is looked for those that nothing refers to.
@@ -38,8 +39,8 @@ pub(crate) const EXCEPTIONS_HANDLED: usize = 1 << 11;
 /// So many of them that an instance does not pay for; it pays for more by this much at a time.
 pub const EXCEPTIONS_STEP_BYTES: usize = 64 << 10;
 
-/// An instance's record (its context with the globals, and what globals and tables are at the start) as far as it does
-/// not pay for it: an ordinary module's is smaller.
+/// An instance's record (its context with the globals, and what globals and tables are at the
+/// start) as far as it does not pay for it: an ordinary module's is smaller.
 pub const RECORD_FREE_BYTES: u64 = 128 << 10;
 
 /// Limits of one instance of a program.

@@ -590,8 +590,8 @@ struct Tables {
     left: Cell<usize>,
 }
 
-/// All tables together have no more bytes than this times those of the image: they can lie at the same
-/// place by the thousand, and looking at them would take the square of the file's size.
+/// All tables together have no more bytes than this times those of the image: they can lie at the
+/// same place by the thousand, and looking at them would take the square of the file's size.
 const TABLES_MAX: usize = 16;
 
 impl Tables {

@@ -93,7 +93,8 @@ impl<T: 'static> Recycler<'_, T> {
         }
     }
 
-    /// Takes a sandbox back, as [`Pool::recycle`] does, whose memory is cleaned by the calls that follow.
+    /// Takes a sandbox back, as [`Pool::recycle`] does, whose memory is cleaned by the calls that
+    /// follow.
     #[must_use]
     pub fn take_back(&mut self, sandbox: Sandbox<T>) -> Unclean<T> {
         self.pool.take_back(sandbox.slot)
@@ -102,8 +103,8 @@ impl<T: 'static> Recycler<'_, T> {
     /// Cleans a piece of it: a tenth of a millisecond's work or less.
     ///
     /// # Errors
-    /// When there is more to clean. Else it is ready for the next invocation, and the answer is as that of
-    /// [`Pool::recycle`].
+    /// When there is more to clean. Else it is ready for the next invocation, and the answer is as
+    /// that of [`Pool::recycle`].
     pub fn clean_some(&mut self, mut unclean: Unclean<T>) -> Result<u64, Unclean<T>> {
         if unclean.touched.is_ok() {
             // SAFETY: the guest's execution was ended when it was taken back.
@@ -365,8 +366,8 @@ impl<T: 'static> Pool<T> {
         Ok(Slot::new(instance, Arc::clone(program)))
     }
 
-    /// Gives up an idle slot of the program that has most of them, of those that such an account pays for; false if
-    /// there is none.
+    /// Gives up an idle slot of the program that has most of them, of those that such an account
+    /// pays for; false if there is none.
     fn drop_idle(&mut self, of: impl Fn(usize) -> bool) -> bool {
         let some = self
             .idle
@@ -380,16 +381,17 @@ impl<T: 'static> Pool<T> {
         true
     }
 
-    /// There is one slot less, and never more stacks than slots: a slot's mappings are counted with a stack's.
+    /// There is one slot less, and never more stacks than slots: a slot's mappings are counted with
+    /// a stack's.
     fn lose_slot(&mut self) {
         self.slots -= 1;
         self.stacks.keep_only(self.slots - self.live);
     }
 
-    /// Looks whether somebody, with this or another pool of the same budget, has been refused memory
-    /// since the last call; says whether that was so. Then idle slots are given up: all that the same
-    /// account pays for, and those of accounts that have more than it would, until they do not. So who
-    /// asks for much again and again takes nothing that is ready from who has less.
+    /// Looks whether somebody, with this or another pool of the same budget, has been refused
+    /// memory since the last call; says whether that was so. Then idle slots are given up: all that
+    /// the same account pays for, and those of accounts that have more than it would, until they do
+    /// not. So who asks for much again and again takes nothing that is ready from who has less.
     #[inline]
     pub fn relieve(&mut self) -> bool {
         let refusals = self.budget.as_ref().map_or(0, |budget| budget.refusals());

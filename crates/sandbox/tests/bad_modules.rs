@@ -107,8 +107,8 @@ fn a_broken_descriptor() {
     }
 }
 
-/// Types by the thousand whose parameters are the same megabyte: to look at them all takes no memory or time
-/// by the square of the file's size.
+/// Types by the thousand whose parameters are the same megabyte: to look at them all takes no
+/// memory or time by the square of the file's size.
 #[test]
 fn tables_that_lie_at_the_same_place() {
     let mut object = support::object(TAIL_CALLS, Isolation::Guard);

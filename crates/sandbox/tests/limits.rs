@@ -266,7 +266,8 @@ fn refusals_leave_others_what_is_ready() {
     }
 }
 
-/// An instance's globals, and what they are at the start, are on its account as far as they are many.
+/// An instance's globals, and what they are at the start, are on its account as far as they are
+/// many.
 #[test]
 fn many_globals_count() {
     let globals = "(global (mut v128) (v128.const i64x2 1 2))".repeat(12_000);

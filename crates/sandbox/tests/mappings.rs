@@ -1,4 +1,5 @@
-//! What a slot is charged of the process's mappings is no less than what it takes, whatever its guest does.
+//! What a slot is charged of the process's mappings is no less than what it takes, whatever its
+//! guest does.
 //!
 //! By itself: other tests of a process have mappings, too.
 

@@ -101,8 +101,8 @@ pub struct Limits {
     pub queued: usize,
     /// Invocations that have started and not finished.
     pub live: usize,
-    /// Invocations of all functions without a profile together, queued and live, as far as admission
-    /// is to rely on profiles.
+    /// Invocations of all functions without a profile together, queued and live, as far as
+    /// admission is to rely on profiles.
     pub unprofiled: usize,
 }
 
@@ -247,7 +247,8 @@ pub enum Reason {
     QueueFull,
     /// [`crate::TenantConfig::queued`] is reached.
     TenantQueueFull,
-    /// Its function has as many live as it may; what is left of [`crate::Limits::live`] is kept for others.
+    /// Its function has as many live as it may; what is left of [`crate::Limits::live`] is kept for
+    /// others.
     Places,
     /// Its tenant's budget has no room for it before its deadline.
     TenantBudget,

@@ -1,10 +1,10 @@
 //! What is due by when: does one more fit?
 //!
-//! Under preemptive earliest-deadline-first on one core, a set of jobs that are all there meets every
-//! deadline exactly if for each deadline `d` the work due by `d` fits into the time until `d`
-//! (the processor demand criterion: Baruah, Rosier and Howell 1990, for jobs instead of tasks). A new
-//! job adds to the work of its own deadline and of every later one, so it fits if its own deadline has
-//! room for it and no later one has less slack than it needs.
+//! Under preemptive earliest-deadline-first on one core, a set of jobs that are all there meets
+//! every deadline exactly if for each deadline `d` the work due by `d` fits into the time until `d`
+//! (the processor demand criterion: Baruah, Rosier and Howell 1990, for jobs instead of tasks). A
+//! new job adds to the work of its own deadline and of every later one, so it fits if its own
+//! deadline has room for it and no later one has less slack than it needs.
 //!
 //! A treap by deadline (Seidel and Aragon 1996) holds in each node the sum of its subtree and the
 //! least slack in it, so a question and a change cost a logarithm of the number of jobs. Priorities

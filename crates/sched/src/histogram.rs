@@ -1,8 +1,8 @@
 //! Counts of values by size, in constant memory.
 //!
-//! Buckets grow with the values: each power of two is divided into [`STEPS`] buckets of equal width, so
-//! a value is known to within one part in eight, whatever its size. Two windows are kept, the full one
-//! and the one being filled, so that what is long past is forgotten.
+//! Buckets grow with the values: each power of two is divided into [`STEPS`] buckets of equal
+//! width, so a value is known to within one part in eight, whatever its size. Two windows are kept,
+//! the full one and the one being filled, so that what is long past is forgotten.
 
 use crate::time::Nanos;
 
@@ -52,8 +52,8 @@ impl Histogram {
         self.counts().sum()
     }
 
-    /// The value that the given share (in millionths) of all values does not exceed: the upper end of
-    /// its bucket, so never too small by more than nothing. 0 when there are none.
+    /// The value that the given share (in millionths) of all values does not exceed: the upper end
+    /// of its bucket, so never too small by more than nothing. 0 when there are none.
     #[must_use]
     pub fn quantile(&self, share_ppm: u32) -> u64 {
         let total = self.count();
@@ -68,7 +68,8 @@ impl Histogram {
         0
     }
 
-    /// Average square of the values, each taken to lie in the middle of its bucket; 0 without values.
+    /// Average square of the values, each taken to lie in the middle of its bucket; 0 without
+    /// values.
     #[must_use]
     pub fn mean_square(&self) -> f64 {
         let square = |(bucket, count): (usize, u64)| {
@@ -84,16 +85,16 @@ impl Histogram {
         self.counts().enumerate().filter(|(_, count)| *count > 0)
     }
 
-    /// Adds to the older window, as what was measured before or elsewhere. `None` if there is no such
-    /// bucket.
+    /// Adds to the older window, as what was measured before or elsewhere. `None` if there is no
+    /// such bucket.
     pub(crate) fn add(&mut self, bucket: usize, count: u64) -> Option<()> {
         let held = self.before.get_mut(bucket)?;
         *held = held.saturating_add(u32::try_from(count).unwrap_or(u32::MAX));
         Some(())
     }
 
-    /// Fewer values in the same proportions, if there are more than two windows of them: what several
-    /// cores knew together is not to outweigh what is measured from now on.
+    /// Fewer values in the same proportions, if there are more than two windows of them: what
+    /// several cores knew together is not to outweigh what is measured from now on.
     pub(crate) fn shrink(&mut self) {
         while self.count() > 2 * WINDOW_VALUES {
             for count in self.now.iter_mut().chain(self.before.iter_mut()) {

@@ -103,7 +103,8 @@ pub(crate) struct Rank {
 pub(crate) enum Level {
     /// Within what was promised.
     Promised,
-    /// Late and without room for it (`late.rs`), or beyond its tenant's budget: it makes nobody else late.
+    /// Late and without room for it (`late.rs`), or beyond its tenant's budget: it makes nobody
+    /// else late.
     Over,
     /// Nothing was promised.
     Spare,

@@ -1,8 +1,9 @@
-//! Places of what has started and not finished: a part kept for each tenant, and in it for each function.
+//! Places of what has started and not finished: a part kept for each tenant, and in it for each
+//! function.
 //!
-//! What sleeps holds its place, so without parts one function's sleepers would keep everybody else from starting. So many
-//! places are kept for the tenants that have functions, in equal parts, and each part in equal parts for the tenant's
-//! functions. The rest is first come.
+//! What sleeps holds its place, so without parts one function's sleepers would keep everybody else
+//! from starting. So many places are kept for the tenants that have functions, in equal parts, and
+//! each part in equal parts for the tenant's functions. The rest is first come.
 
 use awsm_ledger::{Stock, Terms};
 
@@ -18,7 +19,8 @@ pub(crate) struct Places {
 }
 
 impl Places {
-    /// So many in all, of which so many are kept for the functions' tenants, who are given by function.
+    /// So many in all, of which so many are kept for the functions' tenants, who are given by
+    /// function.
     pub(crate) fn new(total: usize, kept: usize, tenants: usize, tenant_of: &[usize]) -> Self {
         let mut counts = vec![0_usize; tenants];
         let mut number = |tenant: usize| {

@@ -1,9 +1,10 @@
 //! Planning: which deadline a function can keep on a core, from rates and run times alone.
 //!
-//! Under earliest deadline first a function waits for the work of those whose deadlines are not later
-//! than its own. What waits in front of it is an M/G/1 queue: its mean is Pollaczek's and Khinchine's, and
-//! its tail is taken to be exponential (exact for exponential run times, and the usual approximation
-//! otherwise: Kleinrock, Queueing Systems, volume 1, 1975). Times are seconds, rates are per second.
+//! Under earliest deadline first a function waits for the work of those whose deadlines are not
+//! later than its own. What waits in front of it is an M/G/1 queue: its mean is Pollaczek's and
+//! Khinchine's, and its tail is taken to be exponential (exact for exponential run times, and the
+//! usual approximation otherwise: Kleinrock, Queueing Systems, volume 1, 1975). Times are seconds,
+//! rates are per second.
 
 /// What is asked of a core by one function.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -37,8 +38,8 @@ impl Load {
         Self { rate: self.rate / f64::from(cores), ..self }
     }
 
-    /// The deadline that it could keep at its percentile on a core with all these loads, of which the
-    /// share `capacity` can be promised; infinite if there is none.
+    /// The deadline that it could keep at its percentile on a core with all these loads, of which
+    /// the share `capacity` can be promised; infinite if there is none.
     #[must_use]
     pub fn needs(&self, all: &[Self], capacity: f64) -> f64 {
         let ahead =
@@ -50,8 +51,9 @@ impl Load {
     }
 }
 
-/// How long one waits at most in a queue, but for the share `tolerance` of cases: `load` is the share of
-/// the server that is in use, `squares` the sum of rate times average square of the service time.
+/// How long one waits at most in a queue, but for the share `tolerance` of cases: `load` is the
+/// share of the server that is in use, `squares` the sum of rate times average square of the
+/// service time.
 #[must_use]
 pub fn wait(load: f64, squares: f64, tolerance: f64) -> f64 {
     if load >= 1.0 {
@@ -68,8 +70,8 @@ pub fn mean_wait(load: f64, squares: f64) -> f64 {
     if load < 1.0 { squares / (2.0 * (1.0 - load)) } else { f64::INFINITY }
 }
 
-/// The least number of cores, at most `most`, on which the load of that place keeps its deadline when all
-/// are spread evenly.
+/// The least number of cores, at most `most`, on which the load of that place keeps its deadline
+/// when all are spread evenly.
 #[must_use]
 pub fn cores_for(index: usize, loads: &[Load], capacity: f64, most: u32) -> Option<u32> {
     (1..=most).find(|cores| {
@@ -100,7 +102,8 @@ mod tests {
 
     #[test]
     fn means_are_those_of_the_textbook() {
-        // M/M/1 at half load and rate 1: the mean square is twice the squared mean, the wait one service.
+        // M/M/1 at half load and rate 1: the mean square is twice the squared mean, the wait one
+        // service.
         close(mean_wait(0.5, 0.5 * 2.0), 1.0);
         // M/D/1: half of that.
         close(mean_wait(0.5, 0.5), 0.5);

@@ -1,11 +1,12 @@
 //! What has been measured of a function on this machine, and what that says of the next invocation.
 //!
-//! The run time is estimated from the size of the request: a line through what was measured, by least
-//! squares with forgetting, times a percentile of how far the measurements were from that line. The
-//! line is kept as weighted means and centred sums, which gives the same line as recursive least
-//! squares with a forgetting factor (the recursion of West 1979 with weights), but nothing in it can
-//! wind up when sizes do not vary, and there is no matrix to lose its shape. What the line learns
-//! from one measurement is bounded, so a single stolen time slice does not move it far.
+//! The run time is estimated from the size of the request: a line through what was measured, by
+//! least squares with forgetting, times a percentile of how far the measurements were from that
+//! line. The line is kept as weighted means and centred sums, which gives the same line as
+//! recursive least squares with a forgetting factor (the recursion of West 1979 with weights), but
+//! nothing in it can wind up when sizes do not vary, and there is no matrix to lose its shape. What
+//! the line learns from one measurement is bounded, so a single stolen time slice does not move it
+//! far.
 //!
 //! Constant memory: four histograms and five numbers, whatever is fed in.
 
@@ -97,8 +98,8 @@ impl Profile {
         self.runs >= PROFILE_MIN_RUNS
     }
 
-    /// How long an invocation will take the core, so that the given share (in millionths) takes it no longer;
-    /// what is to be done after its run included. `None` while too little is known.
+    /// How long an invocation will take the core, so that the given share (in millionths) takes it
+    /// no longer; what is to be done after its run included. `None` while too little is known.
     pub fn estimate(&mut self, request_bytes: u64, share_ppm: u32) -> Option<Nanos> {
         if !self.is_known() {
             return None;

@@ -1,19 +1,20 @@
 //! Tenants: whose work it is, how much may wait, and a budget of time on the core.
 //!
-//! A budget of `amount` in every `period` is kept by a constant-bandwidth server (Abeni and Buttazzo
-//! 1998). A tenant that has used its budget up has its deadlines postponed to its next period: until
-//! then it runs only on what everybody else leaves (or, with a hard budget, not at all), so it pays for
-//! its overrun and its neighbours do not. What was used beyond the budget (a run is not interrupted to the
-//! nanosecond, and the core also works for a tenant before and after its runs) is taken from the next ones.
+//! A budget of `amount` in every `period` is kept by a constant-bandwidth server (Abeni and
+//! Buttazzo 1998). A tenant that has used its budget up has its deadlines postponed to its next
+//! period: until then it runs only on what everybody else leaves (or, with a hard budget, not at
+//! all), so it pays for its overrun and its neighbours do not. What was used beyond the budget (a
+//! run is not interrupted to the nanosecond, and the core also works for a tenant before and after
+//! its runs) is taken from the next ones.
 //!
-//! Within its budget an invocation keeps its own deadline, and admission promises that deadline only
-//! as far as a processor of the budget's speed (`amount / period` of the core) would meet it. So a
-//! tenant cannot use its whole budget at once in front of everybody else by way of short deadlines:
-//! what goes beyond that speed runs on what is left, like what goes beyond the budget.
+//! Within its budget an invocation keeps its own deadline, and admission promises that deadline
+//! only as far as a processor of the budget's speed (`amount / period` of the core) would meet it.
+//! So a tenant cannot use its whole budget at once in front of everybody else by way of short
+//! deadlines: what goes beyond that speed runs on what is left, like what goes beyond the budget.
 //!
 //! Road not taken: ranking by the server's deadline instead of the invocation's. It too lets a
-//! tenant's short deadlines hurt nobody, but then nobody's deadline is what it says; and it works for
-//! one policy only, where demotion works for all of them.
+//! tenant's short deadlines hurt nobody, but then nobody's deadline is what it says; and it works
+//! for one policy only, where demotion works for all of them.
 
 use core::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -210,8 +211,8 @@ impl Server {
     }
 
     /// Something arrives and nothing else is there: what was not used is not saved up, so that two
-    /// budgets never come one right after the other. (The server's rule: a new period, unless what is
-    /// left until the end of this one is less than the budget's share of that time.)
+    /// budgets never come one right after the other. (The server's rule: a new period, unless what
+    /// is left until the end of this one is less than the budget's share of that time.)
     pub(crate) fn wake(&mut self, now: Nanos) {
         let wide = |time: Nanos| u128::from(time.0);
         let Budget { amount, period, .. } = self.budget;

@@ -1,4 +1,5 @@
-//! The policy that CONTRIBUTING.md adds as an example: the document says what stands here, and it works.
+//! The policy that CONTRIBUTING.md adds as an example: the document says what stands here, and it
+//! works.
 
 use awsm_sched::simulate::{Cluster, Fate, Job, Kind, Placement, Workload, simulate};
 use awsm_sched::{
@@ -34,7 +35,8 @@ impl Rule for LeastLaxity {
 
 const LLF: Policy = Policy::new(&LeastLaxity);
 
-/// How many of all jobs of a core in use for seven tenths are late under that policy, if all are let in.
+/// How many of all jobs of a core in use for seven tenths are late under that policy, if all are
+/// let in.
 fn late(policy: Policy) -> (usize, usize) {
     let shape = Workload {
         kind: Kind::Bimodal,

@@ -566,7 +566,8 @@ fn what_is_to_be_measured_is_so_on_another_core() {
     let first = arrive_with(&mut sched, 0, due);
     let new = Arrival { deadline: Nanos(5_000), timeout: Nanos(6_000), ..Arrival::new(unknown) };
     let [one, other] = [new, new].map(|new| arrive_with(&mut sched, 0, new));
-    // Though nothing is promised to it, one of them goes first: for a quantum, or as long as it takes.
+    // Though nothing is promised to it, one of them goes first: for a quantum, or as long as it
+    // takes.
     assert!(matches!(sched.next(Nanos(0)), Decision::Run { id, .. } if id == first));
     sched.preempted(Nanos(50), first);
     let Decision::Run { id, until, .. } = sched.next(Nanos(50)) else { panic!("there is work") };

@@ -1,5 +1,5 @@
-//! What the scheduler promises, in simulated weeks: admitted work meets its deadlines, nobody starves,
-//! budgets isolate, overload costs little, and everything is repeatable.
+//! What the scheduler promises, in simulated weeks: admitted work meets its deadlines, nobody
+//! starves, budgets isolate, overload costs little, and everything is repeatable.
 
 use awsm_sched::simulate::{
     Cluster, Fate, Job, Kind, Outcome, Placement, Random, Workload, simulate,
@@ -112,7 +112,8 @@ fn without_admission_overload_makes_most_late_and_with_it_none() {
     assert!(none < demand, "goodput {none}");
 }
 
-/// Short functions at so much of the core, and hogs of 100 ms that come by the thirty and have a minute.
+/// Short functions at so much of the core, and hogs of 100 ms that come by the thirty and have a
+/// minute.
 fn with_patient_hogs(short: f64, hogs: f64, seed: u64) -> Vec<Job> {
     let mut jobs = load(Kind::Poisson, short, 1, 8_000, seed).draw();
     let seconds = jobs.last().expect("there are some").at.0 as f64 / 1e9;
@@ -323,8 +324,8 @@ fn refusals_say_why() {
     assert!(reasons.len() > 1_500 && reasons.iter().all(|reason| *reason == Reason::Deadline));
 }
 
-/// A core that is wanted three times over by functions whose run times are known, the short ones with
-/// little time and hogs with much; then comes what nothing is known of.
+/// A core that is wanted three times over by functions whose run times are known, the short ones
+/// with little time and hogs with much; then comes what nothing is known of.
 fn beside_what_is_known(more: impl IntoIterator<Item = Job>) -> Vec<Job> {
     let mut jobs = load(Kind::Bimodal, 3.0, 1, 10_000, 17).draw();
     // It comes back every 50 ms.

@@ -1,7 +1,8 @@
 //! Accesses that fault unless their place is a multiple of their size.
 //!
-//! The processor reports such a fault without an address, as it does where an address is none at all: the
-//! runtime cannot tell it from a breach, and ends the process. So code must not be able to cause one.
+//! The processor reports such a fault without an address, as it does where an address is none at
+//! all: the runtime cannot tell it from a breach, and ends the process. So code must not be able to
+//! cause one.
 
 use crate::function::Analysis;
 use crate::op::{Binary, Op, Source};

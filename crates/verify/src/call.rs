@@ -1,7 +1,7 @@
 //! Calls: of functions of the object, through references, of the runtime.
 //!
-//! Isolation rests on this file: whoever is called counts on its context, its arguments, and room for its
-//! results.
+//! Isolation rests on this file: whoever is called counts on its context, its arguments, and room
+//! for its results.
 
 use awsm_abi::desc::val_type;
 
@@ -126,7 +126,8 @@ impl Analysis<'_> {
         self.shown(Rule::DirectCall);
     }
 
-    /// Gives a function of the object its arguments, at a call or where it is jumped to (`leaving`).
+    /// Gives a function of the object its arguments, at a call or where it is jumped to
+    /// (`leaving`).
     pub(crate) fn give(&mut self, state: &mut State, at: u32, number: usize, leaving: bool) {
         let block = self.block_of[at as usize];
         let gifts = self.gifts(state, block, number, leaving);
@@ -228,9 +229,9 @@ impl Analysis<'_> {
         Some(Given::Of(kind))
     }
 
-    /// Are references among the arguments what the type says, and is there room for results? `leaving`
-    /// says that it is no call but a jump, above whose stack pointer there is a return address already,
-    /// and below it nothing of this function any more.
+    /// Are references among the arguments what the type says, and is there room for results?
+    /// `leaving` says that it is no call but a jump, above whose stack pointer there is a return
+    /// address already, and below it nothing of this function any more.
     pub(crate) fn arguments_fit(
         &mut self,
         state: &mut State,
@@ -282,8 +283,8 @@ impl Analysis<'_> {
         }
     }
 
-    /// Is there room for so many bytes of a call's results at an address, which is rounded if they must be?
-    /// The call has so many bytes of arguments on the stack.
+    /// Is there room for so many bytes of a call's results at an address, which is rounded if they
+    /// must be? The call has so many bytes of arguments on the stack.
     fn has_cells(
         &mut self,
         state: &mut State,

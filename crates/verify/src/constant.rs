@@ -1,8 +1,8 @@
 //! First values: of globals, of tables, of element segments.
 //!
-//! Isolation rests on this file: the runtime computes them as the object says, without types, and code
-//! takes a reference that it finds in a global or a table for one of the type that is written there. So
-//! each is held against its type, and no number is made of a reference.
+//! Isolation rests on this file: the runtime computes them as the object says, without types, and
+//! code takes a reference that it finds in a global or a table for one of the type that is written
+//! there. So each is held against its type, and no number is made of a reference.
 
 use std::mem::{offset_of, size_of};
 

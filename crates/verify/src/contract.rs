@@ -65,7 +65,8 @@ pub(crate) enum Changes {
     Always,
 }
 
-/// Memories have fewer bytes than this, and tables fewer elements: no system has more address space.
+/// Memories have fewer bytes than this, and tables fewer elements: no system has more address
+/// space.
 pub(crate) const SIZE_MAX: i128 = 1 << 56;
 
 fn fixed(kind: Kind) -> Meaning {

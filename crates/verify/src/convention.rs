@@ -1,5 +1,5 @@
-//! How arguments and results travel: the C convention as LLVM lowers it, and the one of calls in tail
-//! position, which `awsm_abi::tail` defines.
+//! How arguments and results travel: the C convention as LLVM lowers it, and the one of calls in
+//! tail position, which `awsm_abi::tail` defines.
 //!
 //! Isolation rests on this file: where two functions disagree on where an argument lies, types of
 //! references are a guest's to choose.
@@ -167,8 +167,8 @@ fn results(types: &[u32]) -> Option<Vec<Spot>> {
     types.iter().map(place).collect()
 }
 
-/// Where the fields of a struct of several results are, and how many bytes it has. Floats are vectors
-/// in it as well.
+/// Where the fields of a struct of several results are, and how many bytes it has. Floats are
+/// vectors in it as well.
 fn structure(types: &[u32]) -> (Vec<i64>, i64) {
     let (mut at, mut most) = (0_i64, 1);
     let mut offsets = Vec::new();

@@ -62,8 +62,8 @@ pub(crate) fn inside(code: &Code, start: u64, to: u64) -> Option<usize> {
 }
 
 impl Flow {
-    /// Finds the blocks of a function at `start`. `falls_through` says for an instruction that is a call
-    /// whether it comes back.
+    /// Finds the blocks of a function at `start`. `falls_through` says for an instruction that is a
+    /// call whether it comes back.
     pub(crate) fn new(
         code: &Code,
         start: u64,
@@ -257,8 +257,8 @@ fn merged(edges: impl Iterator<Item = (BlockId, Edge)>) -> Vec<(BlockId, Edge)> 
     merged
 }
 
-/// Guesses from the looks of it which indirect calls end the invocation: those of the first function
-/// of the runtime's table.
+/// Guesses from the looks of it which indirect calls end the invocation: those of the first
+/// function of the runtime's table.
 pub(crate) fn guess_returns(code: &Code, builtins: i64, trap: i64) -> HashMap<usize, bool> {
     let loads = |op: &Op, offset: i64, base: &dyn Fn(Reg) -> bool| match *op {
         Op::Load {
@@ -269,7 +269,8 @@ pub(crate) fn guess_returns(code: &Code, builtins: i64, trap: i64) -> HashMap<us
     let mut guesses = HashMap::new();
     // Registers that hold the table, and the address of that function.
     let (mut table, mut address) = (0_u64, 0_u64);
-    // Registers that came from others since the last transfer, and those that may hold that address.
+    // Registers that came from others since the last transfer, and those that may hold that
+    // address.
     let (mut moved, mut perhaps) = (0_u64, 0_u64);
     let arguments = 1 << ARGUMENTS[0] | 1 << ARGUMENTS[1];
     for number in 0..code.instructions.len() {
@@ -306,8 +307,8 @@ pub(crate) fn guess_returns(code: &Code, builtins: i64, trap: i64) -> HashMap<us
     guesses
 }
 
-/// Guesses from the looks of it where jumps through tables go: as many entries as the comparison before
-/// allows, from the last table whose address was taken before.
+/// Guesses from the looks of it where jumps through tables go: as many entries as the comparison
+/// before allows, from the last table whose address was taken before.
 pub(crate) fn guess_tables(
     code: &Code,
     start: u64,

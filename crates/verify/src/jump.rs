@@ -16,7 +16,8 @@ impl Analysis<'_> {
         };
         let known = self.guessed_table(instruction);
         let all = targets.iter().all(|target| known.contains(target));
-        // What lies behind a table may look like more of it: ways that there are not are left out, once.
+        // What lies behind a table may look like more of it: ways that there are not are left out,
+        // once.
         let more = known.iter().any(|target| !targets.contains(target));
         if all && !(more && self.narrowed.insert(instruction)) {
             return self.shown(Rule::JumpTable);
@@ -101,8 +102,8 @@ impl Analysis<'_> {
         Some((lower as i64, upper as i64))
     }
 
-    /// The least number that a value is shown not to exceed, below a limit: where ways meet that are
-    /// bounded each by its own comparison, none of these says it.
+    /// The least number that a value is shown not to exceed, below a limit: where ways meet that
+    /// are bounded each by its own comparison, none of these says it.
     fn least_bound(&mut self, value: Value, limit: i128, block: BlockId) -> Option<i128> {
         let (mut low, mut high) = (0, limit - 1);
         if !self.is_at_most(value, high, block) {

@@ -1,7 +1,7 @@
 //! Where a function is left: by a return, or by a jump to another that returns in its place.
 //!
-//! Isolation rests on this file: behind a return the caller goes on with the stack, the registers and the
-//! references that it counts on.
+//! Isolation rests on this file: behind a return the caller goes on with the stack, the registers
+//! and the references that it counts on.
 
 use awsm_abi::tail::BYTES_POPPED;
 
@@ -111,7 +111,8 @@ impl Analysis<'_> {
         self.shown(Rule::Exit);
     }
 
-    /// Does what returns in this function's place, of this type and in this convention, have its results?
+    /// Does what returns in this function's place, of this type and in this convention, have its
+    /// results?
     fn check_same_results(&mut self, at: u32, other: Option<(u32, &Convention)>) {
         let module = self.module;
         let types = |ty: u32| module.descriptor.types[ty as usize].results.as_slice();

@@ -1,9 +1,9 @@
 //! Linear memory: every access lies between its beginning and what its isolation allows.
 //!
-//! Isolation rests on this file. In `guard` mode that is the end of the reservation; below the memory
-//! at the context pointer there is a guard as well, so an access may also begin there. In `checked`
-//! mode, and for memories that are compared in every mode, an access must end below a size that the
-//! memory had at some time: memories never shrink.
+//! Isolation rests on this file. In `guard` mode that is the end of the reservation; below the
+//! memory at the context pointer there is a guard as well, so an access may also begin there. In
+//! `checked` mode, and for memories that are compared in every mode, an access must end below a
+//! size that the memory had at some time: memories never shrink.
 
 use awsm_abi::context::CONTEXT_GUARD_BYTES;
 use awsm_abi::{GUARD_RESERVE_BYTES, Isolation};
@@ -98,8 +98,8 @@ impl Analysis<'_> {
         None
     }
 
-    /// Is a number at most a size of this kind that there was at some time? What it was compared with
-    /// can be another one on each way.
+    /// Is a number at most a size of this kind that there was at some time? What it was compared
+    /// with can be another one on each way.
     pub(crate) fn is_below_size(
         &mut self,
         block: BlockId,

@@ -30,7 +30,8 @@ pub(crate) enum Role {
     Local,
 }
 
-/// A routine of ours for ranges of memory. The first argument is where it begins, the last its length.
+/// A routine of ours for ranges of memory. The first argument is where it begins, the last its
+/// length.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum RangeRoutine {
     /// Copies from the second argument.

@@ -80,8 +80,8 @@ pub(crate) enum Binary {
     ShiftRight,
     /// To the right, copies of the sign come in.
     ShiftSigned,
-    /// As many bits as the second lowest byte of the second operand says, from the one that its lowest
-    /// says.
+    /// As many bits as the second lowest byte of the second operand says, from the one that its
+    /// lowest says.
     Extract,
 }
 
@@ -179,8 +179,8 @@ pub(crate) enum Extent {
     All,
 }
 
-/// What the 8-byte words of a vector register become, as far as their size is concerned: that is all
-/// that is followed of them.
+/// What the 8-byte words of a vector register become, as far as their size is concerned: that is
+/// all that is followed of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Words {
     /// Anything.
@@ -230,8 +230,8 @@ pub(crate) enum Op {
     Touch { place: Place, bytes: u16, write: bool },
     /// An access faults if its place is not a multiple of so many bytes.
     Aligned { place: Place, bytes: u16 },
-    /// Memory is read or written at a place for each word of a vector register: the word, multiplied, is
-    /// added. Without a register nothing is known of what is added.
+    /// Memory is read or written at a place for each word of a vector register: the word,
+    /// multiplied, is added. Without a register nothing is known of what is added.
     Scatter { base: Place, vector: Option<u8>, scale: u8, bytes: u16, write: bool },
     /// A vector register becomes something.
     Vector { to: u8, extent: Extent, words: Words },

@@ -171,8 +171,8 @@ impl FunctionReport {
     }
 }
 
-/// What was found about an object whose control flow, stack, context, tables and references are shown
-/// to be as the contract says.
+/// What was found about an object whose control flow, stack, context, tables and references are
+/// shown to be as the contract says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
     /// Its functions in the order of their addresses.

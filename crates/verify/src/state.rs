@@ -1,9 +1,10 @@
 //! What is known at one place of a function: values of registers and of the stack's words.
 //!
-//! **Joins.** A value may keep its name where ways meet only if it has it on all of them, and if the
-//! homes of its atoms dominate the join strictly. The second is what makes names safe in loops: an atom
-//! is made anew each time its home is passed, and every cycle through the home of an atom has a join
-//! that the home does not strictly dominate, so no old value survives under the name of a new one.
+//! **Joins.** A value may keep its name where ways meet only if it has it on all of them, and if
+//! the homes of its atoms dominate the join strictly. The second is what makes names safe in loops:
+//! an atom is made anew each time its home is passed, and every cycle through the home of an atom
+//! has a join that the home does not strictly dominate, so no old value survives under the name of
+//! a new one.
 
 use crate::op::{Bytes, REGISTERS, TEMPORARIES};
 use crate::value::Value;
@@ -23,8 +24,8 @@ pub(crate) const PENDING: SlotKey = 1 << 41;
 /// Added to the offset in the cells for several results, which are followed like the stack.
 pub(crate) const RESULT_CELLS: SlotKey = 1 << 42;
 
-/// Added to the distance from the context of its argument cells, which are followed like the stack until
-/// a call.
+/// Added to the distance from the context of its argument cells, which are followed like the stack
+/// until a call.
 pub(crate) const OWN_CELLS: SlotKey = 1 << 43;
 
 /// The same for the context of a function that is about to be called through a reference: it is
@@ -77,8 +78,8 @@ pub(crate) struct State {
     pub slots: Vec<Slot>,
     /// What is known of vector registers, by number.
     pub vectors: Vec<Sizes>,
-    /// Vector registers that were loaded with references or nulls among their words, by ascending number, and
-    /// these words as far as they are known.
+    /// Vector registers that were loaded with references or nulls among their words, by ascending
+    /// number, and these words as far as they are known.
     pub copies: Vec<(u8, Copied)>,
     /// The lowest place of the stack that was surely touched, relative to the one at entry.
     pub touched: i64,

@@ -1,8 +1,9 @@
-//! Bounds of atoms that follow from what they are: low bits of a sum, something shifted, a variable of a
-//! loop.
+//! Bounds of atoms that follow from what they are: low bits of a sum, something shifted, a variable
+//! of a loop.
 //!
-//! What is put in an atom's place is a sum that is not less, or not more, than it as an integer. Machine
-//! numbers turn round and integers do not, so for most of these it is shown first that nothing did.
+//! What is put in an atom's place is a sum that is not less, or not more, than it as an integer.
+//! Machine numbers turn round and integers do not, so for most of these it is shown first that
+//! nothing did.
 
 use crate::flow::BlockId;
 use crate::function::Analysis;
@@ -128,8 +129,9 @@ impl Analysis<'_> {
         Some((1 << (by - less), self.arena.sub(shifted, lost)))
     }
 
-    /// Are the low bits of a sum at least (if `upper`) or at most the sum itself? They are if it is not
-    /// negative, or has no more bits. A sum that lies near, and is negative or too large, shows in them.
+    /// Are the low bits of a sum at least (if `upper`) or at most the sum itself? They are if it is
+    /// not negative, or has no more bits. A sum that lies near, and is negative or too large, shows
+    /// in them.
     pub(crate) fn has_not_turned(
         &mut self,
         atom: AtomId,
@@ -153,8 +155,8 @@ impl Analysis<'_> {
         }
     }
 
-    /// A bound of a variable of a loop, or of its low bits: what it is by the number of rounds, unless that
-    /// turned round. `upper` says which bound.
+    /// A bound of a variable of a loop, or of its low bits: what it is by the number of rounds,
+    /// unless that turned round. `upper` says which bound.
     fn bound_by_rounds(
         &mut self,
         atom: AtomId,
@@ -170,8 +172,8 @@ impl Analysis<'_> {
         holds.then_some(counted)
     }
 
-    /// A bound of a sum's low bits by those of another sum, at a constant distance from it: they are as far
-    /// from each other, or one of them turned round. `upper` says which bound.
+    /// A bound of a sum's low bits by those of another sum, at a constant distance from it: they
+    /// are as far from each other, or one of them turned round. `upper` says which bound.
     fn beside_low(
         &mut self,
         bits: u8,

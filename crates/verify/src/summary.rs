@@ -1,11 +1,11 @@
 //! What functions assume of each other.
 //!
-//! Whoever calls a function from outside keeps to its type, and LLVM keeps no function of the object to
-//! that: it hands over anything for an argument that is not used, changes the signature of functions that
-//! only this object calls, and hands over what an argument leads to instead of the argument. So a function
-//! is given what all its callers give, the outside among them. They are looked at before it is, and what
-//! one of them does not give is not assumed any more. All assumptions of the last round were checked in
-//! it, at every caller and at every return.
+//! Whoever calls a function from outside keeps to its type, and LLVM keeps no function of the
+//! object to that: it hands over anything for an argument that is not used, changes the signature
+//! of functions that only this object calls, and hands over what an argument leads to instead of
+//! the argument. So a function is given what all its callers give, the outside among them. They are
+//! looked at before it is, and what one of them does not give is not assumed any more. All
+//! assumptions of the last round were checked in it, at every caller and at every return.
 
 use crate::contract::{is_reference, kind_of_type};
 use crate::convention::{ARGUMENTS, Spot};
@@ -102,8 +102,8 @@ pub(crate) fn declared(module: &Module<'_>, number: usize) -> Gifts {
     [context(convention.context)].into_iter().chain(cells).chain(references).collect()
 }
 
-/// Which functions may return, by their transfers alone: the least set. Indirect calls count as coming
-/// back and indirect jumps as returning.
+/// Which functions may return, by their transfers alone: the least set. Indirect calls count as
+/// coming back and indirect jumps as returning.
 fn returns(module: &Module<'_>) -> Vec<bool> {
     let mut returns = vec![false; module.functions.len()];
     let mut changed = true;

@@ -2,22 +2,22 @@
 //!
 //! A [`Value`] is a constant plus a linear combination of *atoms*. An atom stands for one 64-bit
 //! number that the machine computed somewhere and that is not looked into as a sum: what a register
-//! held at entry, what a load found, what meets at a join, or the result of an operation that is not
-//! linear, such as the low 32 bits of a value. Equal values have equal names (the arena gives each
-//! combination one number), so whatever is learned of a value holds for all its copies, in registers
-//! and on the stack.
+//! held at entry, what a load found, what meets at a join, or the result of an operation that is
+//! not linear, such as the low 32 bits of a value. Equal values have equal names (the arena gives
+//! each combination one number), so whatever is learned of a value holds for all its copies, in
+//! registers and on the stack.
 //!
-//! What is known of an atom, its range and kind, follows from its name alone: the analysis makes the
-//! same atoms again and again, and what was assumed on the way must not stick to them.
+//! What is known of an atom, its range and kind, follows from its name alone: the analysis makes
+//! the same atoms again and again, and what was assumed on the way must not stick to them.
 //!
-//! Each atom stands for an integer that is congruent to the machine's number: the signed one, unless
-//! its range says otherwise. A combination then stands for the integer sum, which is congruent to
-//! what the machine computed. If that sum can be shown to lie between 0 and 2^64, it *is* what the
-//! machine has.
+//! Each atom stands for an integer that is congruent to the machine's number: the signed one,
+//! unless its range says otherwise. A combination then stands for the integer sum, which is
+//! congruent to what the machine computed. If that sum can be shown to lie between 0 and 2^64, it
+//! *is* what the machine has.
 //!
-//! An atom is named by where it comes to be, so in a loop the name means what was computed last. The
-//! block where it comes to be is its *home*; a value lives only where the homes of its atoms dominate
-//! (see `state` on what happens at joins).
+//! An atom is named by where it comes to be, so in a loop the name means what was computed last.
+//! The block where it comes to be is its *home*; a value lives only where the homes of its atoms
+//! dominate (see `state` on what happens at joins).
 
 mod bits;
 mod compared;

@@ -67,8 +67,8 @@ impl Analysis<'_> {
         }
     }
 
-    /// The words at a place that is followed, or is the object's, if there are references among them, or
-    /// what can be taken for null.
+    /// The words at a place that is followed, or is the object's, if there are references among
+    /// them, or what can be taken for null.
     fn references_at(&mut self, state: &mut State, place: Place, bytes: u8) -> Option<Copied> {
         let address = self.address(state, place);
         let mut words = [None; 8];

@@ -17,8 +17,8 @@ use crate::summary::{self, Summary};
 pub struct Options {
     /// Threads, at most.
     pub threads: NonZeroUsize,
-    /// Is code without isolation looked at too? Nothing is said of its accesses to linear memory then;
-    /// else it is refused.
+    /// Is code without isolation looked at too? Nothing is said of its accesses to linear memory
+    /// then; else it is refused.
     pub unisolated: bool,
 }
 
@@ -30,8 +30,8 @@ impl Default for Options {
     }
 }
 
-/// How often each function is looked at in the mean, at most. Assumptions are only ever given up, a few for
-/// each function.
+/// How often each function is looked at in the mean, at most. Assumptions are only ever given up, a
+/// few for each function.
 const LOOKS: usize = 40;
 
 /// Verifies a shared object, given as the bytes of its file.
@@ -122,8 +122,8 @@ fn analyse(
     })
 }
 
-/// Functions that nobody calls, or else only each other. Those that something calls which is refused are looked
-/// at when that has become something else.
+/// Functions that nobody calls, or else only each other. Those that something calls which is
+/// refused are looked at when that has become something else.
 fn uncalled(
     module: &Module<'_>,
     summaries: &[Summary],
@@ -137,8 +137,8 @@ fn uncalled(
     if refused || !first.is_empty() { first } else { all.filter(left).collect() }
 }
 
-/// Gives up assumptions that did not hold of a function and of those that it calls, and notes who is to be
-/// looked at again.
+/// Gives up assumptions that did not hold of a function and of those that it calls, and notes who
+/// is to be looked at again.
 fn settle(
     summaries: &mut [Summary],
     number: usize,
@@ -146,7 +146,8 @@ fn settle(
     callers: &[Vec<usize>],
     again: &mut BTreeSet<usize>,
 ) {
-    // One with a problem refuses the object by itself, and what was found of it says nothing of others.
+    // One with a problem refuses the object by itself, and what was found of it says nothing of
+    // others.
     if outcome.problem.is_some() {
         return;
     }

@@ -1,5 +1,5 @@
-//! What functions are given that only this object calls: LLVM hands over whatever suits it, which is shown as
-//! it is at every level; and what one caller does not give, nobody has.
+//! What functions are given that only this object calls: LLVM hands over whatever suits it, which
+//! is shown as it is at every level; and what one caller does not give, nobody has.
 
 mod support;
 
@@ -10,8 +10,8 @@ use support::{function, object, refusal};
 
 const LEVELS: [OptLevel; 4] = [OptLevel::O0, OptLevel::O1, OptLevel::O2, OptLevel::O3];
 
-/// An expression so often, with numbers from 0 on in place of `#`: too much for LLVM to put it where it is
-/// called.
+/// An expression so often, with numbers from 0 on in place of `#`: too much for LLVM to put it
+/// where it is called.
 fn many_times(count: u32, expression: &str) -> String {
     (0..count).fold(String::new(), |mut text, number| {
         let _ = writeln!(text, "{}", expression.replace('#', &number.to_string()));
@@ -95,8 +95,8 @@ fn what_llvm_hands_over_is_shown_as_it_is() {
     }
 }
 
-/// A module whose function `load` gets the first byte of the first memory instead of the context, and
-/// `many` the place of its results; `run` has room for code.
+/// A module whose function `load` gets the first byte of the first memory instead of the context,
+/// and `many` the place of its results; `run` has room for code.
 fn victim() -> Vec<u8> {
     let step = |what: &str| {
         format!("(local.set 1 (i64.add (i64.mul (local.get 1) (i64.const 3)) {what}))")

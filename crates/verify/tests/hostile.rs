@@ -1,5 +1,6 @@
-//! Files that no linker of ours writes: whatever the verifier and the loader could see in two ways, or a
-//! description says that is not so, is refused with one line, without a panic, in bounded time and memory.
+//! Files that no linker of ours writes: whatever the verifier and the loader could see in two ways,
+//! or a description says that is not so, is refused with one line, without a panic, in bounded time
+//! and memory.
 
 mod support;
 
@@ -136,8 +137,8 @@ fn segments_that_are_not_what_is_mapped_are_refused() {
     assert_refused(writable(stack, READ | WRITE | EXECUTE), "segment of unknown type");
 }
 
-/// The loader has the whole file in memory: what lies between two segments is there, too, and must not be
-/// taken for zeros.
+/// The loader has the whole file in memory: what lies between two segments is there, too, and must
+/// not be taken for zeros.
 #[test]
 fn what_lies_between_segments_is_seen() {
     let mut object = good();
@@ -179,7 +180,8 @@ fn dynamic_sections_that_ask_for_more_are_refused() {
             let at = dynamic + 16 * entry;
             let tag = word(&object, at);
             put(&mut object, at + 8, &lie.to_le_bytes());
-            // The end, the size of a symbol, which is what it is, and that of names, which is not needed.
+            // The end, the size of a symbol, which is what it is, and that of names, which is not
+            // needed.
             assert!(matches!(tag, 0 | 10 | 11) || refusal(&object).is_some(), "{tag:#x}: {lie:#x}");
         }
     }
@@ -256,7 +258,8 @@ fn code_that_no_symbol_names_or_two_is_refused() {
     }
 }
 
-/// A name for each symbol that is as long as the file: a megabyte of symbols would take ten thousand.
+/// A name for each symbol that is as long as the file: a megabyte of symbols would take ten
+/// thousand.
 #[test]
 fn names_take_no_more_memory_than_the_file() {
     let mut object = good();
@@ -435,7 +438,8 @@ fn elements_of_other_types_are_refused() {
     assert_refused(put_item(items(1), const_op::GLOBAL_GET, 1), "(element segment)");
     assert_refused(put_item(items(1), const_op::CONST, 1), "(element segment)");
     assert_refused(put_item(items(0), const_op::GLOBAL_GET, 4), "(element segment)");
-    // The segment of any functions goes to the table of those, or says that it has others, or numbers.
+    // The segment of any functions goes to the table of those, or says that it has others, or
+    // numbers.
     assert_refused(|object| object[segment(0, offset_of!(ElemDesc, table))] = 1, "segment");
     assert_refused(|object| object[segment(0, offset_of!(ElemDesc, table))] = 9, "segment");
     let code = segment(0, offset_of!(ElemDesc, val_type));

@@ -1,5 +1,5 @@
-//! Code that no compiler of ours writes: whatever leaves the sandbox is refused, on any processor, and
-//! what is like it but stays inside is not.
+//! Code that no compiler of ours writes: whatever leaves the sandbox is refused, on any processor,
+//! and what is like it but stays inside is not.
 
 mod support;
 
@@ -8,7 +8,8 @@ use std::fmt::Write;
 use awsm_compile::{Isolation, OptLevel};
 use support::{function, object, refusal};
 
-/// A module whose `run` has room for code: at its start, `rdi` is the context, `rsi` and `rdx` are numbers.
+/// A module whose `run` has room for code: at its start, `rdi` is the context, `rsi` and `rdx` are
+/// numbers.
 fn victim() -> Vec<u8> {
     let mut body = String::from("(local.get 0)");
     for number in 0..64 {
@@ -129,7 +130,8 @@ fn a_stack_that_is_not_rounded_enough_is_refused() {
 #[test]
 fn vectors_at_odd_addresses_are_refused() {
     let why = "unless at a multiple of 16";
-    // mov eax, esi; movaps xmm0, [rdi + rax], or a store, or addps; the same with and eax, -16 before.
+    // mov eax, esi; movaps xmm0, [rdi + rax], or a store, or addps; the same with and eax, -16
+    // before.
     let accesses: [&[u8]; 3] =
         [&[0x0f, 0x28, 0x04, 0x07], &[0x0f, 0x29, 0x04, 0x07], &[0x0f, 0x58, 0x04, 0x07]];
     for access in accesses {

@@ -1,5 +1,5 @@
-//! Code that is made to take the verifier long, or much memory: it is refused or shown, in about the time that its
-//! size takes otherwise.
+//! Code that is made to take the verifier long, or much memory: it is refused or shown, in about
+//! the time that its size takes otherwise.
 
 mod support;
 
@@ -45,8 +45,8 @@ fn a_function_of_traps() {
     let _ = refusal(&with(&[0x85, 0xf6, 0x74, 0x02, 0x0f, 0x0b].repeat(ROOM / 6 - 16)));
 }
 
-/// Words of the frame that each block adds one to: states at the ends of blocks, that have all of them, would take
-/// memory by the square.
+/// Words of the frame that each block adds one to: states at the ends of blocks, that have all of
+/// them, would take memory by the square.
 #[test]
 fn a_frame_of_ten_thousand_words() {
     // sub rsp, 0x40000: more than may lie between two touches, so in steps of a page.
@@ -95,8 +95,8 @@ fn loops_a_thousand_deep() {
 fn values_of_many_terms() {
     let mut code = Vec::new();
     for number in 0..2000_u32 {
-        // mov eax, [rdi + number]; lea rdx, [rdx + rax*2 + 1]; imul rdx, rdx; xor rsi, rdx; mov r8d, edx;
-        // mov rcx, [rdi + r8]; add rdx, rcx
+        // mov eax, [rdi + number]; lea rdx, [rdx + rax*2 + 1]; imul rdx, rdx; xor rsi, rdx; mov
+        // r8d, edx; mov rcx, [rdi + r8]; add rdx, rcx
         code.extend([0x8b, 0x87]);
         code.extend((number * 8).to_le_bytes());
         code.extend([0x48, 0x8d, 0x54, 0x42, 0x01, 0x48, 0x0f, 0xaf, 0xd2, 0x48, 0x31, 0xd6]);

@@ -1,7 +1,8 @@
-//! Linear memory: which accesses are shown to stay inside, and what little makes them ones that are not.
+//! Linear memory: which accesses are shown to stay inside, and what little makes them ones that are
+//! not.
 //!
-//! At the start of the code, `rdi` is the context, the lower half of `rsi` an address and that of `rdx` a
-//! count. In `checked` mode `rcx` is the memory's size.
+//! At the start of the code, `rdi` is the context, the lower half of `rsi` an address and that of
+//! `rdx` a count. In `checked` mode `rcx` is the memory's size.
 
 mod support;
 
@@ -103,7 +104,8 @@ const NEIGHBOUR: [u8; 27] = [
     0xef, 0x77, 0x07, 0x89, 0xf1, 0x48, 0x8b, 0x44, 0x0f, 0x10, 0xc3,
 ];
 
-/// A sum of 32 bits is compared, and the same of 64 bits accessed: they are the same if neither turned round.
+/// A sum of 32 bits is compared, and the same of 64 bits accessed: they are the same if neither
+/// turned round.
 #[test]
 fn sums_that_turn_round_are_told_from_others() {
     assert_shown(Isolation::Checked, &NEIGHBOUR);
@@ -241,7 +243,8 @@ fn bits_in_memory_are_looked_at_in_their_operand() {
     }
 }
 
-/// Without optimisation, everything is shown in every mode: there is nothing else to fall back upon.
+/// Without optimisation, everything is shown in every mode: there is nothing else to fall back
+/// upon.
 #[test]
 fn all_is_shown_without_optimisation() {
     let text = r#"(module (memory 1 100) (memory $wide i64 1 100)

@@ -1,5 +1,5 @@
-//! Calls in tail position: what compiles is shown, and code that lets a reference be another thing, or that
-//! does anything to cells or the stack that it must not, is refused.
+//! Calls in tail position: what compiles is shown, and code that lets a reference be another thing,
+//! or that does anything to cells or the stack that it must not, is refused.
 
 use std::mem::{offset_of, size_of};
 
@@ -9,8 +9,8 @@ use awsm_abi::desc::{FuncDesc, ModuleDesc};
 use awsm_abi::tail::cell_below;
 use awsm_compile::{Isolation, OptLevel, Options, compile};
 
-/// Functions that only the module itself calls, and some that it gives out: directly, through a table and
-/// by reference, with references in cells.
+/// Functions that only the module itself calls, and some that it gives out: directly, through a
+/// table and by reference, with references in cells.
 const REFERENCES: &str = r#"(module
     (type $answer (func (result i64)))
     (type $turn (func (param i64 i64 i64 i64 i64 i64 funcref (ref $answer) externref) (result i64)))
@@ -165,8 +165,8 @@ fn vectors_in_cells_are_shown() {
 const DIRECTLY: &str = "return_call $f";
 const THROUGH_A_TABLE: &str = "return_call_indirect $t (type $f)";
 
-/// A function that is known to the outside jumps to itself with a reference to a function in the second
-/// of its two cells.
+/// A function that is known to the outside jumps to itself with a reference to a function in the
+/// second of its two cells.
 fn jumping(leave: &str) -> Vec<u8> {
     let element = if leave == DIRECTLY { "" } else { "(i32.const 0)" };
     let text = format!(

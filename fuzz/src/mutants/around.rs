@@ -1,7 +1,7 @@
 //! Everything around a guest, byte for byte: what it may not change, before it runs and after.
 //!
-//! Nothing is taken from the runtime here: what is mapped is what `/proc/self/maps` says, which of its pages
-//! have contents `/proc/self/pagemap`, and these are read through `/proc/self/mem`.
+//! Nothing is taken from the runtime here: what is mapped is what `/proc/self/maps` says, which of
+//! its pages have contents `/proc/self/pagemap`, and these are read through `/proc/self/mem`.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -109,8 +109,9 @@ pub struct Still {
 }
 
 impl Still {
-    /// Takes down all mappings that nobody but a guest gone astray would change: those without a name, which slots,
-    /// stacks and large things of the host lie in. What cannot be written faults by itself. `busy` are those that the host itself uses.
+    /// Takes down all mappings that nobody but a guest gone astray would change: those without a
+    /// name, which slots, stacks and large things of the host lie in. What cannot be written faults
+    /// by itself. `busy` are those that the host itself uses.
     ///
     /// # Errors
     /// If the system does not tell.
@@ -220,8 +221,8 @@ pub struct Context {
 }
 
 impl Context {
-    /// Finds the contexts that lie in mappings which are new: a header ends where a guard begins, and says where
-    /// the memory is that begins behind the guard.
+    /// Finds the contexts that lie in mappings which are new: a header ends where a guard begins,
+    /// and says where the memory is that begins behind the guard.
     ///
     /// # Errors
     /// If the system does not tell.

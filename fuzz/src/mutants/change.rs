@@ -1,4 +1,5 @@
-//! Changes of finished machine code, each of a kind that a fault of a compiler could be, or of no kind.
+//! Changes of finished machine code, each of a kind that a fault of a compiler could be, or of no
+//! kind.
 //!
 //! A change replaces bytes in place and keeps all lengths: what follows lies where it did.
 
@@ -208,7 +209,8 @@ impl Code {
         Self { functions, fields, lengths, sizes }
     }
 
-    /// Changes something of a kind in one of these functions, if there is such a thing: what, for people.
+    /// Changes something of a kind in one of these functions, if there is such a thing: what, for
+    /// people.
     pub(super) fn change(
         &self,
         object: &mut [u8],

@@ -1,4 +1,5 @@
-//! What mutants are made of: every guest of the project in both modes, and a module with what these lack.
+//! What mutants are made of: every guest of the project in both modes, and a module with what these
+//! lack.
 
 use std::fmt;
 use std::fs;
@@ -193,8 +194,8 @@ fn subject(
     }))
 }
 
-/// Accesses to memory that are not shown of an object as it is, found once and kept in a file beside it. None
-/// if it is refused.
+/// Accesses to memory that are not shown of an object as it is, found once and kept in a file
+/// beside it. None if it is refused.
 fn known(file: &Path, object: &[u8], name: &str) -> Result<Option<Unshown>, String> {
     const REFUSED: &str = "refused";
     let kept = file.with_extension("unshown");

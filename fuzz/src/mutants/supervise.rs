@@ -1,4 +1,5 @@
-//! Mutants by the thousand, in child processes: each that ends is one mutant that has left its sandbox.
+//! Mutants by the thousand, in child processes: each that ends is one mutant that has left its
+//! sandbox.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -105,8 +106,9 @@ impl Report {
     }
 }
 
-/// What a child does: lines on standard output, `run NUMBER` before each mutant, and behind it its kind, outcome
-/// and place, separated by tabs. A child ends itself behind a mutant that has touched something.
+/// What a child does: lines on standard output, `run NUMBER` before each mutant, and behind it its
+/// kind, outcome and place, separated by tabs. A child ends itself behind a mutant that has touched
+/// something.
 ///
 /// # Errors
 /// If the guests are not there, or the system does not tell what is around them.
@@ -168,7 +170,8 @@ pub fn one(plan: &Plan) -> Result<(String, Vec<u8>), String> {
     Ok((format!("{} of {}", planned.kind.name(), planned.place), planned.object))
 }
 
-/// Runs a plan in children of this program, which must do [`child`] for the arguments that `command` gets.
+/// Runs a plan in children of this program, which must do [`child`] for the arguments that
+/// `command` gets.
 ///
 /// # Errors
 /// If no child can be started, or one ends without having begun with a mutant.

@@ -1,5 +1,5 @@
-//! crc32: the CRC-32 of ISO-HDLC, Ethernet and gzip: polynomial 04c11db7 reflected, all ones in and out.
-//! Standard input: any bytes. Answer: eight hexadecimal digits.
+//! crc32: the CRC-32 of ISO-HDLC, Ethernet and gzip: polynomial 04c11db7 reflected, all ones in and
+//! out. Standard input: any bytes. Answer: eight hexadecimal digits.
 
 use std::process::ExitCode;
 

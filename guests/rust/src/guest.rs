@@ -1,5 +1,5 @@
-//! What the guests in Rust share: reading the input, failing with a message, and the generators of the built-in
-//! workloads, which are those of `../c/guest.h`.
+//! What the guests in Rust share: reading the input, failing with a message, and the generators of
+//! the built-in workloads, which are those of `../c/guest.h`.
 
 pub mod expected;
 
@@ -14,8 +14,8 @@ pub const PATTERN_BLOCK_BYTES: usize = 65536;
 pub const PATTERN_BLOCKS: usize = 128;
 pub const PATTERN_SEED: u32 = 0x2545_f491;
 
-/// Runs a guest: what it answers to the whole of standard input goes to standard output, what is wrong to
-/// standard error, with exit code 1.
+/// Runs a guest: what it answers to the whole of standard input goes to standard output, what is
+/// wrong to standard error, with exit code 1.
 pub fn run(answer: fn(&[u8]) -> Result<String, String>) -> ExitCode {
     let done = read_input()
         .and_then(|input| answer(&input))

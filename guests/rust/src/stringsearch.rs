@@ -1,7 +1,7 @@
-//! stringsearch: finds a pattern in a text, whatever the case of their ASCII letters. The search looks at the
-//! text's byte under the pattern's end and skips as far as that byte allows (Horspool).
-//! Standard input: the pattern on the first line, then the text. Answer: the offset in the text of every
-//! occurrence, a line each, or "not found". Occurrences may overlap.
+//! stringsearch: finds a pattern in a text, whatever the case of their ASCII letters. The search
+//! looks at the text's byte under the pattern's end and skips as far as that byte allows
+//! (Horspool). Standard input: the pattern on the first line, then the text. Answer: the offset in
+//! the text of every occurrence, a line each, or "not found". Occurrences may overlap.
 
 use std::fmt::Write;
 use std::process::ExitCode;

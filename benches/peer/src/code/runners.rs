@@ -91,8 +91,8 @@ impl Ours {
     }
 }
 
-/// Code without isolation is refused by the loader, as it should be. Here it is measured on guests that
-/// are known, so its descriptor is made to say `guard`, and it gets a guard.
+/// Code without isolation is refused by the loader, as it should be. Here it is measured on guests
+/// that are known, so its descriptor is made to say `guard`, and it gets a guard.
 fn allow(object: &Path) -> Result<()> {
     let mut bytes = fs::read(object)?;
     let desc = bytes.windows(MAGIC.len()).position(|window| window == MAGIC);

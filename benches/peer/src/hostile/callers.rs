@@ -1,4 +1,5 @@
-//! The callers of one attack, in a process of their own: it runs when nothing else on its core wants to.
+//! The callers of one attack, in a process of their own: it runs when nothing else on its core
+//! wants to.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -29,7 +30,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Before a caller whom the node has turned away comes again.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// Attacks until its time is up; prints how many requests were sent, and how many had an answer of 200.
+/// Attacks until its time is up; prints how many requests were sent, and how many had an answer of
+/// 200.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let attack = attacks::named(&options.attack).context("no such attack")?;
     let end = Instant::now() + Duration::from_millis(options.milliseconds);

@@ -1,4 +1,5 @@
-//! The hostile guests, in the text format: each does one thing that a node must not let its neighbours feel.
+//! The hostile guests, in the text format: each does one thing that a node must not let its
+//! neighbours feel.
 
 use std::fmt::Write as _;
 

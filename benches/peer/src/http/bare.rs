@@ -1,8 +1,8 @@
 //! The bare server: what hyper does on one core when there is no function behind it.
 //!
-//! The same shape as a worker of the node: a current-thread tokio runtime, HTTP/1.1 with keep-alive,
-//! TCP_NODELAY, one listener. It answers every request with the same head and body, which the
-//! benchmark copies from an answer of the node, so that both write the same bytes.
+//! The same shape as a worker of the node: a current-thread tokio runtime, HTTP/1.1 with
+//! keep-alive, TCP_NODELAY, one listener. It answers every request with the same head and body,
+//! which the benchmark copies from an answer of the node, so that both write the same bytes.
 
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};

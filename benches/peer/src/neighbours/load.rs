@@ -1,8 +1,9 @@
-//! The load of `neighbours`: requests that are due at times drawn beforehand, and callers that never stop.
+//! The load of `neighbours`: requests that are due at times drawn beforehand, and callers that
+//! never stop.
 //!
-//! A request of the open loop is due at its time whatever the server does; its latency runs from then, however long
-//! it waited for a connection. The hogs are a closed loop: each connection asks again as soon as it is answered.
-//! The client spins on a core of its own and never sleeps.
+//! A request of the open loop is due at its time whatever the server does; its latency runs from
+//! then, however long it waited for a connection. The hogs are a closed loop: each connection asks
+//! again as soon as it is answered. The client spins on a core of its own and never sleeps.
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};

@@ -1,4 +1,5 @@
-//! The picture of `neighbours`: p50, p99 and p99.9 of each server, alone and with hogs, on a logarithmic scale.
+//! The picture of `neighbours`: p50, p99 and p99.9 of each server, alone and with hogs, on a
+//! logarithmic scale.
 
 use super::Row;
 

@@ -1,8 +1,9 @@
 //! The peer of `neighbours`: the wasmtime crate in a Tokio server with one worker thread.
 //!
-//! What one would build without aWsm: hyper on Tokio's multi-threaded runtime with one worker thread per core (here
-//! one), the module compiled and its imports resolved before, instances from a pool, each request in a fresh one.
-//! With `--epochs`, a thread counts the epoch once a millisecond and a guest yields to Tokio whenever it notices.
+//! What one would build without aWsm: hyper on Tokio's multi-threaded runtime with one worker
+//! thread per core (here one), the module compiled and its imports resolved before, instances from
+//! a pool, each request in a fresh one. With `--epochs`, a thread counts the epoch once a
+//! millisecond and a guest yields to Tokio whenever it notices.
 
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};

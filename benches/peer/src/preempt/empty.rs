@@ -1,6 +1,7 @@
 //! A timer whose handler does nothing: what a tick costs at least.
 //!
-//! The same kind of timer, signal and stack as the sandbox crate's. The unsafe code is the system's interface.
+//! The same kind of timer, signal and stack as the sandbox crate's. The unsafe code is the system's
+//! interface.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -30,8 +31,9 @@ impl Empty {
         let period =
             libc::timespec { tv_sec: 0, tv_nsec: period_ns.min(999_999_999) as libc::c_long };
         let value = libc::itimerspec { it_interval: period, it_value: period };
-        // SAFETY: all-zero is a valid sigaction and a valid sigevent; the handler has the signature that
-        // SA_SIGINFO asks for and touches an atomic only; all pointers are valid for the calls.
+        // SAFETY: all-zero is a valid sigaction and a valid sigevent; the handler has the signature
+        // that SA_SIGINFO asks for and touches an atomic only; all pointers are valid for the
+        // calls.
         unsafe {
             let mut action = MaybeUninit::<libc::sigaction>::zeroed().assume_init();
             action.sa_sigaction = on_tick as *const () as usize;

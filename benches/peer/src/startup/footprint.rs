@@ -2,10 +2,10 @@
 //!
 //! A number of sandboxes are kept alive at once, and what the process's figures grew by is divided
 //! by their number. *Proportional set size* (`/proc/self/smaps_rollup`) counts each resident page
-//! once, shared among the processes that map it: heap, stacks, linear memory, whatever a sandbox has
-//! touched. *Page tables* (`VmPTE` in `/proc/self/status`) come on top: sandboxes lie far apart in the
-//! address space, so each needs page-table pages of its own. The module's code and data, shared by all
-//! its sandboxes, are loaded before the first count.
+//! once, shared among the processes that map it: heap, stacks, linear memory, whatever a sandbox
+//! has touched. *Page tables* (`VmPTE` in `/proc/self/status`) come on top: sandboxes lie far apart
+//! in the address space, so each needs page-table pages of its own. The module's code and data,
+//! shared by all its sandboxes, are loaded before the first count.
 //!
 //! Each count has a process of its own: in one that has run benchmarks before, sandboxes would take
 //! memory that is there already.

@@ -21,8 +21,8 @@ pub(super) struct Figures {
     pub(super) run_us: Summary,
     pub(super) recycle_us: Summary,
     pub(super) cycle_us: Summary,
-    /// The median of the blocks' averages: work that is put off to every n-th lap counts in full, an
-    /// interruption of milliseconds by somebody else's program does not.
+    /// The median of the blocks' averages: work that is put off to every n-th lap counts in full,
+    /// an interruption of milliseconds by somebody else's program does not.
     pub(super) cycle_typical_us: f64,
 }
 

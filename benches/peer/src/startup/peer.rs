@@ -2,9 +2,9 @@
 //!
 //! Compiled ahead of time by its optimising compiler, loaded from a file, imports resolved before
 //! (`InstancePre`), memory initialised copy-on-write. Backtraces, address maps, async and garbage
-//! collection are off, as they only cost here. Host functions are a hand-made minimum of WASI, cheaper
-//! than Wasmtime's own. One configuration is not best for everything, so [`VARIANTS`] lists the
-//! candidates and the report compares with whichever came out fastest.
+//! collection are off, as they only cost here. Host functions are a hand-made minimum of WASI,
+//! cheaper than Wasmtime's own. One configuration is not best for everything, so [`VARIANTS`] lists
+//! the candidates and the report compares with whichever came out fastest.
 
 pub(crate) mod plain;
 

@@ -1,10 +1,11 @@
 //! Guests asleep by the thousand in one node: what each takes, and whether others notice.
 //!
-//! Memory is what the node's proportional set size and page tables grow by, divided by the sleepers:
-//! sandbox, stack, the guest's own pages, and the connection whose request it serves. Latency is that of
-//! `null` at a fixed rate, of two nodes on the same core in turn, one with the sleepers and one without.
-//! Sleepers are there in every turn, whatever else the machine does is not: so p99 is the least of the
-//! turns', and the processor time that the node spends on a request stands beside it.
+//! Memory is what the node's proportional set size and page tables grow by, divided by the
+//! sleepers: sandbox, stack, the guest's own pages, and the connection whose request it serves.
+//! Latency is that of `null` at a fixed rate, of two nodes on the same core in turn, one with the
+//! sleepers and one without. Sleepers are there in every turn, whatever else the machine does is
+//! not: so p99 is the least of the turns', and the processor time that the node spends on a request
+//! stands beside it.
 
 use std::fs;
 use std::io::Write;

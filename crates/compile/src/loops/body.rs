@@ -29,7 +29,8 @@ pub(super) struct Loop<'ctx> {
     pub(super) phis: Vec<Phi<'ctx>>,
     /// By how much the phis that count change with each iteration.
     pub(super) steps: HashMap<LLVMValueRef, i64>,
-    /// The integers of the loop that are sums of phis that count and of values from before the loop.
+    /// The integers of the loop that are sums of phis that count and of values from before the
+    /// loop.
     pub(super) sums: HashMap<LLVMValueRef, Linear<'ctx>>,
     pub(super) exit: Exit<'ctx>,
     /// The kind of alias tags.

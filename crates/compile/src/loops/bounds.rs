@@ -1,9 +1,9 @@
 //! `checked` mode: one comparison before a loop instead of one for each access in it.
 //!
-//! Where the addresses of a loop are sums of counters, the first and the last of them are known before
-//! it begins, and so is whether all lie within memory, which may grow meanwhile but not shrink. If they
-//! do, a version of the loop runs that does not check them; else the loop as it was, which traps where
-//! it has to. Isolation rests on this file.
+//! Where the addresses of a loop are sums of counters, the first and the last of them are known
+//! before it begins, and so is whether all lie within memory, which may grow meanwhile but not
+//! shrink. If they do, a version of the loop runs that does not check them; else the loop as it
+//! was, which traps where it has to. Isolation rests on this file.
 
 use inkwell::IntPredicate;
 use inkwell::builder::Builder;

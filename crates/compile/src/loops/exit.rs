@@ -81,8 +81,8 @@ pub(super) struct Way<'ctx> {
     bits: u32,
 }
 
-/// Is a way a whole number of steps, without turning round modulo 2^bits? Then smaller steps reach the
-/// bound where the larger ones do, and not before.
+/// Is a way a whole number of steps, without turning round modulo 2^bits? Then smaller steps reach
+/// the bound where the larger ones do, and not before.
 pub(super) enum Whole {
     Surely,
     /// To be seen when the program runs.

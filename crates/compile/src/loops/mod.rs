@@ -1,9 +1,9 @@
 //! Canonicalisation of loops, so that LLVM can vectorise and unroll them.
 //!
-//! All of it is about loops of one block, with counters whose steps are constants, and an end where a
-//! counter equals a bound. They are rolled up if they were unrolled ([`reroll`]), count from zero, in
-//! `checked` mode lose comparisons that one comparison before the loop can replace ([`bounds`]), and count their addresses
-//! in 64 bits ([`widen`]).
+//! All of it is about loops of one block, with counters whose steps are constants, and an end where
+//! a counter equals a bound. They are rolled up if they were unrolled ([`reroll`]), count from
+//! zero, in `checked` mode lose comparisons that one comparison before the loop can replace
+//! ([`bounds`]), and count their addresses in 64 bits ([`widen`]).
 
 mod bounds;
 mod reroll;

@@ -1,8 +1,8 @@
 //! Memory recurrences: loops in which an iteration loads what an earlier one has stored.
 //!
-//! Nobody can do several such iterations at once. LLVM, which does not see how far apart two of a guest's
-//! addresses are, would make a vector loop with a check that always fails, and a plain one that is worse
-//! than what the guest's compiler has unrolled.
+//! Nobody can do several such iterations at once. LLVM, which does not see how far apart two of a
+//! guest's addresses are, would make a vector loop with a check that always fails, and a plain one
+//! that is worse than what the guest's compiler has unrolled.
 
 use inkwell::values::{BasicValueEnum, InstructionOpcode, InstructionValue, IntValue};
 
@@ -14,7 +14,8 @@ use crate::ir::walk::operands;
 const AT_ONCE: i64 = 4;
 
 impl<'ctx> Loop<'ctx> {
-    /// Of a body of `k` segments that are alike: does a segment load what one of the few before it stores?
+    /// Of a body of `k` segments that are alike: does a segment load what one of the few before it
+    /// stores?
     pub(super) fn needs_what_it_stores(&self, k: i64) -> bool {
         let in_a_segment = self.effects.len() / k as usize;
         let stores: Vec<_> = self.effects[..in_a_segment]

@@ -1,11 +1,11 @@
 //! Rerolling: the inverse of loop unrolling, for loops that the guest's compiler has unrolled.
 //!
-//! Clang unrolls loops for WebAssembly two to eight times. LLVM's loop vectoriser wants the plain loop:
-//! it then checks at run time that addresses do not wrap and that ranges do not overlap, and chooses
-//! width and unrolling for the processor at hand. Of the unrolled form it makes nothing.
+//! Clang unrolls loops for WebAssembly two to eight times. LLVM's loop vectoriser wants the plain
+//! loop: it then checks at run time that addresses do not wrap and that ranges do not overlap, and
+//! chooses width and unrolling for the processor at hand. Of the unrolled form it makes nothing.
 //!
-//! A loop of one block is rolled up if it is `k` *segments* in a row that do the same at addresses one
-//! stride apart:
+//! A loop of one block is rolled up if it is `k` *segments* in a row that do the same at addresses
+//! one stride apart:
 //!
 //! ```text
 //!   p = phi(start, p + 24)                p = phi(start, p + 8)
@@ -15,10 +15,10 @@
 //!   until p + 24 == end
 //! ```
 //!
-//! The new loop does exactly what the old one did, access for access and in the same order of stores,
-//! with the same arithmetic modulo 2^32: nothing is assumed about aliases, overflow or traps. That the
-//! segments are alike is found by `segments`, integers are compared as sums (`linear`), and that the
-//! new loop cannot stop between the old one's iterations by `exit`.
+//! The new loop does exactly what the old one did, access for access and in the same order of
+//! stores, with the same arithmetic modulo 2^32: nothing is assumed about aliases, overflow or
+//! traps. That the segments are alike is found by `segments`, integers are compared as sums
+//! (`linear`), and that the new loop cannot stop between the old one's iterations by `exit`.
 
 use inkwell::context::Context;
 use inkwell::values::{AsValueRef, BasicValueEnum, InstructionOpcode, InstructionValue, IntValue};
@@ -70,8 +70,8 @@ impl<'ctx> Loop<'ctx> {
 
     /// Makes the phi that decides about the loop's end begin with zero.
     ///
-    /// Clang likes to count from `-n` up to zero, which LLVM's vectoriser takes for a sum that overflows,
-    /// and gives up.
+    /// Clang likes to count from `-n` up to zero, which LLVM's vectoriser takes for a sum that
+    /// overflows, and gives up.
     pub(super) fn count_from_zero(&self, context: &'ctx Context) -> Result<(), CompileError> {
         let Some(sum) = self.sum(self.exit.counter) else { return Ok(()) };
         let decides = |phi: &&Phi<'ctx>| self.counts(phi) && sum.contains(phi.phi.as_value_ref());

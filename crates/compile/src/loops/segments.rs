@@ -1,9 +1,9 @@
 //! Isomorphism of the segments of an unrolled loop body.
 //!
 //! Everything that has an effect or is handed on is compared backwards from there: what segment `i`
-//! computes with what the first one does. Sums of counters have to lie `i` strides apart. A value that
-//! is handed on from segment to segment is not known beforehand: what stands in its place is written
-//! down when it is met, and has to be confirmed in the end.
+//! computes with what the first one does. Sums of counters have to lie `i` strides apart. A value
+//! that is handed on from segment to segment is not known beforehand: what stands in its place is
+//! written down when it is met, and has to be confirmed in the end.
 
 use std::collections::{HashMap, HashSet};
 

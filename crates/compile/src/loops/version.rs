@@ -1,5 +1,5 @@
-//! Two versions of a loop: one to be changed, for when a condition holds on the way in, and one that
-//! stays as it was, for when it does not.
+//! Two versions of a loop: one to be changed, for when a condition holds on the way in, and one
+//! that stays as it was, for when it does not.
 //!
 //! ```text
 //!   before: ...                     choice: ... if condition
@@ -38,8 +38,8 @@ impl<'ctx> Loop<'ctx> {
         (before.get_terminator()?.get_num_operands() == 1).then_some(before)
     }
 
-    /// Makes the loop run only if `condition` holds, which was computed at the end of [`Self::before`],
-    /// and else a copy of what it is now.
+    /// Makes the loop run only if `condition` holds, which was computed at the end of
+    /// [`Self::before`], and else a copy of what it is now.
     pub(super) fn version(
         &self,
         context: &'ctx Context,
@@ -59,8 +59,8 @@ impl<'ctx> Loop<'ctx> {
         Ok(())
     }
 
-    /// Moves what is in front of the loop into a block of its own, which is not finished. So the loop still has a
-    /// block before it that leads nowhere else.
+    /// Moves what is in front of the loop into a block of its own, which is not finished. So the
+    /// loop still has a block before it that leads nowhere else.
     fn empty_before(
         &self,
         context: &'ctx Context,
@@ -69,7 +69,8 @@ impl<'ctx> Loop<'ctx> {
         let before = self.before().expect("the caller looked");
         let moved = context.prepend_basic_block(before, "");
         before.get_terminator().expect("a finished block").erase_from_basic_block();
-        // What led there leads here. Without its end the block has no successors, whose phis would follow.
+        // What led there leads here. Without its end the block has no successors, whose phis would
+        // follow.
         before.replace_all_uses_with(&moved);
         b.position_at_end(moved);
         for instruction in before.get_instructions().collect::<Vec<_>>() {

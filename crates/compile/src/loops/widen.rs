@@ -1,10 +1,11 @@
 //! Widening of induction variables: addresses counted in 64 bits.
 //!
-//! A guest's addresses count modulo 2^32, so LLVM extends each one anew in each iteration, and does not see
-//! how far apart two of them are. Where the addresses of a loop are sums of counters, the first and the last
-//! of them are known before it begins, and so is whether one turns round on the way. If none does, a version
-//! of the loop runs that counts in 64 bits: those of one sum are at constant distances from each other, and
-//! are the same numbers as before. Isolation rests on this file.
+//! A guest's addresses count modulo 2^32, so LLVM extends each one anew in each iteration, and does
+//! not see how far apart two of them are. Where the addresses of a loop are sums of counters, the
+//! first and the last of them are known before it begins, and so is whether one turns round on the
+//! way. If none does, a version of the loop runs that counts in 64 bits: those of one sum are at
+//! constant distances from each other, and are the same numbers as before. Isolation rests on this
+//! file.
 
 use inkwell::IntPredicate;
 use inkwell::builder::Builder;
@@ -113,8 +114,8 @@ impl<'ctx> Loop<'ctx> {
                 "",
             )?;
             let place = b.build_int_z_extend(start, i64, "")?;
-            // At most 2^32 steps of at most 2^31, and less than 2^33 besides: as an unsigned number, what
-            // leaves the signed ones is beyond the end of addresses, too.
+            // At most 2^32 steps of at most 2^31, and less than 2^33 besides: as an unsigned
+            // number, what leaves the signed ones is beyond the end of addresses, too.
             let way = b.build_int_mul(turns, i64.const_int(step.cast_unsigned(), true), "")?;
             let last = b.build_int_add(place, way, "")?;
             for end in [place, last] {

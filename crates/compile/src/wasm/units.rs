@@ -99,8 +99,8 @@ impl Units {
         unit.is_some_and(|unit| unit.level == OptLevel::O0)
     }
 
-    /// The nearest functions that have been compiled with optimisation and call `own` or are called by it,
-    /// directly or through others without.
+    /// The nearest functions that have been compiled with optimisation and call `own` or are called
+    /// by it, directly or through others without.
     pub(crate) fn around(&self, module: &Module<'_>, own: u32) -> Result<Vec<u32>, CompileError> {
         let mut plain = vec![false; module.bodies.len()];
         for unit in self.all.iter().filter(|unit| unit.level == OptLevel::O0) {

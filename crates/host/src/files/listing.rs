@@ -1,9 +1,9 @@
 //! Listing directories.
 //!
 //! A place in a listing is the number of entries before it, which fits wherever guests put it; the
-//! system's own cookies fill 64 bits. A listing remembers the place that it has come to, so that going on
-//! costs nothing, and any other place is found by counting from the beginning. Memory does not grow with
-//! the directory.
+//! system's own cookies fill 64 bits. A listing remembers the place that it has come to, so that
+//! going on costs nothing, and any other place is found by counting from the beginning. Memory does
+//! not grow with the directory.
 
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
@@ -47,8 +47,8 @@ pub(super) fn readable(dir: &Dir) -> Result<OwnedFd, System> {
 }
 
 impl WasiCtx {
-    /// A directory's entries from a place on, encoded, at most so many bytes. The last is cut off there,
-    /// which tells that there is more.
+    /// A directory's entries from a place on, encoded, at most so many bytes. The last is cut off
+    /// there, which tells that there is more.
     pub(crate) fn list(
         &mut self,
         fd: u32,

@@ -1,8 +1,8 @@
 //! Files and directories: what is done to an open file. What paths name is in `paths`.
 //!
-//! What the system has in memory is read and written at once. What would wait for a disk, or may have
-//! much to do, is given to a helper: synchronising, allocating, cutting off; a read is tried with
-//! `RWF_NOWAIT` first, which fails rather than waits. Attributes and positions are in memory.
+//! What the system has in memory is read and written at once. What would wait for a disk, or may
+//! have much to do, is given to a helper: synchronising, allocating, cutting off; a read is tried
+//! with `RWF_NOWAIT` first, which fails rather than waits. Attributes and positions are in memory.
 
 mod attributes;
 mod listing;
@@ -123,7 +123,8 @@ impl WasiCtx {
         Ok(())
     }
 
-    /// Waits until what was written is on the disk; without what only says when, if only the data matter.
+    /// Waits until what was written is on the disk; without what only says when, if only the data
+    /// matter.
     pub(crate) fn sync(&mut self, fd: u32, only_data: bool) -> Result<(), Fail> {
         if let Some(done) = self.answered(SYNC)? {
             return Ok(done?);
@@ -211,8 +212,8 @@ impl WasiCtx {
         if room == 0 { Err(Errno::Fbig) } else { Ok(room.min(wanted.into()) as u32) }
     }
 
-    /// Writes bytes that there is room for; says how many. A helper writes long ones, no more than it moves
-    /// at once.
+    /// Writes bytes that there is room for; says how many. A helper writes long ones, no more than
+    /// it moves at once.
     pub(crate) fn write_file(
         &mut self,
         open: &OpenFile,
@@ -246,7 +247,8 @@ impl WasiCtx {
         Ok(self.answered(READ)?.transpose()?)
     }
 
-    /// Reads what the system has in memory. Where nobody could be asked to wait for the disk, it waits.
+    /// Reads what the system has in memory. Where nobody could be asked to wait for the disk, it
+    /// waits.
     pub(crate) fn read_now(
         &self,
         open: &OpenFile,

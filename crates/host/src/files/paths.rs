@@ -28,8 +28,9 @@ const WRITING: Rights = rights::FD_WRITE | rights::FD_ALLOCATE | rights::FD_FILE
 /// Rights that nothing in a read-only directory gets.
 const CHANGING: Rights = WRITING | rights::FD_FILESTAT_SET_TIMES;
 
-/// Parts of a path that is looked up at once, and of what a link holds that a guest makes. The system follows 40
-/// links for one path, so a look-up goes through 40 times as many directories at most: some tenths of a millisecond.
+/// Parts of a path that is looked up at once, and of what a link holds that a guest makes. The
+/// system follows 40 links for one path, so a look-up goes through 40 times as many directories at
+/// most: some tenths of a millisecond.
 const PARTS_AT_ONCE: usize = 64;
 
 /// What helpers are asked.
@@ -110,8 +111,8 @@ impl WasiCtx {
         Ok(look(&dir, name)?)
     }
 
-    /// Sets times of what a path names. The file is found without opening it for anything, and then named
-    /// by its descriptor, so that no link can be put in between.
+    /// Sets times of what a path names. The file is found without opening it for anything, and then
+    /// named by its descriptor, so that no link can be put in between.
     pub(crate) fn set_times_at(
         &mut self,
         fd: u32,
@@ -182,8 +183,8 @@ impl WasiCtx {
         Ok(self.offload(RENAME, move || rename(&source, &name, &target, &new_name))??)
     }
 
-    /// Makes a symbolic link. It may hold any path but an absolute one; where it leads is decided when it
-    /// is followed.
+    /// Makes a symbolic link. It may hold any path but an absolute one; where it leads is decided
+    /// when it is followed.
     pub(crate) fn symlink_at(
         &mut self,
         contents: String,

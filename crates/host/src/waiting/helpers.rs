@@ -1,9 +1,10 @@
 //! Threads that do for guests what may take long.
 //!
-//! Guests of several accounts share the threads. Each account has a queue, and the next job is of the account that
-//! has had least of the threads' time lately: start-time fair queueing (Goyal, Vin and Cheng 1996), where who comes back
-//! after a while has no credit. Jobs cannot be interrupted, so one account never has the last thread. A job that has not
-//! begun goes with the call that has asked for it; one that has begun is finished, and what it takes is on its account.
+//! Guests of several accounts share the threads. Each account has a queue, and the next job is of
+//! the account that has had least of the threads' time lately: start-time fair queueing (Goyal, Vin
+//! and Cheng 1996), where who comes back after a while has no credit. Jobs cannot be interrupted,
+//! so one account never has the last thread. A job that has not begun goes with the call that has
+//! asked for it; one that has begun is finished, and what it takes is on its account.
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -18,10 +19,12 @@ use std::thread;
 use awsm_ledger::{Short, Stock};
 use awsm_sandbox::clock;
 
-/// One account's way to threads that do for guests what may take long, so that no worker waits for it.
+/// One account's way to threads that do for guests what may take long, so that no worker waits for
+/// it.
 ///
-/// Bounded: so many threads, started when needed. A sandbox waits for the one thing that it has asked for, so there are no
-/// more jobs than sandboxes; and what the jobs of an account hold in memory is counted.
+/// Bounded: so many threads, started when needed. A sandbox waits for the one thing that it has
+/// asked for, so there are no more jobs than sandboxes; and what the jobs of an account hold in
+/// memory is counted.
 pub struct Helpers {
     pool: Arc<Pool>,
     account: usize,
@@ -59,7 +62,8 @@ struct Account {
     running: usize,
     /// Threads' time that it has had, and that it had no use for.
     served_ns: u64,
-    /// The processor's time that its jobs have taken, and what of it no call has paid for whose caller has left.
+    /// The processor's time that its jobs have taken, and what of it no call has paid for whose
+    /// caller has left.
     cpu_ns: u64,
     unpaid_ns: u64,
 }
@@ -90,7 +94,8 @@ impl Helpers {
         all.pop().expect("one account")
     }
 
-    /// At most so many threads that the accounts of a stock share, whose jobs hold no more bytes than it says.
+    /// At most so many threads that the accounts of a stock share, whose jobs hold no more bytes
+    /// than it says.
     #[must_use]
     pub fn for_accounts(most: usize, bytes: Stock) -> Vec<Arc<Self>> {
         let (most, count) = (most.max(1), bytes.accounts());
@@ -122,7 +127,8 @@ impl Helpers {
         lock(&self.shared().queue).accounts[self.account].cpu_ns
     }
 
-    /// The processor's time that the jobs of all accounts have taken, and that threads have spent between jobs.
+    /// The processor's time that the jobs of all accounts have taken, and that threads have spent
+    /// between jobs.
     #[must_use]
     pub fn spent_ns(&self) -> (u64, u64) {
         let queue = lock(&self.shared().queue);
@@ -304,8 +310,8 @@ impl<R> Ask<R> {
     }
 }
 
-/// Work that a helper thread does for a blocked guest. It knows what was asked, and its answer is for that
-/// and for nothing else.
+/// Work that a helper thread does for a blocked guest. It knows what was asked, and its answer is
+/// for that and for nothing else.
 pub struct Job {
     pub(crate) asked: &'static str,
     shared: Arc<JobShared>,
@@ -357,7 +363,8 @@ impl Job {
         }
     }
 
-    /// The answer, if it is there, and the processor's time that is to be paid for it; then it is gone.
+    /// The answer, if it is there, and the processor's time that is to be paid for it; then it is
+    /// gone.
     pub(crate) fn take(&mut self) -> Option<(Box<dyn Any + Send>, u64)> {
         let mut state = lock(&self.shared.state);
         let result = state.result.take()?;

@@ -1,10 +1,11 @@
 //! Waiting: for descriptors to become ready, and for work that other threads do.
 //!
-//! A host function that must wait notes in the invocation's context what for ([`Pending`]) and leaves with
-//! [`Wait::Event`]; whoever runs the sandbox asks the context and resumes it when one of these has come.
-//! Then the function is called again and looks for itself, so waking too early is harmless. Who cannot
-//! wait for it says why ([`WasiCtx::cannot_wait`](crate::WasiCtx::cannot_wait)), and that is what the
-//! guest's call answers.
+//! A host function that must wait notes in the invocation's context what for ([`Pending`]) and
+//! leaves with [`Wait::Event`]; whoever runs the sandbox asks the context and resumes it when one
+//! of these has come. Then the function is called again and looks for itself, so waking too early
+//! is harmless. Who cannot wait for it says why
+//! ([`WasiCtx::cannot_wait`](crate::WasiCtx::cannot_wait)), and that is what the guest's call
+//! answers.
 
 mod helpers;
 
@@ -78,8 +79,8 @@ pub(crate) struct Pending {
 }
 
 impl Pending {
-    /// How to leave until one of the descriptors is ready, or until that time of the monotonic clock; or
-    /// that nobody can wait for them.
+    /// How to leave until one of the descriptors is ready, or until that time of the monotonic
+    /// clock; or that nobody can wait for them.
     pub(crate) fn until_ready(&mut self, until_ns: Option<u64>) -> Fail {
         match self.failed.take() {
             Some(errno) => errno.into(),

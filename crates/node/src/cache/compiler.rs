@@ -1,7 +1,7 @@
 //! The compiler as a child process.
 //!
-//! It ends when this process ends, however that happens: its standard input is a pipe whose other end is
-//! held here (`--with-stdin`).
+//! It ends when this process ends, however that happens: its standard input is a pipe whose other
+//! end is held here (`--with-stdin`).
 
 use std::ffi::OsString;
 use std::io::{self, Read};
@@ -62,7 +62,8 @@ impl Compiler {
         self.run(Command::new(&self.program).args(options.arguments()), module, output)
     }
 
-    /// The same, if the compiler still is what has said `fingerprint`, and all its files in `scratch`.
+    /// The same, if the compiler still is what has said `fingerprint`, and all its files in
+    /// `scratch`.
     pub(super) fn compile_as(
         &self,
         fingerprint: &str,

@@ -4,10 +4,11 @@
 //!   object | key | bytes of the key, u32 | MAGIC | SHA-256 of all before
 //! ```
 //!
-//! A verdict on an object of somebody else's is an entry without an object. A loader looks at the object only; whoever takes an entry from the cache looks at the rest first. The key is
-//! text: the module's digest and what the compiler says of itself, so `tail -c 600` tells what a file is.
-//! The digest finds damage; who can write to the cache can make another that fits, which is why nobody else may
-//! write there.
+//! A verdict on an object of somebody else's is an entry without an object. A loader looks at the
+//! object only; whoever takes an entry from the cache looks at the rest first. The key is text: the
+//! module's digest and what the compiler says of itself, so `tail -c 600` tells what a file is. The
+//! digest finds damage; who can write to the cache can make another that fits, which is why nobody
+//! else may write there.
 
 use std::fmt::Write;
 
@@ -22,12 +23,14 @@ const DIGEST_BYTES: usize = 32;
 pub(super) struct Key(String);
 
 impl Key {
-    /// Of a module, given the digest of its file and all else that its code depends on in the compiler's words.
+    /// Of a module, given the digest of its file and all else that its code depends on in the
+    /// compiler's words.
     pub(super) fn new(module: &[u8; DIGEST_BYTES], fingerprint: &str) -> Self {
         Self(format!("module sha256 {}; {}", hex(module), fingerprint.trim_end()))
     }
 
-    /// Of a verdict on an object, given its digest, by a verifier in its own words: an entry without an object.
+    /// Of a verdict on an object, given its digest, by a verifier in its own words: an entry
+    /// without an object.
     pub(super) fn of_verdict(object: &[u8; DIGEST_BYTES], verifier: &str) -> Self {
         Self(format!("object sha256 {}; shown by {verifier}", hex(object)))
     }

@@ -1,10 +1,11 @@
 //! From a module's file to a loaded module: the compiler as a child process, and what it has made.
 //!
-//! The node does not link the compiler. A `.wasm` file is handed to `awsmc`, a process with limits of
-//! its own, so hostile WebAssembly can at worst make its own deployment fail. What comes out is kept
-//! under a name made of the module's content and everything that the compiler says its result depends
-//! on (its version and sources, its options, the processor's features), so nothing in the cache is ever
-//! stale, and two nodes that share a directory write the same bytes under the same name.
+//! The node does not link the compiler. A `.wasm` file is handed to `awsmc`, a process with limits
+//! of its own, so hostile WebAssembly can at worst make its own deployment fail. What comes out is
+//! kept under a name made of the module's content and everything that the compiler says its result
+//! depends on (its version and sources, its options, the processor's features), so nothing in the
+//! cache is ever stale, and two nodes that share a directory write the same bytes under the same
+//! name.
 //!
 //! ```text
 //!   file --one read--> bytes --digest--> key --> entry? --one read--> sealed memory --fits the key?--> module
@@ -16,14 +17,15 @@
 //!                                                  entry
 //! ```
 //!
-//! Isolation rests on this file: each file is read once, and what was looked at is what is compiled, kept and
-//! run. So nobody who changes a module's file or an entry at the wrong moment has one function answer with
-//! another's code. An entry is trusted if it is whole and was made from this module by this compiler; that
-//! nobody else has made it is up to the directory ([`crate::disk`]).
+//! Isolation rests on this file: each file is read once, and what was looked at is what is
+//! compiled, kept and run. So nobody who changes a module's file or an entry at the wrong moment
+//! has one function answer with another's code. An entry is trusted if it is whole and was made
+//! from this module by this compiler; that nobody else has made it is up to the directory
+//! ([`crate::disk`]).
 //!
-//! A cache that cannot be written costs no function: what is compiled then goes into memory only. How
-//! much is kept is limited, and what was used least recently goes first. An entry that a process serves is
-//! locked by it and stays.
+//! A cache that cannot be written costs no function: what is compiled then goes into memory only.
+//! How much is kept is limited, and what was used least recently goes first. An entry that a
+//! process serves is locked by it and stays.
 
 mod compiler;
 mod entry;
@@ -201,8 +203,8 @@ struct Job<'j> {
 }
 
 impl Cache {
-    /// The cache in that directory, or in the user's, of at most so many bytes; `trust` says which objects are
-    /// taken that come from elsewhere.
+    /// The cache in that directory, or in the user's, of at most so many bytes; `trust` says which
+    /// objects are taken that come from elsewhere.
     pub fn open(
         dir: Option<&Path>,
         limit_bytes: u64,
@@ -245,8 +247,8 @@ impl Cache {
         Ok(())
     }
 
-    /// The module in a file: the file itself if it is a shared object, else what the compiler makes of it,
-    /// now or at an earlier time. `compiler` is only looked for when it is needed.
+    /// The module in a file: the file itself if it is a shared object, else what the compiler makes
+    /// of it, now or at an earlier time. `compiler` is only looked for when it is needed.
     pub fn module(
         &self,
         file: &Path,
@@ -258,7 +260,8 @@ impl Cache {
             Content::Object(object) => {
                 let digest = Sha256::digest(object.bytes()).into();
                 match self.check_trust(&object, &digest) {
-                    // What no loader takes either is told in the loader's words, which say what to do.
+                    // What no loader takes either is told in the loader's words, which say what to
+                    // do.
                     Err(ModuleError::NotShown(refusal)) if refusal.function.is_none() => {
                         Module::of_object(object)?;
                         return Err(ModuleError::NotShown(refusal));
@@ -287,8 +290,8 @@ impl Cache {
         Ok(Loaded { module, identity, key: job.key.file_name(), in_use })
     }
 
-    /// May an object run that this node's compiler has not made? A verdict is kept: the same content gets the
-    /// same one.
+    /// May an object run that this node's compiler has not made? A verdict is kept: the same
+    /// content gets the same one.
     fn check_trust(&self, object: &SealedObject, digest: &[u8; 32]) -> Result<(), ModuleError> {
         match self.trust {
             Objects::None => return Ok(()),
@@ -481,8 +484,8 @@ impl Cache {
         }
     }
 
-    /// Removes entries that nobody uses, those used least recently first, until the others fit. To be called when
-    /// all that are needed are in use.
+    /// Removes entries that nobody uses, those used least recently first, until the others fit. To
+    /// be called when all that are needed are in use.
     pub fn trim(&self) {
         let Ok(Some(dir)) = Dir::private(&self.dir) else { return };
         // Another process that does so does it for all.

@@ -1,5 +1,5 @@
-//! Where a function may connect to, and where it listens: as configuration and command line write it,
-//! and as sockets.
+//! Where a function may connect to, and where it listens: as configuration and command line write
+//! it, and as sockets.
 
 use std::fmt;
 use std::io;
@@ -63,7 +63,8 @@ impl Endpoint {
         }
     }
 
-    /// A socket that listens here. One that a file of the same name is left of must be removed first.
+    /// A socket that listens here. One that a file of the same name is left of must be removed
+    /// first.
     ///
     /// # Errors
     /// If the system refuses, as when the address is taken.
@@ -96,7 +97,8 @@ pub fn is_name(text: &str) -> bool {
 }
 
 /// Grants a guest connections and listening sockets, and puts their descriptors into its variables
-/// `AWSM_FD_NAME`. They come after the streams and the directories, so these must be granted before.
+/// `AWSM_FD_NAME`. They come after the streams and the directories, so these must be granted
+/// before.
 ///
 /// # Errors
 /// Which cannot be reached, and why: one line.

@@ -1,5 +1,5 @@
-//! What a function may reach: its directories, connections and listening sockets, where its input comes
-//! from, and how much it may write.
+//! What a function may reach: its directories, connections and listening sockets, where its input
+//! comes from, and how much it may write.
 
 use std::path::{Path, PathBuf};
 

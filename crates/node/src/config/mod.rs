@@ -181,7 +181,8 @@ pub struct FunctionConfig {
     pub content_type: String,
     /// [`limits::MEMORY`].
     pub memory_bytes: u64,
-    /// May memory that grows by megabytes be backed by huge pages? See [`awsm_sandbox::Limits::huge_pages`].
+    /// May memory that grows by megabytes be backed by huge pages? See
+    /// [`awsm_sandbox::Limits::huge_pages`].
     pub huge_pages: bool,
     /// [`limits::BODY`].
     pub body_bytes: u64,

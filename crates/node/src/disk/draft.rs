@@ -1,11 +1,11 @@
 //! What is being written: a directory of its own, until it is whole and gets its name.
 //!
-//! Two processes never write to the same draft, be they in different containers with the same process
-//! number on the same shared directory: its name is drawn at random, and making a directory fails if
-//! the name is taken. Whoever works in it holds a lock on it, which the system releases however its
-//! holder ends. So a draft that can be locked is nobody's any more, and is removed. Roads not taken:
-//! process numbers (they repeat, and mean nothing in another container) and ages (a compilation may take ten
-//! minutes, and clocks jump).
+//! Two processes never write to the same draft, be they in different containers with the same
+//! process number on the same shared directory: its name is drawn at random, and making a directory
+//! fails if the name is taken. Whoever works in it holds a lock on it, which the system releases
+//! however its holder ends. So a draft that can be locked is nobody's any more, and is removed.
+//! Roads not taken: process numbers (they repeat, and mean nothing in another container) and ages
+//! (a compilation may take ten minutes, and clocks jump).
 
 use std::fs::File;
 use std::io;

@@ -1,10 +1,12 @@
-//! Directories whose contents nobody but this user changes: compiled code that is run, and what was measured.
+//! Directories whose contents nobody but this user changes: compiled code that is run, and what was
+//! measured.
 //!
-//! Isolation rests on this file: who can write to such a directory chooses what the node runs. So one is
-//! refused unless it belongs to this user (or to root, who may do anything anyway) and nobody else may write
-//! to it. Names are looked up in the opened directory and never by its path, so it does not matter who may
-//! rename what lies above it. A sticky directory such as `/tmp` is refused, too: others could put
-//! files there under names that are expected. What is written is first a [`Draft`].
+//! Isolation rests on this file: who can write to such a directory chooses what the node runs. So
+//! one is refused unless it belongs to this user (or to root, who may do anything anyway) and
+//! nobody else may write to it. Names are looked up in the opened directory and never by its path,
+//! so it does not matter who may rename what lies above it. A sticky directory such as `/tmp` is
+//! refused, too: others could put files there under names that are expected. What is written is
+//! first a [`Draft`].
 
 mod draft;
 
@@ -179,8 +181,8 @@ impl Dir {
         Ok(file)
     }
 
-    /// The same of a file that another program has just made for this one, with whatever permissions. From
-    /// then on nobody else has any.
+    /// The same of a file that another program has just made for this one, with whatever
+    /// permissions. From then on nobody else has any.
     ///
     /// # Errors
     /// As [`Self::open`].
@@ -217,8 +219,9 @@ impl Dir {
         about.ok().zip(file.metadata().ok()).is_some_and(|(there, here)| same(there, here))
     }
 
-    /// Gives a file of `from` a name here, in place of what has it. It is there to stay when this returns,
-    /// whatever happens to the machine, if its content has been written to the disk before.
+    /// Gives a file of `from` a name here, in place of what has it. It is there to stay when this
+    /// returns, whatever happens to the machine, if its content has been written to the disk
+    /// before.
     ///
     /// # Errors
     /// When the name belongs to a directory, or the system cannot do it.
@@ -261,8 +264,8 @@ impl Dir {
         Ok(names.filter_map(about).collect())
     }
 
-    /// The turn at what only one may do in this directory at a time; `None` while another has it. It is
-    /// over when the value is dropped.
+    /// The turn at what only one may do in this directory at a time; `None` while another has it.
+    /// It is over when the value is dropped.
     #[must_use]
     pub fn try_turn(&self) -> Option<File> {
         let own = self.below(".").ok()?.dir;

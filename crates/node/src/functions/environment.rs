@@ -73,8 +73,8 @@ impl Environment {
     }
 
     /// The same with what a function may reach. Directories are opened, names looked up and sockets
-    /// bound here, once. Files that may wait for a disk are left to `helpers`; open descriptors have their places
-    /// from `descriptors`.
+    /// bound here, once. Files that may wait for a disk are left to `helpers`; open descriptors
+    /// have their places from `descriptors`.
     ///
     /// # Errors
     /// What cannot be reached, and why: one line.

@@ -237,8 +237,9 @@ struct Common {
     in_use: Option<Arc<InUse>>,
 }
 
-/// A module for each function, in their order. What several functions share is compiled once; different
-/// modules at the same time, one per core. Files with the same content give the same module.
+/// A module for each function, in their order. What several functions share is compiled once;
+/// different modules at the same time, one per core. Files with the same content give the same
+/// module.
 fn load_all(
     configs: &[FunctionConfig],
     cache: &Cache,

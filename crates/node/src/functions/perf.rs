@@ -1,8 +1,9 @@
 //! Tells debuggers and profilers where a module lies, since there is no file behind its memory.
 //!
-//! The log has each module's address at the level `debug`, for gdb's `add-symbol-file FILE -o ADDRESS`. With
-//! `AWSM_PERF_MAP=1` each function's code and name goes to `/tmp/perf-PID.map`, where perf looks for code that
-//! is no file's. Source: Linux, `tools/perf/Documentation/jit-interface.txt`.
+//! The log has each module's address at the level `debug`, for gdb's
+//! `add-symbol-file FILE -o ADDRESS`. With `AWSM_PERF_MAP=1` each function's code and name goes to
+//! `/tmp/perf-PID.map`, where perf looks for code that is no file's. Source: Linux,
+//! `tools/perf/Documentation/jit-interface.txt`.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};

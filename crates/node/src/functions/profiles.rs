@@ -1,10 +1,10 @@
 //! What was measured of functions on this machine, kept over restarts.
 //!
 //! One text file in the state directory: a line that names the form, a line for each function (its
-//! name, its module's hash, what was measured), a last line with the checksum of all before it. It is
-//! written as a [`Draft`] and then takes its place, so it is whole or not there; a file that is anything but
-//! whole is reported, set aside and not used. The directory is one that only this user can change. A profile belongs to a module: a function whose module has changed
-//! starts anew.
+//! name, its module's hash, what was measured), a last line with the checksum of all before it. It
+//! is written as a [`Draft`] and then takes its place, so it is whole or not there; a file that is
+//! anything but whole is reported, set aside and not used. The directory is one that only this user
+//! can change. A profile belongs to a module: a function whose module has changed starts anew.
 //!
 //! Each worker measures for itself and sends what has changed to one thread, [`keep`], which waits
 //! without using the processor when nothing comes.

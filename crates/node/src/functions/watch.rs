@@ -1,8 +1,9 @@
 //! Tells when a file from which a module was loaded has changed on the disk.
 //!
-//! Nothing happens to what is served then: it was read into memory. But whoever has just copied a new module over the
-//! old one should hear that the old one goes on being served, and whoever finds that line without having
-//! done anything should know that somebody else has. A thread waits for it without using the processor.
+//! Nothing happens to what is served then: it was read into memory. But whoever has just copied a
+//! new module over the old one should hear that the old one goes on being served, and whoever finds
+//! that line without having done anything should know that somebody else has. A thread waits for it
+//! without using the processor.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem::MaybeUninit;

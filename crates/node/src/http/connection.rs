@@ -1,8 +1,9 @@
 //! One connection: where it is between request and answer, and whether it takes too long.
 //!
 //! Nothing is armed for a request: each connection notes what it is doing and since when, and the
-//! server looks a few times a second at all that a limit applies to ([`Paced`]). A connection found too
-//! slow, or one that is to end with its current answer, is told so through its [`Order`] and woken.
+//! server looks a few times a second at all that a limit applies to ([`Paced`]). A connection found
+//! too slow, or one that is to end with its current answer, is told so through its [`Order`] and
+//! woken.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -69,8 +70,9 @@ pub(super) struct Connection {
 
 /// The connections of a worker that the server looks at, and its coarse clock.
 ///
-/// One that waits for its function is taken out when it is next come across, and puts itself back when
-/// it has its answer: a request pays for a flag, and ten thousand that sleep are not looked at.
+/// One that waits for its function is taken out when it is next come across, and puts itself back
+/// when it has its answer: a request pays for a flag, and ten thousand that sleep are not looked
+/// at.
 #[derive(Debug, Default)]
 pub(super) struct Paced {
     /// Milliseconds.
@@ -90,8 +92,9 @@ impl Paced {
         self.listed.borrow().len()
     }
 
-    /// Looks at up to `count` of them below number `end`; says below which number to go on. What is added
-    /// meanwhile has a higher number, what is taken out is replaced by one that has been looked at.
+    /// Looks at up to `count` of them below number `end`; says below which number to go on. What is
+    /// added meanwhile has a higher number, what is taken out is replaced by one that has been
+    /// looked at.
     pub(super) fn look(&self, end: usize, count: usize, each: impl Fn(&Connection)) -> usize {
         let mut listed = self.listed.borrow_mut();
         let end = end.min(listed.len());
@@ -106,8 +109,8 @@ impl Paced {
         start
     }
 
-    /// Tells up to `count` connections to give up of those that have waited for their caller for `grace_ms`
-    /// or longer, the idlest first. None of them has a request that is in progress.
+    /// Tells up to `count` connections to give up of those that have waited for their caller for
+    /// `grace_ms` or longer, the idlest first. None of them has a request that is in progress.
     pub(super) fn shed(&self, count: usize, grace_ms: u64) {
         let listed = self.listed.borrow();
         let silent = |one: &&Rc<Connection>| {

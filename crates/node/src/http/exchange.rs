@@ -32,8 +32,8 @@ use crate::worker::Ticket;
 
 /// A request on its way to its answer.
 ///
-/// Most requests bring no body: they are invoked at once, and all that is kept for them is small and
-/// lies where hyper keeps it.
+/// Most requests bring no body: they are invoked at once, and all that is kept for them is small
+/// and lies where hyper keeps it.
 pub(super) enum Exchange {
     /// The function is at work.
     Invoked(Invoked),
@@ -52,7 +52,8 @@ pub(super) struct Invoked {
     _brought: Held,
 }
 
-/// Begins to answer a request, whatever it is. A panic on the way to its answer is this request's own.
+/// Begins to answer a request, whatever it is. A panic on the way to its answer is this request's
+/// own.
 pub(super) fn exchange(
     server: &Rc<Server>,
     connection: &Rc<Connection>,
@@ -134,8 +135,8 @@ impl Future for Exchange {
     }
 }
 
-/// The answer to a request at which the node panicked: what it was for is dropped, and what all requests
-/// share ends the process by itself if it may not be whole.
+/// The answer to a request at which the node panicked: what it was for is dropped, and what all
+/// requests share ends the process by itself if it may not be whole.
 fn failed(connection: &Rc<Connection>) -> Response<Body> {
     tracing::error!(peer = %connection.peer, "a request panicked, which is a bug of the node");
     connection.enter(Phase::Idle);
@@ -319,8 +320,8 @@ async fn read_body(
     Ok(if more.is_empty() { first } else { more.into() })
 }
 
-/// How much room a body gets of which `bytes` have come, and which has had `capacity` so far. What its caller
-/// says that there will be is believed as far as it is there: room at most doubles.
+/// How much room a body gets of which `bytes` have come, and which has had `capacity` so far. What
+/// its caller says that there will be is believed as far as it is there: room at most doubles.
 fn room(capacity: usize, bytes: usize, declared: Option<u64>) -> usize {
     if bytes <= capacity {
         return capacity;

@@ -1,7 +1,7 @@
 //! Between a worker and its sockets: HTTP/1.1 requests in, answers out.
 //!
-//! [`server`] accepts connections and watches their pace, [`exchange`] takes one request through its
-//! function, [`route`] finds that function. The answers are made in [`answer`] (what a function
+//! [`server`] accepts connections and watches their pace, [`exchange`] takes one request through
+//! its function, [`route`] finds that function. The answers are made in [`answer`] (what a function
 //! said), [`wagi`] (what it said in a header block) and [`problem`] (what went wrong instead).
 //! [`request_names`] names each request.
 

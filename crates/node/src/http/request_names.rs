@@ -31,7 +31,8 @@ impl Names {
         Self { state: Cell::new(RandomState::new().hash_one(0)) }
     }
 
-    /// Source: splitmix64, Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014.
+    /// Source: splitmix64, Steele, Lea, Flood, "Fast splittable pseudorandom number generators",
+    /// 2014.
     fn next(&self) -> u64 {
         let state = self.state.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
         self.state.set(state);

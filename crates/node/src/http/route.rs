@@ -99,8 +99,8 @@ fn choose<'t>(
     None
 }
 
-/// A quick hash for short keys. Only configuration puts keys in, so callers cannot make them collide.
-/// Source: FNV-1a, Fowler, Noll, Vo.
+/// A quick hash for short keys. Only configuration puts keys in, so callers cannot make them
+/// collide. Source: FNV-1a, Fowler, Noll, Vo.
 #[derive(Debug)]
 struct Fnv(u64);
 

@@ -150,8 +150,8 @@ impl Server {
         }
     }
 
-    /// Has the idlest connections end, if any are idle, and waits until one has ended; not for long, since
-    /// one that is at work may fall idle, and the system may have again what it lacked.
+    /// Has the idlest connections end, if any are idle, and waits until one has ended; not for
+    /// long, since one that is at work may fall idle, and the system may have again what it lacked.
     async fn make_place(&self) {
         self.read_clock();
         let count = self.connections.borrow().len() / limits::PLACES_MADE + 1;
@@ -209,8 +209,8 @@ impl Server {
         }
     }
 
-    /// Looks at the connections a few times a second, as long as there are any; at a few at a time, so
-    /// that ten thousand of them keep nobody waiting.
+    /// Looks at the connections a few times a second, as long as there are any; at a few at a time,
+    /// so that ten thousand of them keep nobody waiting.
     async fn watch_pace(self: Rc<Self>) {
         let _whole = Whole::new("the watch over connections");
         loop {
@@ -250,8 +250,8 @@ impl Server {
         }
     }
 
-    /// The connection with the most to be taken of those that have stood still for a while; if none has, the one
-    /// that has moved least lately.
+    /// The connection with the most to be taken of those that have stood still for a while; if none
+    /// has, the one that has moved least lately.
     fn worst_reader(&self, surplus: Surplus) -> Option<Rc<Connection>> {
         let connections = self.connections.borrow();
         let silence_ms = limits::SILENCE.as_millis() as u64;

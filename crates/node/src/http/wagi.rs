@@ -20,8 +20,8 @@ use super::request_names::{TRACEPARENT, Trace};
 /// Headers of a function's answer. Beyond it the answer is malformed.
 const HEADERS_MAX: usize = 128;
 
-/// Everything that a function learns of a request besides its body. `script` is the length of the part
-/// of the path that its route stands for.
+/// Everything that a function learns of a request besides its body. `script` is the length of the
+/// part of the path that its route stands for.
 pub(super) fn variables(
     request: &Parts,
     script: usize,

@@ -1,9 +1,9 @@
 //! The one place where text of strangers becomes text of ours.
 //!
-//! What guests and clients say, and what modules call their functions, goes to terminals, logs and files
-//! of lines. There it must not end a line, move the cursor, or turn the direction of writing: whoever reads
-//! a line has to see all of it, and nothing but it. So each character that does not stand for itself is
-//! written as its number, `<U+001B>`.
+//! What guests and clients say, and what modules call their functions, goes to terminals, logs and
+//! files of lines. There it must not end a line, move the cursor, or turn the direction of writing:
+//! whoever reads a line has to see all of it, and nothing but it. So each character that does not
+//! stand for itself is written as its number, `<U+001B>`.
 
 use std::borrow::Cow;
 
@@ -32,9 +32,9 @@ pub fn visible_lines(written: &[u8]) -> impl Iterator<Item = String> {
     })
 }
 
-/// Does something to the text around it instead of standing for itself? Controls but the tabulator, what
-/// separates lines and paragraphs, and what only formats: directions, joiners, invisible operators, tags.
-/// Source: Unicode 16, general categories Cc, Cf, Zl and Zp.
+/// Does something to the text around it instead of standing for itself? Controls but the tabulator,
+/// what separates lines and paragraphs, and what only formats: directions, joiners, invisible
+/// operators, tags. Source: Unicode 16, general categories Cc, Cf, Zl and Zp.
 fn acts(c: char) -> bool {
     match c {
         '\t' => false,

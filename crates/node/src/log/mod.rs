@@ -1,18 +1,21 @@
 //! What guests say, on its way into the log.
 //!
-//! A guest's words cost its worker a copy. They are formatted elsewhere, on one thread for all workers, and
-//! that is bounded three times: by what a function and its tenant may say a second ([`LogRate`](crate::config::LogRate)), by what may
-//! wait for that thread (of a stock in which each tenant has its part), and by what the log itself takes (which may hold that thread up, and nobody else). What is
-//! lost is counted, and told once a second at most for each function.
+//! A guest's words cost its worker a copy. They are formatted elsewhere, on one thread for all
+//! workers, and that is bounded three times: by what a function and its tenant may say a second
+//! ([`LogRate`](crate::config::LogRate)), by what may wait for that thread (of a stock in which
+//! each tenant has its part), and by what the log itself takes (which may hold that thread up, and
+//! nobody else). What is lost is counted, and told once a second at most for each function.
 //!
 //! ```text
 //!   worker: guest's stderr -> Voice (rates) --queue--> thread `awsm-log` -> tracing, target `awsm::guest`
 //! ```
 //!
-//! A guest's words are a quoted field of their event, after the names that are ours, so they can imitate
-//! neither other events nor other fields. A trap's text has names in it that the module's maker chose: likewise.
+//! A guest's words are a quoted field of their event, after the names that are ours, so they can
+//! imitate neither other events nor other fields. A trap's text has names in it that the module's
+//! maker chose: likewise.
 //!
-//! Road not taken: a limit for each invocation only. A function that is called often says as much as it likes.
+//! Road not taken: a limit for each invocation only. A function that is called often says as much
+//! as it likes.
 
 mod escape;
 mod rate;
@@ -142,8 +145,8 @@ impl Log {
         self.voice.clone()
     }
 
-    /// Waits until everything that was said is in the log, if all voices are gone, but not for long: it may
-    /// take nothing any more.
+    /// Waits until everything that was said is in the log, if all voices are gone, but not for
+    /// long: it may take nothing any more.
     pub fn end(self) {
         drop(self.voice);
         let _ = self.ended.recv_timeout(limits::LAST_WORDS);

@@ -1,5 +1,5 @@
-//! How much may be said: so many bytes and so many lines a second, of which one second's worth may come
-//! at once.
+//! How much may be said: so many bytes and so many lines a second, of which one second's worth may
+//! come at once.
 
 use awsm_sched::Nanos;
 
@@ -64,7 +64,8 @@ impl Allowance {
     }
 }
 
-/// The part of a text, from its beginning, that so many bytes and lines allow; its length and its lines.
+/// The part of a text, from its beginning, that so many bytes and lines allow; its length and its
+/// lines.
 pub(super) fn fitting(text: &[u8], bytes: u64, lines: u64) -> (usize, u64) {
     let most = text.len().min(usize::try_from(bytes).unwrap_or(usize::MAX));
     let (mut end, mut count) = (0, 0);

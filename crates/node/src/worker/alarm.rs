@@ -29,8 +29,8 @@ impl Alarm {
         Ok(Self { timer: pipe::Receiver::from_owned_fd_unchecked(timer)?, set: None })
     }
 
-    /// Sets it to a time of the monotonic clock. One that is set already and not wanted any more may
-    /// still ring: that costs less than taking it back.
+    /// Sets it to a time of the monotonic clock. One that is set already and not wanted any more
+    /// may still ring: that costs less than taking it back.
     pub(super) fn set(&mut self, at: Option<Nanos>) -> io::Result<()> {
         if at.is_none() || at == self.set {
             return Ok(());

@@ -1,10 +1,10 @@
 //! What comes in interrupts a guest that runs long, without waiting for the tick.
 //!
-//! A worker's reactor is an epoll instance, and such an instance can itself be watched. A thread beside each
-//! worker sleeps on it and nudges the worker when it has news: a request, a connection, a helper's result. The
-//! watch is one-shot, and the worker arms it only when it gives the core to a guest that is long (one system
-//! call). So short functions cost nothing, news that nobody is to be interrupted for wakes nobody, and a long
-//! guest that runs alone is not interrupted at all.
+//! A worker's reactor is an epoll instance, and such an instance can itself be watched. A thread
+//! beside each worker sleeps on it and nudges the worker when it has news: a request, a connection,
+//! a helper's result. The watch is one-shot, and the worker arms it only when it gives the core to
+//! a guest that is long (one system call). So short functions cost nothing, news that nobody is to
+//! be interrupted for wakes nobody, and a long guest that runs alone is not interrupted at all.
 //!
 //! ```text
 //!   worker:  arm -> guest runs ........................ interrupted -> reactor -> what came in runs
@@ -14,8 +14,9 @@
 //!
 //! However fast news comes, a guest keeps the core for [`limits::REACTOR_GAP`] at a time.
 //!
-//! Roads not taken: signals from the sockets themselves (`O_ASYNC`): one for each packet, also when nobody is to be
-//! interrupted; one thread for all workers: every packet of every core would take the lock of its epoll instance.
+//! Roads not taken: signals from the sockets themselves (`O_ASYNC`): one for each packet, also when
+//! nobody is to be interrupted; one thread for all workers: every packet of every core would take
+//! the lock of its epoll instance.
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -56,7 +57,8 @@ const NEWS: u64 = 0;
 const END: u64 = 1;
 
 impl Bell {
-    /// For the worker of this thread, whose reactor watches `watched`. `None` if that reactor cannot be found.
+    /// For the worker of this thread, whose reactor watches `watched`. `None` if that reactor
+    /// cannot be found.
     ///
     /// # Errors
     /// When the system lacks descriptors, memory or threads.
@@ -75,7 +77,8 @@ impl Bell {
         Ok(Some(Self { shared, reactor }))
     }
 
-    /// A guest gets the core, and is to be interrupted when something comes in. Says whether it will be.
+    /// A guest gets the core, and is to be interrupted when something comes in. Says whether it
+    /// will be.
     pub(super) fn arm(&self, now: Nanos) -> bool {
         let due = now + limits::REACTOR_GAP.into();
         self.shared.due.store(due.0, Ordering::Release);

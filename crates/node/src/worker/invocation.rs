@@ -7,8 +7,8 @@
 //!      +----(its time is up, or there is no sandbox)-------+
 //! ```
 //!
-//! It may be dropped at any time: when its caller leaves, and when it was asked for by another core, which
-//! gets the answer at once.
+//! It may be dropped at any time: when its caller leaves, and when it was asked for by another
+//! core, which gets the answer at once.
 
 use std::task::Waker;
 

@@ -1,15 +1,15 @@
 //! The loop of one core: take what the reactor has, ask the scheduler, run, act on the stop.
 //!
 //! Connections and the worker's loop are tasks on the same thread. A connection submits an
-//! invocation and awaits its [`Ticket`]; the loop runs what the scheduler chooses and puts the answer
-//! into the ticket. After a turn the loop steps back once, so that the answers reach their sockets,
-//! and only then cleans the sandboxes that gave them.
+//! invocation and awaits its [`Ticket`]; the loop runs what the scheduler chooses and puts the
+//! answer into the ticket. After a turn the loop steps back once, so that the answers reach their
+//! sockets, and only then cleans the sandboxes that gave them.
 //!
 //! A core that has nothing else to run does not wait for the loop's next turn: what is submitted is
 //! decided upon at once, and a short function's answer is there when its ticket is first looked at.
-//! That is bounded as a turn is, so sockets never wait longer. A guest is interrupted when the scheduler
-//! says so and when something comes in (`bell`; where that is not to be had, once a quantum), and the
-//! core looks at its sockets.
+//! That is bounded as a turn is, so sockets never wait longer. A guest is interrupted when the
+//! scheduler says so and when something comes in (`bell`; where that is not to be had, once a
+//! quantum), and the core looks at its sockets.
 //!
 //! ```text
 //!   connection task --submit--> [invocations] <--decide, run--  the loop (turn)
@@ -87,8 +87,9 @@ pub struct Work {
     accounted: Nanos,
 }
 
-/// A core in use. It is made for one event and left whole: a panic in between ends the process, since
-/// what the scheduler, the invocations and the sandboxes say of each other would not agree any more.
+/// A core in use. It is made for one event and left whole: a panic in between ends the process,
+/// since what the scheduler, the invocations and the sandboxes say of each other would not agree
+/// any more.
 struct InUse<'a> {
     core: RefMut<'a, Core>,
     _whole: Whole,
@@ -392,7 +393,8 @@ impl Core {
                 Message::Take { origin, function, arrived, mut arrival, input } => {
                     let now = self.clock.set();
                     arrival.function = self.ids[function.get()];
-                    // It was let in already: where it cannot be promised anything it runs on what is left.
+                    // It was let in already: where it cannot be promised anything it runs on what
+                    // is left.
                     let spare = Arrival { class: Class::BestEffort, ..arrival };
                     let terms = if self.sched.would_take(now, &arrival) { arrival } else { spare };
                     let entered = self.enter(function, input, (arrived, now), terms, Some(origin));
@@ -547,7 +549,8 @@ impl Core {
         self.used.len() < left
     }
 
-    /// Makes ready to clean: asks the system once for all that are cleaned before a guest runs again.
+    /// Makes ready to clean: asks the system once for all that are cleaned before a guest runs
+    /// again.
     fn cleaner(&mut self) -> Cleaner<'_> {
         Cleaner {
             used: &mut self.used,
@@ -705,8 +708,8 @@ impl Drop for Ticket {
     }
 }
 
-/// Counts what a guest that is to go on has said so far and nobody has taken: its answer, and a line for the log that has
-/// not ended.
+/// Counts what a guest that is to go on has said so far and nobody has taken: its answer, and a
+/// line for the log that has not ended.
 fn hold_said(
     ledger: &Rc<Ledger>,
     account: usize,
@@ -747,7 +750,8 @@ fn unwatch(readiness: &mut Option<Readiness>, watch: &mut Option<WatchIdx>) {
     }
 }
 
-/// What a guest has said and not finished by the end of a line goes to the log, too: it says no more.
+/// What a guest has said and not finished by the end of a line goes to the log, too: it says no
+/// more.
 fn last_words(
     voice: &mut Voice,
     now: Nanos,
@@ -822,7 +826,8 @@ mod tests {
         runtime.expect("a reactor").block_on(async {
             let worker = Rc::new(Worker::idle(Arc::default()));
             tokio::task::spawn_local(Rc::clone(&worker).run(None));
-            // As a connection's task would, whose panics the reactor catches: there is no such function.
+            // As a connection's task would, whose panics the reactor catches: there is no such
+            // function.
             let input = Input::new(bytes::Bytes::new(), awsm_host::StringList::new());
             let asks = Rc::clone(&worker);
             let asked = tokio::task::spawn_local(async move {

@@ -1,9 +1,9 @@
 //! The other cores: what one has too much of, another takes that has nothing to do.
 //!
-//! Only what has not started moves; its answer comes back through the core whose connection asked for it. The
-//! core that has too much gives: it looks for idle ones once a turn, and its scheduler is never touched by another
-//! thread. So nothing is shared on the way of an ordinary request, and a core that is busy with one guest gives
-//! at its next tick.
+//! Only what has not started moves; its answer comes back through the core whose connection asked
+//! for it. The core that has too much gives: it looks for idle ones once a turn, and its scheduler
+//! is never touched by another thread. So nothing is shared on the way of an ordinary request, and
+//! a core that is busy with one guest gives at its next tick.
 //!
 //! ```text
 //!   connection's core                      idle core
@@ -12,8 +12,8 @@
 //!     (caller leaves) ----------- Cancel --> abandoned
 //! ```
 //!
-//! Roads not taken: queues that the idle core takes from, which every ordinary request would have to lock;
-//! moving what has started (its thread's addresses may be cached on its stack).
+//! Roads not taken: queues that the idle core takes from, which every ordinary request would have
+//! to lock; moving what has started (its thread's addresses may be cached on its stack).
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};

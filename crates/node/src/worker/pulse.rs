@@ -1,10 +1,10 @@
 //! What others see of a worker: whether it makes progress, and where it is.
 //!
-//! The watchdog asks, by waking the worker's loop, and the loop answers when its thread comes to it: at
-//! the next turn, whatever runs meanwhile. So a worker that has nothing to do answers as one that is
-//! busy, and one whose thread does not come back from wherever it is does not, be that a guest, a call of
-//! the system's or a connection's own code. What the worker notes costs a store or two for each guest
-//! that gets the core.
+//! The watchdog asks, by waking the worker's loop, and the loop answers when its thread comes to
+//! it: at the next turn, whatever runs meanwhile. So a worker that has nothing to do answers as one
+//! that is busy, and one whose thread does not come back from wherever it is does not, be that a
+//! guest, a call of the system's or a connection's own code. What the worker notes costs a store or
+//! two for each guest that gets the core.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -89,8 +89,8 @@ impl Pulse {
         self.place.store(place.code(), Ordering::Relaxed);
     }
 
-    /// Asks, unless the last question is still open. `None` if there is nobody to ask; else whether the
-    /// last one was answered.
+    /// Asks, unless the last question is still open. `None` if there is nobody to ask; else whether
+    /// the last one was answered.
     pub(crate) fn ask(&self) -> Option<bool> {
         let loops = self.loops.lock().unwrap_or_else(PoisonError::into_inner);
         let waker = loops.as_ref()?;

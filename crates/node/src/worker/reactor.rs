@@ -1,4 +1,5 @@
-//! The epoll instance of a reactor that does not show it: how to find it by a descriptor that it watches.
+//! The epoll instance of a reactor that does not show it: how to find it by a descriptor that it
+//! watches.
 
 use std::fs;
 use std::io;
@@ -6,10 +7,11 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use awsm_sandbox::descriptor::duplicate;
 
-/// Another descriptor for an epoll instance of this process that watches `fd`; `None` if there is none.
+/// Another descriptor for an epoll instance of this process that watches `fd`; `None` if there is
+/// none.
 ///
-/// Source: proc_pid_fdinfo(5): an epoll instance has a line `tfd:` with the number of each descriptor that it
-/// watches.
+/// Source: proc_pid_fdinfo(5): an epoll instance has a line `tfd:` with the number of each
+/// descriptor that it watches.
 ///
 /// # Errors
 /// When `/proc` cannot be read, or there are no descriptors left.

@@ -1,15 +1,17 @@
 //! What blocked guests wait for, other than time: descriptors, and helpers' work.
 //!
 //! One epoll instance holds everything, and the reactor of the worker's thread watches that one. A
-//! descriptor is in it once, however many guests wait for it and however often each does; a guest that
-//! waits costs an entry in a list. What has become ready is taken from the instance, not looked for.
+//! descriptor is in it once, however many guests wait for it and however often each does; a guest
+//! that waits costs an entry in a list. What has become ready is taken from the instance, not
+//! looked for.
 //!
-//! Of several guests that wait for the same, one is woken at a time: the next is when that one has gone
-//! on, or away, and there is still something to have. So a connection to a socket that a hundred guests
-//! accept from wakes one of them. Waking one too many is harmless: it looks for itself and waits again.
+//! Of several guests that wait for the same, one is woken at a time: the next is when that one has
+//! gone on, or away, and there is still something to have. So a connection to a socket that a
+//! hundred guests accept from wakes one of them. Waking one too many is harmless: it looks for
+//! itself and waits again.
 //!
-//! A descriptor that the system cannot watch is an error for the guest that waits for it, and never a
-//! reason to have it look again and again.
+//! A descriptor that the system cannot watch is an error for the guest that waits for it, and never
+//! a reason to have it look again and again.
 
 use std::collections::HashMap;
 use std::io;
@@ -189,8 +191,8 @@ impl Readiness {
         arm(&self.epoll, fd, watched)
     }
 
-    /// Forgets what a guest waited for. What it was woken for and may leave to others, the next of them
-    /// is woken for.
+    /// Forgets what a guest waited for. What it was woken for and may leave to others, the next of
+    /// them is woken for.
     pub(super) fn unwatch(&mut self, number: WatchIdx) {
         for fd in self.watches.remove(number.0).descriptors {
             let Some(watched) = self.watched.get_mut(&fd) else { continue };
@@ -265,7 +267,8 @@ impl Readiness {
         }
     }
 
-    /// Wakes the first that waits to read and the first that waits to write, as far as there is something.
+    /// Wakes the first that waits to read and the first that waits to write, as far as there is
+    /// something.
     fn wake(&mut self, fd: RawFd, ready: EventFlags, woken: &mut impl FnMut(InvocationId)) {
         let Some(watched) = self.watched.get_mut(&fd) else { return };
         watched.armed = EventFlags::empty();
@@ -285,8 +288,8 @@ impl Readiness {
     }
 }
 
-/// Has the instance report what those want who wait for the descriptor, as far as nobody has been woken
-/// for it.
+/// Has the instance report what those want who wait for the descriptor, as far as nobody has been
+/// woken for it.
 fn arm(epoll: &pipe::Receiver, fd: RawFd, watched: &mut Watched) -> Result<(), Errno> {
     let mut wanted = watched.wanted();
     for direction in [EventFlags::IN, EventFlags::OUT] {
@@ -390,8 +393,8 @@ mod tests {
         // It goes on and leaves some of it; the next is woken, and so on.
         waits.unwatch(all[0]);
         assert_eq!(taken(&mut waits), ids[1..2]);
-        // One that is still asleep goes away. The one that was woken waits again, for a thousand times
-        // the same: it is behind the others, and not woken for what it takes.
+        // One that is still asleep goes away. The one that was woken waits again, for a thousand
+        // times the same: it is behind the others, and not woken for what it takes.
         waits.unwatch(all[2]);
         waits.unwatch(all[1]);
         let again = number(waits.watch(ids[1], None, &often));
@@ -485,8 +488,8 @@ mod tests {
         assert_eq!(waits.watch(id, None, &some), Watching::Failed(Errno::PERM));
         nothing_is_left(&waits);
         assert!(taken(&mut waits).is_empty(), "the socket is ready, but nobody waits");
-        // The system allows so many instances of instances for one descriptor, and no more. It is in
-        // the third one here: this one is in the reactor's, and that one in ours.
+        // The system allows so many instances of instances for one descriptor, and no more. It is
+        // in the third one here: this one is in the reactor's, and that one in ours.
         let outermost = epoll::create(CreateFlags::CLOEXEC).expect("an instance");
         let reactors = super::super::reactor::epoll_watching(waits.epoll.as_fd());
         let reactors = reactors.expect("readable").expect("it is there");

@@ -1,10 +1,11 @@
 //! When a worker does what: its loop's decisions, apart from the core that carries them out.
 //!
-//! They are functions of a clock, a scheduler and a [`Machine`], so that the same code runs a core of this machine
-//! and, in the test below, one whose time, guests, sockets and helpers are made up. The promise is that the reactor,
-//! with all sockets, has its turn at bounded intervals, whatever guests do: after a turn, which is two times
-//! [`limits::REACTOR_GAP`] (for cleaning and for running) and in each the one step that was begun before its end. A step
-//! is a guest's time on the core, an invocation's end, or a piece of cleaning.
+//! They are functions of a clock, a scheduler and a [`Machine`], so that the same code runs a core
+//! of this machine and, in the test below, one whose time, guests, sockets and helpers are made up.
+//! The promise is that the reactor, with all sockets, has its turn at bounded intervals, whatever
+//! guests do: after a turn, which is two times [`limits::REACTOR_GAP`] (for cleaning and for
+//! running) and in each the one step that was begun before its end. A step is a guest's time on the
+//! core, an invocation's end, or a piece of cleaning.
 
 use awsm_sched::{Decision, InvocationId, Nanos, Scheduler};
 
@@ -16,8 +17,8 @@ pub(super) trait Machine {
 
     fn sched(&mut self) -> &mut Scheduler;
 
-    /// Gives the core to an invocation, which starts or goes on, until that time at most. Who has ended is
-    /// answered when this returns, so that the answer is in the invocation's own time.
+    /// Gives the core to an invocation, which starts or goes on, until that time at most. Who has
+    /// ended is answered when this returns, so that the answer is in the invocation's own time.
     fn run(&mut self, id: InvocationId, now: Nanos, until: Option<Nanos>) -> Next;
 
     /// Answers one whose time is up. The scheduler has forgotten it.
@@ -46,8 +47,9 @@ pub(super) enum Turn {
     Idle(Option<Nanos>),
 }
 
-/// Cleans for a while, and at least one piece. `piece` does one of what is to be done for those that have answered,
-/// on the account of whom it is for since then, and says when that was done; `None` if there is nothing to do.
+/// Cleans for a while, and at least one piece. `piece` does one of what is to be done for those
+/// that have answered, on the account of whom it is for since then, and says when that was done;
+/// `None` if there is nothing to do.
 pub(super) fn clean(now: Nanos, mut piece: impl FnMut(Nanos) -> Option<Nanos>) {
     let (mut since, end) = (now, now + limits::REACTOR_GAP.into());
     while let Some(now) = piece(since)
@@ -57,8 +59,8 @@ pub(super) fn clean(now: Nanos, mut piece: impl FnMut(Nanos) -> Option<Nanos>) {
     }
 }
 
-/// Runs what there is to run for a while. Also says for how long what comes in afterwards may run before the
-/// next turn, if the core has nothing else to do.
+/// Runs what there is to run for a while. Also says for how long what comes in afterwards may run
+/// before the next turn, if the core has nothing else to do.
 pub(super) fn turn(machine: &mut impl Machine, now: Nanos) -> (Turn, Nanos) {
     let gap = limits::REACTOR_GAP.into();
     let turn = decide(machine, now + gap);
@@ -66,8 +68,8 @@ pub(super) fn turn(machine: &mut impl Machine, now: Nanos) -> (Turn, Nanos) {
     (turn, rest)
 }
 
-/// Something has come in at a core that may run for `rest` before its next turn: it is decided upon at once. What
-/// is left of that time.
+/// Something has come in at a core that may run for `rest` before its next turn: it is decided upon
+/// at once. What is left of that time.
 pub(super) fn arrived(machine: &mut impl Machine, now: Nanos, rest: Nanos) -> Nanos {
     let end = now + rest;
     match decide(machine, end) {
@@ -76,11 +78,11 @@ pub(super) fn arrived(machine: &mut impl Machine, now: Nanos, rest: Nanos) -> Na
     }
 }
 
-/// Does what the scheduler decides until there is nothing to do, it is that time, or a guest has given the core
-/// back and would have it again.
+/// Does what the scheduler decides until there is nothing to do, it is that time, or a guest has
+/// given the core back and would have it again.
 ///
-/// The clock is read before each decision, whatever came of the last one, so the reactor waits until
-/// `end` and then for no more than one step.
+/// The clock is read before each decision, whatever came of the last one, so the reactor waits
+/// until `end` and then for no more than one step.
 fn decide(machine: &mut impl Machine, end: Nanos) -> Turn {
     loop {
         let now = machine.now();

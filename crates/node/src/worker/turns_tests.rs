@@ -1,5 +1,6 @@
-//! The worker's loop in invented time: whatever guests, sockets and helpers do, sockets are served within a
-//! bounded time and number of steps, every invocation ends, and all work is on somebody's account.
+//! The worker's loop in invented time: whatever guests, sockets and helpers do, sockets are served
+//! within a bounded time and number of steps, every invocation ends, and all work is on somebody's
+//! account.
 
 use std::collections::{BTreeMap, VecDeque};
 

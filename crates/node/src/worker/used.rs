@@ -1,5 +1,5 @@
-//! Sandboxes that have answered: what is still to be done for them is done in pieces, between which sockets
-//! are served, and on the account of their functions.
+//! Sandboxes that have answered: what is still to be done for them is done in pieces, between which
+//! sockets are served, and on the account of their functions.
 
 use std::collections::VecDeque;
 
@@ -54,8 +54,8 @@ impl Used {
 }
 
 impl Cleaner<'_> {
-    /// Does a tenth of a millisecond's work or less for the first, whose function pays for the time since then.
-    /// When that was done; `None` if there is nothing to do.
+    /// Does a tenth of a millisecond's work or less for the first, whose function pays for the time
+    /// since then. When that was done; `None` if there is nothing to do.
     pub(super) fn piece(&mut self, since: Nanos) -> Option<Nanos> {
         let One { function, spent, stage } = self.used.0.pop_front()?;
         let recycler = &mut self.recycler;

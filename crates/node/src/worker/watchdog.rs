@@ -1,10 +1,10 @@
 //! A thread beside the workers that notices when one of them does not come back.
 //!
-//! Whatever bug or disk holds a worker's thread up, its connections would wait for ever while the process
-//! looks alive. So a worker that has not answered ([`Pulse`]) for as long as `node.watchdog` says ends the
-//! process: with one line that says which, for how long and where it is, and with a code of its own. Time
-//! counts while this thread runs, in looks of its own, so a machine that sleeps or a process that is
-//! stopped for a while has nothing to fear.
+//! Whatever bug or disk holds a worker's thread up, its connections would wait for ever while the
+//! process looks alive. So a worker that has not answered ([`Pulse`]) for as long as
+//! `node.watchdog` says ends the process: with one line that says which, for how long and where it
+//! is, and with a code of its own. Time counts while this thread runs, in looks of its own, so a
+//! machine that sleeps or a process that is stopped for a while has nothing to fear.
 
 use std::fmt;
 use std::fs;
@@ -34,7 +34,8 @@ pub struct Stuck {
     pub since: Duration,
     /// Where it is.
     pub place: Place,
-    /// What the system says of its thread: its state and the number of the system call that it is in.
+    /// What the system says of its thread: its state and the number of the system call that it is
+    /// in.
     pub system: Option<(char, String)>,
     /// The function's name, if a function is what it is at.
     pub function: Option<String>,
@@ -68,8 +69,8 @@ struct Watch {
 }
 
 impl Watchdog {
-    /// Watches these workers, which have these functions, and ends the process when one of them has made
-    /// no progress for that long. No time at all: nobody watches.
+    /// Watches these workers, which have these functions, and ends the process when one of them has
+    /// made no progress for that long. No time at all: nobody watches.
     ///
     /// # Errors
     /// When the system has no thread for it.

@@ -1,14 +1,16 @@
-//! What instances may have: each by its own limit, all together by a budget in which each tenant has its share.
+//! What instances may have: each by its own limit, all together by a budget in which each tenant
+//! has its share.
 //!
-//! What counts is what guests can touch: their linear memories and tables at their present size, whether
-//! or not there is anything in them yet, of idle slots as well as of live ones; globals and the rest of an
-//! instance's record, and exceptions, as far as they are more than an ordinary module has. So the sum is a bound
-//! that holds whatever guests do. It is changed when a slot is made or given up and when a guest grows
-//! something or has grown it, never by a warm start, and so no core waits for another one there.
-//! Not counted: stacks ([`crate::Limits::stack_bytes`] each at most), and what the host keeps for a guest.
+//! What counts is what guests can touch: their linear memories and tables at their present size,
+//! whether or not there is anything in them yet, of idle slots as well as of live ones; globals and
+//! the rest of an instance's record, and exceptions, as far as they are more than an ordinary
+//! module has. So the sum is a bound that holds whatever guests do. It is changed when a slot is
+//! made or given up and when a guest grows something or has grown it, never by a warm start, and so
+//! no core waits for another one there. Not counted: stacks ([`crate::Limits::stack_bytes`] each at
+//! most), and what the host keeps for a guest.
 //!
-//! Address space and mappings are counted likewise, when a slot is made: the system has so many of them for a
-//! process, and when they are used up nobody starts or grows any more.
+//! Address space and mappings are counted likewise, when a slot is made: the system has so many of
+//! them for a process, and when they are used up nobody starts or grows any more.
 
 use std::sync::Arc;
 
@@ -16,8 +18,8 @@ use awsm_ledger::{Shared, Stock};
 
 use crate::error::{Resource, StartError};
 
-/// What all instances of the pools that share it may have together. Who pays for an instance is the account that its
-/// program's [`crate::Limits::account`] says.
+/// What all instances of the pools that share it may have together. Who pays for an instance is the
+/// account that its program's [`crate::Limits::account`] says.
 #[derive(Debug)]
 pub struct MemoryBudget {
     bytes: Arc<Shared>,
@@ -33,7 +35,8 @@ impl MemoryBudget {
         Self::of(all(limit_bytes), all(u64::MAX), all(u64::MAX))
     }
 
-    /// Of so much, with the same accounts in each stock: bytes, bytes of addresses that are reserved, mappings.
+    /// Of so much, with the same accounts in each stock: bytes, bytes of addresses that are
+    /// reserved, mappings.
     #[must_use]
     pub fn of(bytes: Stock, addresses: Stock, mappings: Stock) -> Arc<Self> {
         let [bytes, addresses, mappings] = [bytes, addresses, mappings].map(Shared::new);

@@ -5,12 +5,12 @@
 //! (below), and nothing is left of any when the next invocation starts (`reset`).
 //!
 //! What an invocation keeps is bounded by [`EXCEPTIONS_BYTES`]. When that is reached, or
-//! [`EXCEPTIONS_HANDLED`] were handled, those that nothing refers to are looked for: every
-//! word of the guest's stack and registers, of globals, tables and argument cells, and of other
-//! exceptions keeps the one that it points into, and the rest is given back. None is given back
-//! because its guest says that it is done with it: code that was made elsewhere could go on using it.
-//! A guest may have millions of such words, so they are looked at in pieces, between which others run;
-//! the guest waits, so none of them changes meanwhile.
+//! [`EXCEPTIONS_HANDLED`] were handled, those that nothing refers to are looked for: every word of
+//! the guest's stack and registers, of globals, tables and argument cells, and of other exceptions
+//! keeps the one that it points into, and the rest is given back. None is given back because its
+//! guest says that it is done with it: code that was made elsewhere could go on using it. A guest
+//! may have millions of such words, so they are looked at in pieces, between which others run; the
+//! guest waits, so none of them changes meanwhile.
 //!
 //! Why none is given back too early: a guest that asks for an exception waits for it in a call. All
 //! that it holds is in its frames, in the cells of a call in tail position, or in registers that a
@@ -48,7 +48,8 @@ pub(crate) struct Exceptions {
     search: Option<Search>,
 }
 
-/// Which exceptions are still referred to: those that words point into, and those that words in these point into.
+/// Which exceptions are still referred to: those that words point into, and those that words in
+/// these point into.
 struct Search {
     /// Where each exception is, in ascending order, and its number.
     places: Vec<(usize, u32)>,
@@ -58,8 +59,8 @@ struct Search {
     asked: usize,
 }
 
-/// What it takes to keep an exception beside its words: its entry in the list, the allocator's own, and its entries in
-/// the two lists of a search. What grows has room for as much again.
+/// What it takes to keep an exception beside its words: its entry in the list, the allocator's own,
+/// and its entries in the two lists of a search. What grows has room for as much again.
 const KEEPING_BYTES: usize =
     2 * size_of::<Object>() + 16 + size_of::<(usize, u32)>() + 2 * size_of::<Range<usize>>();
 
@@ -133,8 +134,8 @@ impl Exceptions {
         }
     }
 
-    /// Is there room for an exception with so many values? Pays for it if need be, until the next reset; where there is no
-    /// account it is paid for.
+    /// Is there room for an exception with so many values? Pays for it if need be, until the next
+    /// reset; where there is no account it is paid for.
     pub(crate) fn has_room(&mut self, values: usize, mut account: Option<&mut Account>) -> bool {
         let object_bytes =
             size_of::<Exception>() + values * size_of::<GlobalCell>() + KEEPING_BYTES;
@@ -191,8 +192,9 @@ impl Exceptions {
         }
     }
 
-    /// Begins to give back all exceptions that nothing refers to: none of the words in `ranges`, which are all
-    /// that the waiting guest holds, nor other exceptions that are kept, nor what is under way.
+    /// Begins to give back all exceptions that nothing refers to: none of the words in `ranges`,
+    /// which are all that the waiting guest holds, nor other exceptions that are kept, nor what is
+    /// under way.
     pub(crate) fn begin_search(&mut self, ranges: impl Iterator<Item = Range<usize>>) {
         self.handled = 0;
         let places =
@@ -242,8 +244,8 @@ impl Exceptions {
         is_over
     }
 
-    /// Nothing is thrown, nothing is kept, and nothing of it is paid for: as far as `left` bytes' worth
-    /// of work goes. Says whether that is all.
+    /// Nothing is thrown, nothing is kept, and nothing of it is paid for: as far as `left` bytes'
+    /// worth of work goes. Says whether that is all.
     #[inline]
     pub(crate) fn reset_some(&mut self, left: &mut usize) -> bool {
         if planted::has(Planted::Exception) {

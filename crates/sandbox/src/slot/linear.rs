@@ -213,7 +213,8 @@ impl Linear {
             }
         }
         if self.huge_pages {
-            // All that it has grown by at once: each advice about a part of its own would be a mapping more.
+            // All that it has grown by at once: each advice about a part of its own would be a
+            // mapping more.
             let grown = new - self.initial_bytes;
             self.slot.with_huge_pages(self.origin + self.initial_bytes as usize, grown as usize);
         }
@@ -254,10 +255,11 @@ impl Linear {
         (self.initial_bytes as usize).next_multiple_of(PAGE_BYTES)
     }
 
-    /// Begins to make the memory what `image` says, see [`Self::reset_some`]. Only pages that may have been
-    /// written are touched, see [`Residency`]; `faults` was counted after the guest's last instruction. Of
-    /// those, `keep_pages` stay with the memory. Answers how many pages were its own: what this invocation has
-    /// written, and of the initial memory what those before it in this slot have.
+    /// Begins to make the memory what `image` says, see [`Self::reset_some`]. Only pages that may
+    /// have been written are touched, see [`Residency`]; `faults` was counted after the guest's
+    /// last instruction. Of those, `keep_pages` stay with the memory. Answers how many pages were
+    /// its own: what this invocation has written, and of the initial memory what those before it in
+    /// this slot have.
     ///
     /// # Safety
     /// As for [`Self::fill`], and none that has begun will go on.
@@ -301,8 +303,8 @@ impl Linear {
         touched
     }
 
-    /// Goes on with a reset that has begun: some of it, for which `left` bytes' worth of work may be done. Says
-    /// whether all of it is done.
+    /// Goes on with a reset that has begun: some of it, for which `left` bytes' worth of work may
+    /// be done. Says whether all of it is done.
     ///
     /// # Safety
     /// As for [`Self::begin_reset`], with the same image.
@@ -317,7 +319,8 @@ impl Linear {
                 self.cleaning = Some(Unclean { first, from, to });
                 return Ok(false);
             }
-            // Down to where a huge page may begin: to take some of one away costs more than all of it.
+            // Down to where a huge page may begin: to take some of one away costs more than all of
+            // it.
             let start = self.base() as usize;
             let at = (start + to - 1) / HUGE_PAGE_BYTES * HUGE_PAGE_BYTES;
             let at = at.saturating_sub(start).max(from);

@@ -93,8 +93,8 @@ impl TableStore {
         }
     }
 
-    /// Makes the table what it was at the start, as far as a guest has changed it and for `left` bytes' worth
-    /// of work. Says whether all of it is. Its account is settled by the instance.
+    /// Makes the table what it was at the start, as far as a guest has changed it and for `left`
+    /// bytes' worth of work. Says whether all of it is. Its account is settled by the instance.
     ///
     /// # Safety
     /// `place` is the table's in the context, and no guest runs.
@@ -145,8 +145,8 @@ pub(crate) unsafe fn part_mut<'a>(
     start: u64,
     len: u64,
 ) -> Option<&'a mut [usize]> {
-    // SAFETY: base and length describe the store's vector, and the part lies in it; an empty one is at its
-    // beginning, where an empty vector has a pointer that is good for nothing else.
+    // SAFETY: base and length describe the store's vector, and the part lies in it; an empty one is
+    // at its beginning, where an empty vector has a pointer that is good for nothing else.
     unsafe {
         let table = &mut *table;
         start.checked_add(len).filter(|end| *end <= table.len)?;

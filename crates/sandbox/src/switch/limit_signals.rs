@@ -1,12 +1,13 @@
 //! Signals that the system sends at a process's own limits, made harmless.
 //!
-//! By default they end the process, and guests can bring them about: one that may write files writes beyond the largest
-//! size that files of this process may have (`SIGXFSZ`), or to a pipe that nobody reads (`SIGPIPE`); one that
-//! computes uses the process's time up (`SIGXCPU`). Without the signal the call fails (`EFBIG`, `EPIPE`), which is
-//! the guest's affair. A limit of time that is hard still ends the process.
+//! By default they end the process, and guests can bring them about: one that may write files
+//! writes beyond the largest size that files of this process may have (`SIGXFSZ`), or to a pipe
+//! that nobody reads (`SIGPIPE`); one that computes uses the process's time up (`SIGXCPU`). Without
+//! the signal the call fails (`EFBIG`, `EPIPE`), which is the guest's affair. A limit of time that
+//! is hard still ends the process.
 //!
-//! They get a handler that does nothing, and are not ignored: what is executed inherits that a signal is ignored,
-//! and a compiler is to end at its limits.
+//! They get a handler that does nothing, and are not ignored: what is executed inherits that a
+//! signal is ignored, and a compiler is to end at its limits.
 
 use std::mem::MaybeUninit;
 
@@ -21,8 +22,8 @@ pub fn withstand_limit_signals() {
 extern "C" fn do_nothing(_: libc::c_int) {}
 
 fn withstand(signal: libc::c_int) {
-    // SAFETY: all-zero is a valid sigaction (the default action, an empty mask, no flags), the signal
-    // exists, and the handler does nothing.
+    // SAFETY: all-zero is a valid sigaction (the default action, an empty mask, no flags), the
+    // signal exists, and the handler does nothing.
     unsafe {
         let mut action = MaybeUninit::<libc::sigaction>::zeroed().assume_init();
         let failed = libc::sigaction(signal, std::ptr::null(), &raw mut action);

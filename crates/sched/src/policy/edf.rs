@@ -1,4 +1,5 @@
-//! Earliest deadline first: meets every deadline that can be met on one core (Liu and Layland 1973).
+//! Earliest deadline first: meets every deadline that can be met on one core (Liu and Layland
+//! 1973).
 
 use super::rule::{Candidate, Preemption, Rule};
 

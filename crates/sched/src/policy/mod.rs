@@ -1,7 +1,7 @@
 //! The order among those that could run, and who may take the core from whom.
 //!
-//! What a policy must say is a [`Rule`], and each has a file here; everything else about scheduling is the
-//! same for all of them. CONTRIBUTING.md adds one, as an example.
+//! What a policy must say is a [`Rule`], and each has a file here; everything else about scheduling
+//! is the same for all of them. CONTRIBUTING.md adds one, as an example.
 
 mod edf;
 mod fifo;

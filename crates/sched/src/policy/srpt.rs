@@ -1,5 +1,5 @@
-//! Shortest remaining processing time first: the least mean response time on one core (Schrage 1968), as
-//! far as predictions are right.
+//! Shortest remaining processing time first: the least mean response time on one core (Schrage
+//! 1968), as far as predictions are right.
 
 use super::rule::{Candidate, Preemption, Rule};
 use crate::time::Nanos;

@@ -1,16 +1,16 @@
 //! Who is let in: at once, from what is known, or not at all.
 //!
 //! - `none`: whoever fits into the queue.
-//! - `density`: while the sum of estimate over relative deadline, of all that is present, stays below
-//!   the core. Cheap and coarse; the test that the literature publishes for this setting.
+//! - `density`: while the sum of estimate over relative deadline, of all that is present, stays
+//!   below the core. Cheap and coarse; the test that the literature publishes for this setting.
 //! - `demand`: while every deadline still has room for the work due by it (`demand.rs`). Exact for
 //!   earliest deadline first, as far as the estimates are.
 //!
 //! What is tested is not the estimate alone: the core also spends time between two runs (sockets,
 //! parsing, refusing), and that share is measured here and counted in. A function whose estimate
 //! exceeds its own deadline would be refused for ever and never be measured again, so one of its
-//! invocations at a time is let in without a promise. It is measured (`measure.rs`), as are those of which
-//! nothing is known.
+//! invocations at a time is let in without a promise. It is measured (`measure.rs`), as are those
+//! of which nothing is known.
 
 use super::Scheduler;
 use crate::contract::{Admission, Arrival, Class, FunctionId, Reason, Refusal};

@@ -1,22 +1,23 @@
 //! What becomes of work that is late, under earliest deadline first.
 //!
-//! An invocation whose deadline has passed asks anew, as if it arrived now: for a deadline at twice its
-//! age, and for as much of the core as it is still expected to need. If that fits beside all that is
-//! promised already, it is promised and keeps its place in the order; if not, it runs on what the others
-//! leave, and asks again when that deadline, too, has passed.
+//! An invocation whose deadline has passed asks anew, as if it arrived now: for a deadline at twice
+//! its age, and for as much of the core as it is still expected to need. If that fits beside all
+//! that is promised already, it is promised and keeps its place in the order; if not, it runs on
+//! what the others leave, and asks again when that deadline, too, has passed.
 //!
 //! - Who is late makes nobody else late, as far as estimates are right: what it is given is what
 //!   admission would have given to somebody new. So there is no domino effect under overload.
-//! - It does not starve behind work that has time: a short one that is late by a little goes before a
-//!   long one that is due in a minute.
+//! - It does not starve behind work that has time: a short one that is late by a little goes before
+//!   a long one that is due in a minute.
 //! - A runaway asks for as much as it has had already, further and further off: short ones are soon
 //!   before it, and it asks no oftener than the logarithm of its life.
 //!
-//! Roads not taken. The missed deadline as it is: every late one goes first, and under overload all are
-//! late in turn. Behind everything that can still meet its deadline: a short one waits for seconds for
-//! long ones that could wait for it. Twice its age without the test: under overload fresh work wins, but
-//! one runaway can make a job late whose slack is smaller than the runaway's age. First of all while there
-//! is slack (slack stealing): nobody is late, but a runaway has everybody answered at the last moment.
+//! Roads not taken. The missed deadline as it is: every late one goes first, and under overload all
+//! are late in turn. Behind everything that can still meet its deadline: a short one waits for
+//! seconds for long ones that could wait for it. Twice its age without the test: under overload
+//! fresh work wins, but one runaway can make a job late whose slack is smaller than the runaway's
+//! age. First of all while there is slack (slack stealing): nobody is late, but a runaway has
+//! everybody answered at the last moment.
 
 use core::cmp::Reverse;
 

@@ -1,24 +1,27 @@
 //! How what nothing is known of gets its turn on a busy core, so that something becomes known.
 //!
-//! Nothing is promised to an invocation whose run time is not known: it runs on what the others leave.
-//! Where they leave nothing it would never run, never be measured, and nothing would ever be promised to
-//! its function. So a small share of the core is kept for measuring: [`SHARE_LEAST_PPM`], or the reserve
-//! that admission promises to nobody if that is more. One invocation at a time, the measured one, has a
-//! turn of a quantum among those that are promised their deadlines, due when the share's period ends.
-//! Measured like that are functions without a profile, and those of which one invocation at a time is let
-//! in because they seem too slow for their own deadline.
+//! Nothing is promised to an invocation whose run time is not known: it runs on what the others
+//! leave. Where they leave nothing it would never run, never be measured, and nothing would ever be
+//! promised to its function. So a small share of the core is kept for measuring:
+//! [`SHARE_LEAST_PPM`], or the reserve that admission promises to nobody if that is more. One
+//! invocation at a time, the measured one, has a turn of a quantum among those that are promised
+//! their deadlines, due when the share's period ends. Measured like that are functions without a
+//! profile, and those of which one invocation at a time is let in because they seem too slow for
+//! their own deadline.
 //!
-//! - It is a constant-bandwidth server, as a tenant's budget is: as far as the share lies within the
-//!   reserve, it makes nobody late. The time counts against the tenant's budget, too.
-//! - Turns go round by function: to the one that has had the least, where a function that comes (or comes
-//!   back) begins with what the last one to get a turn had. So a function that cannot be measured,
-//!   because it never ends, holds up others by a quantum for each turn of theirs and no more.
-//! - A core with nothing better to do measures beyond the share. Turns go round then, too, but come before
-//!   nobody except what else is to be measured.
+//! - It is a constant-bandwidth server, as a tenant's budget is: as far as the share lies within
+//!   the reserve, it makes nobody late. The time counts against the tenant's budget, too.
+//! - Turns go round by function: to the one that has had the least, where a function that comes (or
+//!   comes back) begins with what the last one to get a turn had. So a function that cannot be
+//!   measured, because it never ends, holds up others by a quantum for each turn of theirs and no
+//!   more.
+//! - A core with nothing better to do measures beyond the share. Turns go round then, too, but come
+//!   before nobody except what else is to be measured.
 //!
-//! Roads not taken: a deadline for each unmeasured invocation (a flood of them, or one that never ends,
-//! takes the core from those that are promised theirs); a rank that improves with age (the same, later);
-//! to run each first run at once (a deployment of a thousand functions stops the node).
+//! Roads not taken: a deadline for each unmeasured invocation (a flood of them, or one that never
+//! ends, takes the core from those that are promised theirs); a rank that improves with age (the
+//! same, later); to run each first run at once (a deployment of a thousand functions stops the
+//! node).
 
 use super::Scheduler;
 use crate::contract::{Budget, InvocationId};

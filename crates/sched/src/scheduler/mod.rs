@@ -72,7 +72,8 @@ pub struct Scheduler {
     /// Estimates of what is present beyond its tenant's budget.
     pub(crate) over: Nanos,
     pub(crate) overhead: Overhead,
-    /// Late and not promised anything: when each asks anew. Stale unless its deadline says the same.
+    /// Late and not promised anything: when each asks anew. Stale unless its deadline says the
+    /// same.
     pub(crate) late: BinaryHeap<Reverse<(Nanos, InvocationId)>>,
     pub(crate) measuring: Measuring,
     sequence: u64,
@@ -137,8 +138,8 @@ impl Scheduler {
         FunctionId(u32::try_from(self.functions.len() - 1).expect("fewer than 2^32 functions"))
     }
 
-    /// Keeps so many of [`Limits::live`](crate::Limits::live) in equal parts for the tenants, and each part for the
-    /// tenant's functions. To be said when all are known and nothing has arrived.
+    /// Keeps so many of [`Limits::live`](crate::Limits::live) in equal parts for the tenants, and
+    /// each part for the tenant's functions. To be said when all are known and nothing has arrived.
     ///
     /// # Panics
     /// If something has.
@@ -182,8 +183,8 @@ impl Scheduler {
 
     /// When the running invocation is to be interrupted, as things stand: a point that may have
     /// passed already, or `None` when nothing bounds it or nothing runs. It is never later than a
-    /// limit of any invocation, so whoever is past it is answered in time; now and then it is earlier
-    /// than it need be, and then the same one goes on.
+    /// limit of any invocation, so whoever is past it is answered in time; now and then it is
+    /// earlier than it need be, and then the same one goes on.
     pub fn interrupt_at(&mut self) -> Option<Nanos> {
         let id = self.running?;
         let entry = *self.entries.get(id);
@@ -232,8 +233,9 @@ impl Scheduler {
         (at != Nanos::MAX).then_some(at)
     }
 
-    /// When somebody who waits takes the core from who has had it since then: at once (a time that has
-    /// passed), when so much of a quantum is over, or not at all. A better level always takes it at once.
+    /// When somebody who waits takes the core from who has had it since then: at once (a time that
+    /// has passed), when so much of a quantum is over, or not at all. A better level always takes
+    /// it at once.
     fn takes_over(&self, waiting: Rank, running: Rank, since: Nanos, left: Nanos) -> Nanos {
         match waiting.level.cmp(&running.level) {
             Ordering::Less => return since,
@@ -255,7 +257,8 @@ impl Scheduler {
         }
     }
 
-    /// While others wait: when the rank of who has had the core since then is no longer what it was.
+    /// While others wait: when the rank of who has had the core since then is no longer what it
+    /// was.
     fn looks_again(&self, running: &Entry, since: Nanos) -> Nanos {
         let Config { policy, quantum, .. } = self.config;
         let changes = policy.looks_again(&running.candidate(), quantum);
@@ -358,7 +361,8 @@ impl Scheduler {
         }
     }
 
-    /// Others than the core have worked so long for a present invocation: its tenant's budget pays for it.
+    /// Others than the core have worked so long for a present invocation: its tenant's budget pays
+    /// for it.
     pub fn helped(&mut self, now: Nanos, id: InvocationId, spent: Nanos) {
         self.now = self.now.max(now);
         let entry = self.entries.get(id);
@@ -394,8 +398,8 @@ impl Scheduler {
         firsts.min().map(|(_, id)| id)
     }
 
-    /// Gives away what has not started, as it is to arrive at another core. `None` if it has started
-    /// or is gone.
+    /// Gives away what has not started, as it is to arrive at another core. `None` if it has
+    /// started or is gone.
     pub fn withdrawn(&mut self, now: Nanos, id: InvocationId) -> Option<Arrival> {
         let queued = self.entries.is_in(id, State::Queued) || self.entries.is_in(id, State::Held);
         if queued && self.measuring.is_turn_of(id) {
@@ -424,23 +428,23 @@ impl Scheduler {
         profile.startup.record(now, startup.0);
     }
 
-    /// The core has worked for a function outside of any run: read its requests, written its answers. Its
-    /// tenant's budget pays.
+    /// The core has worked for a function outside of any run: read its requests, written its
+    /// answers. Its tenant's budget pays.
     pub fn served(&mut self, function: FunctionId, time: Nanos) {
         self.accounted = self.accounted + time;
         let tenant = self.tenant_of(function);
         self.tenants[tenant].charge_work(time);
     }
 
-    /// The core has cleaned up after an invocation of the function, or some of that. As [`Self::served`], and
-    /// it is in the function's estimate.
+    /// The core has cleaned up after an invocation of the function, or some of that. As
+    /// [`Self::served`], and it is in the function's estimate.
     pub fn cleaned(&mut self, function: FunctionId, time: Nanos) {
         self.served(function, time);
         self.overhead.cleaned(time);
     }
 
-    /// An invocation of the function is gone: how many pages of its memory had contents in the end, and how
-    /// long it took to clean up after it.
+    /// An invocation of the function is gone: how many pages of its memory had contents in the end,
+    /// and how long it took to clean up after it.
     pub fn gone(&mut self, now: Nanos, function: FunctionId, pages: u64, cleaning: Nanos) {
         let profile = self.functions[function.0 as usize].profile.get_or_insert_default();
         profile.pages.record(now, pages);
@@ -519,8 +523,8 @@ impl Scheduler {
         self.measuring.waiting += usize::from(entry.waits_for_measuring());
     }
 
-    /// The first of those that could run now, but for the one that does: its rank as things are, its
-    /// place, and whether it would start.
+    /// The first of those that could run now, but for the one that does: its rank as things are,
+    /// its place, and whether it would start.
     pub(crate) fn best_waiting(&mut self) -> Option<(Rank, Place, bool)> {
         let mut best: Option<(Rank, Place, bool)> = None;
         for tenant in 0..self.tenants.len() {
@@ -850,8 +854,8 @@ impl Scheduler {
     }
 }
 
-/// Of a queue whose valid entries cannot exceed `limit`. What is stale then goes: a constant cost for each
-/// invocation that was cancelled or moved.
+/// Of a queue whose valid entries cannot exceed `limit`. What is stale then goes: a constant cost
+/// for each invocation that was cancelled or moved.
 pub(crate) fn is_mostly_stale(len: usize, limit: usize) -> bool {
     len > limit.saturating_mul(2).saturating_add(64)
 }

@@ -1,14 +1,14 @@
 //! The scheduler in invented time: whole nodes, any number of them, from a list of jobs.
 //!
-//! Each core has a [`Scheduler`], the same code that decides on a node; here it is told how long each
-//! job runs instead of running it. Nothing is random but what the seed says, so the same jobs give the
-//! same decisions.
+//! Each core has a [`Scheduler`], the same code that decides on a node; here it is told how long
+//! each job runs instead of running it. Nothing is random but what the seed says, so the same jobs
+//! give the same decisions.
 //!
-//! What the model says of a node, and no more: a job goes to one core by [`Placement`]. If that core
-//! is busy and another one of the same node idles, the idle one has it; a core that goes idle takes the
-//! most urgent queued job from the longest queue among a few of its node. Taking a job in or refusing
-//! it, and switching to a job, cost time of the core. A running job is interrupted at the very moment
-//! that the scheduler says.
+//! What the model says of a node, and no more: a job goes to one core by [`Placement`]. If that
+//! core is busy and another one of the same node idles, the idle one has it; a core that goes idle
+//! takes the most urgent queued job from the longest queue among a few of its node. Taking a job in
+//! or refusing it, and switching to a job, cost time of the core. A running job is interrupted at
+//! the very moment that the scheduler says.
 
 mod workload;
 

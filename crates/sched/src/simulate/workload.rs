@@ -136,8 +136,8 @@ impl Workload {
     }
 }
 
-/// Numbers from a seed.
-/// Source: xorshift64*: Vigna, "An experimental exploration of Marsaglia's xorshift generators", 2016.
+/// Numbers from a seed. Source: xorshift64*: Vigna, "An experimental exploration of Marsaglia's
+/// xorshift generators", 2016.
 #[derive(Clone, Debug)]
 pub struct Random(u64);
 

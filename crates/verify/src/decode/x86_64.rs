@@ -125,8 +125,8 @@ pub(crate) fn decode(bytes: &[u8], address: u64, allowed: &Allowed) -> Result<Co
     Ok(code)
 }
 
-/// Has an instruction the prefix for 16 bits? Of transfers some processors ignore it, and others take
-/// less of what follows for the distance, or keep 16 bits of the address.
+/// Has an instruction the prefix for 16 bits? Of transfers some processors ignore it, and others
+/// take less of what follows for the distance, or keep 16 bits of the address.
 fn is_narrowed(instruction: &[u8]) -> bool {
     let is_prefix = |byte: &&u8| matches!(byte, 0x26 | 0x2e | 0x36 | 0x3e | 0x64..=0x67 | 0xf0 | 0xf2 | 0xf3 | 0x40..=0x4f);
     instruction.iter().take_while(is_prefix).any(|byte| *byte == 0x66)
@@ -142,7 +142,8 @@ pub(crate) fn is_padding(bytes: &[u8], address: u64) -> bool {
 pub(super) struct Lower<'a> {
     pub(super) raw: &'a Raw,
     pub(super) ops: &'a mut Vec<Op>,
-    /// Does the processor surely count trailing zeros where it is asked to? Else it looks for a bit.
+    /// Does the processor surely count trailing zeros where it is asked to? Else it looks for a
+    /// bit.
     pub(super) zero_counts: bool,
 }
 

@@ -1,9 +1,9 @@
 //! Vector instructions of x86-64.
 //!
-//! Isolation rests on this file. Only a class of them is known: they read and write the operands that
-//! they name, and nothing else; those that do more are listed, and refused. What becomes of vectors is
-//! followed only as far as the size of their 8-byte words is concerned, since compilers compute
-//! addresses in them: an instruction that is not known to make small words makes any.
+//! Isolation rests on this file. Only a class of them is known: they read and write the operands
+//! that they name, and nothing else; those that do more are listed, and refused. What becomes of
+//! vectors is followed only as far as the size of their 8-byte words is concerned, since compilers
+//! compute addresses in them: an instruction that is not known to make small words makes any.
 
 use iced_x86::{EncodingKind, Mnemonic as M, OpKind, Register};
 
@@ -340,7 +340,8 @@ fn writes(name: M) -> bool {
     )
 }
 
-/// Does an instruction make an integer of a float, which can lie in memory? Then no operand is a vector.
+/// Does an instruction make an integer of a float, which can lie in memory? Then no operand is a
+/// vector.
 fn makes_integers(name: M) -> bool {
     matches!(
         name,

@@ -1,9 +1,9 @@
 //! What branches tell: inequalities between values that hold in the blocks behind them.
 //!
 //! A fact is about the integer sum of a value (see `value`). A comparison is about what the machine
-//! has, so it makes a fact only if the two are the same: values of 32 bits and fewer always, wider ones
-//! if their ranges leave no doubt. Facts are kept with the block behind an edge and hold in all that it
-//! dominates; where ways meet, those hold that every way brings.
+//! has, so it makes a fact only if the two are the same: values of 32 bits and fewer always, wider
+//! ones if their ranges leave no doubt. Facts are kept with the block behind an edge and hold in
+//! all that it dominates; where ways meet, those hold that every way brings.
 
 use crate::flow::{BlockId, Edge, Flow};
 use crate::function::Analysis;
@@ -20,8 +20,8 @@ pub(crate) enum Relation {
     Zero,
     /// Not zero, modulo 2^64.
     NotZero,
-    /// At most a size of this kind that there was at some time. Sizes never become less, so it does not
-    /// matter which: comparisons with several of them meet.
+    /// At most a size of this kind that there was at some time. Sizes never become less, so it does
+    /// not matter which: comparisons with several of them meet.
     AtMostSize(Kind),
 }
 
@@ -57,8 +57,8 @@ struct Link {
     alike: u32,
 }
 
-/// Facts of all blocks: each block's are a chain that leads to its dominator's. They are found by what
-/// they are about as well.
+/// Facts of all blocks: each block's are a chain that leads to its dominator's. They are found by
+/// what they are about as well.
 #[derive(Debug, Default)]
 pub(crate) struct Facts {
     links: Vec<Link>,
@@ -216,8 +216,8 @@ impl Analysis<'_> {
         }
     }
 
-    /// Do the conditions on the way to a block contradict each other, or what they are about? Then nothing
-    /// reaches it.
+    /// Do the conditions on the way to a block contradict each other, or what they are about? Then
+    /// nothing reaches it.
     pub(crate) fn is_never_reached(&self, block: BlockId) -> bool {
         self.never_reached[block as usize]
     }
@@ -547,8 +547,8 @@ impl Analysis<'_> {
             false if range_y.hi < turn => Some(y),
             false => return,
         };
-        // The lesser one is not negative either, if it is not so far below that multiples of 2^64 come
-        // between.
+        // The lesser one is not negative either, if it is not so far below that multiples of 2^64
+        // come between.
         let small = range_x.within(whole);
         if !small && (range_x.lo <= range_y.hi - turn || range_x.hi >= turn) {
             return;
@@ -566,8 +566,8 @@ impl Analysis<'_> {
         }
     }
 
-    /// A value is at most another, which is small: of a choice between two, the one that is not large was
-    /// chosen. So sums that stop at the largest number are told.
+    /// A value is at most another, which is small: of a choice between two, the one that is not
+    /// large was chosen. So sums that stop at the largest number are told.
     fn learn_choice(
         &mut self,
         (x, y): (Value, Value),
@@ -645,8 +645,8 @@ impl Analysis<'_> {
 /// Sums with more atoms are not looked into.
 const PARTS: usize = 3;
 
-/// Atoms that tell of an atom: those that it is the low bits of, and those that it, or one of these, is
-/// shifted from.
+/// Atoms that tell of an atom: those that it is the low bits of, and those that it, or one of
+/// these, is shifted from.
 pub(crate) fn parts(arena: &Arena, atom: AtomId, each: &mut dyn FnMut(AtomId)) {
     let shifted = |atom: AtomId, each: &mut dyn FnMut(AtomId)| {
         if let Atom::Right { of, .. } = arena.atom(atom).atom

@@ -1,10 +1,10 @@
 //! Loops: variables that go up or down by a constant, and how often a loop goes round.
 //!
-//! A variable that each round changes by the same amount is what it began with plus that amount times
-//! the number of rounds, modulo 2^64 (or 2^32, if only its low half is kept). So all such variables of a
-//! loop are told by one atom, [`Atom::Rounds`], and a comparison that ends the loop, whichever of them it
-//! is of, bounds that atom: a loop that goes on only while `rounds` is not `n`, and begins with no more
-//! than `n`, never has more than `n`.
+//! A variable that each round changes by the same amount is what it began with plus that amount
+//! times the number of rounds, modulo 2^64 (or 2^32, if only its low half is kept). So all such
+//! variables of a loop are told by one atom, [`Atom::Rounds`], and a comparison that ends the loop,
+//! whichever of them it is of, bounds that atom: a loop that goes on only while `rounds` is not
+//! `n`, and begins with no more than `n`, never has more than `n`.
 
 use crate::flow::BlockId;
 use crate::function::Analysis;
@@ -66,8 +66,8 @@ impl Analysis<'_> {
         Some(sum)
     }
 
-    /// What an atom is congruent to, told by rounds, and where that must lie to be the same integer: for
-    /// variables of loops, and for low bits of sums of them.
+    /// What an atom is congruent to, told by rounds, and where that must lie to be the same
+    /// integer: for variables of loops, and for low bits of sums of them.
     pub(crate) fn counted_atom(&mut self, atom: AtomId) -> Option<(Value, Range)> {
         if let Some(known) = self.prover.by_rounds.get(&atom) {
             return *known;
@@ -235,8 +235,8 @@ impl Analysis<'_> {
         Some(self.arena.sum(terms?, k))
     }
 
-    /// The same sum: what was shifted is what it was shifted from without the bits that were lost; and what
-    /// has lost bits then is a multiple of something shifted.
+    /// The same sum: what was shifted is what it was shifted from without the bits that were lost;
+    /// and what has lost bits then is a multiple of something shifted.
     fn folded(&mut self, value: Value) -> Value {
         let mut sum = Value::number(value.k);
         for (atom, factor) in self.arena.terms(value).to_vec() {

@@ -1,9 +1,9 @@
 //! One function: its states, found by going through its blocks until nothing changes.
 //!
 //! What is assumed on the way (a variable keeps its value around a loop, it stays below 2^32, an
-//! indirect call does not come back, a jump has these targets) is given up as soon as it turns out not
-//! to hold, and never taken back; what is left in the end has held everywhere. Then the function is gone
-//! through once more, and everything that it does is checked (see `check`).
+//! indirect call does not come back, a jump has these targets) is given up as soon as it turns out
+//! not to hold, and never taken back; what is left in the end has held everywhere. Then the
+//! function is gone through once more, and everything that it does is checked (see `check`).
 
 pub(crate) mod facts;
 pub(crate) mod loops;
@@ -72,8 +72,8 @@ struct Varies {
 /// Variables by number: registers, time, words of the stack.
 pub(crate) const TIME: u32 = REGISTERS as u32;
 
-/// The first number of the variables of words that are followed, and where these are counted from; by
-/// ascending number, 2^29 of each.
+/// The first number of the variables of words that are followed, and where these are counted from;
+/// by ascending number, 2^29 of each.
 const FOLLOWED: [(u32, i64); 5] = [
     (2 << 29, 0),
     (3 << 29, RESULT_CELLS),
@@ -137,8 +137,8 @@ pub(crate) struct Analysis<'m> {
     pub entries: HashMap<u32, (Value, u32)>,
     /// Tags of the exceptions that it makes, by operation.
     pub new_exceptions: HashMap<u32, u32>,
-    /// What references among the values of exceptions are, by the operation that loads them: taken to be so
-    /// until that is checked.
+    /// What references among the values of exceptions are, by the operation that loads them: taken
+    /// to be so until that is checked.
     pub caught: HashMap<u32, Kind>,
     /// Results that are not null unless an exception is under way: which one that is then.
     pub promised: HashMap<AtomId, Value>,
@@ -163,8 +163,8 @@ pub(crate) struct Analysis<'m> {
 /// How often a function is begun anew because a guess was wrong, at most.
 const ATTEMPTS: usize = 12;
 
-/// Values that are looked at until nothing changes, at most: so many, and more for each operation. Nearly
-/// all functions need a hundredth of that.
+/// Values that are looked at until nothing changes, at most: so many, and more for each operation.
+/// Nearly all functions need a hundredth of that.
 const VALUES: usize = 1 << 20;
 const VALUES_OF_OP: usize = 4096;
 
@@ -670,8 +670,8 @@ impl<'m> Analysis<'m> {
         }
     }
 
-    /// What a variable at the head of a loop is where a block ends that leads there, as far from its
-    /// pointer.
+    /// What a variable at the head of a loop is where a block ends that leads there, as far from
+    /// its pointer.
     pub(crate) fn argument(
         &mut self,
         head: BlockId,

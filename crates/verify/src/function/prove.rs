@@ -1,14 +1,14 @@
 //! Shows that a sum is at most zero wherever a block is reached.
 //!
-//! A goal is an integer sum of atoms. It is shown by the atoms' ranges; by taking away what is known
-//! to be at most zero (facts of branches, induction hypotheses); by putting bounds in an atom's place
-//! that follow from what the atom is; or where ways meet, by showing it for every way in, with the
-//! values that come from there. At the head of a loop that is an induction: on the ways back it may be
-//! assumed for the round before.
+//! A goal is an integer sum of atoms. It is shown by the atoms' ranges; by taking away what is
+//! known to be at most zero (facts of branches, induction hypotheses); by putting bounds in an
+//! atom's place that follow from what the atom is; or where ways meet, by showing it for every way
+//! in, with the values that come from there. At the head of a loop that is an induction: on the
+//! ways back it may be assumed for the round before.
 //!
-//! Names mean what was computed last (see `value`), so a goal is carried back to a join only if all its
-//! atoms come to be there or in blocks that dominate it; and what was assumed behind the join is of use
-//! before it only if it is about atoms of the latter kind.
+//! Names mean what was computed last (see `value`), so a goal is carried back to a join only if all
+//! its atoms come to be there or in blocks that dominate it; and what was assumed behind the join
+//! is of use before it only if it is about atoms of the latter kind.
 
 use std::collections::{HashMap, HashSet};
 
@@ -62,12 +62,12 @@ pub(crate) struct Prover {
     pub branches: bool,
 }
 
-/// How deeply steps follow each other, and how many there are in one proof at most: short proofs are
-/// looked for first.
+/// How deeply steps follow each other, and how many there are in one proof at most: short proofs
+/// are looked for first.
 const EFFORTS: [(u32, u32); 3] = [(2, 60), (4, 200), (DEPTH, STEPS)];
 
-/// How many of these are left where that many accesses were not shown: the function is compiled once more
-/// anyway.
+/// How many of these are left where that many accesses were not shown: the function is compiled
+/// once more anyway.
 const EFFORTS_LEFT: [(usize, usize); 3] = [(0, EFFORTS.len()), (8, 2), (usize::MAX, 1)];
 
 /// The most of both.
@@ -126,8 +126,8 @@ impl Analysis<'_> {
         self.prove(Goal { lin: negative.lin, k: limit - i128::from(value.k) }, block)
     }
 
-    /// Is `least <= low`, and `high <= most`, of what the machine has? The two are so far apart as they
-    /// seem.
+    /// Is `least <= low`, and `high <= most`, of what the machine has? The two are so far apart as
+    /// they seem.
     pub(crate) fn is_between(
         &mut self,
         (least, low): (i128, Value),
@@ -179,8 +179,8 @@ impl Analysis<'_> {
         self.step_goal(goal, block, DEPTH)
     }
 
-    /// Holds something of a value on every way into the deepest join that it is made of? On ways back
-    /// into a loop that leave it as it is, it holds if it did before.
+    /// Holds something of a value on every way into the deepest join that it is made of? On ways
+    /// back into a loop that leave it as it is, it holds if it did before.
     pub(crate) fn on_each_way(
         &mut self,
         value: Value,
@@ -328,8 +328,8 @@ impl Analysis<'_> {
         others.into_iter().any(|goal| self.step_goal(goal, block, depth - 1))
     }
 
-    /// Where a goal grows with the rounds of a loop, as many as there can be are put in their place. There
-    /// is no better way then.
+    /// Where a goal grows with the rounds of a loop, as many as there can be are put in their
+    /// place. There is no better way then.
     fn by_limits(&mut self, goal: Goal, block: BlockId, depth: u32) -> Option<bool> {
         let terms = self.arena.terms(Value { lin: goal.lin, k: 0 });
         let is_count = |term: &&(AtomId, i64)| {
@@ -355,7 +355,8 @@ impl Analysis<'_> {
         any
     }
 
-    /// The same goal, its factors without a common divisor: what is left of the constant is rounded up.
+    /// The same goal, its factors without a common divisor: what is left of the constant is rounded
+    /// up.
     fn in_lowest_terms(&mut self, goal: Goal) -> Goal {
         let terms = self.arena.terms(Value { lin: goal.lin, k: 0 });
         let divisor = terms.iter().fold(0, |divisor, (_, factor)| {
@@ -380,7 +381,8 @@ impl Analysis<'_> {
 
     // Facts.
 
-    /// What is assumed besides the facts of blocks, and may be used before the joins that it is from.
+    /// What is assumed besides the facts of blocks, and may be used before the joins that it is
+    /// from.
     pub(crate) fn assumed(&self) -> impl Iterator<Item = Fact> {
         let mut joins = Vec::new();
         self.prover.assumed.iter().rev().filter_map(move |assumed| match *assumed {
@@ -489,8 +491,8 @@ impl Analysis<'_> {
         settles
     }
 
-    /// Where a fact is about the low bits of an atom that the goal has: a value is its low bits if it has
-    /// no more.
+    /// Where a fact is about the low bits of an atom that the goal has: a value is its low bits if
+    /// it has no more.
     fn by_low_bits(
         &mut self,
         goal: Goal,
@@ -526,8 +528,8 @@ impl Analysis<'_> {
         false
     }
 
-    /// Where a fact is about an atom that is shifted from one that the goal has: that is a multiple of it,
-    /// and what was lost.
+    /// Where a fact is about an atom that is shifted from one that the goal has: that is a multiple
+    /// of it, and what was lost.
     fn by_high_bits(
         &mut self,
         goal: Goal,
@@ -565,8 +567,8 @@ impl Analysis<'_> {
         terms.iter().find(|(other, _)| *other == atom).map(|(_, factor)| *factor)
     }
 
-    /// The goal, multiplied if need be, without as much of the fact as makes an atom vanish that has
-    /// these factors in the two.
+    /// The goal, multiplied if need be, without as much of the fact as makes an atom vanish that
+    /// has these factors in the two.
     fn without(&mut self, goal: Goal, fact: Fact, in_goal: i64, in_fact: i64) -> Option<Goal> {
         let (times_goal, times_fact) = if in_goal % in_fact == 0 {
             (1, in_goal / in_fact)
@@ -600,7 +602,8 @@ impl Analysis<'_> {
 
     /// What suffices for a goal since a sum is not zero: the same with the sum at zero.
     fn beside(&mut self, goal: Goal, fact: Fact) -> Option<Goal> {
-        // What is not zero is not zero either if it is divided, and what leaves a rest is not zero anyway.
+        // What is not zero is not zero either if it is divided, and what leaves a rest is not zero
+        // anyway.
         let divided = self.in_lowest_terms(Goal { lin: fact.lin, k: fact.k });
         let unit = match self.arena.terms(Value { lin: divided.lin, k: 0 }).first() {
             Some((atom, factor)) => self.factor(fact.lin, *atom)? / factor,

@@ -31,7 +31,8 @@ pub(crate) fn root(object: &[u8]) -> usize {
     object.windows(MAGIC.len()).position(|bytes| bytes == MAGIC).expect("it has a descriptor")
 }
 
-/// Where a list of the descriptor begins, whose record is at this offset, and how many things are in it.
+/// Where a list of the descriptor begins, whose record is at this offset, and how many things are
+/// in it.
 pub(crate) fn list(object: &[u8], offset: usize) -> (usize, u64) {
     let at = root(object) + offset;
     (root(object).wrapping_add(word(object, at) as usize), word(object, at + 8))
@@ -47,7 +48,8 @@ pub(crate) fn put(object: &mut [u8], at: usize, bytes: &[u8]) {
     object[at..at + bytes.len()].copy_from_slice(bytes);
 }
 
-/// Where the program header of a kind is whose flags have these bits: kinds and flags as in the file.
+/// Where the program header of a kind is whose flags have these bits: kinds and flags as in the
+/// file.
 pub(crate) fn program_header(object: &[u8], kind: u32, flags: u32) -> usize {
     let count = u16::from_le_bytes([object[56], object[57]]);
     let half = |at: usize| u32::from_le_bytes(object[at..at + 4].try_into().expect("four bytes"));

@@ -23,7 +23,8 @@ pub(super) struct Buffers {
 }
 
 impl Buffers {
-    /// `count` buffers. Too many of them make no sense, and their number is where hostile guests begin.
+    /// `count` buffers. Too many of them make no sense, and their number is where hostile guests
+    /// begin.
     pub(super) fn new(list: GuestPtr<u32>, count: u32) -> Result<Self, Errno> {
         if count > IOVECS_MAX { Err(Errno::Inval) } else { Ok(Self { list, count }) }
     }
@@ -49,8 +50,8 @@ impl Buffers {
         Ok(GuestPtr::new(start).slice(len))
     }
 
-    /// Buffer `index`, to be filled after `total` bytes have been read into those before it. `None` when
-    /// these have overwritten the list, so that it names nothing any more.
+    /// Buffer `index`, to be filled after `total` bytes have been read into those before it. `None`
+    /// when these have overwritten the list, so that it names nothing any more.
     pub(super) fn next<'a>(
         self,
         memory: &'a mut GuestMemory<'_>,
@@ -143,8 +144,8 @@ impl Position {
         GuestPtr::new(self.start + self.done).slice((self.len - self.done).min(most))
     }
 
-    /// So many bytes of the buffer at hand are done with. Leaves if the guest's time is up and there are
-    /// more buffers or bytes.
+    /// So many bytes of the buffer at hand are done with. Leaves if the guest's time is up and
+    /// there are more buffers or bytes.
     pub(super) fn advance(
         &mut self,
         count: u32,

@@ -22,8 +22,8 @@ pub(super) fn answer(result: Result<(), Fail>) -> HostResult<u32> {
 /// A caller with our data.
 pub(super) type Call<'a> = HostCall<'a, WasiCtx>;
 
-/// The caller's memory and data. A call that is not made again has nothing in hand: what another call may
-/// have left is not for it.
+/// The caller's memory and data. A call that is not made again has nothing in hand: what another
+/// call may have left is not for it.
 #[inline]
 pub(super) fn begin<'a>(call: &'a mut Call<'_>) -> (GuestMemory<'a>, &'a mut WasiCtx) {
     let again = call.woken();

@@ -21,8 +21,8 @@ pub(super) fn fd_close(call: &mut Call<'_>, fd: u32) -> HostResult<u32> {
     errno(ctx.get(fd).map(drop).and_then(|()| ctx.table().remove(fd).map(drop)))
 }
 
-/// `fd_renumber`: what `from` stands for is `to` from now on; what `to` stood for is closed. Both must be
-/// open, so that a guest cannot grow its table with it.
+/// `fd_renumber`: what `from` stands for is `to` from now on; what `to` stood for is closed. Both
+/// must be open, so that a guest cannot grow its table with it.
 pub(super) fn fd_renumber(call: &mut Call<'_>, from: u32, to: u32) -> HostResult<u32> {
     let ctx = begin(call).1;
     errno(ctx.get(from).map(drop).and_then(|()| ctx.table().renumber(from, to)))
@@ -67,8 +67,8 @@ fn stream_kind(terminal: bool) -> Kind {
     if terminal { Kind::CharacterDevice } else { Kind::Unknown }
 }
 
-/// `fd_fdstat_set_flags`: whether to append, and whether to wait. How files are synchronised is decided
-/// when they are opened.
+/// `fd_fdstat_set_flags`: whether to append, and whether to wait. How files are synchronised is
+/// decided when they are opened.
 pub(super) fn fd_fdstat_set_flags(call: &mut Call<'_>, fd: u32, flags: u32) -> HostResult<u32> {
     let ctx = begin(call).1;
     answer((|| {

@@ -1,8 +1,8 @@
 //! Reading and writing.
 //!
 //! Streams, connections and pages that the system has in memory are read and written at once; a
-//! connection that has nothing to give or to take lets the guest leave until it has, and so does a file
-//! that must wait for a disk.
+//! connection that has nothing to give or to take lets the guest leave until it has, and so does a
+//! file that must wait for a disk.
 
 use awsm_sandbox::{GuestMemory, GuestPtr, HostResult};
 
@@ -19,7 +19,8 @@ use crate::table::{Resource, fdflags};
 
 /// Bytes of streams that are copied between two looks at whether the guest's time is up.
 const PIECE_BYTES: u32 = awsm_sandbox::limits::PIECE_BYTES as u32;
-/// Most bytes that are read at once from what the system has in memory, where others want the core too.
+/// Most bytes that are read at once from what the system has in memory, where others want the core
+/// too.
 const INLINE_READ_BYTES: u32 = 256 << 10;
 /// Most buffers that are filled then: each is a system call.
 const INLINE_BUFFERS: u32 = 64;
@@ -67,8 +68,8 @@ struct Transfer {
 }
 
 impl Transfer {
-    /// Checks what can be checked before anything is moved: what has been written, or taken from a stream,
-    /// cannot be put back.
+    /// Checks what can be checked before anything is moved: what has been written, or taken from a
+    /// stream, cannot be put back.
     #[inline]
     fn begin(
         &self,
@@ -293,8 +294,8 @@ fn read_file(
     Ok(bytes.len() as u32)
 }
 
-/// Reads what is there. Where helpers could be asked it fails rather than waits for a disk, unless something
-/// has been read.
+/// Reads what is there. Where helpers could be asked it fails rather than waits for a disk, unless
+/// something has been read.
 fn read_inline(
     memory: &mut GuestMemory<'_>,
     ctx: &WasiCtx,

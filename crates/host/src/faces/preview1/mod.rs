@@ -1,6 +1,6 @@
-//! The functions of `wasi_snapshot_preview1`, a file for each family.
-//! Source: WASI preview 1, `wasi_snapshot_preview1.witx`; and `wasi_unstable.witx` for the layouts in
-//! which `wasi_unstable` differs.
+//! The functions of `wasi_snapshot_preview1`, a file for each family. Source: WASI preview 1,
+//! `wasi_snapshot_preview1.witx`; and `wasi_unstable.witx` for the layouts in which `wasi_unstable`
+//! differs.
 
 mod buffers;
 mod call;

@@ -18,8 +18,8 @@ const DIRECTORY: u32 = 2;
 const EXCL: u32 = 4;
 const TRUNC: u32 = 8;
 
-/// Is the link that a path may end in to be followed? A slash after it says so in any case: it names the
-/// directory behind the link.
+/// Is the link that a path may end in to be followed? A slash after it says so in any case: it
+/// names the directory behind the link.
 fn follows(flags: u32, name: &str) -> Result<bool, Errno> {
     let slash = name.ends_with('/');
     if flags & !FOLLOW == 0 { Ok(slash || flags & FOLLOW != 0) } else { Err(Errno::Inval) }
@@ -212,8 +212,8 @@ pub(super) fn path_rename(
     })())
 }
 
-/// `path_symlink`: a link may hold any path but an absolute one; where it leads is decided when it is
-/// followed.
+/// `path_symlink`: a link may hold any path but an absolute one; where it leads is decided when it
+/// is followed.
 pub(super) fn path_symlink(
     call: &mut Call<'_>,
     contents: GuestPtr<u8>,

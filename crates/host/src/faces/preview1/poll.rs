@@ -12,8 +12,8 @@ use crate::waiting::Interest;
 
 /// Most subscriptions in one call.
 const SUBSCRIPTIONS_MAX: u32 = 1024;
-/// Subscriptions that are looked at between two looks at whether the guest's time is up: a system call each,
-/// or two.
+/// Subscriptions that are looked at between two looks at whether the guest's time is up: a system
+/// call each, or two.
 const PIECE: u32 = 32;
 /// Bytes of an `event`.
 const EVENT_BYTES: u32 = 32;

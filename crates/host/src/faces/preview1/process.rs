@@ -10,8 +10,8 @@ pub(super) fn proc_exit(_call: &mut Call<'_>, code: u32) -> HostResult<()> {
     Err(Leave::Exit(code.cast_signed()))
 }
 
-/// `proc_raise`: guests have no handlers, so a signal does what it does by default: nothing, or an end
-/// with the exit code that a shell would report. Stopping is for those whom somebody continues.
+/// `proc_raise`: guests have no handlers, so a signal does what it does by default: nothing, or an
+/// end with the exit code that a shell would report. Stopping is for those whom somebody continues.
 pub(super) fn proc_raise(_call: &mut Call<'_>, signal: u32) -> HostResult<u32> {
     match signal {
         // None, and those that are ignored: CHLD, CONT, URG, WINCH.
@@ -23,8 +23,8 @@ pub(super) fn proc_raise(_call: &mut Call<'_>, signal: u32) -> HostResult<u32> {
     }
 }
 
-/// Linux's number for a signal: its STKFLT is not among WASI's, where all after TERM come one earlier,
-/// and PWR's neighbours follow another order.
+/// Linux's number for a signal: its STKFLT is not among WASI's, where all after TERM come one
+/// earlier, and PWR's neighbours follow another order.
 fn linux_signal(signal: u32) -> i32 {
     let after_term = i32::from(signal > 15);
     signal.cast_signed() + after_term

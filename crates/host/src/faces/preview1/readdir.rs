@@ -11,8 +11,8 @@ const DIRENT_BYTES: usize = 24;
 /// Most that one call gives, however large the guest's buffer is.
 const GIVEN_BYTES: u32 = 64 << 10;
 
-/// `fd_readdir`: entries from a cookie on, as many as the buffer holds. The last is cut off where the
-/// buffer ends, which tells the guest that there is more.
+/// `fd_readdir`: entries from a cookie on, as many as the buffer holds. The last is cut off where
+/// the buffer ends, which tells the guest that there is more.
 pub(super) fn fd_readdir(
     call: &mut Call<'_>,
     fd: u32,
