@@ -274,6 +274,9 @@ fn work(
             let what = "each worker keeps a sandbox of each function ready";
             return fail(format!("function `{function}`: {error}: {what}; {advice}"));
         }
+        Err((function, error @ StartError::Memory(..))) => {
+            return fail(format!("function `{function}`: {error}; raise its `memory`"));
+        }
         Err((function, error)) => return fail(format!("function `{function}`: {error}")),
     };
     let sched = scheduling::scheduler(&shared.config, &shared.functions, &shared.profiles);

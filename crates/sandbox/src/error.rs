@@ -118,8 +118,10 @@ impl From<io::Error> for LoadError {
 pub enum StartError {
     /// The system gave no memory or no addresses.
     Io(io::Error),
-    /// A limit, named, with what the module wants and what it may have.
-    Limit(&'static str, u64, u64),
+    /// What its memories, tables and globals take at the start, and what they may take ([`crate::Limits::memory_bytes`]).
+    Memory(u64, u64),
+    /// What a table has at the start, and what it may have ([`crate::Limits::table_elements`]).
+    Table(u64, u64),
     /// Initialising its tables or memory, or its start function, faulted.
     Trap(Trap),
     /// Every slot of the pool is in use.
@@ -160,8 +162,12 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Io(error) => write!(f, "no memory for a sandbox: {error}"),
-            Self::Limit(what, wanted, allowed) => {
-                write!(f, "{what} of {wanted} at the start exceeds the limit of {allowed}")
+            Self::Memory(bytes, most) => {
+                let what = "its memories, tables and globals have";
+                write!(f, "{what} {bytes} bytes at the start, and may have {most}")
+            }
+            Self::Table(elements, most) => {
+                write!(f, "a table has {elements} elements at the start, and may have {most}")
             }
             Self::Trap(trap) => write!(f, "instantiation: {trap}"),
             Self::NoSlot(slots) => write!(f, "all {slots} slots are in use"),

@@ -60,7 +60,7 @@ pub(crate) fn bytes_at_start(module: &Module, limits: &Limits) -> Result<u64, St
     for declared in module.tables() {
         let initial = declared.ty.min;
         if initial > limits.table_elements {
-            return Err(StartError::Limit("table", initial, limits.table_elements));
+            return Err(StartError::Table(initial, limits.table_elements));
         }
         bytes = bytes.saturating_add(initial * table::ELEMENT_BYTES);
         record += initial * table::ELEMENT_BYTES;

@@ -154,7 +154,7 @@ impl Account {
         budget: Option<&Arc<MemoryBudget>>,
     ) -> Result<Self, StartError> {
         if bytes > limit_bytes {
-            return Err(StartError::Limit("memory, tables and globals", bytes, limit_bytes));
+            return Err(StartError::Memory(bytes, limit_bytes));
         }
         if let Some(budget) = budget {
             let what = Resource::Memory;
