@@ -315,6 +315,30 @@ fn many_exceptions_count() {
     );
 }
 
+/// Memories that are isolated by what is reserved behind them have 8 GiB each: a hundred and sixty sleepers with a hundred
+/// of them took all addresses that a process has.
+#[test]
+fn guarded_memories_leave_others_addresses() {
+    let memories = "(memory 1)".repeat(50);
+    let wat = format!("(module {memories} (func (export \"run\")))");
+    let of = |account, wat| program(wat, MODES[0], Limits { account, ..Limits::default() });
+    let (greedy, modest) = (of(0, &wat), of(1, "(module (memory 1) (func (export \"run\")))"));
+    let stock = |total| Stock::equal_shares(total, &[u64::MAX, u64::MAX]);
+    let budget = MemoryBudget::of(stock(u64::MAX), stock(1 << 40), stock(u64::MAX));
+    let mut pool = Pool::with_budget(PoolConfig::default(), Some(Arc::clone(&budget)));
+    for _ in 0..2 {
+        let first = start(&mut pool, &greedy).expect("400 GiB of the 768 that it may have");
+        let refused = start(&mut pool, &greedy).err().expect("there are no more");
+        let what = Resource::Addresses;
+        assert!(matches!(refused, StartError::Budget { what: w, .. } if w == what), "{refused}");
+        let others: Vec<_> =
+            (0..30).map(|_| start(&mut pool, &modest).expect("240 GiB of 256")).collect();
+        for sandbox in others.into_iter().chain([first]) {
+            pool.recycle(sandbox);
+        }
+    }
+}
+
 /// A slot is on the account with its mappings and addresses before they are made.
 #[test]
 fn mappings_and_addresses_count() {

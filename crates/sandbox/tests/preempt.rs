@@ -231,7 +231,43 @@ const TAIL: &str = r#"(module
         (call $log (i64x2.extract_lane 0 (local.get $v)))
         (call $log (i64x2.extract_lane 1 (local.get $v)))))"#;
 
-const GUESTS: [(&str, &str); 7] = [
+/// Exceptions that are kept and thrown again, so many that those that nothing refers to are looked for.
+const EXCEPTIONS: &str = r#"(module
+    (import "test" "log" (func $log (param i64)))
+    (tag $tag (param i64))
+    (table $kept 3000 exnref)
+    (func $make (param i64) (result exnref) (local $e exnref)
+        (block $h (result i64 exnref)
+            (try_table (catch_ref $tag $h) (throw $tag (local.get 0)))
+            (unreachable))
+        (local.set $e)
+        (drop)
+        (local.get $e))
+    (func $value (param exnref) (result i64)
+        (block $h (result i64)
+            (try_table (catch $tag $h) (throw_ref (local.get 0)))
+            (unreachable)))
+    (func $next (param $s i64) (param $at i32) (result i64)
+        (i64.add (i64.rotl (local.get $s) (i64.const 1))
+                 (call $value (table.get $kept (local.get $at)))))
+    (func (export "run") (local $n i32) (local $s i64) (local $at i32)
+        (loop $next
+            (local.set $at (i32.rem_u (i32.mul (local.get $n) (i32.const 2654435761))
+                                      (i32.const 3000)))
+            (table.set $kept (local.get $at)
+                (call $make (i64.add (local.get $s) (i64.extend_i32_u (local.get $n)))))
+            (local.set $s (call $next (local.get $s) (local.get $at)))
+            (br_if $next (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1)))
+                                   (i32.const 30000))))
+        (local.set $n (i32.const 0))
+        (loop $sum
+            (if (i32.eqz (ref.is_null (table.get $kept (local.get $n))))
+                (then (local.set $s (call $next (local.get $s) (local.get $n)))))
+            (br_if $sum (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1)))
+                                  (i32.const 3000))))
+        (call $log (local.get $s))))"#;
+
+const GUESTS: [(&str, &str); 8] = [
     ("carries", CARRIES),
     ("vectors", VECTORS),
     ("deep", DEEP),
@@ -239,6 +275,7 @@ const GUESTS: [(&str, &str); 7] = [
     ("host", HOST),
     ("scalars", SCALARS),
     ("tail", TAIL),
+    ("exceptions", EXCEPTIONS),
 ];
 
 /// How often and where a guest is interrupted; a small generator, so that a failure can be
@@ -694,6 +731,8 @@ fn large_operations_are_preempted_in_pieces() {
         ("(table.copy $u $u (i32.const 0) (i32.const 3) (i32.const 999000))".to_owned(), 90),
         ("(table.init $u $e (i32.const 3) (i32.const 1) (i32.const 100000))".to_owned(), 10),
         ("(memory.init $d (i32.const 3) (i32.const 0) (i32.const 200000))".to_owned(), 3),
+        // So many exceptions have been handled before that those that nothing refers to are looked for.
+        ("(call $throw)".to_owned(), 140),
     ];
     for (operation, pieces) in cases {
         // The table has a pattern that a copy in the wrong direction would spoil.
@@ -701,6 +740,7 @@ fn large_operations_are_preempted_in_pieces() {
             r#"(module
             (import "test" "log" (func $log (param i64)))
             (memory 4) (table $t 10 1010000 funcref) (table $u 1000000 funcref)
+            (tag $tag) (table $kept 300000 exnref)
             (elem $e {items}) (data $d "{bytes}")
             (func $f)
             (func $sum (local $i i32) (local $s i64)
@@ -718,7 +758,19 @@ fn large_operations_are_preempted_in_pieces() {
                                           (i32.const 262144))))
                 (call $log (local.get $s))
                 (call $log (i64.extend_i32_u (table.size $t))))
+            (func $throw (block $h (try_table (catch_all $h) (throw $tag))))
+            (func $keep
+                (table.fill $kept (i32.const 0)
+                    (block $h (result exnref)
+                        (try_table (catch_all_ref $h) (throw $tag)) (unreachable))
+                    (i32.const 300000)))
             (func $mark (local $i i32) (local $x i32)
+                (call $keep)
+                (loop $handled
+                    (call $throw)
+                    (br_if $handled (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1)))
+                                              (i32.const 2048))))
+                (local.set $i (i32.const 0))
                 (loop $next
                     (local.set $x (i32.add (i32.mul (local.get $x) (i32.const 1664525)) (i32.const 1013904223)))
                     (table.set $u (i32.rem_u (local.get $x) (i32.const 1000000)) (ref.func $f))
