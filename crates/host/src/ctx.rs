@@ -168,6 +168,16 @@ impl WasiCtx {
         self.pending.as_deref()?.job.as_ref()
     }
 
+    /// Bytes that it takes while its guest waits, and that the guest can make more: what it has said and nobody has
+    /// taken, what it waits for, its descriptors.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        let waits = self.pending.as_deref().map_or(0, |pending| pending.interests.capacity());
+        let descriptors = self.table.as_deref().map_or(0, Table::held_bytes);
+        let said = self.stdout.capacity() + self.stderr.capacity();
+        said + waits * size_of::<Interest>() + descriptors
+    }
+
     /// Nobody can wait for what the guest is blocked in: the call answers this error when it is
     /// made again and would still have to wait.
     pub fn cannot_wait(&mut self, errno: Errno) {
@@ -330,6 +340,25 @@ mod tests {
 
     fn is_blocked<R>(result: Result<R, Fail>) -> bool {
         matches!(result, Err(Fail::Leave(Leave::Block(Wait::Event { until_ns: None }))))
+    }
+
+    #[test]
+    fn what_a_guest_makes_it_hold_is_counted() {
+        let mut context = WasiCtx { stdout: Output::buffer(1 << 20), ..WasiCtx::default() };
+        context.stderr = Output::log(1 << 10);
+        assert_eq!(context.held_bytes(), 0);
+        context.table();
+        let table = context.held_bytes();
+        assert!(table > 0, "three descriptors");
+        context.stdout.write(&[0; 5000]).expect("there is room");
+        context.stderr.write(&[0; 500]).expect("there is room");
+        let said = context.held_bytes();
+        assert!(said >= table + 5500);
+        let interest = Interest { source: Source::Stdin, read: true, write: false };
+        context.pending().interests = vec![interest; 100];
+        assert!(context.held_bytes() >= said + 100 * size_of::<Interest>());
+        context.forget_call();
+        assert_eq!(context.held_bytes(), said);
     }
 
     #[test]

@@ -166,6 +166,11 @@ impl Table {
         Self { entries, open: 3, most, purse }
     }
 
+    /// Bytes that it takes.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.entries.capacity() * size_of::<Option<Descriptor>>()
+    }
+
     pub(crate) fn get(&self, fd: u32) -> Result<&Descriptor, Errno> {
         self.entries.get(fd as usize).and_then(Option::as_ref).ok_or(Errno::Badf)
     }

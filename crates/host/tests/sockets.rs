@@ -77,7 +77,7 @@ fn a_connection_is_nonblocking_until_the_guest_says_otherwise() {
 
 #[test]
 fn what_the_other_end_does_not_take_is_waited_for() {
-    let (mut stream, mut guest) = connected();
+    let (stream, mut guest) = connected();
     let chunk = vec![7; 60_000];
     let mut sent = 0;
     while let Ok(count) = guest.write(3, &chunk) {

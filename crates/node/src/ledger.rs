@@ -103,7 +103,7 @@ pub enum What {
     Body,
     /// Connections with a request under way.
     Place,
-    /// Bytes of answers that guests are still at.
+    /// Bytes of answers that guests are still at, and of what else their host calls hold.
     Said,
     /// Bytes of answers that connections have and their sockets have not taken.
     Given,

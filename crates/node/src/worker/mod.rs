@@ -708,16 +708,14 @@ impl Drop for Ticket {
     }
 }
 
-/// Counts what a guest that is to go on has said so far and nobody has taken: its answer, and a
-/// line for the log that has not ended.
+/// Counts what is held for a guest that is to go on: what it has said so far, first of all.
 fn hold_said(
     ledger: &Rc<Ledger>,
     account: usize,
     sandbox: &Sandbox<WasiCtx>,
     said: &mut Option<Held>,
 ) -> Result<(), Short> {
-    let context = sandbox.data();
-    let bytes = (context.stdout.capacity() + context.stderr.capacity()) as u64;
+    let bytes = sandbox.data().held_bytes() as u64;
     if said.as_ref().map_or(0, Held::amount) == bytes {
         return Ok(());
     }
