@@ -12,7 +12,7 @@ use crate::contract;
 use crate::convention::{ARGUMENTS, RED_ZONE, RETURN_BYTES, STACK_POINTER};
 use crate::evaluate::Callee;
 use crate::flow::{self, BlockId};
-use crate::function::{Analysis, RANGE_MAX};
+use crate::function::{Analysis, RANGE_MAX, weaker};
 use crate::memory::WAYS;
 use crate::module::{RangeRoutine, Role};
 use crate::op::Op;
@@ -521,9 +521,8 @@ impl Analysis<'_> {
                     (None, _) => false,
                 };
             }
-            if let Some(first) = kinds.first() {
-                let same = kinds.iter().all(|kind| kind == first);
-                self.correct_caught(at, if same { *first } else { Kind::Number });
+            if let Some(kind) = kinds.into_iter().reduce(weaker) {
+                self.correct_caught(at, kind);
             }
             fits
         } else {

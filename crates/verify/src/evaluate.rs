@@ -743,17 +743,12 @@ impl Analysis<'_> {
             Callee::Builtin(_) | Callee::Unknown => {}
         }
         let cells = cells.map(|(at, bytes)| (self.register(state, at), bytes));
-        let tag = match callee {
+        let tags = match callee {
             Callee::Builtin(_) => {
                 let value = self.register(state, ARGUMENTS[1]);
-                let tags = self.tags_at(value);
-                let params = |tag: &u32| self.module.descriptor.tag_params(*tag);
-                // Several with the same values are as good as one.
-                tags.first()
-                    .copied()
-                    .filter(|first| tags.iter().all(|tag| params(tag) == params(first)))
+                self.tags_at(value)
             }
-            _ => None,
+            _ => Vec::new(),
         };
         // What the callee has for its own, from its frame to its arguments.
         let stack = self.register(state, STACK_POINTER);
@@ -788,9 +783,7 @@ impl Analysis<'_> {
         if let Callee::Builtin(offset) = callee
             && let Some(kind) = contract::builtin(offset).and_then(|builtin| builtin.result)
         {
-            if let (Kind::Exception { .. }, Some(tag)) = (kind, tag) {
-                self.new_exceptions.insert(at, tag);
-            }
+            self.new_exceptions.insert(at, tags);
             state.registers[RESULTS[0] as usize] = self.opaque(at, RESULTS[0], u64::MAX, kind);
         }
         if let Some(ty) = results {

@@ -419,13 +419,13 @@ impl Analysis<'_> {
         if let Some(tag) = self.tag_at(value) {
             return vec![tag];
         }
-        // The context, and constants from several sides.
-        let [(a, 1), (b, 1)] = *self.arena.terms(value) else { return Vec::new() };
-        let (context, join) = match self.arena.kind(a) {
+        // The context, and a multiple of constants from several sides.
+        let [a, b] = *self.arena.terms(value) else { return Vec::new() };
+        let (context, (join, factor)) = match self.arena.kind(a.0) {
             Kind::Context => (a, b),
             _ => (b, a),
         };
-        if self.arena.kind(context) != Kind::Context {
+        if self.arena.kind(context.0) != Kind::Context || context.1 != 1 {
             return Vec::new();
         }
         let constants: Option<Vec<i64>> = match self.arena.atom(join).atom {
@@ -438,7 +438,10 @@ impl Analysis<'_> {
             }
             _ => None,
         };
-        let tag = |constant: i64| self.module.descriptor.tag_at(constant.checked_add(value.k)?);
+        let tag = |constant: i64| {
+            let distance = constant.checked_mul(factor)?.checked_add(value.k)?;
+            self.module.descriptor.tag_at(distance)
+        };
         let tags: Option<Vec<u32>> = constants.unwrap_or_default().into_iter().map(tag).collect();
         tags.unwrap_or_default()
     }
@@ -452,28 +455,61 @@ impl Analysis<'_> {
     }
 
     fn tags_of_case(&mut self, case: &Case, depth: u32, tags: &mut Vec<u32>) -> bool {
-        if let Some(tag) = self.known_tag(case.value, case.block, &case.known) {
-            if !tags.contains(&tag) {
-                tags.push(tag);
-            }
+        let known = self.known_tags(case.value, case.block, &case.known);
+        if !known.is_empty() {
+            tags.extend(known.into_iter().filter(|tag| !tags.contains(tag)).collect::<Vec<_>>());
             return true;
         }
         depth > 0
-            && self.in_all_cases(case, &mut |this, case| this.tags_of_case(&case, depth - 1, tags))
+            && (self
+                .in_both_cases(case, &mut |this, case| this.tags_of_case(&case, depth - 1, tags))
+                || self.in_all_cases(case, &mut |this, case| {
+                    this.tags_of_case(&case, depth - 1, tags)
+                }))
     }
 
-    fn known_tag(
+    /// Holds something of a value in both cases that comparisons leave: of two numbers that have no bit in
+    /// common, as truth values one is zero or the other is.
+    fn in_both_cases(
         &mut self,
-        exception: Value,
-        block: BlockId,
-        more: &[crate::function::facts::Fact],
-    ) -> Option<u32> {
-        let atom = self.arena.single(exception)?;
-        if let Atom::Opaque { at, .. } = self.arena.atom(atom).atom
-            && let Some(tag) = self.new_exceptions.get(&at)
-        {
-            return Some(*tag);
+        case: &Case,
+        holds: &mut dyn FnMut(&mut Self, Case) -> bool,
+    ) -> bool {
+        let known = case.known.iter().copied();
+        let facts = known.chain(self.facts.chain(case.block, None).take(BROUGHT));
+        let both = |fact: Fact| match self.arena.terms(Value { lin: fact.lin, k: 0 }) {
+            [(atom, 1)] if fact.relation == Relation::Zero && fact.k == 0 => {
+                match self.arena.atom(*atom).atom {
+                    Atom::And(a, b) => Some((a, b)),
+                    _ => None,
+                }
+            }
+            _ => None,
+        };
+        let split: Vec<_> = facts.filter_map(both).collect();
+        for (a, b) in split {
+            let bits = [a, b].map(|value| self.arena.range(value).within(Range::bits(1)));
+            let is_zero = |value: Value| Fact::new(value.lin, value.k.into(), Relation::Zero);
+            // Not once more within one of the cases.
+            let again = [a, b].into_iter().any(|value| case.known.contains(&is_zero(value)));
+            if bits != [true; 2] || again || !self.prover.has_steps(STEPS) {
+                continue;
+            }
+            let mut either = |value: Value| {
+                let mut known = case.known.clone();
+                self.learn_zero(value, true, &mut known);
+                holds(self, Case { known, ..case.clone() })
+            };
+            if either(a) && either(b) {
+                return true;
+            }
         }
+        false
+    }
+
+    /// Tags that comparisons name, or that an exception was made with; none if it may be of any other.
+    fn known_tags(&mut self, exception: Value, block: BlockId, more: &[Fact]) -> Vec<u32> {
+        let Some(atom) = self.arena.single(exception) else { return Vec::new() };
         let at = contract::EXCEPTION_TAG as i32;
         let tag = Atom::Deref { base: exception, at, bytes: 8, time: Value::number(0) };
         let home = self.arena.home(exception);
@@ -489,10 +525,14 @@ impl Analysis<'_> {
                 // `tag - place = 0`
                 let place = self.arena.add_times(tag, sum, -sign);
                 if let Some(tag) = self.tag_at(place) {
-                    return Some(tag);
+                    return vec![tag];
                 }
             }
         }
-        None
+        // What it was made with says less: where it is found to be equal to another, nothing gets.
+        match self.arena.atom(atom).atom {
+            Atom::Opaque { at, .. } => self.new_exceptions.get(&at).cloned().unwrap_or_default(),
+            _ => Vec::new(),
+        }
     }
 }

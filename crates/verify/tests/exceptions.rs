@@ -82,9 +82,48 @@ const CARRIED: &str = r#"(module
     (func (export "run") (param i32) (result i64)
         (call $throws (local.get 0)) (i64.const 0)))"#;
 
+/// One piece of code for several tags: which it was is known no more closely.
+const EITHER: &str = r#"(module
+    (type $f (func (result i64)))
+    (import "host" "f" (func $imported (param i32)))
+    (tag $any (param i64 funcref))
+    (tag $some (param i64 (ref $f)))
+    (tag $number (param i64 i64))
+    (table $t 4 funcref)
+    (elem declare func $g)
+    (func $g (type $f) (i64.const 7))
+    (func (export "throws") (param i32)
+        (if (i32.eqz (local.get 0)) (then (throw $any (i64.const 5) (ref.func $g))))
+        (if (i32.eq (local.get 0) (i32.const 1)) (then (throw $some (i64.const 5) (ref.func $g))))
+        (if (i32.eq (local.get 0) (i32.const 2)) (then (throw $number (i64.const 5) (i64.const 6))))
+        (call $imported (local.get 0)))
+    (func (export "catches") (param i32) (result i64) (local $r funcref) (local $n i64)
+        (block $done
+            (block $any (result i64 funcref)
+                (block $some (result i64 (ref $f))
+                    (try_table (catch $any $any) (catch $some $some) (call $imported (local.get 0)))
+                    (br $done))
+                (br $any))
+            (local.set $r)
+            (local.set $n)
+            (table.set $t (i32.const 1) (local.get $r)))
+        (local.get $n))
+    (func $step (param i64)
+        (if (i64.gt_u (local.get 0) (i64.const 5)) (then (throw $any (local.get 0) (ref.func $g))))
+        (if (i64.eq (local.get 0) (i64.const 3)) (then (throw $number (i64.const 1) (i64.const 2)))))
+    (func (export "inlined") (param i64) (result i64) (local $r funcref) (local $n i64)
+        (block $number (result i64 i64)
+            (block $any (result i64 funcref)
+                (try_table (catch $any $any) (catch $number $number) (call $step (local.get 0)))
+                (return (i64.const 1)))
+            (local.set $r)
+            (table.set $t (i32.const 2) (local.get $r))
+            (return))
+        (i64.add)))"#;
+
 #[test]
 fn all_of_them_are_shown() {
-    for text in [NEVER_NULL, CARRIED] {
+    for text in [NEVER_NULL, CARRIED, EITHER] {
         let wasm = wat::parse_str(text).expect("a module");
         for cpu in ["x86-64", "x86-64-v4"] {
             for isolation in [Isolation::Guard, Isolation::Checked] {
@@ -152,6 +191,27 @@ fn values_are_not_believed_before_the_tag_is_looked_at() {
         // One comparison for each tag.
         assert!(refused >= 2, "{opt_level:?}: {refused}");
     }
+}
+
+/// Of two comparisons at once each counts: neither is the other way round, and the branch is taken.
+#[test]
+fn tags_are_one_of_those_that_are_looked_for() {
+    let object = object(EITHER, OptLevel::O2, Isolation::Guard);
+    assert_eq!(refusal(&object), None);
+    let place = function(&object, ":catches");
+    // setne of a register
+    let is_setne = |at: &usize| object[*at..].starts_with(&[0x0f, 0x95]);
+    let all: Vec<usize> = place.filter(is_setne).collect();
+    assert_eq!(all.len(), 2, "one for each tag");
+    for at in all {
+        let mut changed = object.clone();
+        changed[at + 1] = 0x94; // sete
+        let line = refusal(&changed).expect("refused");
+        assert!(line.contains("an exception's values"), "{line}");
+    }
+    let branches = (0..).map_while(|skipped| without_branch(&object, ":catches", skipped));
+    let lines = branches.flatten().filter_map(|object| refusal(&object));
+    assert!(lines.into_iter().any(|line| line.contains("an exception's values")));
 }
 
 /// What a call may give back is not computed from a number that nobody could see.

@@ -408,7 +408,7 @@ impl Analysis<'_> {
         (self.arena.low(bits, a), self.arena.low(bits, b))
     }
 
-    fn learn_zero(&mut self, value: Value, zero: bool, facts: &mut Vec<Fact>) {
+    pub(crate) fn learn_zero(&mut self, value: Value, zero: bool, facts: &mut Vec<Fact>) {
         let relation = if zero { Relation::Zero } else { Relation::NotZero };
         facts.push(Fact::new(value.lin, value.k.into(), relation));
         let Some(atom) = self.arena.single(value) else { return };

@@ -135,10 +135,10 @@ pub(crate) struct Analysis<'m> {
     pub call_types: HashMap<u32, u32>,
     /// Where entries of jump tables were loaded from, by operation.
     pub entries: HashMap<u32, (Value, u32)>,
-    /// Tags of the exceptions that it makes, by operation.
-    pub new_exceptions: HashMap<u32, u32>,
-    /// What references among the values of exceptions are, by the operation that loads them: taken
-    /// to be so until that is checked.
+    /// Tags of one of which the exceptions are that it makes, by operation.
+    pub new_exceptions: HashMap<u32, Vec<u32>>,
+    /// What references among the values of exceptions are, by the operation that loads them: taken to be so
+    /// until that is checked.
     pub caught: HashMap<u32, Kind>,
     /// Results that are not null unless an exception is under way: which one that is then.
     pub promised: HashMap<AtomId, Value>,
