@@ -23,6 +23,9 @@ use crate::value::{AT_BLOCK, Atom, AtomId, Kind, Range, Value};
 /// Bytes of the stack that may lie between two touches: less than the guard below any stack.
 const UNTOUCHED_MAX: i64 = 8192;
 
+/// Who goes further.
+const FAR: &str = "a frame that reaches over the guard without touching it";
+
 /// Arguments on the stack of a function that nobody outside calls take no more than this, and its cells for
 /// several results.
 const INCOMING_MAX: i64 = 1 << 16;
@@ -75,6 +78,13 @@ impl Analysis<'_> {
                 if let Some(from) = from {
                     let from = self.register(state, from);
                     self.check_range(block, at, from, length, false);
+                }
+            }
+            Op::Probe { step, .. } => {
+                let first = self.register(state, STACK_POINTER).plus(-step);
+                match self.frame_offset(first) {
+                    Some(key) if self.is_near_touched(state, key) => self.shown(Rule::Frame),
+                    _ => self.problem(at, FAR),
                 }
             }
             Op::Call { to } => {
@@ -152,14 +162,19 @@ impl Analysis<'_> {
             return self.problem(at, "a stack pointer of which nothing is known");
         };
         let aligned = key > ALIGNED / 2;
-        let lowest = self.lowest_at(state, key);
         let within = if aligned { key <= ALIGNED } else { key <= 0 };
         if !within || aligned != state.aligned.is_some() {
             return self.problem(at, "a stack pointer outside of the frame");
         }
-        if lowest.is_none_or(|lowest| lowest < state.touched - UNTOUCHED_MAX) {
-            self.problem(at, "a frame that reaches over the guard without touching it");
+        if !self.is_near_touched(state, key) {
+            self.problem(at, FAR);
         }
+    }
+
+    /// Does a place of the stack lie so near below one that was touched that the guard is not stepped over?
+    fn is_near_touched(&self, state: &State, key: i64) -> bool {
+        let lowest = self.lowest_at(state, key);
+        lowest.is_some_and(|lowest| lowest >= state.touched - UNTOUCHED_MAX)
     }
 
     /// Bytes of arguments behind the return address that this function may have.
@@ -185,9 +200,8 @@ impl Analysis<'_> {
     fn check_frame(&mut self, state: &mut State, at: u32, key: i64, bytes: i64, write: bool) {
         let sp = self.register(state, STACK_POINTER);
         let Some(sp) = self.frame_offset(sp) else { return };
-        let lowest = self.lowest_at(state, key);
-        if lowest.is_none_or(|lowest| lowest < state.touched - UNTOUCHED_MAX) {
-            return self.problem(at, "a frame that reaches over the guard without touching it");
+        if !self.is_near_touched(state, key) {
+            return self.problem(at, FAR);
         }
         let what = if write { "writes" } else { "reads" };
         if key > ALIGNED / 2 {

@@ -117,6 +117,14 @@ impl Analysis<'_> {
                     state.forget(i64::MIN, PENDING);
                 }
             }
+            Op::Probe { bytes, .. } => {
+                let stack = self.register(state, STACK_POINTER).plus(-bytes);
+                if let Some(key) = self.frame_offset(stack) {
+                    state.forget(key, key + bytes);
+                }
+                state.registers[STACK_POINTER as usize] = stack;
+                self.touch(state, stack);
+            }
             Op::Call { to } => {
                 let callee = self.module.function_at(to).map_or(Callee::Unknown, Callee::Function);
                 self.call(state, at, callee);

@@ -251,3 +251,43 @@ fn rounded_frames() {
     let twice = [0x48, 0x89, 0xec, 0x48, 0x83, 0xe4, 0xc0, 0x48, 0x89, 0xec, 0x5d, 0xc3];
     assert_refused(&with(&twice), "stack pointer");
 }
+
+/// Large frames are touched page by page, in a loop.
+#[test]
+fn probes_of_large_frames() {
+    // mov r11, rsp; sub r11, 0x9000; sub rsp, 0x1000; mov qword [rsp], 0; cmp rsp, r11; jne back
+    const PROBES: [u8; 30] = [
+        0x49, 0x89, 0xe3, 0x49, 0x81, 0xeb, 0x00, 0x90, 0x00, 0x00, 0x48, 0x81, 0xec, 0x00, 0x10,
+        0x00, 0x00, 0x48, 0xc7, 0x04, 0x24, 0x00, 0x00, 0x00, 0x00, 0x4c, 0x39, 0xdc, 0x75, 0xec,
+    ];
+    // add rsp, 0x9000; ret
+    const BACK: [u8; 8] = [0x48, 0x81, 0xc4, 0x00, 0x90, 0x00, 0x00, 0xc3];
+    let with = |at: usize, bytes: &[u8]| {
+        let mut code = [&PROBES[..], &BACK].concat();
+        code[at..at + bytes.len()].copy_from_slice(bytes);
+        code
+    };
+    assert_shown(&with(0, &[]));
+    // Frames that are no multiple, negative, or empty; steps over two pages.
+    let why = "a stack pointer";
+    assert_refused(&with(6, &[0x08, 0x90]), why);
+    assert_refused(&with(6, &[0x00, 0x90, 0xff, 0xff]), why);
+    assert_refused(&with(6, &[0, 0]), why);
+    assert_refused(&with(13, &[0x00, 0x20]), why);
+    // It goes up; another register is compared; another word is touched, or none; it ends when they differ.
+    assert_refused(&with(10, &[0x48, 0x81, 0xc4]), why);
+    assert_refused(&with(25, &[0x4c, 0x39, 0xd4]), why);
+    assert_refused(&with(19, &[0x04, 0x25]), "");
+    assert_refused(&with(17, &[0x90; 8]), why);
+    assert_refused(&with(28, &[0x74]), why);
+    // Somebody jumps into it: to `sub rsp, 0x1000`.
+    assert_refused(&[&[0xeb, 0x0a][..], &with(0, &[])].concat(), "no function begins");
+    // Far below what was touched: sub rsp, 0x1f80 before, and add behind.
+    let far = |first: [u8; 4]| {
+        let open = [&[0x48, 0x81, 0xec][..], &first].concat();
+        let close = [&[0x48, 0x81, 0xc4][..], &first].concat();
+        [&open, &PROBES[..], &[0x48, 0x81, 0xc4, 0x00, 0x90, 0x00, 0x00], &close, &[0xc3]].concat()
+    };
+    assert_shown(&far([0x00, 0x0f, 0, 0]));
+    assert_refused(&far([0x80, 0x1f, 0, 0]), "over the guard");
+}

@@ -27,6 +27,7 @@ const RSP: Reg = 4;
 const RBP: Reg = 5;
 const RSI: Reg = 6;
 const RDI: Reg = 7;
+const R11: Reg = 11;
 
 /// Bits that hold the number of bits that an instruction counts: 0 to 64.
 const BIT_COUNT_BITS: u8 = 7;
@@ -101,8 +102,15 @@ pub(crate) fn decode(bytes: &[u8], address: u64, allowed: &Allowed) -> Result<Co
     let zero_counts = allowed.known[CpuidFeature::BMI1 as usize];
     while decoder.can_decode() {
         let at = decoder.position() as u32;
-        decoder.decode_out(&mut raw);
         code.instructions.push(Instruction { at, op: code.ops.len() as u32 });
+        if let Some(ops) = probes(&bytes[at as usize..]) {
+            code.ops.extend(ops);
+            let end = at as usize + PROBES_BYTES;
+            decoder.set_position(end).expect("it is there");
+            decoder.set_ip(address + end as u64);
+            continue;
+        }
+        decoder.decode_out(&mut raw);
         let undecodable = |what: String| Undecodable { at, what };
         if raw.is_invalid() {
             return Err(undecodable("bytes that are no instruction".to_owned()));
@@ -123,6 +131,46 @@ pub(crate) fn decode(bytes: &[u8], address: u64, allowed: &Allowed) -> Result<Co
         }
     }
     Ok(code)
+}
+
+/// What LLVM puts before a large frame, a loop that touches each of its pages. It is taken for one
+/// instruction, so that nobody can jump into it. Where `..` stands are the bytes of the frame.
+///
+/// ```text
+///     49 89 e3                    mov r11, rsp
+///     49 81 eb ..                 sub r11, bytes
+/// 1:  48 81 ec 00 10 00 00        sub rsp, 4096
+///     48 c7 04 24 00 00 00 00     mov qword ptr [rsp], 0
+///     4c 39 dc                    cmp rsp, r11
+///     75 ec                       jne 1b
+/// ```
+const PROBES: ([u8; 6], [u8; 20]) = (
+    [0x49, 0x89, 0xe3, 0x49, 0x81, 0xeb],
+    [
+        0x48, 0x81, 0xec, 0x00, 0x10, 0x00, 0x00, 0x48, 0xc7, 0x04, 0x24, 0x00, 0x00, 0x00, 0x00,
+        0x4c, 0x39, 0xdc, 0x75, 0xec,
+    ],
+);
+
+/// Bytes of that loop.
+const PROBES_BYTES: usize = PROBES.0.len() + 4 + PROBES.1.len();
+
+/// Bytes between two touches.
+const PROBES_STEP: i64 = 4096;
+
+/// What such a loop does, if code begins with one.
+fn probes(code: &[u8]) -> Option<[Op; 3]> {
+    let (frame, rest) = code.strip_prefix(&PROBES.0)?.split_first_chunk()?;
+    let bytes = i64::from(i32::from_le_bytes(*frame));
+    if !rest.starts_with(&PROBES.1) || bytes <= 0 || bytes % PROBES_STEP != 0 {
+        return None;
+    }
+    let (a, b) = (Source::Reg(RSP), Source::Number(bytes));
+    Some([
+        Op::Compute { op: Binary::Sub, to: R11, bytes: 8, a, b, flags: Flags::Set },
+        Op::Probe { step: PROBES_STEP, bytes },
+        Op::Forget,
+    ])
 }
 
 /// Has an instruction the prefix for 16 bits? Of transfers some processors ignore it, and others
