@@ -204,7 +204,7 @@ impl Analysis<'_> {
             } else if !head {
                 self.meeting_facts(&from, dominator)
             } else {
-                Vec::new()
+                self.entering_facts(block, from, dominator)
             };
             self.never_reached[block as usize] = self.never_reached[dominator as usize]
                 || told.iter().any(|fact| self.contradicts(dominator, *fact));
@@ -270,6 +270,23 @@ impl Analysis<'_> {
             }
         }
         common.unwrap_or_default()
+    }
+
+    /// What holds on every way into a loop, of what the loop does not change. Since the values were computed
+    /// the loop was entered last by one of these ways: what comes back to its head has passed the head before.
+    fn entering_facts(
+        &mut self,
+        head: BlockId,
+        mut from: Vec<(BlockId, Edge)>,
+        dominator: BlockId,
+    ) -> Vec<Fact> {
+        from.retain(|(block, _)| !self.flow.dominates(head, *block));
+        let mut facts = self.meeting_facts(&from, dominator);
+        facts.retain(|fact| {
+            let about = [Some(Value { lin: fact.lin, k: 0 }), fact.given];
+            about.into_iter().flatten().all(|value| self.outlives(self.arena.home(value), head))
+        });
+        facts
     }
 
     /// What an edge tells.
