@@ -16,8 +16,8 @@ pub(crate) enum Edge {
     Always,
     /// If the condition holds.
     If(Condition),
-    /// Through a table of jumps.
-    Table,
+    /// Through a table of jumps, by an entry that lies between these addresses of the object.
+    Table { least: i64, most: i64 },
 }
 
 /// Instructions that follow each other.
@@ -42,9 +42,12 @@ pub(crate) struct Block {
 pub(crate) struct Guesses {
     /// Indirect calls, by instruction, that do not come back, or that do.
     pub returns: HashMap<usize, bool>,
-    /// Where indirect jumps go, by instruction: instructions.
-    pub tables: HashMap<usize, Vec<usize>>,
+    /// Where indirect jumps go, by instruction.
+    pub tables: HashMap<usize, Vec<Entry>>,
 }
+
+/// An entry of a table of jumps: its address, and the instruction that it leads to. Tables ascend.
+pub(crate) type Entry = (i64, usize);
 
 /// The control flow of one function.
 #[derive(Debug)]
@@ -92,7 +95,8 @@ impl Flow {
                 }
                 Op::JumpTo { .. } => {
                     let table = guesses.tables.get(&number).into_iter().flatten();
-                    to.extend(table.map(|to| (*to, Edge::Table)));
+                    let edge = |at: i64| Edge::Table { least: at, most: at };
+                    to.extend(table.map(|(at, to)| (*to, edge(*at))));
                 }
                 Op::Return { .. } | Op::Fault => {}
                 Op::Call { .. } | Op::CallTo { .. } if falls_through(number) => continue,
@@ -249,8 +253,14 @@ fn merged(edges: impl Iterator<Item = (BlockId, Edge)>) -> Vec<(BlockId, Edge)> 
     let mut merged: Vec<(BlockId, Edge)> = Vec::new();
     for (to, edge) in edges {
         match merged.iter_mut().find(|(other, _)| *other == to) {
-            Some((_, Edge::Table)) if edge == Edge::Table => {}
-            Some((_, other)) => *other = Edge::Always,
+            Some((_, other)) => {
+                *other = match (*other, edge) {
+                    (Edge::Table { least: a, most: b }, Edge::Table { least: c, most: d }) => {
+                        Edge::Table { least: a.min(c), most: b.max(d) }
+                    }
+                    _ => Edge::Always,
+                }
+            }
             None => merged.push((to, edge)),
         }
     }
@@ -313,7 +323,7 @@ pub(crate) fn guess_tables(
     code: &Code,
     start: u64,
     object: &crate::object::Object,
-) -> HashMap<usize, Vec<usize>> {
+) -> HashMap<usize, Vec<Entry>> {
     let mut guesses = HashMap::new();
     let (mut table, mut entries) = (None, None);
     for number in 0..code.instructions.len() {
@@ -328,15 +338,14 @@ pub(crate) fn guess_tables(
                 Op::JumpTo { .. } => {
                     let Some(table) = table else { continue };
                     let entry = |number: usize| {
-                        let at = table.cast_unsigned().checked_add(4 * number as u64)?;
-                        let word = object.bytes(at, 4)?;
+                        let at = table.checked_add(4 * number as i64)?;
+                        let word = object.bytes(at.cast_unsigned(), 4)?;
                         let distance = i32::from_le_bytes(word.try_into().ok()?);
-                        inside(code, start, table.wrapping_add(distance.into()).cast_unsigned())
+                        let to = table.wrapping_add(distance.into());
+                        Some((at, inside(code, start, to.cast_unsigned())?))
                     };
                     let most = entries.unwrap_or(1 << 10).min(1 << 14);
-                    let mut targets: Vec<_> = (0..most).map_while(entry).collect();
-                    targets.sort_unstable();
-                    targets.dedup();
+                    let targets: Vec<_> = (0..most).map_while(entry).collect();
                     if !targets.is_empty() {
                         guesses.insert(number, targets);
                     }

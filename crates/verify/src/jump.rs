@@ -2,8 +2,10 @@
 //!
 //! Isolation rests on this file.
 
-use crate::flow::{self, BlockId};
+use crate::function::facts::{Fact, Relation};
+use crate::flow::{self, BlockId, Entry};
 use crate::function::Analysis;
+use crate::op::Op;
 use crate::report::Rule;
 use crate::value::{Atom, Kind, Value};
 
@@ -11,52 +13,79 @@ impl Analysis<'_> {
     /// A jump through a table: each entry that may be used leads to an instruction of the function.
     pub(crate) fn check_table(&mut self, block: BlockId, at: u32, target: Value) {
         let instruction = self.code.instruction_of(at);
-        let Some(targets) = self.table_targets(block, target) else {
+        let Some(entries) = self.table_entries(block, target) else {
             return self.problem(at, "a jump that is not through a bounded table");
         };
         let known = self.guessed_table(instruction);
-        let all = targets.iter().all(|target| known.contains(target));
-        // What lies behind a table may look like more of it: ways that there are not are left out,
-        // once.
-        let more = known.iter().any(|target| !targets.contains(target));
+        let all = entries.iter().all(|entry| known.binary_search(entry).is_ok());
+        // What lies behind a table may look like more of it: ways that there are not are left out, once.
+        let more = known.len() > entries.len();
         if all && !(more && self.narrowed.insert(instruction)) {
             return self.shown(Rule::JumpTable);
         }
-        self.corrections.tables.insert(instruction, targets);
+        self.corrections.tables.insert(instruction, entries);
     }
 
-    fn table_targets(&mut self, block: BlockId, target: Value) -> Option<Vec<usize>> {
+    /// The entries that may be used.
+    fn table_entries(&mut self, block: BlockId, target: Value) -> Option<Vec<Entry>> {
         let (image, rest) = self.arena.pointer(target)?;
         if self.arena.kind(image) != Kind::Image {
             return None;
         }
         if let Some(to) = rest.constant() {
-            return Some(vec![flow::inside(self.code, self.start(), to.cast_unsigned())?]);
+            return Some(vec![(0, flow::inside(self.code, self.start(), to.cast_unsigned())?)]);
         }
+        let (index, first, unit) = self.table_index(target)?;
+        let (least, most) = self.table_bounds(block, index)?;
+        let mut entries = Vec::new();
+        for number in least..=most {
+            let at = first.checked_add(number.checked_mul(unit)?)?;
+            let word = self.module.object.bytes(at.cast_unsigned(), 4)?;
+            let distance = i32::from_le_bytes(word.try_into().ok()?);
+            let to = rest.k.checked_add(distance.into())?;
+            entries.push((at, flow::inside(self.code, self.start(), to.cast_unsigned())?));
+        }
+        Some(entries)
+    }
+
+    /// What decides on the entry that a jump to this place uses: an index, where the entry with number zero
+    /// lies, and how far one is from the next.
+    fn table_index(&mut self, target: Value) -> Option<(Value, i64, i64)> {
+        let (_, rest) = self.arena.pointer(target)?;
         let [(entry, 1)] = *self.arena.terms(rest) else { return None };
         let Atom::Opaque { at, .. } = self.arena.atom(entry).atom else { return None };
         let (address, bytes) = *self.entries.get(&at)?;
         // The address is `first + bytes * index`.
-        let first = address.k;
         let unit = i64::from(bytes);
         let terms = self.arena.terms(address);
         if terms.iter().any(|(_, factor)| factor % unit != 0) {
             return None;
         }
         let terms: Vec<_> = terms.iter().map(|(atom, factor)| (*atom, factor / unit)).collect();
-        let index = self.arena.sum(terms, 0);
-        let (least, most) = self.table_bounds(block, index)?;
-        let mut targets = Vec::new();
-        for number in least..=most {
-            let at = first.checked_add(number.checked_mul(unit)?)?;
-            let word = self.module.object.bytes(at.cast_unsigned(), 4)?;
-            let distance = i32::from_le_bytes(word.try_into().ok()?);
-            let to = rest.k.checked_add(distance.into())?;
-            targets.push(flow::inside(self.code, self.start(), to.cast_unsigned())?);
+        Some((self.arena.sum(terms, 0), address.k, unit))
+    }
+
+    /// What it says of the index that a jump uses an entry between two addresses. That it uses no other is
+    /// checked where it jumps.
+    pub(crate) fn learn_entries(
+        &mut self,
+        from: BlockId,
+        (least, most): (i64, i64),
+        facts: &mut Vec<Fact>,
+    ) {
+        let Some(state) = self.outs[from as usize].clone() else { return };
+        let Some(Op::JumpTo { to }) = self.ops_of(from).last().map(|op| self.code.ops[op]) else {
+            return;
+        };
+        let target = state.registers[to as usize];
+        if target.nameless_place().is_some() {
+            return;
         }
-        targets.sort_unstable();
-        targets.dedup();
-        Some(targets)
+        let Some((index, first, unit)) = self.table_index(target) else { return };
+        let number = |at: i64| (i128::from(at) - i128::from(first)) / i128::from(unit);
+        let negative = self.arena.times(index, -1);
+        facts.push(Fact::new(index.lin, -number(most), Relation::AtMostZero));
+        facts.push(Fact::new(negative.lin, number(least), Relation::AtMostZero));
     }
 
     /// Bounds of a table's index, as near as they are found.

@@ -80,7 +80,7 @@ const NONE: u32 = u32::MAX;
 const MEETING: usize = 48;
 
 /// Facts about the same thing that are looked through, at most.
-const ALIKE: usize = 512;
+const ALIKE: usize = 4096;
 
 impl Facts {
     /// Forgets everything.
@@ -302,6 +302,9 @@ impl Analysis<'_> {
             for number in 0..facts.len() {
                 facts.extend(self.at_most_size(facts[number]));
             }
+        }
+        if let Edge::Table { least, most } = edge {
+            self.learn_entries(from, (least, most), &mut facts);
         }
         facts
     }

@@ -231,12 +231,12 @@ impl<'m> Analysis<'m> {
     }
 
     /// Where an indirect jump was taken to go.
-    pub(crate) fn guessed_table(&self, instruction: usize) -> &[usize] {
+    pub(crate) fn guessed_table(&self, instruction: usize) -> &[flow::Entry] {
         self.guesses.tables.get(&instruction).map_or(&[], Vec::as_slice)
     }
 
     /// Guesses from the looks of it where indirect jumps go.
-    fn guess_tables(&self) -> HashMap<usize, Vec<usize>> {
+    fn guess_tables(&self) -> HashMap<usize, Vec<flow::Entry>> {
         let function = &self.module.functions[self.number];
         flow::guess_tables(self.code, function.range.start, self.module.object)
     }
