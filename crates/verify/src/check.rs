@@ -1,7 +1,7 @@
 //! What every operation is held against.
 //!
-//! Isolation rests on this file. An operation is checked in the state before it; whatever states are
-//! made of was found without believing anything that is not checked here.
+//! Isolation rests on this file. An operation is checked in the state before it; whatever states
+//! are made of was found without believing anything that is not checked here.
 
 use std::mem::size_of;
 
@@ -12,13 +12,13 @@ use crate::contract;
 use crate::convention::{ARGUMENTS, RED_ZONE, RETURN_BYTES, STACK_POINTER};
 use crate::evaluate::Callee;
 use crate::flow::{self, BlockId};
-use crate::function::{Analysis, RANGE_MAX, weaker};
+use crate::function::{Analysis, RANGE_MAX};
 use crate::memory::WAYS;
 use crate::module::{RangeRoutine, Role};
 use crate::op::Op;
 use crate::report::Rule;
 use crate::state::{ALIGNED, State};
-use crate::value::{AT_BLOCK, Atom, AtomId, Kind, Range, Value};
+use crate::value::{AT_BLOCK, Atom, AtomId, Kind, Range, Value, weaker};
 
 /// Bytes of the stack that may lie between two touches: less than the guard below any stack.
 const UNTOUCHED_MAX: i64 = 8192;
@@ -26,15 +26,15 @@ const UNTOUCHED_MAX: i64 = 8192;
 /// Who goes further.
 const FAR: &str = "a frame that reaches over the guard without touching it";
 
-/// Arguments on the stack of a function that nobody outside calls take no more than this, and its cells for
-/// several results.
+/// Arguments on the stack of a function that nobody outside calls take no more than this, and its
+/// cells for several results.
 const INCOMING_MAX: i64 = 1 << 16;
 
 impl Analysis<'_> {
     /// Checks one operation.
     pub(crate) fn check(&mut self, state: &mut State, at: u32) {
-        // What was guessed about control flow is looked at all the same: the problem may come from that.
-        // So are loads: what is caught may be a reference.
+        // What was guessed about control flow is looked at all the same: the problem may come from
+        // that. So are loads: what is caught may be a reference.
         let guessed = match self.code.ops[at as usize] {
             Op::CallTo { .. } | Op::JumpTo { .. } => true,
             Op::Load { .. } => self.module.descriptor.exceptions,
@@ -171,7 +171,8 @@ impl Analysis<'_> {
         }
     }
 
-    /// Does a place of the stack lie so near below one that was touched that the guard is not stepped over?
+    /// Does a place of the stack lie so near below one that was touched that the guard is not
+    /// stepped over?
     fn is_near_touched(&self, state: &State, key: i64) -> bool {
         let lowest = self.lowest_at(state, key);
         lowest.is_some_and(|lowest| lowest >= state.touched - UNTOUCHED_MAX)

@@ -1,7 +1,8 @@
 //! What operations do to a state.
 //!
-//! Nothing is checked here, and nothing is believed either that `check` does not check afterwards: that
-//! stores through pointers other than the stack's do not change the stack is what its rules are for.
+//! Nothing is checked here, and nothing is believed either that `check` does not check afterwards:
+//! that stores through pointers other than the stack's do not change the stack is what its rules
+//! are for.
 
 use std::mem::offset_of;
 
@@ -194,8 +195,8 @@ impl Analysis<'_> {
         }
     }
 
-    /// The stack pointer has another value: if that is not counted from the rounded one any more, the
-    /// rounded frame is gone, and there is no other after it.
+    /// The stack pointer has another value: if that is not counted from the rounded one any more,
+    /// the rounded frame is gone, and there is no other after it.
     fn restore(&mut self, state: &mut State, value: Value) {
         if self.frame_offset(value).is_some_and(|key| key < ALIGNED / 2) {
             state.aligned = None;
@@ -451,8 +452,8 @@ impl Analysis<'_> {
             && value.is_some_and(|(_, into)| into == 0)
     }
 
-    /// The cell for an argument or a result that an address leads to: the pointer that it is reached by,
-    /// and where it is followed.
+    /// The cell for an argument or a result that an address leads to: the pointer that it is
+    /// reached by, and where it is followed.
     fn cell(&mut self, address: Value, bytes: i64) -> Option<(Value, SlotKey)> {
         let (atom, rest) = self.arena.pointer(address)?;
         let offset = rest.constant()?;
@@ -480,7 +481,8 @@ impl Analysis<'_> {
         self.opaque(at, TIME as u8 + 2, most, Kind::Number)
     }
 
-    /// What lies at an address that the contract gives a meaning: relative to which pointer, and where.
+    /// What lies at an address that the contract gives a meaning: relative to which pointer, and
+    /// where.
     pub(crate) fn meaning(&mut self, address: Value, bytes: u32) -> Option<(Value, i64, Meaning)> {
         let descriptor = self.module.descriptor;
         let [(atom, 1)] = self.arena.terms(address) else {
@@ -619,8 +621,8 @@ impl Analysis<'_> {
         }
     }
 
-    /// What a store to a cell changes: of the own context's and a callee's, which may be the same one, the
-    /// other is not known any more.
+    /// What a store to a cell changes: of the own context's and a callee's, which may be the same
+    /// one, the other is not known any more.
     fn store_to_cell(
         &mut self,
         state: &mut State,
@@ -799,8 +801,8 @@ impl Analysis<'_> {
         }
     }
 
-    /// A call may give exceptions back whose addresses are nowhere: a number that one could be computed
-    /// from is only a number then.
+    /// A call may give exceptions back whose addresses are nowhere: a number that one could be
+    /// computed from is only a number then.
     fn forget_hidden_exceptions(&self, state: &mut State, at: u32) {
         for register in &mut state.registers {
             if self.hides_exception(*register) {

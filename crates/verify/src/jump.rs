@@ -2,9 +2,9 @@
 //!
 //! Isolation rests on this file.
 
-use crate::function::facts::{Fact, Relation};
 use crate::flow::{self, BlockId, Entry};
 use crate::function::Analysis;
+use crate::function::facts::{Fact, Relation};
 use crate::op::Op;
 use crate::report::Rule;
 use crate::value::{Atom, Kind, Value};
@@ -18,7 +18,8 @@ impl Analysis<'_> {
         };
         let known = self.guessed_table(instruction);
         let all = entries.iter().all(|entry| known.binary_search(entry).is_ok());
-        // What lies behind a table may look like more of it: ways that there are not are left out, once.
+        // What lies behind a table may look like more of it: ways that there are not are left out,
+        // once.
         let more = known.len() > entries.len();
         if all && !(more && self.narrowed.insert(instruction)) {
             return self.shown(Rule::JumpTable);
@@ -48,8 +49,8 @@ impl Analysis<'_> {
         Some(entries)
     }
 
-    /// What decides on the entry that a jump to this place uses: an index, where the entry with number zero
-    /// lies, and how far one is from the next.
+    /// What decides on the entry that a jump to this place uses: an index, where the entry with
+    /// number zero lies, and how far one is from the next.
     fn table_index(&mut self, target: Value) -> Option<(Value, i64, i64)> {
         let (_, rest) = self.arena.pointer(target)?;
         let [(entry, 1)] = *self.arena.terms(rest) else { return None };
@@ -65,8 +66,8 @@ impl Analysis<'_> {
         Some((self.arena.sum(terms, 0), address.k, unit))
     }
 
-    /// What it says of the index that a jump uses an entry between two addresses. That it uses no other is
-    /// checked where it jumps.
+    /// What it says of the index that a jump uses an entry between two addresses. That it uses no
+    /// other is checked where it jumps.
     pub(crate) fn learn_entries(
         &mut self,
         from: BlockId,

@@ -249,7 +249,8 @@ pub(crate) enum Op {
     Select { to: Reg, bytes: Bytes, condition: Condition, then: Source, otherwise: Source },
     /// `length` bytes upwards from register `to` are written, and those from `from` read.
     Bulk { to: Reg, from: Option<Reg>, length: Reg },
-    /// The stack pointer goes down by so many bytes, in steps, and each time a word is written there.
+    /// The stack pointer goes down by so many bytes, in steps, and each time a word is written
+    /// there.
     Probe { step: i64, bytes: i64 },
     /// Goes to an address of this function or, at a function's start, leaves by that function.
     Jump { to: u64 },

@@ -122,8 +122,9 @@ impl Analysis<'_> {
         })
     }
 
-    /// May a value be returned as a result of this type, if `pending` is the exception under way? With
-    /// one a result that is never null may be null all the same: callers look at the exception first.
+    /// May a value be returned as a result of this type, if `pending` is the exception under way?
+    /// With one a result that is never null may be null all the same: callers look at the exception
+    /// first.
     pub(crate) fn result_fits(
         &mut self,
         value: Value,
@@ -247,8 +248,9 @@ impl Analysis<'_> {
         self.in_all_cases(case, &mut |this, number| this.equals_type(&number, ty, depth - 1))
     }
 
-    /// Holds something of a value in all cases: for what comes to a join from each side, and for both
-    /// sides of a choice? What is known comes along, as far as it is about what comes from there.
+    /// Holds something of a value in all cases: for what comes to a join from each side, and for
+    /// both sides of a choice? What is known comes along, as far as it is about what comes from
+    /// there.
     fn in_all_cases(
         &mut self,
         case: &Case,
@@ -356,8 +358,8 @@ impl Analysis<'_> {
         types.into_iter().find(|ty| Some(*ty) != assumed && self.has_type(base, *ty, block))
     }
 
-    /// Has the context that a reference names an argument cell for an access to `bytes` bytes at `at`
-    /// from it? It has those that the reference's type says if there is code that takes them.
+    /// Has the context that a reference names an argument cell for an access to `bytes` bytes at
+    /// `at` from it? It has those that the reference's type says if there is code that takes them.
     pub(crate) fn has_argument_cell(
         &mut self,
         op: u32,
@@ -446,8 +448,8 @@ impl Analysis<'_> {
         tags.unwrap_or_default()
     }
 
-    /// The tags of one of which an exception is: what it was made with, or was found to be equal to, on
-    /// each way. None if it may be of any other.
+    /// The tags of one of which an exception is: what it was made with, or was found to be equal
+    /// to, on each way. None if it may be of any other.
     pub(crate) fn exception_tags(&mut self, exception: Value, block: BlockId) -> Vec<u32> {
         let mut tags = Vec::new();
         let all = self.tags_of_case(&Case::new(exception, block), DEPTH, &mut tags);
@@ -468,8 +470,8 @@ impl Analysis<'_> {
                 }))
     }
 
-    /// Holds something of a value in both cases that comparisons leave: of two numbers that have no bit in
-    /// common, as truth values one is zero or the other is.
+    /// Holds something of a value in both cases that comparisons leave: of two numbers that have no
+    /// bit in common, as truth values one is zero or the other is.
     fn in_both_cases(
         &mut self,
         case: &Case,
@@ -507,7 +509,8 @@ impl Analysis<'_> {
         false
     }
 
-    /// Tags that comparisons name, or that an exception was made with; none if it may be of any other.
+    /// Tags that comparisons name, or that an exception was made with; none if it may be of any
+    /// other.
     fn known_tags(&mut self, exception: Value, block: BlockId, more: &[Fact]) -> Vec<u32> {
         let Some(atom) = self.arena.single(exception) else { return Vec::new() };
         let at = contract::EXCEPTION_TAG as i32;

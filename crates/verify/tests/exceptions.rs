@@ -1,5 +1,5 @@
-//! Exceptions: what compiles is shown, at every level, and is refused without the comparisons that make it
-//! so.
+//! Exceptions: what compiles is shown, at every level, and is refused without the comparisons that
+//! make it so.
 
 mod support;
 
@@ -141,8 +141,8 @@ fn all_of_them_are_shown() {
     }
 }
 
-/// The same object with the conditional branch number `skipped` of a function behind its first call never
-/// taken, and always.
+/// The same object with the conditional branch number `skipped` of a function behind its first call
+/// never taken, and always.
 fn without_branch(object: &[u8], name: &str, skipped: usize) -> Option<[Vec<u8>; 2]> {
     let place = function(object, name);
     let mut called = false;

@@ -274,7 +274,8 @@ fn probes_of_large_frames() {
     assert_refused(&with(6, &[0x00, 0x90, 0xff, 0xff]), why);
     assert_refused(&with(6, &[0, 0]), why);
     assert_refused(&with(13, &[0x00, 0x20]), why);
-    // It goes up; another register is compared; another word is touched, or none; it ends when they differ.
+    // It goes up; another register is compared; another word is touched, or none; it ends when they
+    // differ.
     assert_refused(&with(10, &[0x48, 0x81, 0xc4]), why);
     assert_refused(&with(25, &[0x4c, 0x39, 0xd4]), why);
     assert_refused(&with(19, &[0x04, 0x25]), "");

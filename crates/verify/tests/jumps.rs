@@ -1,4 +1,5 @@
-//! Jumps through tables: what a jump tells of the number that it was made with is used by the next one.
+//! Jumps through tables: what a jump tells of the number that it was made with is used by the next
+//! one.
 
 mod support;
 
@@ -11,8 +12,8 @@ use support::{function, object, refusal};
 /// The first number of the second table, and how many it has.
 const SECOND: std::ops::Range<usize> = 4..12;
 
-/// A choice by a number, and one between some of the same numbers behind calls: no comparison is left of the
-/// second one.
+/// A choice by a number, and one between some of the same numbers behind calls: no comparison is
+/// left of the second one.
 fn nested() -> Vec<u8> {
     // Labels of blocks from the outermost to the innermost, a jump, and what is behind each.
     let choice = |numbers: &[usize], labels: &str, number: &str| {
@@ -47,7 +48,8 @@ fn nested() -> Vec<u8> {
     object(&text, OptLevel::O3, Isolation::Guard)
 }
 
-/// Where the tables of a function lie that it loads the addresses of, in the order in which it does.
+/// Where the tables of a function lie that it loads the addresses of, in the order in which it
+/// does.
 fn tables(object: &[u8], name: &str) -> Vec<usize> {
     let place = function(object, name);
     let (code, start) = (&object[place.clone()], place.start as u64);

@@ -82,8 +82,8 @@ fn what_is_compared_is_shown() {
     assert_not_shown(Isolation::Checked, &with(&COMPARED, [0x77, 0x04], [0x90, 0x90]));
 }
 
-/// `mov eax, esi; test edx, edx; je 2f; lea r8, [rax+8]; cmp r8, rcx; ja 1f; 2: mov r9, [rdi+rax]; sub edx,
-/// 1; jne 2b; 1: ret`
+/// `mov eax, esi; test edx, edx; je 2f; lea r8, [rax+8]; cmp r8, rcx; ja 1f; 2: mov r9, [rdi+rax];
+/// sub edx, 1; jne 2b; 1: ret`
 const ENTERED: [u8; 25] = [
     0x89, 0xf0, 0x85, 0xd2, 0x74, 0x09, 0x4c, 0x8d, 0x40, 0x08, 0x49, 0x39, 0xc8, 0x77, 0x09, 0x4c,
     0x8b, 0x0c, 0x07, 0x83, 0xea, 0x01, 0x75, 0xf7, 0xc3,

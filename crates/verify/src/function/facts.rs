@@ -272,8 +272,9 @@ impl Analysis<'_> {
         common.unwrap_or_default()
     }
 
-    /// What holds on every way into a loop, of what the loop does not change. Since the values were computed
-    /// the loop was entered last by one of these ways: what comes back to its head has passed the head before.
+    /// What holds on every way into a loop, of what the loop does not change. Since the values were
+    /// computed the loop was entered last by one of these ways: what comes back to its head has
+    /// passed the head before.
     fn entering_facts(
         &mut self,
         head: BlockId,

@@ -137,8 +137,8 @@ pub(crate) struct Analysis<'m> {
     pub entries: HashMap<u32, (Value, u32)>,
     /// Tags of one of which the exceptions are that it makes, by operation.
     pub new_exceptions: HashMap<u32, Vec<u32>>,
-    /// What references among the values of exceptions are, by the operation that loads them: taken to be so
-    /// until that is checked.
+    /// What references among the values of exceptions are, by the operation that loads them: taken
+    /// to be so until that is checked.
     pub caught: HashMap<u32, Kind>,
     /// Results that are not null unless an exception is under way: which one that is then.
     pub promised: HashMap<AtomId, Value>,
