@@ -6,11 +6,8 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::Stdio;
 use std::thread;
-use std::time::{Duration, Instant};
 
-use common::{
-    Client, Gate, Node, PATIENCE, Scratch, awsm, eventually, function, guest, named_function,
-};
+use common::{Client, Gate, Node, Scratch, awsm, eventually, function, guest, named_function};
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 
 #[test]

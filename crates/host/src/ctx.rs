@@ -168,8 +168,8 @@ impl WasiCtx {
         self.pending.as_deref()?.job.as_ref()
     }
 
-    /// Bytes that it takes while its guest waits, and that the guest can make more: what it has said and nobody has
-    /// taken, what it waits for, its descriptors.
+    /// Bytes that it takes while its guest waits, and that the guest can make more: what it has
+    /// said and nobody has taken, what it waits for, its descriptors.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
         let waits = self.pending.as_deref().map_or(0, |pending| pending.interests.capacity());

@@ -118,7 +118,8 @@ impl From<io::Error> for LoadError {
 pub enum StartError {
     /// The system gave no memory or no addresses.
     Io(io::Error),
-    /// What its memories, tables and globals take at the start, and what they may take ([`crate::Limits::memory_bytes`]).
+    /// What its memories, tables and globals take at the start, and what they may take
+    /// ([`crate::Limits::memory_bytes`]).
     Memory(u64, u64),
     /// What a table has at the start, and what it may have ([`crate::Limits::table_elements`]).
     Table(u64, u64),

@@ -235,7 +235,8 @@ fn refusals_leave_others_what_is_ready() {
     let mut pool = Pool::with_budget(PoolConfig::default(), Some(Arc::clone(&budget)));
     let of =
         |account, pages| program(&grower(pages), MODES[0], Limits { account, ..Limits::default() });
-    // Four pages are kept for each. One has six more ready; the other asks for twelve more, and gets nothing of them.
+    // Four pages are kept for each. One has six more ready; the other asks for twelve more, and
+    // gets nothing of them.
     let (modest, greedy) = (of(1, 1), of(0, 14));
     pool.prepare(&modest, 5).expect("there is room");
     for _ in 0..3 {
@@ -243,7 +244,8 @@ fn refusals_leave_others_what_is_ready() {
         assert!(pool.relieve());
         assert_eq!((pool.stats().idle, budget.used_bytes()), (5, 10 * PAGE));
     }
-    // With three more than is kept for it, it would have less than the first: who gives up two of five.
+    // With three more than is kept for it, it would have less than the first: who gives up two of
+    // five.
     let content = of(0, 5);
     assert_eq!(run(&mut pool, &content), (Stop::Returned, vec![-1]));
     assert!(pool.relieve());
@@ -315,8 +317,8 @@ fn many_exceptions_count() {
     );
 }
 
-/// Memories that are isolated by what is reserved behind them have 8 GiB each: a hundred and sixty sleepers with a hundred
-/// of them took all addresses that a process has.
+/// Memories that are isolated by what is reserved behind them have 8 GiB each: a hundred and sixty
+/// sleepers with a hundred of them took all addresses that a process has.
 #[test]
 fn guarded_memories_leave_others_addresses() {
     let memories = "(memory 1)".repeat(50);

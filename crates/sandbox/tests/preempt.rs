@@ -231,7 +231,8 @@ const TAIL: &str = r#"(module
         (call $log (i64x2.extract_lane 0 (local.get $v)))
         (call $log (i64x2.extract_lane 1 (local.get $v)))))"#;
 
-/// Exceptions that are kept and thrown again, so many that those that nothing refers to are looked for.
+/// Exceptions that are kept and thrown again, so many that those that nothing refers to are looked
+/// for.
 const EXCEPTIONS: &str = r#"(module
     (import "test" "log" (func $log (param i64)))
     (tag $tag (param i64))
@@ -731,7 +732,8 @@ fn large_operations_are_preempted_in_pieces() {
         ("(table.copy $u $u (i32.const 0) (i32.const 3) (i32.const 999000))".to_owned(), 90),
         ("(table.init $u $e (i32.const 3) (i32.const 1) (i32.const 100000))".to_owned(), 10),
         ("(memory.init $d (i32.const 3) (i32.const 0) (i32.const 200000))".to_owned(), 3),
-        // So many exceptions have been handled before that those that nothing refers to are looked for.
+        // So many exceptions have been handled before that those that nothing refers to are looked
+        // for.
         ("(call $throw)".to_owned(), 140),
     ];
     for (operation, pieces) in cases {

@@ -48,8 +48,8 @@ pub(crate) fn extent(module: &Module, limits: &Limits) -> Extent {
     }
 }
 
-/// Bytes of a module's own memories and tables before its first instruction, and of its record as far as that is on
-/// the account.
+/// Bytes of a module's own memories and tables before its first instruction, and of its record as
+/// far as that is on the account.
 pub(crate) fn bytes_at_start(module: &Module, limits: &Limits) -> Result<u64, StartError> {
     let cells = u64::from(module.desc().counts.own_globals) * size_of::<GlobalCell>() as u64;
     let mut record = u64::from(module.layout().bytes - CONTEXT_GUARD_BYTES) + cells;

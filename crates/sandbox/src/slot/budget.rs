@@ -80,7 +80,8 @@ impl MemoryBudget {
         self.bytes.accounts()
     }
 
-    /// Should idle slots of an account be given up for another one, which was refused something? See [`Shared::gives_way`].
+    /// Should idle slots of an account be given up for another one, which was refused something?
+    /// See [`Shared::gives_way`].
     pub(crate) fn gives_way(&self, account: usize, to: usize) -> bool {
         self.all().iter().any(|one| one.gives_way(account, to))
     }
