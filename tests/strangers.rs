@@ -468,3 +468,40 @@ fn lines_that_sleepers_have_begun_are_counted() {
     assert!(sleepers.len() < 12, "{} of 12 KB each", sleepers.len());
     assert_eq!(node.post("/good", "hello").text(), "hello");
 }
+
+/// What a tenant's sandboxes may have together, in all its functions.
+#[test]
+fn a_tenants_sandboxes_have_its_limits() {
+    let scratch = Scratch::new();
+    let dirs = format!("dirs = {{ \"/data\" = {{ path = {:?}, mode = \"rw\" }} }}", scratch.path());
+    let functions = [
+        "[[tenant]]\nname = \"bytes\"\nmemory = \"1MiB\"".to_owned(),
+        "[[tenant]]\nname = \"maps\"\nmappings = 100".to_owned(),
+        "[[tenant]]\nname = \"files\"\ndescriptors = 5".to_owned(),
+        sleeper(&scratch, "bytes", 0, 500, "tenant = \"bytes\""),
+        sleeper(&scratch, "bytes2", 0, 500, "tenant = \"bytes\""),
+        sleeper(&scratch, "maps", 0, 500, "tenant = \"maps\""),
+        text_function(
+            &scratch,
+            "open",
+            OPENER,
+            &format!("{dirs}\ntenant = \"files\"\ntimeout = \"600s\""),
+        ),
+        function("echo", "/other", ""),
+    ];
+    let node = Node::start("admission = \"none\"", &functions);
+    let mut sleepers: Vec<_> = (0..8).map(|_| ask(&node, "/bytes2")).collect();
+    for (path, says) in
+        [("/bytes", "its tenant may have 1048576"), ("/maps", "its tenant may have 100")]
+    {
+        let refused = fill(&node, path, &mut sleepers);
+        assert_eq!((refused.status, refused.header("retry-after").is_some()), (429, true));
+        assert!(refused.text().contains(says), "{refused:?}");
+    }
+    // Sixteen pages, and six mappings each.
+    assert!(sleepers.len() <= 17 + 17, "{}", sleepers.len());
+    let refused = fill(&node, "/open", &mut sleepers);
+    // ENFILE.
+    assert!(refused.text().contains("exited with code 141"), "{refused:?}");
+    assert_eq!(node.post("/other", "hello").text(), "hello");
+}
