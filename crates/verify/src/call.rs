@@ -162,6 +162,9 @@ impl Analysis<'_> {
                 true => Some(Given::Of(Kind::Cells)),
                 false => self.gift(state, block, number, value),
             };
+            let curious = self.summaries[number].curious && matches!(spot, Spot::Register(_));
+            let small = |this: &Self| this.small(value).filter(|_| curious).map(Given::Small);
+            let given = given.or_else(|| small(self));
             gifts.extend(given.map(|given| (spot, given)));
         }
         gifts

@@ -97,6 +97,11 @@ impl Analysis<'_> {
                 };
                 self.write(state, to, bytes, value);
             }
+            Op::Zeros { to, bytes, from } => {
+                let value = self.read(state, from, bytes);
+                let value = self.arena.zeros(bytes * 8, value);
+                self.write(state, to, bytes, value);
+            }
             Op::Compare { test, bytes, a, b } => {
                 let (a, b) = (self.read(state, a, bytes), self.read(state, b, bytes));
                 let about = match test {
@@ -795,6 +800,12 @@ impl Analysis<'_> {
         {
             self.new_exceptions.insert(at, tags);
             state.registers[RESULTS[0] as usize] = self.opaque(at, RESULTS[0], u64::MAX, kind);
+        }
+        if let Callee::Function(number) = callee
+            && let Some(most) = self.summaries[number].most
+        {
+            state.registers[RESULTS[0] as usize] =
+                self.opaque(at, RESULTS[0], most.into(), Kind::Number);
         }
         if let Some(ty) = results {
             self.results(state, at, callee, ty, cells);

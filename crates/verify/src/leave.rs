@@ -7,11 +7,12 @@ use awsm_abi::tail::BYTES_POPPED;
 
 use crate::call::word_at;
 use crate::contract;
-use crate::convention::{Convention, SAVED, STACK_POINTER, Spot};
+use crate::convention::{Convention, RESULTS, SAVED, STACK_POINTER, Spot};
 use crate::function::Analysis;
 use crate::module::Role;
 use crate::report::Rule;
 use crate::state::{PENDING, RESULT_CELLS, State};
+use crate::summary::SMALL_MAX;
 use crate::value::{Atom, Kind, Value};
 
 impl Analysis<'_> {
@@ -48,6 +49,16 @@ impl Analysis<'_> {
         self.outcome.returns = true;
         self.shown(Rule::Exit);
         self.check_results(state, at);
+        let result = self.register(state, RESULTS[0]);
+        let most = self.outcome.most.zip(self.small(result));
+        self.outcome.most = most.map(|(a, b)| a.max(b));
+    }
+
+    /// What a value is never above, if that is a small number.
+    pub(crate) fn small(&self, value: Value) -> Option<u32> {
+        let range = self.arena.range(value);
+        let most = u32::try_from(range.hi).ok()?;
+        (range.lo >= 0 && most <= SMALL_MAX).then_some(most)
     }
 
     /// References among the results.
@@ -108,6 +119,7 @@ impl Analysis<'_> {
         let returns = module.type_of(number).zip(module.convention(number));
         self.check_same_results(at, returns.filter(|_| other.typed_results));
         self.outcome.returns |= other.returns;
+        self.outcome.most = None;
         self.shown(Rule::Exit);
     }
 
@@ -157,6 +169,7 @@ impl Analysis<'_> {
         }
         self.check_same_results(at, Some((ty, convention)));
         self.outcome.returns = true;
+        self.outcome.most = None;
         self.shown(Rule::Exit);
         self.shown(Rule::ReferenceCall);
     }

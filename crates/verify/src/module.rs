@@ -130,6 +130,14 @@ impl<'a> Module<'a> {
         Ok(module)
     }
 
+    /// The functions that one calls or jumps to.
+    pub(crate) fn callees(&self, function: usize) -> impl Iterator<Item = usize> {
+        self.functions[function].code.ops.iter().filter_map(|op| match op {
+            Op::Call { to } | Op::Jump { to } | Op::Branch { to, .. } => self.function_at(*to),
+            _ => None,
+        })
+    }
+
     fn callers(&self) -> Vec<Vec<usize>> {
         let mut callers = vec![Vec::new(); self.functions.len()];
         for (caller, function) in self.functions.iter().enumerate() {

@@ -241,6 +241,8 @@ pub(crate) enum Op {
     Word { to: Reg, from: u8 },
     /// `to :=` any number of so many bits.
     Unknown { to: Reg, bytes: Bytes, bits: u8 },
+    /// `to :=` how many zeros `from` has above its highest bit.
+    Zeros { to: Reg, bytes: Bytes, from: Source },
     /// Conditions are about this from here on.
     Compare { test: Test, bytes: Bytes, a: Source, b: Source },
     /// Nothing is known of conditions from here on.

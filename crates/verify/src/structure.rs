@@ -62,6 +62,14 @@ impl Analysis<'_> {
                     let of = if factor > 0 { of } else { of.plus(1 - unit) };
                     bounds.push((unit, of));
                 }
+                // Not all of them, if there is a bit.
+                Atom::Zeros { bits, of }
+                    if factor > 0
+                        && self.arena.range(of).within(Range::bits(bits))
+                        && self.holds_at_least(of, 1, block, depth) =>
+                {
+                    bounds.push((1, Value::number(i64::from(bits) - 1)));
+                }
                 Atom::And(a, b) if factor > 0 => {
                     for value in [a, b] {
                         if self.arena.range(value).lo >= 0 {

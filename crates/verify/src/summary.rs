@@ -20,13 +20,22 @@ pub(crate) enum Given {
     Null,
     /// Something of this kind.
     Of(Kind),
+    /// A number that is no more than this.
+    Small(u32),
 }
+
+/// Numbers that are larger are not told of.
+pub(crate) const SMALL_MAX: u32 = 1 << 20;
 
 impl Given {
     /// What is true of both, if that is more than a number.
     fn common(self, other: Self) -> Option<Self> {
         match (self, other) {
             (a, b) if a == b => Some(a),
+            (Self::Small(a), Self::Small(b)) => Some(Self::Small(a.max(b))),
+            (Self::Null, small @ Self::Small(_)) | (small @ Self::Small(_), Self::Null) => {
+                Some(small)
+            }
             (Self::Null, Self::Of(kind)) | (Self::Of(kind), Self::Null) => match kind {
                 Kind::Ref(ty) => Some(Self::Of(Kind::Ref(RefType { non_null: false, ..ty }))),
                 Kind::Exception { .. } => Some(Self::Of(Kind::Exception { non_null: false })),
@@ -67,16 +76,35 @@ pub(crate) struct Summary {
     pub cells: i64,
     /// Are its results what the type says?
     pub typed_results: bool,
+    /// Its result is a number that is no more than this, if anybody wants to know.
+    pub most: Option<u32>,
+    /// Was something of it not shown at first? Then it is told of small numbers that it is given,
+    /// and that its callees answer.
+    pub curious: bool,
+    /// In how many rounds less was given than before.
+    pub rounds: u32,
+}
+
+/// Rounds in which numbers may grow that a function is given.
+const GROWING: u32 = 6;
+
+impl Summary {
+    /// Less was given in this round: numbers that grow and grow are not told of any more.
+    pub(crate) fn is_given_less(&mut self) {
+        self.rounds += 1;
+        if self.rounds > GROWING
+            && let Some(gifts) = &mut self.gifts
+        {
+            gifts.retain(|(_, given)| !matches!(given, Given::Small(_)));
+        }
+    }
 }
 
 /// First assumptions.
 pub(crate) fn first(module: &Module<'_>) -> Vec<Summary> {
     let returns = returns(module);
     let of = |(number, returns): (usize, bool)| {
-        let function = &module.functions[number];
-        let inner =
-            matches!(function.role, Role::Ordinary { .. } | Role::Tail { .. } | Role::Local);
-        let outside = function.outside || !inner;
+        let outside = !is_inner(module, number);
         let convention = module.convention(number).filter(|_| outside);
         Summary {
             gifts: outside.then(|| declared(module, number)),
@@ -84,9 +112,19 @@ pub(crate) fn first(module: &Module<'_>) -> Vec<Summary> {
             incoming: convention.map_or(0, |convention| convention.stack_bytes),
             cells: convention.map_or(0, |convention| convention.result_bytes),
             typed_results: true,
+            most: None,
+            curious: false,
+            rounds: 0,
         }
     };
     returns.into_iter().enumerate().map(of).collect()
+}
+
+/// Does only this object call a function?
+pub(crate) fn is_inner(module: &Module<'_>, number: usize) -> bool {
+    let function = &module.functions[number];
+    let known = matches!(function.role, Role::Ordinary { .. } | Role::Tail { .. } | Role::Local);
+    known && !function.outside
 }
 
 /// What a function is given by its type, or the context if it has none.

@@ -119,6 +119,8 @@ pub(crate) enum Atom {
     Right { of: Value, by: u8 },
     /// The same of a signed value.
     RightSigned { of: Value, by: u8 },
+    /// How many of the highest of so many bits are zero.
+    Zeros { bits: u8, of: Value },
     /// Common bits.
     And(Value, Value),
     /// Bits of either.

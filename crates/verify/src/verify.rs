@@ -71,17 +71,21 @@ pub fn verify_each(file: &[u8], options: Options) -> Result<Report, Vec<Refusal>
             return Err(alone(Refusal::object(what)));
         };
         left = less;
-        let mut again = BTreeSet::new();
+        let (mut again, mut less) = (BTreeSet::new(), BTreeSet::new());
         for (number, outcome) in analyse(&module, &summaries, &work, options.threads) {
-            settle(&mut summaries, number, &outcome, &module.callers, &mut again);
+            settle(&mut summaries, number, &outcome, &module.callers, (&mut again, &mut less));
             outcomes[number] = Some(outcome);
         }
+        less.into_iter().for_each(|number: usize| summaries[number].is_given_less());
         again.retain(|number| is_called(&summaries, number));
         if again.is_empty() {
             again = uncalled(&module, &summaries, &outcomes);
             for number in &again {
                 summaries[*number].gifts = Some(summary::declared(&module, *number));
             }
+        }
+        if again.is_empty() {
+            again = curious(&module, &mut summaries, &outcomes);
         }
         work = again.into_iter().collect();
     }
@@ -137,6 +141,38 @@ fn uncalled(
     if refused || !first.is_empty() { first } else { all.filter(left).collect() }
 }
 
+/// Tells functions of which something is not shown of small numbers: of those that their callees
+/// answer, and those that they are given. Who calls them is looked at again before they are.
+fn curious(
+    module: &Module<'_>,
+    summaries: &mut [Summary],
+    outcomes: &[Option<Outcome>],
+) -> BTreeSet<usize> {
+    let mut again = BTreeSet::new();
+    for (number, outcome) in outcomes.iter().enumerate() {
+        let Some(outcome) = outcome else { continue };
+        let shown = outcome.problem.is_none() && outcome.unshown.is_empty();
+        if shown || std::mem::replace(&mut summaries[number].curious, true) {
+            continue;
+        }
+        for callee in module.callees(number) {
+            let sound = outcomes[callee].as_ref().filter(|outcome| outcome.problem.is_none());
+            let most = sound.and_then(|outcome| outcome.most);
+            if most.is_some() && summaries[callee].most != most {
+                summaries[callee].most = most;
+                again.insert(number);
+            }
+        }
+        if summary::is_inner(module, number) && !module.callers[number].is_empty() {
+            summaries[number].gifts = None;
+            again.remove(&number);
+            again.extend(&module.callers[number]);
+        }
+    }
+    again.retain(|number| summaries[*number].gifts.is_some());
+    again
+}
+
 /// Gives up assumptions that did not hold of a function and of those that it calls, and notes who
 /// is to be looked at again.
 fn settle(
@@ -144,7 +180,7 @@ fn settle(
     number: usize,
     outcome: &Outcome,
     callers: &[Vec<usize>],
-    again: &mut BTreeSet<usize>,
+    (again, less): (&mut BTreeSet<usize>, &mut BTreeSet<usize>),
 ) {
     // One with a problem refuses the object by itself, and what was found of it says nothing of
     // others.
@@ -158,17 +194,20 @@ fn settle(
             Some(known) => summary::common(known, gifts),
         };
         if known.as_ref() != Some(&common) {
-            *known = Some(common);
+            if known.replace(common).is_some() {
+                less.insert(*callee);
+            }
             again.insert(*callee);
         }
     }
     let summary = &mut summaries[number];
     let found = Summary {
-        gifts: summary.gifts.clone(),
         returns: summary.returns | outcome.returns,
         incoming: outcome.incoming,
         cells: outcome.cells,
         typed_results: summary.typed_results & outcome.typed_results,
+        most: summary.most.and_then(|most| Some(outcome.most?.max(most))),
+        ..summary.clone()
     };
     if *summary != found {
         *summary = found;

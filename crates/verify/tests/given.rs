@@ -255,3 +255,50 @@ fn results_take_the_place_of_what_was_there() {
         Bytes(&[0x48, 0x83, 0xc4, 0x38]),
     ]);
 }
+
+/// Numbers that all callers give, and that a function answers, are known on the other side: what
+/// LLVM makes of them is shown, and is not if one of them is large.
+#[test]
+fn small_numbers_are_handed_over() {
+    let load = "(local.set 1 (i32.add (i32.mul (local.get 1) (i32.const 3)) (i32.load offset=100#
+        (i32.shl (local.get 0) (i32.const 2)))))";
+    let load = many_times(40, load);
+    let turn = many_times(
+        40,
+        "(local.set 0 (i32.rotl (i32.mul (local.get 0) (i32.const 77)) (i32.const #)))",
+    );
+    let calls = |name: &str, number: u32| {
+        format!(
+            r#"(func (export "{name}") (param i32) (result i32)
+                (i32.add (call $pick (i32.const {number})) (local.get 0)))"#
+        )
+    };
+    let text = format!(
+        r#"(module (memory 1)
+        (func $pick (param i32) (result i32) (local i32) {load} (local.get 1))
+        (func $answer (param i32) (result i32) {turn}
+            (select (i32.const 5) (i32.const 9) (i32.and (local.get 0) (i32.const 64))))
+        (func (export "use") (param i32) (result i32)
+            (i32.load offset=3000 (i32.shl (call $answer (local.get 0)) (i32.const 2))))
+        (func (export "again") (param i32) (result i32)
+            (i32.load offset=4000 (i32.shl (call $answer (local.get 0)) (i32.const 2))))
+        {} {} {})"#,
+        calls("one", 1),
+        calls("two", 2),
+        calls("four", 4),
+    );
+    let object = object(&text, OptLevel::O2, Isolation::Guard);
+    assert_eq!(refusal(&object), None);
+    // mov esi, 4, and lea eax, [4 * rax + 5]: a large number instead.
+    let changes: [(&str, &[u8]); 2] =
+        [(":four", &[0xbe, 4, 0, 0]), (":answer", &[0x8d, 0x04, 0x85, 5, 0, 0])];
+    for (name, bytes) in changes {
+        let place = function(&object, name);
+        let found = object[place.clone()].windows(bytes.len()).position(|found| found == bytes);
+        let at = place.start + found.expect("it is there");
+        let mut changed = object.clone();
+        changed[at + bytes.len()] = 0x7f;
+        let line = refusal(&changed).expect("refused");
+        assert!(line.contains("an address between"), "{line}");
+    }
+}

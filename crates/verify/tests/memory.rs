@@ -10,7 +10,7 @@ use std::fmt::Write;
 use std::mem::offset_of;
 
 use awsm_abi::context::{Memory, below};
-use awsm_compile::{Isolation, OptLevel};
+use awsm_compile::{Isolation, OptLevel, Options, compile};
 use support::{function, object, refusal};
 
 /// A module whose `run` has room for code.
@@ -302,4 +302,53 @@ fn counts_of_bits_are_small() {
     // bsf leaves what was there if no bit is set: mov rax, rdx before it.
     let left = [&[0x48, 0x89, 0xd0][..], &[0x48, 0x0f, 0xbc, 0xc6], &[0x0f, 0xb7, 0x04, 0x07]];
     assert_not_shown(Isolation::Guard, &left.concat());
+}
+
+/// `or esi, 1; lzcnt eax, esi; add eax, eax; mov edx, 62; sub edx, eax; mov eax, [rdi+rdx*4+79784]`
+const ZEROS: [u8; 23] = [
+    0x83, 0xce, 0x01, 0xf3, 0x0f, 0xbd, 0xc6, 0x01, 0xc0, 0xba, 0x3e, 0x00, 0x00, 0x00, 0x29, 0xc2,
+    0x8b, 0x84, 0x97, 0xa8, 0x37, 0x01, 0x00,
+];
+
+/// A number that is not zero has not only zeros above its highest bit.
+#[test]
+fn zeros_above_the_highest_bit_are_counted() {
+    let room = "(i64.mul (i64.load (i32.wrap_i64 (local.get 0))))".repeat(20);
+    let text = format!(
+        r#"(module (memory 1)
+        (func (export "run") (param i64) (result i64) (local.get 0) {room}))"#
+    );
+    let wasm = wat::parse_str(text).expect("a module");
+    let cpu = Some("x86-64-v3".to_owned());
+    let options = Options { opt_level: OptLevel::O1, cpu, ..Options::default() };
+    let object = compile(&wasm, &options).expect("it compiles");
+    let found = |code: &[u8]| {
+        let mut object = object.clone();
+        let place = function(&object, ":run");
+        object[place.clone()].fill(0xc3);
+        object[place][..code.len()].copy_from_slice(code);
+        refusal(&object)
+    };
+    assert_eq!(found(&ZEROS), None);
+    // or esi, 0; mov edx, 61
+    for code in [with(&ZEROS, [0xce, 0x01], [0xce, 0x00]), with(&ZEROS, [0xba, 0x3e], [0xba, 0x3d])]
+    {
+        let line = found(&code).expect("refused");
+        assert!(line.contains("an address between"), "{line}");
+    }
+}
+
+/// `movsx eax, sil; movsxd rax, eax; imul rax, rax, 7; mov eax, [rdi+rax+1024]`
+const SIGNED: [u8; 18] = [
+    0x40, 0x0f, 0xbe, 0xc6, 0x48, 0x63, 0xc0, 0x48, 0x6b, 0xc0, 0x07, 0x8b, 0x84, 0x07, 0x00, 0x04,
+    0x00, 0x00,
+];
+
+/// A sum of few bits is what its low half with sign is.
+#[test]
+fn small_sums_with_sign_stay_what_they_are() {
+    assert_shown(Isolation::Guard, &SIGNED);
+    // Without movsxd, a negative number is a large one.
+    let unsigned = with(&SIGNED, [0x48, 0x63, 0xc0], [0x89, 0xc0, 0x90]);
+    assert_not_shown(Isolation::Guard, &unsigned);
 }

@@ -705,7 +705,12 @@ impl Lower<'_> {
                 let condition = Condition::Other;
                 self.push(Op::Select { to, bytes, condition, then, otherwise })?;
             }
-            M::Popcnt | M::Lzcnt | M::Tzcnt => {
+            M::Lzcnt => {
+                let from = self.source(1)?;
+                let (to, bytes) = self.register(0)?;
+                self.push(Op::Zeros { to, bytes, from })?;
+            }
+            M::Popcnt | M::Tzcnt => {
                 self.source(1)?;
                 let (to, bytes) = self.register(0)?;
                 self.push(Op::Unknown { to, bytes, bits: BIT_COUNT_BITS })?;

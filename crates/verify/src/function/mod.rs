@@ -56,6 +56,8 @@ pub(crate) struct Outcome {
     pub cells: i64,
     /// Are the results of each return what the type says?
     pub typed_results: bool,
+    /// What its result is never above, if that is a small number.
+    pub most: Option<u32>,
 }
 
 /// What is assumed of a variable at the head of a loop. Nothing noted means: it keeps its value.
@@ -260,7 +262,7 @@ impl<'m> Analysis<'m> {
 
     fn attempt(&mut self) {
         let function = &self.module.functions[self.number];
-        self.outcome = Outcome { typed_results: true, ..Outcome::default() };
+        self.outcome = Outcome { typed_results: true, most: Some(0), ..Outcome::default() };
         self.arena.clear();
         self.prover.clear(self.code.ops.len());
         self.facts.clear(0);
@@ -420,7 +422,15 @@ impl<'m> Analysis<'m> {
 
     /// What is given at a place.
     fn given(&mut self, spot: Spot, given: Given) -> Value {
-        let Given::Of(kind) = given else { return Value::number(0) };
+        let kind = match (given, spot) {
+            (Given::Null, _) => return Value::number(0),
+            (Given::Of(kind), _) => kind,
+            (Given::Small(most), Spot::Register(n)) => {
+                return self.opaque(AT_BLOCK, n, most.into(), Kind::Number);
+            }
+            // It is told of registers only.
+            (Given::Small(_), _) => Kind::Number,
+        };
         let atom = match (kind, spot) {
             (Kind::Context, _) => return self.context(),
             (Kind::Cells, _) => Atom::Cells,

@@ -82,6 +82,14 @@ impl Arena {
         if bits >= 64 || self.range(value).within(whole) {
             return value;
         }
+        // Of low bits, what they are of may have no more, with sign.
+        if let Some(atom) = self.single(value)
+            && let Atom::Low { bits: has, of } = self.atom(atom).atom
+            && has >= bits
+            && self.range(of).within(whole)
+        {
+            return of;
+        }
         let content = self.low(bits, value);
         if self.range(content).within(whole) {
             return content;
@@ -140,6 +148,16 @@ impl Arena {
         let range = if range.within(Range::ANY) { range } else { Range::ANY };
         let range = Range::new(range.lo >> by, range.hi >> by);
         self.derive(Atom::RightSigned { of, by }, range, &[of])
+    }
+
+    /// How many of the highest of so many bits are zero.
+    pub(crate) fn zeros(&mut self, bits: u8, value: Value) -> Value {
+        let of = self.low(bits, value);
+        if let Some(number) = of.constant() {
+            let unused = 64 - u32::from(bits);
+            return Value::number(i64::from(number.leading_zeros() - unused));
+        }
+        self.derive(Atom::Zeros { bits, of }, Range::new(0, bits.into()), &[of])
     }
 
     /// Zeros that the value surely ends with.
