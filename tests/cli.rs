@@ -318,7 +318,7 @@ fn configurations_are_checked() {
     let output = output(awsm().args(["serve", "--listen", "127.0.0.1:0"]).arg(&tight));
     let err = stderr(&output);
     assert_eq!(output.status.code(), Some(1), "{err}");
-    assert!(err.contains("function `_`: ") && err.contains("limit of 65536"), "{err}");
+    assert!(err.contains("function `_`: ") && err.contains("may have 65536"), "{err}");
 }
 
 #[test]

@@ -207,7 +207,15 @@ pub const CONNECTION_SWEEP: Duration = Duration::from_millis(100);
 pub const CONNECTIONS_SWEPT: usize = 128;
 /// Descriptors of a guest that has ended which are closed in one piece.
 pub const CLOSED_AT_ONCE: usize = 64;
-/// How long a worker may run guests before it looks at its sockets again, if no guest takes longer.
+/// Bytes that a socket may move before it waits for the core's next turn.
+pub const SOCKET_BYTES: u64 = 64 << 10;
+/// Connections that have waited for a turn and may go on after it.
+pub const CONNECTIONS_AT_ONCE: usize = 32;
+/// While guests could run, cleaning has one part in so many of the time.
+pub const CLEANING_PART: u64 = 8;
+/// How long a worker may run guests before it looks at its sockets again, if no guest takes longer;
+/// and how long the tasks of an account's connections may run before guests do, if none takes
+/// longer.
 pub const REACTOR_GAP: Duration = Duration::from_micros(100);
 /// How long a guest may run that is interrupted when something comes in, before its worker looks at
 /// its own timers, which have a resolution of milliseconds.

@@ -78,7 +78,7 @@ pub(crate) fn instance(instance: &Instance, extent: Extent) -> Compared {
         read += memory(index, linear, image, extent)?;
     }
     for (index, table) in instance.tables().iter().enumerate() {
-        read += words("table", index, table.elements(), table.at_start())?;
+        read += words("table", index, table.elements(), &table.at_start())?;
     }
     if let Some(what) = instance.unsettled() {
         return Err(Difference { part: what, index: 0, at: 0, found: 1, wanted: 0 });

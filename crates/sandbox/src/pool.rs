@@ -324,6 +324,13 @@ impl<T: 'static> Pool<T> {
         }
     }
 
+    /// Is there a slot in which an invocation of this program can start at once?
+    #[must_use]
+    #[inline]
+    pub fn is_ready(&self, program: &Program<T>) -> bool {
+        self.idle.get(program.id().0).is_some_and(|slots| !slots.is_empty())
+    }
+
     #[expect(clippy::vec_box, reason = "as above")]
     fn idle_slots(&mut self, program: &Arc<Program<T>>) -> &mut Vec<Box<Slot<T>>> {
         if self.idle.len() <= program.id().0 {

@@ -88,6 +88,11 @@ impl Tenant {
         self.server.as_ref().filter(|server| server.is_depleted()).map(|server| server.period_end)
     }
 
+    /// Has it used up what it has until a later time than now?
+    pub(crate) fn is_beyond_budget(&self, now: Nanos) -> bool {
+        self.renewed_at().is_some_and(|at| at > now)
+    }
+
     /// May this much more be promised by then?
     pub(crate) fn has_speed(&self, now: Nanos, due: Nanos, estimate: Nanos) -> bool {
         self.server.as_ref().is_none_or(|server| {

@@ -31,7 +31,7 @@ pub(super) enum Manner {
     Leave(u64),
     /// Asks, and reads nothing for two seconds.
     ReadNothing,
-    /// Sends a kilobyte of its body every ten milliseconds.
+    /// Sends a kilobyte of its body ten times a second.
     Drip,
 }
 

@@ -28,7 +28,7 @@ pub(crate) struct Options {
 /// Longer than any answer of a node that answers.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Before a caller whom the node has turned away comes again.
-const PAUSE: Duration = Duration::from_millis(5);
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// Attacks until its time is up; prints how many requests were sent, and how many had an answer of
 /// 200.
@@ -107,7 +107,7 @@ fn caller(attack: &Attack, address: SocketAddr, end: Instant, tally: &Tally) -> 
                     break;
                 }
                 stream.write_all(&piece)?;
-                thread::sleep(Duration::from_millis(10));
+                thread::sleep(Duration::from_millis(100));
             }
         }
     }

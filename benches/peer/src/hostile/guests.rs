@@ -38,7 +38,10 @@ const MEMORY: &str = r#"(memory (export "memory") 2)"#;
 
 /// Computes.
 pub(super) fn computes() -> String {
-    module("", MEMORY, &repeat(40_000_000, ""))
+    let step =
+        "(local.set $r (i32.xor (i32.mul (local.get $r) (i32.const 1664525)) (local.get $i)))";
+    let start = format!("{} (i32.store (i32.const 0) (local.get $r))", repeat(10_000_000, step));
+    module("", MEMORY, &start)
 }
 
 /// A megabyte of empty lines to stderr, 16 KiB at a time.
@@ -122,15 +125,15 @@ pub(super) fn lists() -> String {
     module(list, MEMORY, start)
 }
 
-/// Keeps 60,000 exceptions, beside a million elements that refer to one; then throws 1,000 more.
+/// Keeps 10,000 exceptions, beside a million elements that refer to one; then throws 1,000 more.
 pub(super) fn throws() -> String {
     let items = format!(
-        "{MEMORY} (tag $x) (table $kept 60000 exnref) (table $many 0 exnref)
+        "{MEMORY} (tag $x) (table $kept 10000 exnref) (table $many 0 exnref)
          (func $make (result exnref)
            (block $caught (result exnref)
              (try_table (catch_all_ref $caught) (throw $x)) (unreachable)))"
     );
-    let keep = repeat(60_000, "(table.set $kept (local.get $i) (call $make))");
+    let keep = repeat(10_000, "(table.set $kept (local.get $i) (call $make))");
     let start = format!(
         "(drop (table.grow $many (call $make) (i32.const 1000000))) {keep} {}",
         repeat(1000, "(drop (call $make))")

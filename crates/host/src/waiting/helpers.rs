@@ -18,6 +18,7 @@ use std::thread;
 
 use awsm_ledger::{Short, Stock};
 use awsm_sandbox::clock;
+use rustix::process::setpriority_process;
 
 /// One account's way to threads that do for guests what may take long, so that no worker waits for
 /// it.
@@ -70,6 +71,10 @@ struct Account {
 
 /// Work, which answers what of its processor's time nobody is left to pay for.
 type Work = Box<dyn FnOnce() -> u64 + Send>;
+
+/// How much the threads give way to workers: four of them have an eighth of a core that is busy
+/// otherwise. Source: sched(7), weights of nice values.
+const NICE: i32 = 15;
 
 /// What every job holds.
 const JOB_BYTES: u64 = 512;
@@ -207,7 +212,13 @@ impl Helpers {
     fn start_thread(&self) -> io::Result<()> {
         let shared = Arc::clone(self.shared());
         let builder = thread::Builder::new().name("awsm-files".to_owned()).stack_size(128 << 10);
-        builder.spawn(move || shared.serve()).map(drop)
+        let serve = move || {
+            // Without it, they only have more of a busy core. Source: setpriority(2), of threads on
+            // Linux.
+            let _ = setpriority_process(None, NICE);
+            shared.serve();
+        };
+        builder.spawn(serve).map(drop)
     }
 }
 

@@ -10,7 +10,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
 use awsm_ledger::Short;
 use awsm_observe::FunctionIdx;
@@ -19,6 +19,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use crate::ledger::{Ledger, NOBODY, What};
+use crate::worker::{Pass, Worker};
 
 /// What a connection is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +64,11 @@ pub(super) struct Connection {
     /// Bytes of answers that it has and its socket has not taken, and whose the last was.
     given: Cell<u64>,
     given_for: Cell<usize>,
+    /// Its socket takes nothing until its caller reads.
+    pub(super) full: Cell<bool>,
     paced: Rc<Paced>,
+    /// What its socket may move before it waits for a turn of guests.
+    pub(super) pass: Rc<Pass>,
     /// Whose account its work is on: the function of its request, or of the last one.
     pub(super) function: Cell<Option<FunctionIdx>>,
 }
@@ -139,7 +144,9 @@ impl Connection {
             busy: Cell::new(None),
             given: Cell::new(0),
             given_for: Cell::new(NOBODY),
+            full: Cell::new(false),
             paced,
+            pass: Rc::default(),
             function: Cell::new(None),
         });
         connection.enter(Phase::Idle);
@@ -223,6 +230,15 @@ impl Connection {
         }
     }
 
+    /// Ready when the socket may move something; else its task is woken after a turn of guests.
+    pub(super) fn poll_turn(&self, worker: &Worker, cx: &Context<'_>) -> Poll<()> {
+        if self.pass.left() > 0 {
+            return Poll::Ready(());
+        }
+        worker.hold_back(self.function.get(), &self.pass, cx.waker());
+        Poll::Pending
+    }
+
     fn has_read(self: &Rc<Self>) {
         if self.phase.get() == Phase::Idle {
             self.enter(Phase::Header);
@@ -251,15 +267,19 @@ impl Drop for Given {
     }
 }
 
-/// A socket that notes in its connection when it moves.
+/// A socket that notes in its connection when it moves, and that moves so much at a time.
 pub(super) struct Socket {
     stream: TokioIo<TcpStream>,
     connection: Rc<Connection>,
+    worker: Rc<Worker>,
 }
 
+/// Pieces of one call that writes several; hyper has the head and the body.
+const PIECES: usize = 8;
+
 impl Socket {
-    pub(super) fn new(stream: TcpStream, connection: Rc<Connection>) -> Self {
-        Self { stream: TokioIo::new(stream), connection }
+    pub(super) fn new(stream: TcpStream, connection: Rc<Connection>, worker: Rc<Worker>) -> Self {
+        Self { stream: TokioIo::new(stream), connection, worker }
     }
 
     /// A last word, as far as the socket takes it at once.
@@ -285,12 +305,11 @@ impl Read for Socket {
 
 impl Write for Socket {
     fn poll_write(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.connection.has_written();
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        self.poll_write_vectored(cx, &[io::IoSlice::new(bytes)])
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -310,8 +329,21 @@ impl Write for Socket {
         cx: &mut Context<'_>,
         buffers: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.connection.has_written();
-        Pin::new(&mut self.stream).poll_write_vectored(cx, buffers)
+        ready!(self.connection.poll_turn(&self.worker, cx));
+        let mut left = usize::try_from(self.connection.pass.left()).unwrap_or(usize::MAX);
+        let mut pieces = [io::IoSlice::new(&[]); PIECES];
+        for (piece, buffer) in pieces.iter_mut().zip(buffers) {
+            *piece = io::IoSlice::new(&buffer[..buffer.len().min(left)]);
+            left -= piece.len();
+        }
+        let pieces = &pieces[..buffers.len().min(PIECES)];
+        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, pieces);
+        self.connection.full.set(polled.is_pending());
+        if let Poll::Ready(Ok(bytes)) = polled {
+            self.connection.has_written();
+            self.connection.pass.moved(bytes as u64);
+        }
+        polled
     }
 }
 

@@ -289,7 +289,7 @@ async fn read_body(
     let mut first = Bytes::new();
     let mut more = Vec::new();
     loop {
-        let data = match next_data(connection, &mut body).await? {
+        let data = match next_data(server, connection, &mut body).await? {
             Some(data) => data,
             None => break,
         };
@@ -330,20 +330,29 @@ fn room(capacity: usize, bytes: usize, declared: Option<u64>) -> usize {
     bytes.saturating_mul(2).min(whole).max(bytes)
 }
 
-/// The body's next bytes; `None` at its end.
-async fn next_data(connection: &Connection, body: &mut Incoming) -> Result<Option<Bytes>, Problem> {
+/// The body's next bytes; `None` at its end. Much of it comes in turn with others' work.
+async fn next_data(
+    server: &Server,
+    connection: &Connection,
+    body: &mut Incoming,
+) -> Result<Option<Bytes>, Problem> {
     loop {
-        let frame =
-            poll_fn(|cx| match Pin::new(&mut *body).poll_frame(cx) {
-                Poll::Pending if connection.order() == Order::GiveUp => Poll::Ready(Err(
-                    Problem::new(StatusCode::REQUEST_TIMEOUT, "the body takes too long").closing(),
-                )),
-                polled => polled.map(Ok),
-            });
+        let frame = poll_fn(|cx| {
+            let turn = connection.poll_turn(&server.worker, cx);
+            match turn.is_ready().then(|| Pin::new(&mut *body).poll_frame(cx)) {
+                None | Some(Poll::Pending) if connection.order() == Order::GiveUp => {
+                    let late = "the body takes too long";
+                    Poll::Ready(Err(Problem::new(StatusCode::REQUEST_TIMEOUT, late).closing()))
+                }
+                None => Poll::Pending,
+                Some(polled) => polled.map(Ok),
+            }
+        });
         match frame.await? {
             // Trailers are nobody's business.
             Some(Ok(frame)) => {
                 if let Ok(data) = frame.into_data() {
+                    connection.pass.moved(data.len() as u64);
                     return Ok(Some(data));
                 }
             }

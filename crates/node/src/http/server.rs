@@ -175,7 +175,7 @@ impl Server {
     /// One connection from its first request to its end.
     async fn converse(self: &Rc<Self>, stream: TcpStream, connection: Rc<Connection>) {
         let service = service_fn(|request| exchange(self, &connection, request));
-        let socket = Socket::new(stream, Rc::clone(&connection));
+        let socket = Socket::new(stream, Rc::clone(&connection), Rc::clone(&self.worker));
         let mut http = self.http.serve_connection(socket, service);
         let mut finishing = false;
         let mut converse = |cx: &mut Context<'_>| {
@@ -193,11 +193,12 @@ impl Server {
         };
         // What is done here is done for the function of the connection's request.
         let ended = poll_fn(|cx| {
-            let work = self.worker.begin_work();
+            let function = connection.function.get();
+            let Some(work) = self.worker.begin_work(function, &connection.pass, cx.waker()) else {
+                return Poll::Pending;
+            };
             let polled = converse(cx);
-            if let Some(function) = connection.function.get() {
-                self.worker.end_work(work, function);
-            }
+            self.worker.end_work(work, connection.function.get());
             polled
         })
         .await;
@@ -232,6 +233,7 @@ impl Server {
         loop {
             self.ledger.shortage().await;
             self.read_clock();
+            self.worker.hurry(true);
             while let Some(surplus) = self.ledger.surplus()
                 && let Some(reader) = self.worst_reader(surplus)
             {
@@ -240,7 +242,9 @@ impl Server {
                 // It ends before this goes on.
                 tokio::task::yield_now().await;
             }
-            if told.is_none_or(|told| told.elapsed() >= limits::READERS_WARNING_PAUSE) {
+            self.worker.hurry(false);
+            if closed > 0 && told.is_none_or(|told| told.elapsed() >= limits::READERS_WARNING_PAUSE)
+            {
                 tracing::warn!(
                     "{closed} connections closed whose readers did not take their answers: others needed the \
                      memory (`answer_memory`)"
@@ -259,9 +263,10 @@ impl Server {
             let (bytes, account) = one.given();
             bytes > 0 && one.order() != Order::GiveUp && self.ledger.is_in(surplus, account)
         });
+        // One that is not full waits for the core, not for its caller.
         let worst = readers.max_by_key(|one| match one.elapsed_ms() {
-            stood_ms if stood_ms >= silence_ms => (true, one.given().0),
-            stood_ms => (false, stood_ms),
+            stood_ms if stood_ms >= silence_ms => (one.full.get(), true, one.given().0),
+            stood_ms => (one.full.get(), false, stood_ms),
         });
         worst.cloned()
     }

@@ -21,6 +21,7 @@
 mod alarm;
 mod bell;
 mod clock;
+mod gate;
 mod invocation;
 mod peers;
 mod pulse;
@@ -52,18 +53,20 @@ use slab::Slab;
 use crate::fault::Whole;
 use crate::functions::Function;
 use crate::functions::environment::{Environment, Input};
-use crate::ledger::{Held, Ledger, What};
+use crate::ledger::{Held, Ledger, NOBODY, What};
 use crate::limits;
 use crate::log::Voice;
 use alarm::Alarm;
 use clock::Clock;
+use gate::Gate;
 use invocation::{Invocation, Life, Live, Slot, spent};
 use peers::{Message, Origin};
 use readiness::{Readiness, WatchIdx, Watching};
-use turns::{Machine, Next, Turn};
+use turns::{Cleaning, Machine, Next, Turn};
 use used::{Cleaner, Used};
 
 pub use bell::Bell;
+pub use gate::Pass;
 pub use invocation::{Answer, Outcome, Spent};
 pub use peers::Peer;
 pub use pulse::{Place, Pulse};
@@ -71,6 +74,14 @@ pub use pulse::{Place, Pulse};
 /// What one core has: its scheduler, its sandboxes, what it is asked for.
 pub struct Worker {
     core: RefCell<Core>,
+}
+
+/// What connections' tasks had of the core since a turn of guests, as far as it is known to be the
+/// last one.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tasks {
+    turn: u64,
+    time: Nanos,
 }
 
 /// The right to an answer. Dropping it cancels the invocation.
@@ -131,6 +142,17 @@ struct Core {
     invocations: Slab<Invocation>,
     /// Where in `invocations` the scheduler's invocations are, by [`InvocationId::index`].
     slot_of: Vec<Slot>,
+    /// Connections that wait for a turn.
+    gate: Gate,
+    /// By account.
+    tasks: Vec<Tasks>,
+    /// Turns of guests so far.
+    turns: u64,
+    /// The last one has left guests that could run.
+    busy: bool,
+    /// No connection waits for a turn.
+    hurries: bool,
+    cleaning: Cleaning,
     /// Done with and answered, to be cleaned; with their functions.
     used: Used,
     /// What the blocked wait for; there when the loop runs.
@@ -175,6 +197,12 @@ impl Worker {
             ledger,
             invocations: Slab::new(),
             slot_of: Vec::new(),
+            gate: Gate::default(),
+            tasks: Vec::new(),
+            turns: 0,
+            busy: false,
+            hurries: false,
+            cleaning: Cleaning::default(),
             used: Used::default(),
             readiness: None,
             news: false,
@@ -200,18 +228,52 @@ impl Worker {
         Ok(Ticket { worker: Rc::clone(self), slot })
     }
 
-    /// A task of this thread begins to work, for whom is not known yet.
-    pub fn begin_work(&self) -> Work {
-        let core = self.core();
-        Work { began: core.clock.now(), accounted: core.sched.accounted() }
+    /// A connection's task begins to work; the function is that of its last request. `None` if such
+    /// tasks have had their time since the last turn of guests: then the task is woken after the
+    /// next.
+    pub fn begin_work(
+        &self,
+        function: Option<FunctionIdx>,
+        pass: &Rc<Pass>,
+        waker: &Waker,
+    ) -> Option<Work> {
+        let core = &mut *self.core();
+        let began = core.clock.now();
+        let late = core.tasks_of(function).time >= limits::REACTOR_GAP.into();
+        if !core.hurries && (late || !core.may_work(function, began)) {
+            core.hold_back(function, pass, waker);
+            return None;
+        }
+        Some(Work { began, accounted: core.sched.accounted() })
     }
 
-    /// It has worked for that function, but for what guests had of that time.
-    pub fn end_work(&self, work: Work, function: FunctionIdx) {
+    /// It has worked for that function, but for what guests had of that time; for nobody if there
+    /// was no request.
+    pub fn end_work(&self, work: Work, function: Option<FunctionIdx>) {
         let core = &mut *self.core();
         let theirs = core.sched.accounted() - work.accounted;
         let time = (core.clock.now() - work.began) - theirs;
-        core.sched.served(core.ids[function.get()], time);
+        let tasks = core.tasks_of(function);
+        tasks.time = tasks.time + time;
+        if let Some(function) = function {
+            core.sched.served(core.ids[function.get()], time);
+        }
+    }
+
+    /// The socket of a connection for that function has moved what it may: it goes on after a turn
+    /// of guests.
+    pub fn hold_back(&self, function: Option<FunctionIdx>, pass: &Rc<Pass>, waker: &Waker) {
+        self.core().hold_back(function, pass, waker);
+    }
+
+    /// From now on, or no longer, no connection waits for a turn: so it is seen soon whose callers
+    /// do not read.
+    pub fn hurry(&self, hurries: bool) {
+        let core = &mut *self.core();
+        core.hurries = hurries;
+        if hurries {
+            core.gate.open(usize::MAX, |_| true);
+        }
     }
 
     /// The loop. Ends only when the reactor fails.
@@ -231,7 +293,7 @@ impl Worker {
             let turn = self.core().turn();
             match turn {
                 Turn::More => tokio::task::yield_now().await,
-                Turn::Idle(_) if self.must_clean() => step_back().await,
+                Turn::Idle(_) if self.must_go_on() => step_back().await,
                 Turn::Idle(until) => {
                     if let Err(error) = alarm.set(until) {
                         return error;
@@ -242,8 +304,10 @@ impl Worker {
         }
     }
 
-    fn must_clean(&self) -> bool {
-        !self.core().used.is_empty()
+    /// Is there something to do for the core other than guests?
+    fn must_go_on(&self) -> bool {
+        let core = self.core();
+        !(core.used.is_empty() && core.gate.is_empty())
     }
 
     fn poll_idle(&self, cx: &mut Context<'_>, alarm: &mut Alarm) -> Poll<()> {
@@ -273,11 +337,46 @@ impl Core {
         self.accounts.begin(now);
     }
 
-    /// Cleans what has been answered, then runs what there is to run, each for a while.
+    fn account_of(&self, function: Option<FunctionIdx>) -> usize {
+        function.map_or(NOBODY, |function| self.functions[function.get()].account)
+    }
+
+    /// Of the account that pays for that function.
+    fn tasks_of(&mut self, function: Option<FunctionIdx>) -> &mut Tasks {
+        let account = self.account_of(function);
+        if account >= self.tasks.len() {
+            self.tasks.resize_with(account + 1, Tasks::default);
+        }
+        let tasks = &mut self.tasks[account];
+        if tasks.turn != self.turns {
+            *tasks = Tasks { turn: self.turns, time: Nanos::ZERO };
+        }
+        tasks
+    }
+
+    /// May connections have the core now whose requests are for that function?
+    fn may_work(&self, function: Option<FunctionIdx>, now: Nanos) -> bool {
+        let beyond =
+            |function: FunctionIdx| self.sched.is_beyond_budget(now, self.ids[function.get()]);
+        !(self.busy && function.is_some_and(beyond))
+    }
+
+    fn hold_back(&mut self, function: Option<FunctionIdx>, pass: &Rc<Pass>, waker: &Waker) {
+        if self.hurries {
+            pass.renew();
+            waker.wake_by_ref();
+            return;
+        }
+        let account = self.account_of(function);
+        self.gate.wait(account, function, pass, waker);
+        self.notify();
+    }
+
+    /// Runs what there is to run for a while, cleans what has been answered, and lets sockets go on
+    /// that have waited.
     fn turn(&mut self) -> Turn {
         self.pulse.beat();
         self.news = false;
-        self.clean();
         if !self.peer.is_alone() {
             self.hear();
         }
@@ -289,7 +388,15 @@ impl Core {
         self.share(now);
         self.pulse.is_at(Place::Turn);
         let (turn, rest) = turns::turn(self, now);
-        self.rest = rest;
+        self.rest = if self.clean(turn) { Nanos::ZERO } else { rest };
+        self.busy = turn == Turn::More;
+        self.turns += 1;
+        if !self.gate.is_empty() {
+            let now = self.clock.now();
+            let mut gate = std::mem::take(&mut self.gate);
+            gate.open(limits::CONNECTIONS_AT_ONCE, |function| self.may_work(function, now));
+            self.gate = gate;
+        }
         self.pulse.is_at(Place::Reactor);
         turn
     }
@@ -523,18 +630,23 @@ impl Core {
         }
     }
 
-    /// Cleans for a while, in pieces, what has been answered.
-    fn clean(&mut self) {
-        if !self.used.is_empty() {
+    /// Cleans in pieces what has been answered, as long as it may after such a turn; whether there
+    /// was something to clean.
+    fn clean(&mut self, turn: Turn) -> bool {
+        let any = !self.used.is_empty();
+        if any {
             self.pulse.is_at(Place::Clean);
             let now = self.clock.now();
+            let mut cleaning = std::mem::take(&mut self.cleaning);
             let mut cleaner = self.cleaner();
-            turns::clean(now, |since| cleaner.piece(since));
+            cleaning.clean(now, turn, |since| cleaner.piece(since));
+            self.cleaning = cleaning;
         }
         // Memory that is kept ready here is needed, here or elsewhere.
         if self.pool.relieve() {
             self.peer.rouse_idle();
         }
+        any
     }
 
     /// Cleans the first of those that have answered; false if there is none.
@@ -547,6 +659,21 @@ impl Core {
             since = now;
         }
         self.used.len() < left
+    }
+
+    /// An invocation of that function is to start: if no sandbox is ready for it and one of its own
+    /// has answered, a piece of that one's cleaning is done, as a part of this run; true if there
+    /// is more of it. A new sandbox costs as much, and all of it at once.
+    fn cleans_first(&mut self, function: FunctionIdx, now: Nanos) -> bool {
+        let ready = |core: &Self| core.pool.is_ready(&core.functions[function.get()].program);
+        if ready(self) || !self.used.put_first(function) {
+            return false;
+        }
+        self.pulse.is_at(Place::Clean);
+        self.cleaner().unpaid_piece(now);
+        self.pulse.is_at(Place::Turn);
+        self.preempted = false;
+        !ready(self)
     }
 
     /// Makes ready to clean: asks the system once for all that are cleaned before a guest runs
@@ -586,6 +713,9 @@ impl Machine for Core {
     fn run(&mut self, id: InvocationId, now: Nanos, until: Option<Nanos>) -> Next {
         let slot = self.slot_of[id.index()];
         if let Life::Waiting { .. } = self.invocations[slot.0].life {
+            if self.cleans_first(self.invocations[slot.0].function, now) {
+                return Next::Interrupted;
+            }
             if let Err(error) = self.start(slot, now) {
                 return self.ends(id, Outcome::NotStarted(error), now);
             }

@@ -3,9 +3,10 @@
 //! They are functions of a clock, a scheduler and a [`Machine`], so that the same code runs a core
 //! of this machine and, in the test below, one whose time, guests, sockets and helpers are made up.
 //! The promise is that the reactor, with all sockets, has its turn at bounded intervals, whatever
-//! guests do: after a turn, which is two times [`limits::REACTOR_GAP`] (for cleaning and for
-//! running) and in each the one step that was begun before its end. A step is a guest's time on the
-//! core, an invocation's end, or a piece of cleaning.
+//! guests do: after a turn, which is two times [`limits::REACTOR_GAP`] (for running and for
+//! cleaning) and in each the one step that was begun before its end. A step is a guest's time on
+//! the core, an invocation's end, or a piece of cleaning. Guests that could run wait for no more
+//! cleaning than one part in [`limits::CLEANING_PART`] of the time.
 
 use awsm_sched::{Decision, InvocationId, Nanos, Scheduler};
 
@@ -47,15 +48,36 @@ pub(super) enum Turn {
     Idle(Option<Nanos>),
 }
 
-/// Cleans for a while, and at least one piece. `piece` does one of what is to be done for those
-/// that have answered, on the account of whom it is for since then, and says when that was done;
-/// `None` if there is nothing to do.
-pub(super) fn clean(now: Nanos, mut piece: impl FnMut(Nanos) -> Option<Nanos>) {
-    let (mut since, end) = (now, now + limits::REACTOR_GAP.into());
-    while let Some(now) = piece(since)
-        && now < end
-    {
-        since = now;
+/// When a core cleans: whenever it has nothing else to do, and otherwise for a part of its time.
+#[derive(Debug, Default)]
+pub(super) struct Cleaning {
+    /// Not before, if there is something else to do.
+    due: Nanos,
+}
+
+impl Cleaning {
+    /// Cleans after a turn. `piece` does one piece of what is to be done for those that have
+    /// answered, on the account of whom it is for since then, and says when that was done; `None`
+    /// if there is nothing to do.
+    pub(super) fn clean(
+        &mut self,
+        now: Nanos,
+        turn: Turn,
+        mut piece: impl FnMut(Nanos) -> Option<Nanos>,
+    ) {
+        let idle = matches!(turn, Turn::Idle(_));
+        if !idle && now < self.due {
+            return;
+        }
+        let end = if idle { now + limits::REACTOR_GAP.into() } else { now };
+        let mut since = now;
+        while let Some(now) = piece(since) {
+            since = now;
+            if now >= end {
+                break;
+            }
+        }
+        self.due = since + Nanos((since - now).0 * (limits::CLEANING_PART - 1));
     }
 }
 

@@ -265,6 +265,7 @@ fn sockets_are_served_in_time_and_everything_ends_and_is_somebodys() {
         let began = core.now;
         let (mut arrivals, mut idle, mut rest) = (0, Nanos::ZERO, Nanos::ZERO);
         let arriving = 150;
+        let (mut cleaning, mut busy, mut cleaned) = (Cleaning::default(), Nanos::ZERO, Nanos::ZERO);
         let mut next_arrival = core.now;
         while arrivals < arriving || !core.guests.is_empty() || !core.used.is_empty() {
             // The reactor has its turn: everything that has come is served.
@@ -284,11 +285,16 @@ fn sockets_are_served_in_time_and_everything_ends_and_is_somebodys() {
                 core.events.remove(&key);
                 core.sched.woken(id);
             }
-            let at = core.now;
-            clean(at, |since| core.clean_some(since));
             let now = core.now;
             let (turn, more) = turn(&mut core, now);
-            rest = more;
+            let ran = core.now;
+            cleaning.clean(ran, turn, |since| core.clean_some(since));
+            let took = core.now - ran;
+            rest = if took > Nanos::ZERO { Nanos::ZERO } else { more };
+            if turn == Turn::More {
+                busy = busy + (core.now - now);
+                cleaned = cleaned + took;
+            }
             let waited = core.now - visited;
             assert!(waited <= bound, "seed {seed}: sockets waited for {waited}");
             assert!(core.steps < 10_000, "seed {seed}: {} steps", core.steps);
@@ -313,6 +319,9 @@ fn sockets_are_served_in_time_and_everything_ends_and_is_somebodys() {
         let (passed, accounted) = (core.now - began, core.sched.accounted());
         let unaccounted = (passed - idle) - accounted;
         assert!(unaccounted <= core.own, "seed {seed}: {unaccounted} on nobody's account");
+        // And one piece that was begun when nobody else wanted the core.
+        let part = Nanos(busy.0 / limits::CLEANING_PART) + PIECE;
+        assert!(cleaned <= part, "seed {seed}: {cleaned} of {busy} were spent on cleaning");
         assert!(core.ended > 20, "seed {seed}: {} ended", core.ended);
     }
 }

@@ -51,12 +51,29 @@ impl Used {
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }
+
+    /// The next to be cleaned is one of that function; false if there is none.
+    pub(super) fn put_first(&mut self, function: FunctionIdx) -> bool {
+        let place = self.0.iter().position(|one| one.function == function);
+        if let Some(one) = place.and_then(|place| self.0.remove(place)) {
+            self.0.push_front(one);
+        }
+        place.is_some()
+    }
 }
 
 impl Cleaner<'_> {
     /// Does a tenth of a millisecond's work or less for the first, whose function pays for the time
     /// since then. When that was done; `None` if there is nothing to do.
     pub(super) fn piece(&mut self, since: Nanos) -> Option<Nanos> {
+        let (function, now) = self.unpaid_piece(since)?;
+        self.sched.cleaned(self.ids[function.get()], now - since);
+        Some(now)
+    }
+
+    /// The same within an invocation's own time, which pays for it. Of which function, and when
+    /// that was done.
+    pub(super) fn unpaid_piece(&mut self, since: Nanos) -> Option<(FunctionIdx, Nanos)> {
         let One { function, spent, stage } = self.used.0.pop_front()?;
         let recycler = &mut self.recycler;
         let unclean = match stage {
@@ -70,14 +87,11 @@ impl Cleaner<'_> {
         let pages =
             unclean.and_then(|unclean| recycler.clean_some(unclean).map_err(Stage::Unclean));
         let now = self.clock.now();
-        let took = now - since;
-        let spent = spent + took;
-        let id = self.ids[function.get()];
-        self.sched.cleaned(id, took);
+        let spent = spent + (now - since);
         match pages {
-            Ok(pages) => self.sched.gone(now, id, pages, spent),
+            Ok(pages) => self.sched.gone(now, self.ids[function.get()], pages, spent),
             Err(stage) => self.used.0.push_front(One { function, spent, stage }),
         }
-        Some(now)
+        Some((function, now))
     }
 }

@@ -17,26 +17,96 @@ use crate::slot::planted::{self, Planted};
 /// Bytes of an element.
 pub(crate) const ELEMENT_BYTES: u64 = size_of::<usize>() as u64;
 
+/// Elements of a block: what is noted of a table is which of its blocks were written.
+const BLOCK: usize = 512;
+
 /// The elements of an own table.
 pub(crate) struct TableStore {
     elements: Vec<usize>,
-    at_start: Box<[usize]>,
-    /// A guest may have written to these, those behind the first ones excepted: they go.
-    written: Range<usize>,
+    /// How many there are after each reset; the elements behind them go.
+    first: usize,
+    /// What these begin with; behind it they are null.
+    head: Box<[usize]>,
+    /// A guest may have written to these of the first ones.
+    written: Blocks,
     /// The instance's, which never moves.
     account: *mut Account,
+}
+
+/// Some blocks of a table.
+struct Blocks {
+    /// A bit for each block.
+    words: Box<[u64]>,
+    /// Words that may have bits.
+    some: Range<usize>,
+}
+
+impl Blocks {
+    /// None, of a table with so many elements.
+    fn none(len: usize) -> Self {
+        Self { words: vec![0; len.div_ceil(BLOCK * 64)].into(), some: 0..0 }
+    }
+
+    fn add(&mut self, elements: Range<usize>) {
+        if elements.is_empty() {
+            return;
+        }
+        let (first, last) = (elements.start / BLOCK, (elements.end - 1) / BLOCK);
+        let words = first / 64..last / 64 + 1;
+        for word in words.clone() {
+            let from = first.saturating_sub(word * 64);
+            let to = (last - word * 64).min(63);
+            self.words[word] |= u64::MAX << from & u64::MAX >> (63 - to);
+        }
+        self.some = match self.some.is_empty() {
+            true => words,
+            false => self.some.start.min(words.start)..self.some.end.max(words.end),
+        };
+    }
+
+    /// Takes the first out: its elements, in a table of so many.
+    fn take(&mut self, len: usize) -> Option<Range<usize>> {
+        while let Some(word) = self.words.get_mut(self.some.start).filter(|_| !self.some.is_empty())
+        {
+            if *word != 0 {
+                let block = self.some.start * 64 + word.trailing_zeros() as usize;
+                *word &= *word - 1;
+                return Some(block * BLOCK..((block + 1) * BLOCK).min(len));
+            }
+            self.some.start += 1;
+        }
+        None
+    }
+
+    /// The elements of each, in a table of so many.
+    fn each(&self, len: usize) -> impl Iterator<Item = Range<usize>> + '_ {
+        let blocks = self.some.clone().flat_map(move |word| {
+            let bits = (0..64).filter(move |bit| self.words[word] >> bit & 1 == 1);
+            bits.map(move |bit| word * 64 + bit)
+        });
+        blocks.map(move |block| block * BLOCK..((block + 1) * BLOCK).min(len))
+    }
 }
 
 impl TableStore {
     /// A table with so many elements, all null.
     pub(crate) fn new(len: u64) -> Self {
-        let elements = vec![0; len as usize];
-        Self { elements, at_start: Box::default(), written: 0..0, account: ptr::null_mut() }
+        let first = len as usize;
+        Self {
+            elements: vec![0; first],
+            first,
+            head: Box::default(),
+            written: Blocks::none(first),
+            account: ptr::null_mut(),
+        }
     }
 
     /// Fills a table before its first use.
     pub(crate) fn fill(&mut self, value: usize) {
-        self.elements.fill(value);
+        if value != 0 {
+            self.elements.fill(value);
+            self.written.add(0..self.first);
+        }
     }
 
     pub(crate) fn elements(&self) -> &[usize] {
@@ -44,15 +114,16 @@ impl TableStore {
     }
 
     /// The elements after each reset.
-    pub(crate) fn at_start(&self) -> &[usize] {
-        &self.at_start
+    pub(crate) fn at_start(&self) -> Vec<usize> {
+        let mut elements = self.head.to_vec();
+        elements.resize(self.first, 0);
+        elements
     }
 
     /// Addresses of the elements that may be others than at the start.
-    pub(crate) fn changed(&self) -> [Range<usize>; 2] {
-        let first = self.at_start.len();
-        let end = self.written.end.min(first);
-        [self.written.start.min(end)..end, first..self.elements.len()].map(|part| {
+    pub(crate) fn changed(&self) -> impl Iterator<Item = Range<usize>> + '_ {
+        let grown = self.first..self.elements.len();
+        self.written.each(self.first).chain([grown]).map(|part| {
             let part = self.elements[part].as_ptr_range();
             part.start as usize..part.end as usize
         })
@@ -60,8 +131,13 @@ impl TableStore {
 
     /// What it is now is what it will be after each reset.
     pub(crate) fn keep(&mut self) {
-        self.at_start = self.elements.clone().into();
-        self.written = 0..0;
+        let last = |part: Range<usize>| {
+            let last = self.elements[part.clone()].iter().rposition(|element| *element != 0)?;
+            Some(part.start + last + 1)
+        };
+        let end = self.written.each(self.first).filter_map(last).max().unwrap_or(0);
+        self.head = self.elements[..end].into();
+        self.written = Blocks::none(self.first);
     }
 
     /// Writes what compiled code sees, and remembers who pays for growth.
@@ -85,12 +161,7 @@ impl TableStore {
 
     fn wrote(&mut self, start: u64, len: u64) {
         let (start, end) = (start as usize, (start + len) as usize);
-        if start < end {
-            self.written = match self.written.is_empty() {
-                true => start..end,
-                false => self.written.start.min(start)..self.written.end.max(end),
-            };
-        }
+        self.written.add(start.min(self.first)..end.min(self.first));
     }
 
     /// Makes the table what it was at the start, as far as a guest has changed it and for `left`
@@ -102,7 +173,7 @@ impl TableStore {
         if planted::has(Planted::Table) {
             return true;
         }
-        let first = self.at_start.len();
+        let first = self.first;
         while self.elements.capacity() > first {
             if *left == 0 {
                 return false;
@@ -119,20 +190,17 @@ impl TableStore {
                 (*place).len = self.elements.len() as u64;
             }
         }
-        let end = self.written.end.min(first);
-        while self.written.start < end {
-            if *left == 0 {
-                return false;
+        while *left > 0 {
+            let Some(block) = self.written.take(first) else { return true };
+            *left = left.saturating_sub(block.len() * ELEMENT_BYTES as usize);
+            let (start, end) = (block.start, block.end);
+            let kept = self.head.len().clamp(start, end);
+            if start < kept {
+                self.elements[start..kept].copy_from_slice(&self.head[start..kept]);
             }
-            let start = self.written.start;
-            let count = (end - start).min(left.div_ceil(ELEMENT_BYTES as usize));
-            let part = start..start + count;
-            self.elements[part.clone()].copy_from_slice(&self.at_start[part]);
-            self.written.start += count;
-            *left = left.saturating_sub(count * ELEMENT_BYTES as usize);
+            self.elements[kept..end].fill(0);
         }
-        self.written = 0..0;
-        true
+        false
     }
 }
 
@@ -249,14 +317,19 @@ mod tests {
 
     #[test]
     fn what_was_written_is_reset_in_pieces_and_nothing_else() {
-        let account = Account::open(8000, 1 << 20, 0, None).expect("room for it");
+        const LEN: usize = 100_000;
+        const HEAD: usize = 1000;
+        let bytes = (8 * LEN) as u64;
+        let account = Account::open(bytes, 1 << 30, 0, None).expect("room for it");
         let none = Table { base: ptr::null_mut(), len: 0, max_len: 0, owner: ptr::null_mut() };
         let (mut store, account, record) =
-            (Own::new(TableStore::new(1000)), Own::new(account), Own::new(none));
+            (Own::new(TableStore::new(LEN as u64)), Own::new(account), Own::new(none));
         let (owner, record, account) = (store.as_ptr(), record.as_ptr(), account.as_ptr());
-        store.fill(7);
         // SAFETY: all three stay where they are as long as this does.
-        unsafe { store.write_record(owner, record, 5000, account) };
+        unsafe {
+            store.write_record(owner, record, 2 * LEN as u64, account);
+            part_mut(record, 0, HEAD as u64).expect("it lies inside").fill(7);
+        }
         store.keep();
         let mut random = 1_u64;
         let mut below = |end: u64| {
@@ -268,25 +341,29 @@ mod tests {
             // SAFETY: a living table; each reference is gone before the next is made.
             unsafe {
                 if grows {
-                    assert_eq!(reserve(record, 1000 + round), Some(1000));
+                    assert_eq!(reserve(record, 1000 + round), Some(LEN as u64));
                     extend(record, 1, 1000 + round);
                 }
                 for _ in 0..round % 5 {
                     let len = (*record).len;
                     let start = below(len);
-                    let part = part_mut(record, start, below(len - start + 1));
+                    let most = (len - start).min(1 << (round % 17));
+                    let part = part_mut(record, start, below(most + 1));
                     part.expect("it lies inside").fill(2);
                 }
             }
-            let wanted = 8 * (store.written.len().min(1000) + store.elements.capacity() - 1000);
-            let (pieces, mut done) = (wanted.div_ceil(800), 0);
+            let blocks = store.written.each(LEN).count();
+            let grown = (8 * (store.elements.capacity() - LEN)).div_ceil(BLOCK * 8);
+            let mut done = 0;
             // SAFETY: no guest runs.
-            while unsafe { !store.reset_some(record, &mut 800) } {
+            while unsafe { !store.reset_some(record, &mut (BLOCK * 8)) } {
                 done += 1;
             }
-            assert!(done <= pieces && (done > 0) == (pieces > 1), "{done} of {pieces} pieces");
-            assert_eq!(seen(record), [7; 1000]);
-            assert_eq!((store.elements.capacity(), store.written.clone()), (1000, 0..0));
+            assert!(done <= blocks + grown && done + 2 > blocks, "{done} for {blocks} and {grown}");
+            assert_eq!(seen(record), store.at_start());
+            assert!(store.at_start()[..HEAD].iter().all(|element| *element == 7));
+            assert!(store.at_start()[HEAD..].iter().all(|element| *element == 0));
+            assert_eq!((store.elements.capacity(), store.written.each(LEN).count()), (LEN, 0));
         }
     }
 

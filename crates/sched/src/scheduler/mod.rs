@@ -436,6 +436,13 @@ impl Scheduler {
         self.tenants[tenant].charge_work(time);
     }
 
+    /// Has the function's tenant used its budget up? What is done for it now should be what others
+    /// leave.
+    #[must_use]
+    pub fn is_beyond_budget(&self, now: Nanos, function: FunctionId) -> bool {
+        self.tenants[self.tenant_of(function)].is_beyond_budget(now)
+    }
+
     /// The core has cleaned up after an invocation of the function, or some of that. As
     /// [`Self::served`], and it is in the function's estimate.
     pub fn cleaned(&mut self, function: FunctionId, time: Nanos) {
