@@ -235,8 +235,7 @@ impl Connection {
         if self.pass.left() > 0 {
             return Poll::Ready(());
         }
-        worker.hold_back(self.function.get(), &self.pass, cx.waker());
-        Poll::Pending
+        worker.poll_turn(self.function.get(), &self.pass, cx.waker())
     }
 
     fn has_read(self: &Rc<Self>) {

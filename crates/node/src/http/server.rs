@@ -1,6 +1,7 @@
 //! One worker's listener and its connections.
 
 use std::cell::RefCell;
+use std::cmp::Reverse;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
@@ -234,6 +235,8 @@ impl Server {
             self.ledger.shortage().await;
             self.read_clock();
             self.worker.hurry(true);
+            // Sockets that can take more do.
+            tokio::task::yield_now().await;
             while let Some(surplus) = self.ledger.surplus()
                 && let Some(reader) = self.worst_reader(surplus)
             {
@@ -241,6 +244,7 @@ impl Server {
                 closed += 1;
                 // It ends before this goes on.
                 tokio::task::yield_now().await;
+                self.read_clock();
             }
             self.worker.hurry(false);
             if closed > 0 && told.is_none_or(|told| told.elapsed() >= limits::READERS_WARNING_PAUSE)
@@ -263,10 +267,12 @@ impl Server {
             let (bytes, account) = one.given();
             bytes > 0 && one.order() != Order::GiveUp && self.ledger.is_in(surplus, account)
         });
-        // One that is not full waits for the core, not for its caller.
-        let worst = readers.max_by_key(|one| match one.elapsed_ms() {
-            stood_ms if stood_ms >= silence_ms => (one.full.get(), true, one.given().0),
-            stood_ms => (one.full.get(), false, stood_ms),
+        // One that is not full waits for the core, not for its caller. Of equals, the first is older.
+        let worst = readers.min_by_key(|one| {
+            Reverse(match one.elapsed_ms() {
+                stood_ms if stood_ms >= silence_ms => (one.full.get(), true, one.given().0),
+                stood_ms => (one.full.get(), false, stood_ms),
+            })
         });
         worst.cloned()
     }

@@ -260,10 +260,21 @@ impl Worker {
         }
     }
 
-    /// The socket of a connection for that function has moved what it may: it goes on after a turn
-    /// of guests.
-    pub fn hold_back(&self, function: Option<FunctionIdx>, pass: &Rc<Pass>, waker: &Waker) {
-        self.core().hold_back(function, pass, waker);
+    /// The socket of a connection for that function has moved what it may: it is ready for more
+    /// after a turn of guests.
+    pub fn poll_turn(
+        &self,
+        function: Option<FunctionIdx>,
+        pass: &Rc<Pass>,
+        waker: &Waker,
+    ) -> Poll<()> {
+        let core = &mut *self.core();
+        if core.hurries {
+            pass.renew();
+            return Poll::Ready(());
+        }
+        core.hold_back(function, pass, waker);
+        Poll::Pending
     }
 
     /// From now on, or no longer, no connection waits for a turn: so it is seen soon whose callers
@@ -362,11 +373,6 @@ impl Core {
     }
 
     fn hold_back(&mut self, function: Option<FunctionIdx>, pass: &Rc<Pass>, waker: &Waker) {
-        if self.hurries {
-            pass.renew();
-            waker.wake_by_ref();
-            return;
-        }
         let account = self.account_of(function);
         self.gate.wait(account, function, pass, waker);
         self.notify();
