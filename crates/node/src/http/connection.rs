@@ -244,9 +244,19 @@ impl Connection {
         }
     }
 
-    fn has_written(&self) {
-        if self.phase.get() == Phase::Idle {
-            self.since_ms.set(self.paced.clock_ms.get());
+    /// Bytes that its socket may move now.
+    fn may_move(&self) -> usize {
+        usize::try_from(self.pass.left()).unwrap_or(usize::MAX)
+    }
+
+    /// What came of a write to its socket.
+    fn was_written(&self, polled: &Poll<io::Result<usize>>) {
+        self.full.set(polled.is_pending());
+        if let Poll::Ready(Ok(bytes)) = polled {
+            self.pass.moved(*bytes as u64);
+            if self.phase.get() == Phase::Idle {
+                self.since_ms.set(self.paced.clock_ms.get());
+            }
         }
     }
 }
@@ -304,11 +314,15 @@ impl Read for Socket {
 
 impl Write for Socket {
     fn poll_write(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.poll_write_vectored(cx, &[io::IoSlice::new(bytes)])
+        ready!(self.connection.poll_turn(&self.worker, cx));
+        let some = &bytes[..bytes.len().min(self.connection.may_move())];
+        let polled = Pin::new(&mut self.stream).poll_write(cx, some);
+        self.connection.was_written(&polled);
+        polled
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -329,7 +343,7 @@ impl Write for Socket {
         buffers: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         ready!(self.connection.poll_turn(&self.worker, cx));
-        let mut left = usize::try_from(self.connection.pass.left()).unwrap_or(usize::MAX);
+        let mut left = self.connection.may_move();
         let mut pieces = [io::IoSlice::new(&[]); PIECES];
         for (piece, buffer) in pieces.iter_mut().zip(buffers) {
             *piece = io::IoSlice::new(&buffer[..buffer.len().min(left)]);
@@ -337,11 +351,7 @@ impl Write for Socket {
         }
         let pieces = &pieces[..buffers.len().min(PIECES)];
         let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, pieces);
-        self.connection.full.set(polled.is_pending());
-        if let Poll::Ready(Ok(bytes)) = polled {
-            self.connection.has_written();
-            self.connection.pass.moved(bytes as u64);
-        }
+        self.connection.was_written(&polled);
         polled
     }
 }
@@ -401,7 +411,7 @@ mod tests {
         all[1].enter(Phase::Function);
         all[5].enter(Phase::Over);
         all[2].has_read();
-        all[3].has_written();
+        all[3].was_written(&Poll::Ready(Ok(1)));
         paced.clock_ms.set(10);
         paced.shed(3, 7);
         assert!(gone().is_empty(), "all have moved lately");

@@ -228,9 +228,9 @@ impl Worker {
         Ok(Ticket { worker: Rc::clone(self), slot })
     }
 
-    /// A connection's task begins to work; the function is that of its last request. `None` if such
-    /// tasks have had their time since the last turn of guests: then the task is woken after the
-    /// next.
+    /// A connection's task begins to work; the function is that of its last request. `None` if
+    /// guests wait and such tasks have had their time since the last turn: then the task is woken
+    /// after the next.
     pub fn begin_work(
         &self,
         function: Option<FunctionIdx>,
@@ -239,7 +239,8 @@ impl Worker {
     ) -> Option<Work> {
         let core = &mut *self.core();
         let began = core.clock.now();
-        let late = core.tasks_of(function).time >= limits::REACTOR_GAP.into();
+        let awaited = core.busy || core.sched.queued() > 0;
+        let late = awaited && core.tasks_of(function).time >= limits::REACTOR_GAP.into();
         if !core.hurries && (late || !core.may_work(function, began)) {
             core.hold_back(function, pass, waker);
             return None;
@@ -378,11 +379,12 @@ impl Core {
         self.notify();
     }
 
-    /// Runs what there is to run for a while, cleans what has been answered, and lets sockets go on
+    /// Cleans what has been answered, runs what there is to run for a while, and lets sockets go on
     /// that have waited.
     fn turn(&mut self) -> Turn {
         self.pulse.beat();
         self.news = false;
+        self.clean();
         if !self.peer.is_alone() {
             self.hear();
         }
@@ -394,7 +396,7 @@ impl Core {
         self.share(now);
         self.pulse.is_at(Place::Turn);
         let (turn, rest) = turns::turn(self, now);
-        self.rest = if self.clean(turn) { Nanos::ZERO } else { rest };
+        self.rest = rest;
         self.busy = turn == Turn::More;
         self.turns += 1;
         if !self.gate.is_empty() {
@@ -636,23 +638,20 @@ impl Core {
         }
     }
 
-    /// Cleans in pieces what has been answered, as long as it may after such a turn; whether there
-    /// was something to clean.
-    fn clean(&mut self, turn: Turn) -> bool {
-        let any = !self.used.is_empty();
-        if any {
+    /// Cleans in pieces what has been answered, as long as it may after such a turn as the last.
+    fn clean(&mut self) {
+        if !self.used.is_empty() {
             self.pulse.is_at(Place::Clean);
             let now = self.clock.now();
-            let mut cleaning = std::mem::take(&mut self.cleaning);
+            let (mut cleaning, busy) = (std::mem::take(&mut self.cleaning), self.busy);
             let mut cleaner = self.cleaner();
-            cleaning.clean(now, turn, |since| cleaner.piece(since));
+            cleaning.clean(now, busy, |since| cleaner.piece(since));
             self.cleaning = cleaning;
         }
         // Memory that is kept ready here is needed, here or elsewhere.
         if self.pool.relieve() {
             self.peer.rouse_idle();
         }
-        any
     }
 
     /// Cleans the first of those that have answered; false if there is none.

@@ -56,20 +56,19 @@ pub(super) struct Cleaning {
 }
 
 impl Cleaning {
-    /// Cleans after a turn. `piece` does one piece of what is to be done for those that have
-    /// answered, on the account of whom it is for since then, and says when that was done; `None`
-    /// if there is nothing to do.
+    /// Cleans before a turn; `busy` if the one before has left guests that could run. `piece` does
+    /// one piece of what is to be done for those that have answered, on the account of whom it is
+    /// for since then, and says when that was done; `None` if there is nothing to do.
     pub(super) fn clean(
         &mut self,
         now: Nanos,
-        turn: Turn,
+        busy: bool,
         mut piece: impl FnMut(Nanos) -> Option<Nanos>,
     ) {
-        let idle = matches!(turn, Turn::Idle(_));
-        if !idle && now < self.due {
+        if busy && now < self.due {
             return;
         }
-        let end = if idle { now + limits::REACTOR_GAP.into() } else { now };
+        let end = if busy { now } else { now + limits::REACTOR_GAP.into() };
         let mut since = now;
         while let Some(now) = piece(since) {
             since = now;

@@ -265,7 +265,8 @@ fn sockets_are_served_in_time_and_everything_ends_and_is_somebodys() {
         let began = core.now;
         let (mut arrivals, mut idle, mut rest) = (0, Nanos::ZERO, Nanos::ZERO);
         let arriving = 150;
-        let (mut cleaning, mut busy, mut cleaned) = (Cleaning::default(), Nanos::ZERO, Nanos::ZERO);
+        let (mut cleaning, mut is_busy) = (Cleaning::default(), false);
+        let (mut busy, mut cleaned) = (Nanos::ZERO, Nanos::ZERO);
         let mut next_arrival = core.now;
         while arrivals < arriving || !core.guests.is_empty() || !core.used.is_empty() {
             // The reactor has its turn: everything that has come is served.
@@ -285,15 +286,17 @@ fn sockets_are_served_in_time_and_everything_ends_and_is_somebodys() {
                 core.events.remove(&key);
                 core.sched.woken(id);
             }
+            let began = core.now;
+            cleaning.clean(began, is_busy, |since| core.clean_some(since));
             let now = core.now;
+            if is_busy {
+                cleaned = cleaned + (now - began);
+            }
             let (turn, more) = turn(&mut core, now);
-            let ran = core.now;
-            cleaning.clean(ran, turn, |since| core.clean_some(since));
-            let took = core.now - ran;
-            rest = if took > Nanos::ZERO { Nanos::ZERO } else { more };
-            if turn == Turn::More {
-                busy = busy + (core.now - now);
-                cleaned = cleaned + took;
+            rest = more;
+            is_busy = turn == Turn::More;
+            if is_busy {
+                busy = busy + (core.now - began);
             }
             let waited = core.now - visited;
             assert!(waited <= bound, "seed {seed}: sockets waited for {waited}");
