@@ -676,7 +676,7 @@ impl Instance {
 
     /// Adds the reach of its guests.
     pub(crate) fn add_to(&self, reach: &mut Reach) {
-        reach.add(&self.module, self.memories().map(Linear::range));
+        reach.add(&self.module, self.memories().map(Linear::reach));
     }
 
     /// Tells what the invocation that begins has to be compared with when it has ended.

@@ -8,6 +8,8 @@ use std::ops::Range;
 use std::sync::atomic::Ordering;
 
 use awsm_abi::Isolation;
+use awsm_abi::context::CONTEXT_GUARD_BYTES;
+use awsm_abi::trap::TrapKind;
 use corosensei::CoroutineResult;
 
 use crate::clock::monotonic_ns;
@@ -151,6 +153,10 @@ global_asm!(
     ".endr",
     "vzeroupper",
     "ret",
+    // Reads right below the first memory.
+    "below_guest:",
+    "mov rax, [rsi - 8]",
+    "ret",
     // Waits by the function at `[rdx + 704]`, then looks.
     "waiting_guest:",
     "push rdx",
@@ -223,6 +229,7 @@ unsafe extern "C" {
     fn base_guest(code: *const (), ctx: *mut u8, values: *mut [u8; 16]);
     fn wide_guest(code: *const (), ctx: *mut u8, values: *mut [u8; 16]);
     fn look_guest(code: *const (), ctx: *mut u8, values: *mut [u8; 16]);
+    fn below_guest(code: *const (), ctx: *mut u8, values: *mut [u8; 16]);
     fn waiting_guest(code: *const (), ctx: *mut u8, values: *mut [u8; 16]);
     fn holding_guest(code: *const (), ctx: *mut u8, values: *mut [u8; 16]);
     static guests_end: u8;
@@ -383,6 +390,32 @@ fn vectors_are_empty_after_waiting() {
     assert!(matches!(stop, CoroutineResult::Return(Finish::Returned)), "{stop:?}");
     let left = buffer.0[ZMM.start..MASKS.end].iter().position(|byte| *byte != 0);
     assert_eq!(left, None, "the place in the list of vectors and masks");
+    fiber.into_stack();
+}
+
+/// What the verifier lets code reach below a memory ends its guest, not the process.
+#[test]
+fn the_guard_below_a_memory_is_the_guests_to_fault_at() {
+    thread::prepare().expect("a timer");
+    let instance = instance("(module (memory 1) (func (export \"run\")))");
+    let ctx = instance.context();
+    let thunk: Thunk = below_guest;
+    let entry = Entry { thunk, code: std::ptr::null(), ctx, tail: std::ptr::null() };
+    let stack = GuestStack::new(256 << 10, Cleaning::Discarded).expect("memory for a stack");
+    let mut values = Box::new(Buffer([0; BUFFER_BYTES]));
+    // SAFETY: the guest reads a place that nobody may, and returns.
+    let mut fiber = unsafe { Fiber::new(stack, [None, None], entry, values.0.as_mut_ptr().cast()) };
+    let text = base_guest as *const () as usize..(&raw const guests_end) as usize;
+    let mut reach = Reach::of_text(text);
+    instance.add_to(&mut reach);
+    let CoroutineResult::Return(Finish::Faulted { kind, address, .. }) =
+        fiber.resume(&reach, u64::MAX).0
+    else {
+        panic!("it reads what nobody may");
+    };
+    assert_eq!((kind, address), (TrapKind::MemoryOutOfBounds, ctx as usize - 8));
+    let guard = ctx as usize - CONTEXT_GUARD_BYTES as usize;
+    assert!(reach.is_memory(guard) && !reach.is_memory(guard - 1), "the context is no memory");
     fiber.into_stack();
 }
 

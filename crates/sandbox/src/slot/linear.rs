@@ -179,6 +179,13 @@ impl Linear {
         self.base() as usize..self.slot.start() as usize + self.slot.bytes()
     }
 
+    /// The same, and the guard below it where a context lies there: code may be shown to reach all
+    /// of these, and faults there.
+    pub(crate) fn reach(&self) -> Range<usize> {
+        let guard = self.origin.min(CONTEXT_GUARD_BYTES as usize);
+        self.base() as usize - guard..self.range().end
+    }
+
     /// Current size in bytes.
     pub(crate) fn bytes(&self) -> u64 {
         // SAFETY: null or a record in the instance's context.
