@@ -201,7 +201,7 @@ impl Helpers {
         if queue.threads == 0
             && let Some((account, run)) = queue.next(shared.most_of_one)
         {
-            drop(shared.run(queue, account, run));
+            drop(shared.run(queue, account, run, clock::thread_cpu_ns()));
             return Ok(job);
         }
         drop(queue);
@@ -250,9 +250,7 @@ impl Shared {
         let mut since_ns = clock::thread_cpu_ns();
         loop {
             if let Some((account, run)) = queue.next(self.most_of_one) {
-                queue.between_ns += clock::thread_cpu_ns() - since_ns;
-                queue = self.run(queue, account, run);
-                since_ns = clock::thread_cpu_ns();
+                (queue, since_ns) = self.run(queue, account, run, since_ns);
                 continue;
             }
             if queue.closed {
@@ -265,25 +263,27 @@ impl Shared {
         }
     }
 
-    /// Does a job, without the lock.
+    /// Does a job, without the lock, on a thread that had used so much of a processor after its
+    /// last one; how much it has used after this one.
     fn run<'a>(
         &'a self,
         queue: MutexGuard<'a, Queue>,
         account: usize,
         run: Work,
-    ) -> MutexGuard<'a, Queue> {
+        since_ns: u64,
+    ) -> (MutexGuard<'a, Queue>, u64) {
         drop(queue);
         let (began_ns, cpu_before_ns) = (clock::monotonic_ns(), clock::thread_cpu_ns());
         let unpaid_ns = run();
-        let (took_ns, cpu_ns) =
-            (clock::monotonic_ns() - began_ns, clock::thread_cpu_ns() - cpu_before_ns);
+        let (took_ns, cpu_after_ns) = (clock::monotonic_ns() - began_ns, clock::thread_cpu_ns());
         let mut queue = lock(&self.queue);
+        queue.between_ns += cpu_before_ns - since_ns;
         let own = &mut queue.accounts[account];
         own.running -= 1;
         own.served_ns += took_ns.max(1);
-        own.cpu_ns += cpu_ns;
+        own.cpu_ns += cpu_after_ns - cpu_before_ns;
         own.unpaid_ns += unpaid_ns;
-        queue
+        (queue, cpu_after_ns)
     }
 }
 
