@@ -110,15 +110,8 @@ fn requests(length: Duration, greedy_load: f64, seed: u64) -> Vec<Due> {
     for (path, (spinner, load)) in
         loads.into_iter().enumerate().filter(|(_, (_, load))| *load > 0.0)
     {
-        let mut random = Random::new(seed * 2 + path as u64);
-        let mut at_s = 0.0;
-        loop {
-            at_s += spinner.run_us / 1e6 / load * random.exponential();
-            if at_s >= length.as_secs_f64() {
-                break;
-            }
-            all.push(Due { at: Duration::from_secs_f64(at_s), path });
-        }
+        let random = Random::new(seed * 2 + path as u64);
+        all.extend(open_loop::poisson(random, spinner.run_us / 1e6 / load, length, path));
     }
     all.sort_by_key(|due| due.at);
     all

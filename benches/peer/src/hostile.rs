@@ -269,15 +269,10 @@ fn accounts(said: &str) -> Result<(f64, f64)> {
     Ok(sum)
 }
 
-/// The neighbour's requests: a Poisson process.
+/// The neighbour's requests.
 fn requests(length: Duration, seed: u64) -> Vec<Due> {
-    let mut random = Random::new(seed + 1);
-    let mut at_s = 0.0;
-    std::iter::from_fn(|| {
-        at_s += NEIGHBOUR.run_us / 1e6 / NEIGHBOUR_LOAD * random.exponential();
-        (at_s < length.as_secs_f64()).then(|| Due { at: Duration::from_secs_f64(at_s), path: 0 })
-    })
-    .collect()
+    let mean_s = NEIGHBOUR.run_us / 1e6 / NEIGHBOUR_LOAD;
+    open_loop::poisson(Random::new(seed + 1), mean_s, length, 0).collect()
 }
 
 fn send(node: &Server, requests: &[Due]) -> Result<Vec<Got>> {

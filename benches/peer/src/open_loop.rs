@@ -11,6 +11,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use awsm_sched::simulate::Random;
 use rustix::event::epoll::{self, EventData, EventFlags};
 
 /// A request: when it is due, and which of the paths it asks for.
@@ -18,6 +19,20 @@ use rustix::event::epoll::{self, EventData, EventFlags};
 pub(crate) struct Due {
     pub(crate) at: Duration,
     pub(crate) path: usize,
+}
+
+/// Requests for one path that are due at the times of a Poisson process with that mean distance.
+pub(crate) fn poisson(
+    mut random: Random,
+    mean_s: f64,
+    length: Duration,
+    path: usize,
+) -> impl Iterator<Item = Due> {
+    let mut at_s = 0.0;
+    std::iter::from_fn(move || {
+        at_s += mean_s * random.exponential();
+        (at_s < length.as_secs_f64()).then(|| Due { at: Duration::from_secs_f64(at_s), path })
+    })
 }
 
 /// What came of one.
