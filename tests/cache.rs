@@ -7,12 +7,12 @@ use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
-use common::{Node, PATIENCE, Scratch, awsm, eventually, read, wait};
+use common::{Node, Scratch, awsm, eventually, refusal, wait};
 use rustix::process::Signal;
 
 /// A command that answers with this name, which stands in its code and nowhere else.
@@ -402,32 +402,6 @@ fn what_is_used_least_goes_first_and_what_is_served_stays() {
     assert_eq!(run.expect("it runs").stdout, b"one");
     drop(Node::start(&size(2), &functions(&scratch, &["six"])));
     assert_eq!((there()[0], names_in(&cache).len()), (true, 2));
-}
-
-/// How a child ends by itself; one that does not is killed.
-fn wait_or_kill(child: &mut Child) -> Option<ExitStatus> {
-    let end = Instant::now() + PATIENCE;
-    while Instant::now() < end {
-        if let Some(status) = child.try_wait().expect("a child") {
-            return Some(status);
-        }
-        thread::sleep(Duration::from_millis(5));
-    }
-    child.kill().and_then(|()| child.wait()).expect("it is there");
-    None
-}
-
-/// The one line with which `awsm` refuses something.
-fn refusal(scratch: &Scratch, command: &mut Command) -> String {
-    let said = scratch.path().join("said");
-    let stderr = File::create(&said).expect("made");
-    let command = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
-    let mut child = command.spawn().expect("it runs");
-    let status = wait_or_kill(&mut child);
-    let error = read(&said);
-    assert!(status.is_some_and(|status| status.code() == Some(1)), "not refused: {error}");
-    assert_eq!(error.lines().count(), 1, "{error}");
-    error
 }
 
 #[test]

@@ -3,11 +3,10 @@
 
 mod common;
 
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 
-use common::{Node, Scratch, awsm, read, wait};
+use common::{Node, Scratch, awsm, refusal};
 
 /// A command that answers "fine", from a memory of its own.
 const FINE: &str = r#"(module
@@ -48,22 +47,10 @@ fn config(scratch: &Scratch, object: &Path, trust: &str) -> PathBuf {
 
 /// The one line with which a node refuses to start.
 fn refused(scratch: &Scratch, object: &Path, trust: &str) -> String {
-    let said = scratch.path().join("said");
-    let mut child = awsm()
-        .args(["serve", "--listen", "127.0.0.1:0", "--state-dir"])
-        .arg(scratch.path().join("state"))
-        .arg("--cache-dir")
-        .arg(scratch.path().join("cache"))
-        .arg(config(scratch, object, trust))
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(File::create(&said).expect("made"))
-        .spawn()
-        .expect("it runs");
-    let status = wait(&mut child);
-    let error = read(&said);
-    assert_eq!((status.code(), error.lines().count()), (Some(1), 1), "{error}");
-    error
+    let mut serve = awsm();
+    serve.args(["serve", "--listen", "127.0.0.1:0", "--state-dir"]);
+    serve.arg(scratch.path().join("state")).arg("--cache-dir").arg(scratch.path().join("cache"));
+    refusal(scratch, serve.arg(config(scratch, object, trust)))
 }
 
 /// A node with that object; what it answers.

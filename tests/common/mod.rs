@@ -178,6 +178,32 @@ impl Gate {
     }
 }
 
+/// How a child ends by itself; one that does not is killed.
+fn wait_or_kill(child: &mut Child) -> Option<ExitStatus> {
+    let end = Instant::now() + PATIENCE;
+    while Instant::now() < end {
+        if let Some(status) = child.try_wait().expect("a child") {
+            return Some(status);
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child.kill().and_then(|()| child.wait()).expect("it is there");
+    None
+}
+
+/// The one line with which `awsm` refuses something.
+pub(crate) fn refusal(scratch: &Scratch, command: &mut Command) -> String {
+    let said = scratch.path().join("said");
+    let stderr = fs::File::create(&said).expect("made");
+    let command = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
+    let mut child = command.spawn().expect("it runs");
+    let status = wait_or_kill(&mut child);
+    let error = read(&said);
+    assert!(status.is_some_and(|status| status.code() == Some(1)), "not refused: {error}");
+    assert_eq!(error.lines().count(), 1, "{error}");
+    error
+}
+
 /// A node that serves on a port of its own; killed with the test.
 pub(crate) struct Node {
     child: Child,
