@@ -13,6 +13,7 @@ use std::rc::Rc;
 use std::task::Waker;
 
 use awsm_observe::FunctionIdx;
+use awsm_sched::Nanos;
 
 use crate::limits;
 
@@ -36,6 +37,11 @@ impl Pass {
         self.left.get()
     }
 
+    /// It need not wait.
+    pub(super) fn renew(&self) {
+        self.left.set(limits::SOCKET_BYTES);
+    }
+
     /// So many were moved.
     pub(crate) fn moved(&self, bytes: u64) {
         self.left.set(self.left.get().saturating_sub(bytes));
@@ -44,7 +50,20 @@ impl Pass {
 
 /// The sockets of a worker that wait, by their accounts.
 #[derive(Debug, Default)]
-pub(super) struct Gate(VecDeque<Waiting>);
+pub(super) struct Gate {
+    waiting: VecDeque<Waiting>,
+    /// What the tasks of each account had of the core, by account.
+    tasks: Vec<Tasks>,
+    /// Turns of guests so far.
+    turns: u64,
+}
+
+/// What tasks had of the core since a turn of guests: the last one, if it is that turn.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tasks {
+    turn: u64,
+    time: Nanos,
+}
 
 /// The connections of one account that wait.
 #[derive(Debug)]
@@ -57,7 +76,28 @@ struct Waiting {
 
 impl Gate {
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.waiting.is_empty()
+    }
+
+    /// Guests have had a turn.
+    pub(super) fn turn(&mut self) {
+        self.turns += 1;
+    }
+
+    /// Have the tasks of that account had their time since then?
+    pub(super) fn is_late(&self, account: usize) -> bool {
+        let since = self.tasks.get(account).filter(|tasks| tasks.turn == self.turns);
+        since.is_some_and(|tasks| tasks.time >= limits::REACTOR_GAP.into())
+    }
+
+    /// They have had so much more.
+    pub(super) fn worked(&mut self, account: usize, time: Nanos) {
+        if account >= self.tasks.len() {
+            self.tasks.resize(account + 1, Tasks::default());
+        }
+        let tasks = &mut self.tasks[account];
+        let before = if tasks.turn == self.turns { tasks.time } else { Nanos::ZERO };
+        *tasks = Tasks { turn: self.turns, time: before + time };
     }
 
     /// That socket waits; it is woken by this when it may go on.
@@ -81,11 +121,11 @@ impl Gate {
         if waited {
             return;
         }
-        match self.0.iter_mut().find(|waiting| waiting.account == account) {
+        match self.waiting.iter_mut().find(|waiting| waiting.account == account) {
             Some(waiting) => waiting.passes.push_back(Rc::clone(pass)),
             None => {
                 let passes = VecDeque::from([Rc::clone(pass)]);
-                self.0.push_back(Waiting { account, function, passes });
+                self.waiting.push_back(Waiting { account, function, passes });
             }
         }
     }
@@ -93,11 +133,11 @@ impl Gate {
     /// Lets so many go on at most, one of each account in turn, of those accounts that may.
     pub(super) fn open(&mut self, most: usize, may: impl Fn(Option<FunctionIdx>) -> bool) {
         let (mut opened, mut barred) = (0, 0);
-        while opened < most && barred < self.0.len() {
-            let Some(mut waiting) = self.0.pop_front() else { return };
+        while opened < most && barred < self.waiting.len() {
+            let Some(mut waiting) = self.waiting.pop_front() else { return };
             if !may(waiting.function) {
                 barred += 1;
-                self.0.push_back(waiting);
+                self.waiting.push_back(waiting);
                 continue;
             }
             (opened, barred) = (opened + 1, 0);
@@ -108,16 +148,9 @@ impl Gate {
                 }
             }
             if !waiting.passes.is_empty() {
-                self.0.push_back(waiting);
+                self.waiting.push_back(waiting);
             }
         }
-    }
-}
-
-impl Pass {
-    /// It need not wait.
-    pub(super) fn renew(&self) {
-        self.left.set(limits::SOCKET_BYTES);
     }
 }
 

@@ -76,14 +76,6 @@ pub struct Worker {
     core: RefCell<Core>,
 }
 
-/// What connections' tasks had of the core since a turn of guests, as far as it is known to be the
-/// last one.
-#[derive(Clone, Copy, Debug, Default)]
-struct Tasks {
-    turn: u64,
-    time: Nanos,
-}
-
 /// The right to an answer. Dropping it cancels the invocation.
 pub struct Ticket {
     worker: Rc<Worker>,
@@ -144,10 +136,6 @@ struct Core {
     slot_of: Vec<Slot>,
     /// Connections that wait for a turn.
     gate: Gate,
-    /// By account.
-    tasks: Vec<Tasks>,
-    /// Turns of guests so far.
-    turns: u64,
     /// The last one has left guests that could run.
     busy: bool,
     /// No connection waits for a turn.
@@ -198,8 +186,6 @@ impl Worker {
             invocations: Slab::new(),
             slot_of: Vec::new(),
             gate: Gate::default(),
-            tasks: Vec::new(),
-            turns: 0,
             busy: false,
             hurries: false,
             cleaning: Cleaning::default(),
@@ -240,7 +226,7 @@ impl Worker {
         let core = &mut *self.core();
         let began = core.clock.now();
         let awaited = core.busy || core.sched.queued() > 0;
-        let late = awaited && core.tasks_of(function).time >= limits::REACTOR_GAP.into();
+        let late = awaited && core.gate.is_late(core.account_of(function));
         if !core.hurries && (late || !core.may_work(function, began)) {
             core.hold_back(function, pass, waker);
             return None;
@@ -254,8 +240,7 @@ impl Worker {
         let core = &mut *self.core();
         let theirs = core.sched.accounted() - work.accounted;
         let time = (core.clock.now() - work.began) - theirs;
-        let tasks = core.tasks_of(function);
-        tasks.time = tasks.time + time;
+        core.gate.worked(core.account_of(function), time);
         if let Some(function) = function {
             core.sched.served(core.ids[function.get()], time);
         }
@@ -353,19 +338,6 @@ impl Core {
         function.map_or(NOBODY, |function| self.functions[function.get()].account)
     }
 
-    /// Of the account that pays for that function.
-    fn tasks_of(&mut self, function: Option<FunctionIdx>) -> &mut Tasks {
-        let account = self.account_of(function);
-        if account >= self.tasks.len() {
-            self.tasks.resize_with(account + 1, Tasks::default);
-        }
-        let tasks = &mut self.tasks[account];
-        if tasks.turn != self.turns {
-            *tasks = Tasks { turn: self.turns, time: Nanos::ZERO };
-        }
-        tasks
-    }
-
     /// May connections have the core now whose requests are for that function?
     fn may_work(&self, function: Option<FunctionIdx>, now: Nanos) -> bool {
         let beyond =
@@ -398,7 +370,7 @@ impl Core {
         let (turn, rest) = turns::turn(self, now);
         self.rest = rest;
         self.busy = turn == Turn::More;
-        self.turns += 1;
+        self.gate.turn();
         if !self.gate.is_empty() {
             let now = self.clock.now();
             let mut gate = std::mem::take(&mut self.gate);
@@ -668,10 +640,16 @@ impl Core {
 
     /// An invocation of that function is to start: if no sandbox is ready for it and one of its own
     /// has answered, a piece of that one's cleaning is done, as a part of this run; true if there
-    /// is more of it. A new sandbox costs as much, and all of it at once.
+    /// is more of it. A new sandbox instead would be one more to clean; where that is no long work
+    /// it does no harm, and what has answered is cleaned together.
     fn cleans_first(&mut self, function: FunctionIdx, now: Nanos) -> bool {
         let ready = |core: &Self| core.pool.is_ready(&core.functions[function.get()].program);
-        if ready(self) || !self.used.put_first(function) {
+        if ready(self) {
+            return false;
+        }
+        let profile = self.sched.profile(self.ids[function.get()]);
+        let is_long = profile.is_some_and(|one| one.mean_after() >= limits::REACTOR_GAP.into());
+        if !is_long || !self.used.put_first(function) {
             return false;
         }
         self.pulse.is_at(Place::Clean);
