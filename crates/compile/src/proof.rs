@@ -4,7 +4,7 @@
 //! instead of a breach.
 //!
 //! A function that is not shown is compiled once more without optimisation, where checks are just
-//! before what they are for. If it is not shown then, it may be for what others give it: those that
+//! before what they are for, and where LLVM knows nothing of a number that becomes an address. If it is not shown then, it may be for what others give it: those that
 //! call it and those that it calls are next. What is not shown in the end is refused. Most modules
 //! need none of that.
 //!
@@ -69,7 +69,7 @@ pub(crate) fn verify(
         let own = refusal.function.as_ref().and_then(|name| by_symbol.get(name.as_str()).copied());
         let before = functions.len();
         match own {
-            Some(own) if job.units.is_plain(own) => {
+            Some(own) if job.units.is_apart(own) => {
                 functions.extend(job.units.around(&job.module, own)?);
             }
             own => functions.extend(own),

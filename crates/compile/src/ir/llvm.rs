@@ -181,6 +181,19 @@ pub(crate) fn consume<'ctx>(
     Ok(())
 }
 
+/// The same number, of which LLVM knows nothing: if it is extended, an instruction does so.
+pub(crate) fn hide<'ctx>(
+    builder: &Builder<'ctx>,
+    context: &'ctx Context,
+    number: IntValue<'ctx>,
+) -> Result<IntValue<'ctx>, CompileError> {
+    let ty = number.get_type();
+    let ty = ty.fn_type(&[ty.into()], false);
+    // One register for both.
+    let call = assembly(context, builder, ty, "=r,0", false, &[number.into()])?;
+    Ok(call.try_as_basic_value().basic().expect("a number").into_int_value())
+}
+
 fn assembly<'ctx>(
     context: &'ctx Context,
     builder: &Builder<'ctx>,

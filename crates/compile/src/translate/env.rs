@@ -39,6 +39,8 @@ pub(crate) struct Env<'ctx, 'm> {
     pub alias: alias::Tags<'ctx>,
     /// Branch weights: the first way is taken almost never.
     pub unlikely: MetadataValue<'ctx>,
+    /// Are addresses hidden from LLVM? See [`crate::wasm::units::Unit::apart`].
+    pub hides_addresses: bool,
     /// The bounds check of `checked` mode.
     pub check: Option<FunctionValue<'ctx>>,
     /// The guest's lines, if they are asked for.

@@ -48,7 +48,11 @@ impl<'ctx> Func<'_, 'ctx> {
         let MemArgTarget::Memory(memory) = memarg.target else {
             return Err(refused("an access to an array"));
         };
-        let address = self.pop_wide()?;
+        let mut address = self.pop_int();
+        if self.env.hides_addresses {
+            address = llvm::hide(&self.b, self.env.context, address)?;
+        }
+        let address = self.b.build_int_z_extend(address, i64, "")?;
         let ty = self.env.module.memories[memory as usize];
         if self.env.isolation == Isolation::Checked || ty.is_compared() {
             // An offset that is too large for the sum lies outside whatever the address.

@@ -60,6 +60,7 @@ pub(crate) fn translate<'ctx>(
         types,
         alias: Tags::new(context),
         unlikely: unlikely(context, &types),
+        hides_addresses: unit.apart,
         check: None,
         debug: job.lines.as_ref().map(|lines| debug::Debug::new(context, llvm, lines)),
         code,

@@ -36,6 +36,9 @@ pub(crate) struct Unit {
     pub bytes: usize,
     /// Optimisation level.
     pub level: OptLevel,
+    /// Are these compiled once more, since the read-back did not show them? Then nothing that LLVM
+    /// knows of a guest's number reaches the address that is made of it.
+    pub apart: bool,
 }
 
 impl Unit {
@@ -88,23 +91,24 @@ impl Units {
         changed.push(number);
         let bytes = functions.iter().map(bytes).sum();
         let level = OptLevel::O0;
-        self.all.push(Unit { number, functions: functions.to_vec(), bytes, level });
+        let functions = functions.to_vec();
+        self.all.push(Unit { number, functions, bytes, level, apart: true });
         self.called_across = called_across(module, &self.all)?;
         Ok(changed)
     }
 
-    /// Has this function been compiled without optimisation?
-    pub(crate) fn is_plain(&self, own: u32) -> bool {
+    /// Has this function been set apart?
+    pub(crate) fn is_apart(&self, own: u32) -> bool {
         let unit = self.all.iter().find(|unit| unit.functions.contains(&own));
-        unit.is_some_and(|unit| unit.level == OptLevel::O0)
+        unit.is_some_and(|unit| unit.apart)
     }
 
-    /// The nearest functions that have been compiled with optimisation and call `own` or are called
-    /// by it, directly or through others without.
+    /// The nearest functions that have not been set apart and call `own` or are called by it,
+    /// directly or through others that have.
     pub(crate) fn around(&self, module: &Module<'_>, own: u32) -> Result<Vec<u32>, CompileError> {
-        let mut plain = vec![false; module.bodies.len()];
-        for unit in self.all.iter().filter(|unit| unit.level == OptLevel::O0) {
-            unit.functions.iter().for_each(|own| plain[*own as usize] = true);
+        let mut apart = vec![false; module.bodies.len()];
+        for unit in self.all.iter().filter(|unit| unit.apart) {
+            unit.functions.iter().for_each(|own| apart[*own as usize] = true);
         }
         let mut beside = vec![Vec::new(); module.bodies.len()];
         each_call(module, |caller, callee| {
@@ -117,7 +121,7 @@ impl Units {
             if std::mem::replace(&mut seen[own as usize], true) {
                 continue;
             }
-            match plain[own as usize] {
+            match apart[own as usize] {
                 true => open.extend(&beside[own as usize]),
                 false => found.push(own),
             }
@@ -141,7 +145,7 @@ fn effort(bytes: usize, level: OptLevel) -> OptLevel {
 }
 
 fn divide(sizes: &[usize], level: OptLevel) -> Vec<Unit> {
-    let unit = |functions, bytes, level| Unit { number: 0, functions, bytes, level };
+    let unit = |functions, bytes, level| Unit { number: 0, functions, bytes, level, apart: false };
     let ordinary: usize = sizes.iter().filter(|bytes| effort(**bytes, level) == level).sum();
     // Of equal size, or the last one would be a remainder.
     let target = ordinary.div_ceil(ordinary.div_ceil(UNIT_BYTES).max(1));
