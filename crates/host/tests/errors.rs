@@ -13,13 +13,14 @@ use std::collections::BTreeSet;
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
-use awsm_host::{Errno, FileLimits, Grants, Mount, Socket};
+use awsm_host::{Errno, FileLimits, Grants, Mount, Output, Socket, Stdin};
 use common::*;
+use rustix::fs::{Mode, OFlags};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
-use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
+use rustix::pty::{self, OpenptFlags};
+use rustix::stdio;
 
 /// What the guest finds open: a directory, the same read-only, one on another file system; a
 /// connection, a listening socket, connections that were refused and that lead nowhere.
@@ -289,17 +290,6 @@ fn without_rights(name: &str) -> Vec<i64> {
     }
 }
 
-/// Runs as who may not read what belongs to others, or is locked.
-fn unprivileged<R>(work: impl FnOnce() -> R) -> R {
-    let before = capabilities(None).expect("readable");
-    let mut without = before;
-    without.effective -= CapabilitySet::DAC_OVERRIDE | CapabilitySet::DAC_READ_SEARCH;
-    set_capabilities(None, without).expect("giving up is free");
-    let result = work();
-    set_capabilities(None, before).expect("still permitted");
-    result
-}
-
 type Case = (&'static str, &'static str, fn(&mut Scene) -> u32);
 
 /// The error code of an event that `poll_oneoff` gives for a descriptor.
@@ -354,6 +344,14 @@ const CASES: &[Case] = &[
     ("fd_read", "ECONNREFUSED", |s| s.call("fd_read", &[Fd(REFUSED), Buffers, Pointer])),
     ("fd_read", "ECONNRESET", |s| { reset(s); s.call("fd_read", &[Fd(CONNECTION), Buffers, Pointer]) }),
     ("fd_read", "EINVAL", |s| s.call("fd_read", &[Fd(FILE), Value(512), Value(1025), Pointer])),
+    ("fd_read", "EIO", |s| {
+        s.guest.context().stdin = Stdin::Inherit;
+        let kept = rustix::io::dup(stdio::stdin()).expect("open");
+        stdio::dup2_stdin(terminal().0).expect("open");
+        let got = s.call("fd_read", &[Fd(0), Buffers, Pointer]);
+        stdio::dup2_stdin(kept).expect("as before");
+        got
+    }),
     ("fd_read", "EISDIR", |s| s.call("fd_read", &[Fd(DIR), Buffers, Pointer])),
     ("fd_read", "ENOENT", |s| s.call("fd_read", &[Fd(NOWHERE), Buffers, Pointer])),
     ("fd_read", "ENOTCONN", |s| s.call("fd_read", &[Fd(LISTENER), Buffers, Pointer])),
@@ -376,6 +374,14 @@ const CASES: &[Case] = &[
         s.call("fd_write", &[Fd(FILE), Buffers, Pointer])
     }),
     ("fd_write", "EINVAL", |s| s.call("fd_write", &[Fd(FILE), Value(512), Value(1 << 31), Pointer])),
+    ("fd_write", "EIO", |s| {
+        s.guest.context().stdout = Output::InheritStdout;
+        let kept = rustix::io::dup(stdio::stdout()).expect("open");
+        stdio::dup2_stdout(terminal().1).expect("open");
+        let got = s.call("fd_write", &[Fd(1), Buffers, Pointer]);
+        stdio::dup2_stdout(kept).expect("as before");
+        got
+    }),
     ("fd_write", "EISDIR", |s| s.call("fd_write", &[Fd(DIR), Buffers, Pointer])),
     ("fd_write", "ENOENT", |s| s.call("fd_write", &[Fd(NOWHERE), Buffers, Pointer])),
     ("fd_write", "ENOSPC", |s| { let full = s.fill(); s.call("fd_write", &[Fd(full), Buffers, Pointer]) }),
@@ -394,7 +400,7 @@ const CASES: &[Case] = &[
     ("path_open", "EMFILE", |s| { while open(s, DIR, "file", 0, ALL) == 0 {} open(s, DIR, "file", 0, ALL) }),
     ("path_open", "ENOSPC", |s| { s.fill(); open(s, OTHER, "new", CREAT, ALL) }),
     ("path_open", "EROFS", |s| open(s, READ_ONLY, "file", 0, FD_WRITE)),
-    ("path_open", "ETXTBSY", |s| { let _running = Running::new(s); open(s, DIR, "program", 0, FD_WRITE) }),
+    ("path_open", "ETXTBSY", |s| { let _running = Running::new(&s.directory.path().join("program")); open(s, DIR, "program", 0, FD_WRITE) }),
     ("path_remove_directory", "EBUSY", |s| { let _mounted = Mounted::new(s); s.path_call("path_remove_directory", DIR, "sub") }),
     ("path_remove_directory", "ENOTEMPTY", |s| { open(s, SUB, "x", CREAT, ALL); s.path_call("path_remove_directory", DIR, "sub") }),
     ("path_remove_directory", "EROFS", |s| s.path_call("path_remove_directory", READ_ONLY, "sub")),
@@ -460,6 +466,20 @@ fn open(scene: &mut Scene, dir: i64, path: &'static str, oflags: i64, rights: i6
     scene.call("path_open", &asked)
 }
 
+/// Both ends of terminals whose other end is gone: reading the first fails, and so does writing the
+/// second.
+fn terminal() -> (OwnedFd, OwnedFd) {
+    let both = || {
+        let keyboard = pty::openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
+        pty::unlockpt(&keyboard).expect("its own");
+        let name = pty::ptsname(&keyboard, Vec::new()).expect("it has a name");
+        let flags = OFlags::RDWR | OFlags::NOCTTY;
+        let program = rustix::fs::open(name, flags, Mode::empty()).expect("opens");
+        (keyboard, program)
+    };
+    (both().0, both().1)
+}
+
 /// The other end is closed with something unread, which resets the connection.
 fn reset(scene: &mut Scene) {
     scene.guest.write(CONNECTION, b"unread").expect("connected");
@@ -477,28 +497,6 @@ fn exhaust(scene: &mut Scene) {
 
 fn shut(scene: &mut Scene) {
     scene.guest.expect("sock_shutdown", &[CONNECTION, 2], ());
-}
-
-/// A program that lies in the guest's directory and runs.
-struct Running(Child);
-
-impl Running {
-    fn new(scene: &Scene) -> Self {
-        let program = scene.directory.path().join("program");
-        std::fs::copy("/bin/sleep", &program).expect("copied");
-        // Another test's child may hold the copy open for a moment.
-        let started = std::iter::repeat_with(|| {
-            Command::new(&program).arg("60").stdout(Stdio::null()).spawn()
-        });
-        Self(started.take(1000).find_map(Result::ok).expect("it runs"))
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 /// A file system that is mounted in the guest's directory.
@@ -533,6 +531,7 @@ fn number(name: &str) -> u32 {
         "EFBIG" => Errno::Fbig,
         "EILSEQ" => Errno::Ilseq,
         "EINVAL" => Errno::Inval,
+        "EIO" => Errno::Io,
         "EISDIR" => Errno::Isdir,
         "ELOOP" => Errno::Loop,
         "EMFILE" => Errno::Mfile,
@@ -566,7 +565,7 @@ fn documented() -> BTreeSet<Pair> {
         text.split(|c: char| !c.is_ascii_alphanumeric()).map(str::to_owned).collect()
     };
     let is_code = |word: &String| {
-        word.len() > 3 && word.starts_with('E') && word.chars().all(|c| c.is_ascii_uppercase())
+        word.len() > 2 && word.starts_with('E') && word.chars().all(|c| c.is_ascii_uppercase())
     };
     let group = |word: &str| -> Vec<String> {
         let line = text.lines().find_map(|line| line.strip_prefix(&format!("- *{word}*: ")));

@@ -291,17 +291,6 @@ fn descriptors_of_others() {
 }
 
 #[test]
-fn a_directory_opened_to_write_cannot_be_listed() {
-    let house = House::new();
-    let mut guest = house.guest();
-    let rights = (1 << 10) | (1 << 13) | FD_READ;
-    let how = Open { oflags: DIRECTORY, rights, ..Open::READ };
-    let inner = guest.open(3, "inner", how);
-    guest.expect("fd_readdir", &[inner, BUFFER.into(), 100, 0, OUT.into()], Errno::Notcapable);
-    assert!(guest.try_open(inner, "new", Open::CREATE).is_ok());
-}
-
-#[test]
 fn rights_do_not_come_back() {
     let house = House::new();
     let mut guest = house.guest();

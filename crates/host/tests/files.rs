@@ -56,33 +56,103 @@ fn reading_and_writing_at_offsets() {
     guest.expect("fd_pread", &[file, list, 1 << 31, 0, OUT.into()], Errno::Inval);
 }
 
+/// The rights of a descriptor, and those of what is opened through it.
+fn rights(guest: &mut Guest, fd: i64) -> (i64, i64) {
+    guest.expect("fd_fdstat_get", &[fd, OUT.into()], ());
+    (guest.u64_at(OUT + 8).cast_signed(), guest.u64_at(OUT + 16).cast_signed())
+}
+
+/// Only reading and writing must be asked for: a file has all other rights that can be used.
 #[test]
-fn rights_are_what_was_asked_for() {
+fn files_have_all_rights_but_to_read_and_write() {
+    const WRITING: i64 = FD_WRITE | FD_ALLOCATE | FD_FILESTAT_SET_SIZE;
     let (_directory, mut guest) = scratch();
     guest.open(3, "file", Open::CREATE);
-    let read = guest.open(3, "file", Open { rights: FD_READ, ..Open::READ });
-    assert_eq!(guest.write(read, b"x"), Err(Errno::Badf));
-    assert_eq!(guest.read(read, 1), Ok(vec![]));
-    guest.expect("fd_seek", &[read, 0, 0, OUT.into()], Errno::Notcapable);
-    guest.expect("fd_tell", &[read, OUT.into()], Errno::Notcapable);
-    guest.expect("fd_sync", &[read], Errno::Notcapable);
-    guest.expect("fd_datasync", &[read], Errno::Notcapable);
-    guest.expect("fd_advise", &[read, 0, 0, 0], Errno::Notcapable);
-    guest.expect("fd_allocate", &[read, 0, 1], Errno::Notcapable);
-    guest.expect("fd_filestat_get", &[read, OUT.into()], Errno::Notcapable);
-    guest.expect("fd_filestat_set_size", &[read, 0], Errno::Notcapable);
-    guest.expect("fd_filestat_set_times", &[read, 0, 0, 0], Errno::Notcapable);
-    guest.expect("fd_fdstat_set_flags", &[read, 0], Errno::Notcapable);
+    let all = rights(&mut guest, 3).1 & FILE;
+    for asked in [0, FD_READ, FD_READ | FD_ALLOCATE | FD_FILESTAT_SET_SIZE] {
+        let read = guest.open(3, "file", Open { rights: asked, ..Open::READ });
+        assert_eq!(rights(&mut guest, read).0, all & !WRITING & !(FD_READ & !asked), "{asked:x}");
+        assert_eq!(guest.write(read, b"x"), Err(Errno::Badf));
+        guest.expect("fd_seek", &[read, 0, 0, OUT.into()], ());
+        guest.expect("fd_sync", &[read], ());
+        guest.expect("fd_filestat_get", &[read, OUT.into()], ());
+        guest.expect("fd_filestat_set_times", &[read, 0, 0, 5], ());
+        guest.expect("fd_filestat_set_size", &[read, 0], Errno::Notcapable);
+        guest.expect("fd_allocate", &[read, 0, 1], Errno::Notcapable);
+    }
     let write = guest.open(3, "file", Open { rights: FD_WRITE, ..Open::READ });
+    assert_eq!(rights(&mut guest, write).0, all & !FD_READ);
     assert_eq!(guest.read(write, 1), Err(Errno::Badf));
     assert_eq!(guest.write(write, b"x"), Ok(1));
-    guest.expect("fd_fdstat_get", &[write, OUT.into()], ());
-    assert_eq!(guest.u64_at(OUT + 8), FD_WRITE as u64);
+    guest.expect("fd_filestat_set_size", &[write, 0], ());
+    // What is given up does not come back.
+    let times = rights(&mut guest, write).0 & !(1 << 23);
+    guest.expect("fd_fdstat_set_rights", &[write, times, 0], ());
+    guest.expect("fd_filestat_set_times", &[write, 0, 0, 5], Errno::Notcapable);
     guest.expect("fd_fdstat_set_rights", &[write, 0, 0], ());
     assert_eq!(guest.write(write, b"x"), Err(Errno::Badf));
     guest.expect("fd_fdstat_set_rights", &[write, FD_WRITE, 0], Errno::Notcapable);
     guest.expect("fd_fdstat_set_rights", &[write, 0, 1], Errno::Notcapable);
     guest.expect("fd_fdstat_set_rights", &[77, 0, 0], Errno::Badf);
+}
+
+/// A file that may be read and not written is read by who asks for no writing, whatever else is
+/// asked for, and so are directories and programs that run.
+#[test]
+fn nothing_is_opened_for_writing_unasked() {
+    let (directory, mut guest) = scratch();
+    let path = directory.path().join("file");
+    std::fs::write(&path, "text").expect("made");
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o400))
+        .expect("its own");
+    let rights = ALL & !FD_WRITE;
+    let how = Open { rights, ..Open::READ };
+    unprivileged(|| {
+        let file = guest.open(3, "file", how);
+        assert_eq!(guest.read(file, 10), Ok(b"text".to_vec()));
+        guest.expect("fd_filestat_set_size", &[file, 0], Errno::Notcapable);
+        let write = Open { rights: FD_WRITE, ..Open::READ };
+        assert_eq!(guest.try_open(3, "file", write), Err(Errno::Acces));
+    });
+    guest.open(3, ".", how);
+    guest.open(3, ".", Open { oflags: DIRECTORY, ..how });
+    let _running = Running::new(&directory.path().join("program"));
+    guest.open(3, "program", how);
+}
+
+/// A directory has every right that its parent hands on, whatever was asked for.
+#[test]
+fn directories_have_the_rights_that_are_handed_on() {
+    let (_directory, mut guest) = scratch();
+    guest.at("path_create_directory", 3, "sub", ());
+    let whole = rights(&mut guest, 3);
+    let none = Open { oflags: DIRECTORY, rights: 0, ..Open::READ };
+    let sub = guest.open_inheriting(3, "sub", none, 0);
+    assert_eq!(rights(&mut guest, sub), whole);
+    guest.expect("fd_filestat_get", &[sub, OUT.into()], ());
+    guest.at("path_create_directory", sub, "new", ());
+    let file = guest.open(sub, "file", Open { oflags: CREAT | TRUNC, ..Open::CREATE });
+    assert_eq!(guest.write(file, b"text"), Ok(4));
+    let deep = guest.open_inheriting(sub, "new", none, 0);
+    guest.open(deep, "file", Open::CREATE);
+    guest.expect("fd_readdir", &[deep, BUFFER.into(), 100, 0, OUT.into()], ());
+    // What a parent does not hand on, nothing below it has, however it is asked for.
+    for lost in (0..30).map(|bit| 1 << bit).filter(|bit| whole.1 & bit != 0) {
+        let narrow = guest.open(3, "sub", none);
+        let handed_on = whole.1 & !lost;
+        guest.expect("fd_fdstat_set_rights", &[narrow, whole.0, handed_on], ());
+        let below = guest.open(narrow, "new", Open { rights: ALL & !ASKED, ..none });
+        assert_eq!(rights(&mut guest, below), (whole.0 & handed_on, handed_on), "{lost:x}");
+        let everything = Open { rights: ALL & !(ASKED & lost), ..Open::READ };
+        let file = guest.open(narrow, "file", everything);
+        assert_eq!(rights(&mut guest, file), (whole.1 & FILE & handed_on & writing(lost), 0));
+        [narrow, below, file].into_iter().for_each(|fd| guest.close(fd));
+    }
+}
+
+/// What a file may that was opened without this right.
+fn writing(lost: i64) -> i64 {
+    if lost == FD_WRITE { !(FD_ALLOCATE | FD_FILESTAT_SET_SIZE) } else { ALL }
 }
 
 /// Each right of a directory, and a call that needs it.
@@ -92,6 +162,7 @@ fn directories_do_what_they_have_the_right_to() {
     guest.open(3, "file", Open::CREATE);
     guest.at("path_create_directory", 3, "sub", ());
     let none = guest.open(3, "sub", Open { oflags: DIRECTORY, rights: 0, ..Open::READ });
+    guest.expect("fd_fdstat_set_rights", &[none, 0, 0], ());
     assert_eq!(guest.try_open(none, "x", Open::CREATE), Err(Errno::Notcapable));
     for name in ["path_create_directory", "path_remove_directory", "path_unlink_file"] {
         guest.at(name, none, "x", Errno::Notcapable);
@@ -111,11 +182,9 @@ fn directories_do_what_they_have_the_right_to() {
     // Cutting a file off needs a right of the directory's, and nothing of the file's.
     let truncate = Open { oflags: TRUNC, rights: 0, ..Open::READ };
     assert!(guest.try_open(3, "file", truncate).is_ok());
-    guest.expect("fd_fdstat_get", &[3, OUT.into()], ());
-    let (base, inheriting) = (guest.u64_at(OUT + 8), guest.u64_at(OUT + 16));
-    assert_eq!(base & (1 << 22), 0, "directories have no size to set");
-    let without = (base & !(1 << 19)).cast_signed();
-    guest.expect("fd_fdstat_set_rights", &[3, without, inheriting.cast_signed()], ());
+    let (base, inheriting) = rights(&mut guest, 3);
+    assert_eq!(base & FD_FILESTAT_SET_SIZE, 0, "directories have no size to set");
+    guest.expect("fd_fdstat_set_rights", &[3, base & !(1 << 19), inheriting], ());
     assert_eq!(guest.try_open(3, "file", truncate), Err(Errno::Notcapable));
 }
 
@@ -253,6 +322,40 @@ fn sizes_and_times() {
     let [at, len] = guest.path("none");
     guest.expect("path_filestat_get", &[3, 0, at, len, OUT.into()], Errno::Noent);
     guest.expect("path_filestat_set_times", &[3, 0, at, len, 0, 0, 0], Errno::Noent);
+}
+
+/// A time has no sign: what is before 1970 is 0 wherever times come out, and what is after 2554 the
+/// last that there is.
+#[test]
+fn times_that_do_not_fit() {
+    use rustix::fs::{Timespec, Timestamps, futimens};
+    let (directory, mut guest) = scratch();
+    std::fs::create_dir(directory.path().join("dir")).expect("made");
+    std::fs::write(directory.path().join("file"), "").expect("made");
+    for (seconds, ns, expected) in [
+        (-5, 750_000_000, 0),
+        (-1, 999_999_999, 0),
+        (-1, 0, 0),
+        (0, 0, 0),
+        (0, 1, 1),
+        (1 << 33, 7, (1 << 33) * 1_000_000_000 + 7),
+    ] {
+        let time = Timespec { tv_sec: seconds, tv_nsec: ns };
+        for name in ["file", "dir"] {
+            let times = Timestamps { last_access: time, last_modification: time };
+            let file = std::fs::File::open(directory.path().join(name)).expect("there");
+            futimens(file, &times).expect("its own");
+            let [at, len] = guest.path(name);
+            guest.expect("path_filestat_get", &[3, 0, at, len, OUT.into()], ());
+            let by_path = (guest.u64_at(OUT + 40), guest.u64_at(OUT + 48));
+            let opened = guest.open(3, name, Open::READ);
+            guest.expect("fd_filestat_get", &[opened, OUT.into()], ());
+            let by_descriptor = (guest.u64_at(OUT + 40), guest.u64_at(OUT + 48));
+            guest.close(opened);
+            let expected = (expected, expected);
+            assert_eq!((by_path, by_descriptor), (expected, expected), "{name} {seconds} {ns}");
+        }
+    }
 }
 
 #[test]

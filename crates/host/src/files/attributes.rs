@@ -80,6 +80,6 @@ impl From<Metadata> for Attributes {
 
 /// Times before 1970 are 0, times after 2554 the last that there is.
 fn since_1970_ns(seconds: i64, ns: i64) -> u64 {
-    let seconds = u64::try_from(seconds).unwrap_or(0);
+    let Ok(seconds) = u64::try_from(seconds) else { return 0 };
     seconds.saturating_mul(1_000_000_000).saturating_add(ns.cast_unsigned())
 }

@@ -296,3 +296,27 @@ fn read_at(file: &OwnedFd, len: usize, at: At) -> Result<Vec<u8>, System> {
     bytes.truncate(read);
     Ok(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use rustix::fs::{Mode, OFlags};
+
+    use super::*;
+    use crate::waiting::Helpers;
+
+    /// What the system cannot read, for a reason of its own, is `EIO`, at once and by a helper: here
+    /// this process's memory where nothing is, which no guest is given.
+    #[test]
+    fn what_cannot_be_read_is_an_error_of_input() {
+        let memory = rustix::fs::open("/proc/self/mem", OFlags::RDONLY, Mode::empty());
+        let open = OpenFile::new(&Arc::new(memory.expect("its own")), 0);
+        let mut context = WasiCtx::default();
+        let at = At::Offset(1);
+        assert_eq!(context.read_now(&open, at, &mut [0; 8]), Err(System::IO));
+        context.helpers = Some(Helpers::new(1));
+        assert!(context.ask_to_read(&open, at, 8).is_err(), "it waits for the helper");
+        context.wait(None).expect("waits");
+        let answer = context.read_by_helper();
+        assert!(matches!(answer, Err(Fail::Errno(Errno::Io))), "{answer:?}");
+    }
+}

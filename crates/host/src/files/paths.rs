@@ -22,11 +22,10 @@ use crate::rights::{self, Rights};
 use crate::table::{Descriptor, Resource, fdflags};
 use crate::waiting::Ask;
 
-/// Rights that need the file to be open for reading, and for writing.
-const READING: Rights = rights::FD_READ | rights::FD_READDIR;
+/// Rights that must be asked for: all else is handed on whatever is asked for.
+const ASKED: Rights = rights::FD_READ | rights::FD_WRITE;
+/// Rights that nothing has but a file that is open for writing.
 const WRITING: Rights = rights::FD_WRITE | rights::FD_ALLOCATE | rights::FD_FILESTAT_SET_SIZE;
-/// Rights that nothing in a read-only directory gets.
-const CHANGING: Rights = WRITING | rights::FD_FILESTAT_SET_TIMES;
 
 /// Parts of a path that is looked up at once, and of what a link holds that a guest makes. The
 /// system follows 40 links for one path, so a look-up goes through 40 times as many directories at
@@ -57,10 +56,8 @@ pub(crate) struct OpenHow {
     pub(crate) exclusive: bool,
     /// It is cut off.
     pub(crate) truncate: bool,
-    /// Rights that are asked for; the directory hands on what it has of them.
+    /// Rights that are asked for.
     pub(crate) base: Rights,
-    /// Rights of what is opened through it.
-    pub(crate) inheriting: Rights,
     /// Its `fdflags`.
     pub(crate) flags: u16,
 }
@@ -202,7 +199,7 @@ impl WasiCtx {
     pub(crate) fn unlink_at(&mut self, fd: u32, name: String) -> Result<(), Fail> {
         let dir = self.writable_dir(fd, rights::PATH_UNLINK_FILE)?;
         // A long file's blocks are given back one by one.
-        Ok(self.offload(UNLINK, move || dir.remove_file(name))??)
+        Ok(self.offload(UNLINK, move || unlink(&dir, &name))??)
     }
 }
 
@@ -221,18 +218,16 @@ fn open(ctx: &mut WasiCtx, fd: u32, name: String, how: &OpenHow) -> Result<Descr
     let dir = ctx.dir(fd, rights::PATH_OPEN | creates | truncates)?;
     let parent = ctx.get(fd)?;
     let (given, writable) = (parent.inheriting, parent.directory()?.writable);
-    let demanded = how.base & (rights::FD_READ | rights::FD_WRITE);
-    if demanded & !given != 0 {
+    let asked = how.base & ASKED;
+    if asked & !given != 0 {
         return Err(Errno::Notcapable.into());
     }
     let changes = how.create || how.truncate;
-    if (changes || how.base & rights::FD_WRITE != 0) && !writable {
+    if (changes || asked & rights::FD_WRITE != 0) && !writable {
         return Err(Errno::Rofs.into());
     }
     ctx.table().check_room()?;
-    let base = how.base & given & if writable { Rights::MAX } else { !CHANGING };
-    let inheriting = how.inheriting & given;
-    let options = options(how, base);
+    let options = options(how);
     // What is cut off may be long, and what is made is put on a disk.
     let opened = if changes || is_long(&name) {
         ctx.offload(OPEN, move || dir.open_with(name, &options))?
@@ -249,15 +244,15 @@ fn open(ctx: &mut WasiCtx, fd: u32, name: String, how: &OpenHow) -> Result<Descr
         FileType::Directory => {
             let dir = Dir::from_std_file(file.into());
             let mut descriptor = Descriptor::of_directory(Arc::new(dir), writable, None);
-            descriptor.base = how.base & given & rights::DIRECTORY;
-            descriptor.inheriting = inheriting;
+            descriptor.base &= given;
+            descriptor.inheriting = given;
             descriptor.flags = how.flags & fdflags::NONBLOCK;
             Ok(descriptor)
         }
         FileType::RegularFile => Ok(Descriptor {
             resource: Resource::File(Arc::new(file)),
-            base: base & rights::FILE,
-            inheriting: inheriting & rights::FILE,
+            base: of_file(asked, writable) & given,
+            inheriting: 0,
             flags: how.flags,
             held: None,
         }),
@@ -274,10 +269,23 @@ fn not_a_file(error: io::Error) -> Errno {
     }
 }
 
-/// How to ask the system for a file with these rights.
-fn options(how: &OpenHow, base: Rights) -> OpenOptions {
-    let write = base & WRITING != 0 || how.truncate;
-    let read = base & READING != 0 || !write;
+/// What may be done with a file that is opened for reading, writing, both or neither.
+fn of_file(asked: Rights, writable: bool) -> Rights {
+    let mut lacks = ASKED & !asked;
+    if asked & rights::FD_WRITE == 0 {
+        lacks |= WRITING;
+    }
+    if !writable {
+        lacks |= rights::FD_FILESTAT_SET_TIMES;
+    }
+    rights::FILE & !lacks
+}
+
+/// How to ask the system for a file. It is never opened for writing but where that is asked for, or
+/// where it is cut off: that it may not be written to is no reason that it cannot be read.
+fn options(how: &OpenHow) -> OpenOptions {
+    let write = how.base & rights::FD_WRITE != 0 || how.truncate;
+    let read = how.base & rights::FD_READ != 0 || !write;
     // Nothing that is opened can keep the thread waiting.
     let mut system = OFlags::NONBLOCK | OFlags::NOCTTY;
     system.set(OFlags::CREATE, how.create);
@@ -293,9 +301,25 @@ fn options(how: &OpenHow, base: Rights) -> OpenOptions {
     options
 }
 
-/// Renames. A slash after the new name says that it is a directory.
+/// The last name of a path, if slashes after it say that it is a directory. `.` is one anyway.
+fn said_to_be_directory(path: &str) -> Option<&str> {
+    let bare = path.trim_end_matches('/');
+    let says = bare != path && !matches!(bare.rsplit('/').next(), Some("" | "."));
+    says.then_some(bare)
+}
+
+/// Removes a file. What is said to be a directory is none, not even a link to one.
+fn unlink(dir: &Dir, name: &str) -> io::Result<()> {
+    match said_to_be_directory(name) {
+        Some(bare) if dir.symlink_metadata(bare)?.is_dir() => Err(System::ISDIR.into()),
+        Some(_) => Err(System::NOTDIR.into()),
+        None => dir.remove_file(name),
+    }
+}
+
+/// Renames. What is to be called a directory must be one.
 fn rename(source: &Dir, name: &str, target: &Dir, new_name: &str) -> io::Result<()> {
-    if new_name.ends_with('/') && !source.symlink_metadata(name)?.is_dir() {
+    if said_to_be_directory(new_name).is_some() && !source.symlink_metadata(name)?.is_dir() {
         return Err(System::NOTDIR.into());
     }
     source.rename(name, target, new_name)

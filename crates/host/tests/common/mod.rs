@@ -9,6 +9,7 @@
 use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread;
@@ -20,6 +21,7 @@ use awsm_sandbox::{
     FuncIdx, GuestPtr, HostCall, HostResult, Leave, Limits, Linker, Module, Nudge, Pool,
     PoolConfig, Program, Sandbox, Stop, Wait, clock,
 };
+use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 
 /// Every function of the specification with its parameters: `i` for 32 bits, `l` for 64.
 pub(crate) const FUNCTIONS: [(&str, &str); 46] = [
@@ -77,6 +79,12 @@ pub(crate) const END: i64 = 2 * 65_536;
 pub(crate) const ALL: i64 = 0x3fff_ffff;
 pub(crate) const FD_READ: i64 = 1 << 1;
 pub(crate) const FD_WRITE: i64 = 1 << 6;
+pub(crate) const FD_ALLOCATE: i64 = 1 << 8;
+pub(crate) const FD_FILESTAT_SET_SIZE: i64 = 1 << 22;
+/// Those that must be asked for.
+pub(crate) const ASKED: i64 = FD_READ | FD_WRITE;
+/// Those that mean something for a file.
+pub(crate) const FILE: i64 = 0x1ff | 7 << 21 | 1 << 27;
 /// `oflags`.
 pub(crate) const CREAT: i64 = 1;
 pub(crate) const DIRECTORY: i64 = 2;
@@ -362,8 +370,19 @@ impl Guest {
 
     /// `path_open` with these rights for itself and all for what is opened in it.
     pub(crate) fn try_open(&mut self, dir: i64, path: &str, how: Open) -> Result<i64, Errno> {
+        self.try_open_inheriting(dir, path, how, ALL)
+    }
+
+    fn try_open_inheriting(
+        &mut self,
+        dir: i64,
+        path: &str,
+        how: Open,
+        inheriting: i64,
+    ) -> Result<i64, Errno> {
         let [at, len] = self.path(path);
-        let args = [dir, how.lookup, at, len, how.oflags, how.rights, ALL, how.flags, OUT.into()];
+        let Open { lookup, oflags, rights, flags } = how;
+        let args = [dir, lookup, at, len, oflags, rights, inheriting, flags, OUT.into()];
         match self.call("path_open", &args) {
             0 => Ok(self.u32_at(OUT).into()),
             errno => Err(named(errno)),
@@ -373,6 +392,19 @@ impl Guest {
     #[track_caller]
     pub(crate) fn open(&mut self, dir: i64, path: &str, how: Open) -> i64 {
         self.try_open(dir, path, how).unwrap_or_else(|errno| panic!("{path}: {errno:?}"))
+    }
+
+    /// `path_open` with these rights for what is opened in it.
+    #[track_caller]
+    pub(crate) fn open_inheriting(
+        &mut self,
+        dir: i64,
+        path: &str,
+        how: Open,
+        inheriting: i64,
+    ) -> i64 {
+        let opened = self.try_open_inheriting(dir, path, how, inheriting);
+        opened.unwrap_or_else(|errno| panic!("{path}: {errno:?}"))
     }
 
     /// A call with a directory and a path: `path_create_directory` and the like.
@@ -480,12 +512,11 @@ impl Open {
     /// To read and write; made if it is not there.
     pub(crate) const CREATE: Self = Self { oflags: CREAT, rights: ALL, ..Self::READ };
     /// A directory, to do anything in.
-    pub(crate) const DIRECTORY: Self =
-        Self { oflags: DIRECTORY, rights: ALL & !FD_WRITE & !(1 << 8) & !(1 << 22), ..Self::READ };
+    pub(crate) const DIRECTORY: Self = Self { oflags: DIRECTORY, ..Self::READ };
 }
 
 /// All rights that do not make a file writable.
-const READABLE: i64 = ALL & !FD_WRITE & !(1 << 8) & !(1 << 22);
+const READABLE: i64 = ALL & !FD_WRITE;
 
 /// An error code that is expected; 0 for none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -540,6 +571,38 @@ fn named(errno: u32) -> Errno {
         Xdev,
     ];
     all.into_iter().find(|known| *known as u32 == errno).unwrap_or_else(|| panic!("errno {errno}"))
+}
+
+/// Runs as who may not read what belongs to others, or is locked.
+pub(crate) fn unprivileged<R>(work: impl FnOnce() -> R) -> R {
+    let before = capabilities(None).expect("readable");
+    let mut without = before;
+    without.effective -= CapabilitySet::DAC_OVERRIDE | CapabilitySet::DAC_READ_SEARCH;
+    set_capabilities(None, without).expect("giving up is free");
+    let result = work();
+    set_capabilities(None, before).expect("still permitted");
+    result
+}
+
+/// A program that lies there and runs.
+pub(crate) struct Running(Child);
+
+impl Running {
+    pub(crate) fn new(program: &Path) -> Self {
+        std::fs::copy("/bin/sleep", program).expect("copied");
+        // Another test's child may hold the copy open for a moment.
+        let started = std::iter::repeat_with(|| {
+            Command::new(program).arg("60").stdout(Stdio::null()).spawn()
+        });
+        Self(started.take(1000).find_map(Result::ok).expect("it runs"))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// A context with a writable directory as descriptor 3.

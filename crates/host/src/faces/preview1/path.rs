@@ -18,15 +18,15 @@ const DIRECTORY: u32 = 2;
 const EXCL: u32 = 4;
 const TRUNC: u32 = 8;
 
-/// Is the link that a path may end in to be followed? A slash after it says so in any case: it
-/// names the directory behind the link.
+/// Is the link that a path may end in to be followed? A slash after it, or `/.`, says so in any
+/// case: it names the directory behind the link.
 fn follows(flags: u32, name: &str) -> Result<bool, Errno> {
-    let slash = name.ends_with('/');
-    if flags & !FOLLOW == 0 { Ok(slash || flags & FOLLOW != 0) } else { Err(Errno::Inval) }
+    let behind = name.ends_with('/') || name.ends_with("/.");
+    if flags & !FOLLOW == 0 { Ok(behind || flags & FOLLOW != 0) } else { Err(Errno::Inval) }
 }
 
-/// `path_open`: the new descriptor has the rights that are asked for, as far as the directory hands
-/// them on.
+/// `path_open`: the new descriptor has the rights that the directory hands on; reading and writing
+/// only if they are asked for.
 #[allow(clippy::too_many_arguments)] // The specification's.
 pub(super) fn path_open(
     call: &mut Call<'_>,
@@ -36,7 +36,7 @@ pub(super) fn path_open(
     len: u32,
     oflags: u32,
     base: u64,
-    inheriting: u64,
+    _inheriting: u64,
     flags: u32,
     opened: GuestPtr<u32>,
 ) -> HostResult<u32> {
@@ -56,7 +56,6 @@ pub(super) fn path_open(
             exclusive: oflags & EXCL != 0,
             truncate: oflags & TRUNC != 0,
             base,
-            inheriting,
             flags,
         };
         Ok(memory.write(opened, ctx.open_at(fd, name, &how)?)?)
