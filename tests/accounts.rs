@@ -77,7 +77,7 @@ fn what_was_let_in_has_one_end() {
         hog("crowded", "timeout = \"200ms\"\nconcurrency = 1"),
         hog("left", "timeout = \"2m\""),
     ];
-    let mut node = Node::start_workers(2, "queue = 1", &functions);
+    let mut node = Node::start_workers(2, "queue = 1\nhalf_close_timeout = \"0s\"", &functions);
     for _ in 0..20 {
         assert_eq!(node.get("/null").status, 200);
     }

@@ -62,7 +62,7 @@ fn mistakes_are_one_line_with_file_and_line() {
         ),
         (
             format!("[node]\nworkers = 1\nmemory = \"1000KiB\"\n{FUNCTION}"),
-            "awsm.toml:3: 1024000 bytes are not within 1048576 to 70368744177664",
+            "awsm.toml:3: `memory = \"1000KiB\"` is not within 1MiB to 65536GiB",
         ),
         (
             format!("[node]\nmemory = 5\n{FUNCTION}"),
@@ -98,7 +98,7 @@ fn mistakes_are_one_line_with_file_and_line() {
             function("timeout = 20"),
             "awsm.toml:5: `timeout = 20`: a duration is a number and its unit: \"500us\", \"20ms\"",
         ),
-        (function("timeout = \"0s\""), "awsm.toml:5: 0ns is not within 1µs to 86400s"),
+        (function("timeout = \"0s\""), "awsm.toml:5: `timeout = \"0s\"` is not within 1us to 24h"),
         (
             function("memory = \"16MB\""),
             "awsm.toml:5: `memory = \"16MB\"`: a size is a number and its unit: \"64KiB\", \
@@ -106,9 +106,9 @@ fn mistakes_are_one_line_with_file_and_line() {
         ),
         (
             function("memory = \"5GiB\""),
-            "awsm.toml:5: 5368709120 bytes are not within 65536 to 4294967296",
+            "awsm.toml:5: `memory = \"5GiB\"` is not within 64KiB to 4GiB",
         ),
-        (function("concurrency = -1"), "awsm.toml:5: -1 is not within 0 to 65536"),
+        (function("concurrency = -1"), "awsm.toml:5: `concurrency = -1` is not within 0 to 65536"),
         (
             function("concurrency = \"many\""),
             "awsm.toml:5: `concurrency` must be a whole number, not a string",
@@ -135,7 +135,7 @@ fn mistakes_are_one_line_with_file_and_line() {
         ),
         (
             format!("[node]\nreserve = \"95%\"\n{FUNCTION}"),
-            "awsm.toml:2: 95% is not within 0% to 90%",
+            "awsm.toml:2: `reserve = \"95%\"` is not within 0% to 90%",
         ),
         (
             function("timeout = \"10ms\"\nslo = { deadline = \"20ms\" }"),
@@ -148,7 +148,7 @@ fn mistakes_are_one_line_with_file_and_line() {
         ),
         (
             function("slo = { rate = \"0/s\" }"),
-            "awsm.toml:5: a rate is more than nothing, at most 1000000000/s",
+            "awsm.toml:5: `rate = \"0/s\"`: a rate is more than 0/s and at most 1000000000/s",
         ),
         (
             function("log_rate = \"64KiB\""),
@@ -156,7 +156,7 @@ fn mistakes_are_one_line_with_file_and_line() {
         ),
         (
             function("log_lines = \"2000000/s\""),
-            "awsm.toml:5: 2000000 a second is not within 0 to 1000000",
+            "awsm.toml:5: `log_lines = \"2000000/s\"` is not within 0/s to 1000000/s",
         ),
         (
             function("tenant = \"acme\""),
@@ -186,7 +186,11 @@ fn mistakes_are_one_line_with_file_and_line() {
         (
             function("methods = [\"GET\",\n \"post\"]"),
             "awsm.toml:6: `methods = \"post\"`: a method is in capitals, such as \"GET\" or \
-             \"POST\"",
+             \"POST\"; the node is no proxy for CONNECT",
+        ),
+        (
+            function("methods = []"),
+            "awsm.toml:5: `methods` is empty: name some, or leave it out for all",
         ),
         (function("env = [1]"), "awsm.toml:5: `env` must be a table of strings, not an array"),
         (
@@ -198,6 +202,16 @@ fn mistakes_are_one_line_with_file_and_line() {
             FUNCTION.replace("\"/a\"", "\"a\""),
             "awsm.toml:4: `route = \"a\"`: a route is a path such as \"/hello\", or \
              \"/hello/...\" with all below it",
+        ),
+        (
+            FUNCTION.replace("\"/a\"", "\"/x/*\""),
+            "awsm.toml:4: `route = \"/x/*\"`: a route has no patterns; \"/x/...\" is for \
+             all below /x",
+        ),
+        (
+            FUNCTION.replace("\"/a\"", "\"/{user}/x\""),
+            "awsm.toml:4: `route = \"/{user}/x\"`: a route has no patterns; \"/...\" is for all \
+             below /",
         ),
         (
             FUNCTION.replace("\"a\"", "\"a b\""),

@@ -7,7 +7,9 @@ use std::net::TcpStream;
 use std::process::Stdio;
 use std::thread;
 
-use common::{Client, Gate, Node, Scratch, awsm, eventually, function, guest, named_function};
+use common::{
+    Client, Gate, Node, Scratch, awsm, eventually, function, guest, named_function, text_function,
+};
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 
 #[test]
@@ -20,8 +22,6 @@ fn functions_answer() {
         let ms = null.timing(metric).expect(metric);
         assert!((0.0..1000.0).contains(&ms), "{metric}: {ms}");
     }
-    let startup = null.header("server-timing").expect("it is there");
-    assert!(startup.contains("startup;dur=0."), "{startup}");
 
     let body: Vec<u8> = (0..200_000u32).map(|n| (n * 7) as u8).collect();
     let echo = node.post("/echo", &body);
@@ -109,6 +109,115 @@ fn wagi_functions_see_the_request_and_shape_the_answer() {
         let answer = client.request("POST", "/raw", &[], malformed.as_bytes());
         assert_eq!((answer.status, answer.problem("function")), (502, Some("raw")), "{malformed}");
     }
+}
+
+/// A function that answers with its variables, each ended by a NUL byte.
+const VARIABLES: &str = r#"(module
+    (import "wasi_snapshot_preview1" "environ_sizes_get"
+        (func $sizes (param i32 i32) (result i32)))
+    (import "wasi_snapshot_preview1" "environ_get" (func $get (param i32 i32) (result i32)))
+    (import "wasi_snapshot_preview1" "fd_write"
+        (func $write (param i32 i32 i32 i32) (result i32)))
+    (memory (export "memory") 2)
+    (data (i32.const 16) "A: b\n\n")
+    (data (i32.const 32) "\10\00\00\00\06\00\00\00\00\20\00\00")
+    (func (export "_start")
+        (drop (call $sizes (i32.const 8) (i32.const 44)))
+        (drop (call $get (i32.const 1024) (i32.const 8192)))
+        (drop (call $write (i32.const 1) (i32.const 32) (i32.const 2) (i32.const 48)))))"#;
+
+#[test]
+fn a_request_says_who_it_is_for_and_nobody_says_it_twice() {
+    let scratch = Scratch::new();
+    let more = "abi = \"wagi\"";
+    let route = |table: String| table.replace("\"/env\"", "\"/...\"");
+    let node = Node::start("", &[route(text_function(&scratch, "env", VARIABLES, more))]);
+    let ask = |request: &[u8]| {
+        let mut client = node.connect();
+        client.send(request);
+        client.receive()
+    };
+    // What each variable is.
+    let seen = |request: &[u8], variables: &[(&str, &[u8])]| {
+        let answer = ask(request);
+        let shown = String::from_utf8_lossy(request).into_owned();
+        assert_eq!(answer.status, 200, "{shown}: {answer:?}");
+        for (name, value) in variables {
+            let prefix = [name.as_bytes(), b"="].concat();
+            let found = answer.body.split(|byte| *byte == 0).filter(|one| one.starts_with(&prefix));
+            let found: Vec<&[u8]> = found.map(|one| &one[prefix.len()..]).collect();
+            assert_eq!(found, [*value], "{name} of {shown}");
+        }
+    };
+    let forged =
+        b"GET / HTTP/1.1\r\nHost: a.example:81\r\nX_Remote_User: admin\r\nX-Remote-User: me\r\n\
+                   Cookie: a=1\r\nCookie: b=2\r\nX-Name: caf\xe9\r\n\r\n";
+    seen(
+        forged,
+        &[
+            ("HTTP_X_REMOTE_USER", b"me"),
+            ("HTTP_COOKIE", b"a=1; b=2"),
+            ("HTTP_X_NAME", b"caf\xe9"),
+            ("SERVER_NAME", b"a.example"),
+            ("X_FULL_URL", b"http://a.example:81/"),
+        ],
+    );
+    // A whole URI goes before `Host`.
+    seen(
+        b"GET http://b.example:82/x%2fy%ff?q HTTP/1.1\r\nHost: a.example\r\n\r\n",
+        &[
+            ("SERVER_NAME", b"b.example"),
+            ("HTTP_HOST", b"b.example:82"),
+            ("PATH_INFO", b"/x/y\xff"),
+            ("QUERY_STRING", b"q"),
+            ("X_FULL_URL", b"http://b.example:82/x%2fy%ff?q"),
+        ],
+    );
+    seen(b"GET / HTTP/1.0\r\n\r\n", &[("SERVER_NAME", b"127.0.0.1")]);
+    for (request, status) in [
+        ("GET / HTTP/1.1\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nHost:\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nHost: a/b\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nHost: u:p@a\r\n\r\n", 400),
+        ("GET http://u:p@a/ HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        ("GET a:80 HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        ("GET /a%00b HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        ("CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n", 501),
+        ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n", 501),
+    ] {
+        let answer = ask(request.as_bytes());
+        assert_eq!(answer.status, status, "{request}");
+        assert!(answer.problem("detail").is_some(), "{request}");
+    }
+}
+
+#[test]
+fn an_answer_without_content_has_none() {
+    let node = Node::start("", &[named_function("raw", "echo", "/raw", "abi = \"wagi\"")]);
+    let mut client = node.connect();
+    for status in [204, 205, 304] {
+        let said =
+            format!("Status: {status}\nConnection: X-Hop\nX-Hop: 1\nX-End: 1\n\nnobody reads it");
+        let answer = client.request("POST", "/raw", &[], said.as_bytes());
+        assert_eq!((answer.status, answer.body.len()), (status, 0));
+        assert_eq!((answer.header("x-hop"), answer.header("x-end")), (None, Some("1")));
+        // Nothing is left in the connection that the next answer could be taken for.
+        assert_eq!(client.request("POST", "/raw", &[], b"A: b\n\nnext").text(), "next");
+    }
+}
+
+#[test]
+fn callers_learn_as_much_of_times_as_the_configuration_says() {
+    let timing = |settings: &str| {
+        let node = Node::start(settings, &[function("null", "/", "")]);
+        node.get("/").header("server-timing").map(str::to_owned)
+    };
+    let strangers = timing("").expect("it is there");
+    assert!(strangers.contains("startup;dur=0,") && !strangers.contains('.'), "{strangers}");
+    let exact = timing("server_timing = \"exact\"").expect("it is there");
+    assert!(exact.contains("startup;dur=0."), "{exact}");
+    assert_eq!(timing("server_timing = \"off\""), None);
 }
 
 #[test]
@@ -317,7 +426,8 @@ fn callers_that_are_too_slow() {
 fn callers_that_leave() {
     let scratch = Scratch::new();
     let gate = Gate::new(&scratch, "gate", "");
-    let node = Node::start("sandboxes = 1", &[function("echo", "/", ""), gate.table.clone()]);
+    let settings = "sandboxes = 1\nhalf_close_timeout = \"0s\"";
+    let node = Node::start(settings, &[function("echo", "/", ""), gate.table.clone()]);
     // In the middle of the header, of the body, of a chunk.
     for part in [
         "GET / HT",
@@ -328,7 +438,10 @@ fn callers_that_leave() {
         let mut client = node.connect();
         client.send(part);
         client.finish();
-        assert!(client.try_receive().is_none_or(|answer| answer.status == 400), "{part}");
+        let status = client.try_receive().map(|answer| answer.status);
+        // Half a header is no request that could be answered.
+        assert_eq!(status, part.starts_with("POST").then_some(400), "{part}");
+        assert!(client.is_closed());
     }
     // While the function waits: its sandbox, the only one, is free again.
     for round in 1..=5 {
@@ -338,6 +451,55 @@ fn callers_that_leave() {
         drop(client);
     }
     assert_eq!(node.post("/", "free").text(), "free");
+}
+
+#[test]
+fn who_closes_the_sending_half_gets_the_answer() {
+    let scratch = Scratch::new();
+    let gate = Gate::new(&scratch, "gate", "");
+    let functions = [function("echo", "/", "body = \"16MiB\""), gate.table.clone()];
+    let node = Node::start("half_close_timeout = \"1h\"", &functions);
+    // At once, after a while, an answer that fills the sockets, one without a function, several.
+    let mut client = node.connect();
+    client.send_request("POST", "/", &[], b"hello");
+    client.finish();
+    assert_eq!(client.receive().text(), "hello");
+    assert!(client.is_closed());
+
+    let mut client = node.connect();
+    client.send_request("POST", "/gate", &[], b"");
+    client.finish();
+    gate.wait_for(&node, 1);
+    // The end of the stream has been seen when another one's has.
+    let mut other = node.connect();
+    other.finish();
+    assert!(other.is_closed());
+    gate.open(1);
+    assert_eq!(client.receive().text(), "went on\n");
+    assert!(client.is_closed());
+
+    let large = vec![b'x'; 12 << 20];
+    let mut client = node.connect();
+    client.send_request("POST", "/", &[], &large);
+    client.finish();
+    eventually("its answer begins", || client.is_answered());
+    let answer = client.receive();
+    assert_eq!((answer.status, answer.body.len()), (200, large.len()));
+    assert!(client.is_closed());
+
+    let mut client = node.connect();
+    client.send_request("GET", "/nowhere", &[], b"");
+    client.finish();
+    assert_eq!(client.receive().status, 404);
+    assert!(client.is_closed());
+
+    let mut client = node.connect();
+    (0..20).for_each(|n| client.send_request("POST", "/", &[], format!("{n}").as_bytes()));
+    client.finish();
+    for n in 0..20 {
+        assert_eq!(client.receive().text(), n.to_string());
+    }
+    assert!(client.is_closed());
 }
 
 /// The first of them that is answered, which is not one of them any more.

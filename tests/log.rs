@@ -156,7 +156,8 @@ fn nothing_that_a_guest_says_looks_like_anything_else() {
 fn what_was_said_before_a_long_wait_is_there_before_its_end() {
     let scratch = Scratch::new();
     let minutes = saying("I wait\nhalf a li", 1, 600_000_000_000);
-    let mut node = Node::start("", &[function(&scratch, "wait", &minutes, "timeout = \"10m\"")]);
+    let functions = [function(&scratch, "wait", &minutes, "timeout = \"10m\"")];
+    let mut node = Node::start("half_close_timeout = \"0s\"", &functions);
     let mut client = node.connect();
     client.send_request("GET", "/wait", &["X-Request-Id: r9"], b"");
     let log = node.log_when(|log| log.contains("I wait"));

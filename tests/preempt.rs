@@ -105,7 +105,8 @@ fn ended_loops_leave_nothing_behind() {
 fn a_caller_that_leaves_ends_what_runs_for_it() {
     let scratch = Scratch::new();
     let more = "timeout = \"1h\"\nconcurrency = 1";
-    let node = Node::start("", &[text_function(&scratch, "hog", &begins_and(FOREVER), more)]);
+    let functions = [text_function(&scratch, "hog", &begins_and(FOREVER), more)];
+    let node = Node::start("half_close_timeout = \"0s\"", &functions);
     // The next one begins when the one before has ended.
     for round in 1..=5 {
         let mut client = node.connect();
@@ -117,8 +118,10 @@ fn a_caller_that_leaves_ends_what_runs_for_it() {
 
 #[test]
 fn a_preempted_guest_says_so() {
-    let node =
-        Node::start("policy = \"rr\"", &[function("spin", "/spin", "args = [\"200000000\"]")]);
+    let node = Node::start(
+        "policy = \"rr\"\nserver_timing = \"exact\"",
+        &[function("spin", "/spin", "args = [\"200000000\"]")],
+    );
     let mut clients = [node.connect(), node.connect()];
     let since = Instant::now();
     for client in &mut clients {
@@ -177,7 +180,7 @@ fn an_idle_worker_takes_what_has_not_started() {
     let scratch = Scratch::new();
     let node = Node::start_workers(
         2,
-        "admission = \"none\"",
+        "admission = \"none\"\nhalf_close_timeout = \"0s\"",
         &[
             function("spin", "/long", "args = [\"2000000000\"]"),
             named_function("short", "spin", "/short", "args = [\"100000000\"]"),

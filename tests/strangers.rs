@@ -350,7 +350,10 @@ fn sleepers_leave_others_their_sandboxes() {
         sleeper(&scratch, "sleeps2", 0, 500, "tenant = \"evil\""),
         function("echo", "/good", "tenant = \"good\""),
     ];
-    let node = Node::start("sandboxes = 16\nadmission = \"none\"", &functions);
+    let node = Node::start(
+        "sandboxes = 16\nadmission = \"none\"\nhalf_close_timeout = \"0s\"",
+        &functions,
+    );
     // Four are kept for each tenant, two of these for each of its two functions.
     let mut sleepers: Vec<_> = (0..10).map(|_| ask(&node, "/sleeps")).collect();
     let refused = fill(&node, "/sleeps", &mut sleepers);

@@ -51,7 +51,8 @@ fn everything_at_once() {
     let counts = Counts::default();
     for (phase, policy) in POLICIES.iter().enumerate() {
         let settings = format!(
-            "quantum = \"100us\"\npolicy = \"{policy}\"\nadmission = \"none\"\nmemory = \"2GiB\""
+            "quantum = \"100us\"\npolicy = \"{policy}\"\nadmission = \"none\"\nmemory = \"2GiB\"\n\
+             half_close_timeout = \"0s\""
         );
         let mut node = Node::start_workers(2, &settings, &functions);
         let quarter = Duration::from_secs(seconds) / POLICIES.len() as u32;

@@ -46,7 +46,7 @@ pub(crate) fn node(
     let _ = fs::remove_dir_all(scratch.join("state"));
     let mut manifest = format!(
         "[node]\nlisten = \"127.0.0.1:0\"\ncache_dir = \"cache\"\n\
-         state_dir = \"state\"\n{settings}\n\n{tables}\n"
+         state_dir = \"state\"\nserver_timing = \"exact\"\n{settings}\n\n{tables}\n"
     );
     for spinner in spinners {
         let tenant =

@@ -16,10 +16,10 @@ impl StringList {
 
     /// Adds the concatenation of `parts`, cut off at its first NUL byte, which a C string cannot
     /// hold.
-    pub fn push(&mut self, parts: &[&str]) -> &mut Self {
+    pub fn push(&mut self, parts: &[&[u8]]) -> &mut Self {
         let start = self.block.len();
         for part in parts {
-            self.block.extend_from_slice(part.as_bytes());
+            self.block.extend_from_slice(part);
         }
         let nul = self.block[start..].iter().position(|byte| *byte == 0);
         self.block.truncate(nul.map_or(self.block.len(), |nul| start + nul));
@@ -28,9 +28,9 @@ impl StringList {
         self
     }
 
-    /// Adds `name=value`.
-    pub fn push_variable(&mut self, name: &str, value: &str) -> &mut Self {
-        self.push(&[name, "=", value])
+    /// Adds `name=value`. As on a POSIX system, a value is bytes, in no particular encoding.
+    pub fn push_variable(&mut self, name: &str, value: impl AsRef<[u8]>) -> &mut Self {
+        self.push(&[name.as_bytes(), b"=", value.as_ref()])
     }
 
     /// Bytes that it takes.
@@ -63,7 +63,7 @@ impl<S: AsRef<str>> FromIterator<S> for StringList {
     fn from_iter<I: IntoIterator<Item = S>>(strings: I) -> Self {
         let mut list = Self::new();
         for string in strings {
-            list.push(&[string.as_ref()]);
+            list.push(&[string.as_ref().as_bytes()]);
         }
         list
     }

@@ -78,6 +78,10 @@ pub const BODY_TIMEOUT: Span =
 /// `node.idle_timeout`: how long a connection may stay open between requests.
 pub const IDLE_TIMEOUT: Span =
     Span { default: Duration::from_secs(75), min: Duration::from_millis(10), max: DAY };
+/// `node.half_close_timeout`: how long who has closed the sending half of its connection waits for
+/// an answer. It may have left altogether, which looks the same.
+pub const HALF_CLOSE_TIMEOUT: Span =
+    Span { default: Duration::from_secs(5), min: Duration::ZERO, max: DAY };
 /// `node.shutdown_timeout`: how long what runs may go on after the first signal.
 pub const SHUTDOWN_TIMEOUT: Span =
     Span { default: Duration::from_secs(30), min: Duration::ZERO, max: DAY };

@@ -112,7 +112,7 @@ pub fn grant(
     let listeners = listen.iter().map(|(name, at)| (name, at, at.listener()));
     for (name, endpoint, socket) in connections.chain(listeners) {
         let descriptor = 3 + grants.mounts.len() + grants.sockets.len();
-        variables.push_variable(&format!("AWSM_FD_{name}"), &descriptor.to_string());
+        variables.push_variable(&format!("AWSM_FD_{name}"), descriptor.to_string());
         grants.sockets.push(socket.map_err(|error| format!("`{name}`: {endpoint}: {error}"))?);
     }
     Ok(())

@@ -29,7 +29,7 @@ pub use error::ConfigError;
 pub use grants::{DIR_KEYS, DirConfig, GrantsConfig, StdinConfig};
 pub use slo::{SLO_KEYS, SloConfig};
 pub use tenant::{TENANT_KEYS, TenantConfig};
-pub use units::{LogRate, parse_bytes, parse_duration, parse_percent, parse_rate};
+pub use units::{LogRate, parse_bytes, parse_duration, parse_percent, parse_rate, shown_bytes};
 
 /// Keys of `[node]`.
 pub const NODE_KEYS: &[&str] = &[
@@ -55,8 +55,10 @@ pub const NODE_KEYS: &[&str] = &[
     "header_timeout",
     "body_timeout",
     "idle_timeout",
+    "half_close_timeout",
     "shutdown_timeout",
     "watchdog",
+    "server_timing",
 ];
 
 /// Keys of `[trust]`.
@@ -154,10 +156,32 @@ pub struct NodeConfig {
     pub body_timeout: Duration,
     /// [`limits::IDLE_TIMEOUT`].
     pub idle_timeout: Duration,
+    /// [`limits::HALF_CLOSE_TIMEOUT`].
+    pub half_close_timeout: Duration,
     /// [`limits::SHUTDOWN_TIMEOUT`].
     pub shutdown_timeout: Duration,
     /// [`limits::WATCHDOG`].
     pub watchdog: Duration,
+    /// What callers learn of where the time went.
+    pub server_timing: ServerTiming,
+}
+
+/// How exact the header `Server-Timing` is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ServerTiming {
+    /// There is none.
+    Off,
+    /// In whole milliseconds.
+    #[default]
+    Coarse,
+    /// To the nanosecond.
+    Exact,
+}
+
+impl ServerTiming {
+    /// All of them, with their names in the configuration.
+    pub const ALL: [(&str, Self); 3] =
+        [("off", Self::Off), ("coarse", Self::Coarse), ("exact", Self::Exact)];
 }
 
 /// A deployed function.
@@ -255,6 +279,53 @@ impl fmt::Display for Route {
     }
 }
 
+impl Route {
+    fn read(item: &Item<'_>) -> Result<Self, ConfigError> {
+        let text = item.string()?;
+        if let Some(above) = above_a_pattern(text) {
+            let text = text.escape_debug();
+            return Err(item.error(format!(
+                "`route = \"{text}\"`: a route has no patterns; \"{above}/...\" is for all below \
+                 {}",
+                if above.is_empty() { "/" } else { above }
+            )));
+        }
+        item.parse_str(
+            Self::parse,
+            "a route is a path such as \"/hello\", or \"/hello/...\" with all below it",
+        )
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let allowed = |b: u8| b.is_ascii_graphic() && !matches!(b, b'?' | b'#');
+        if !text.starts_with('/') || text.contains("//") || !text.bytes().all(allowed) {
+            return None;
+        }
+        match text.strip_suffix("/...") {
+            Some(prefix) => Some(Self::Prefix(prefix.to_owned())),
+            None if text.contains("...") => None,
+            None => Some(Self::Exact(text.to_owned())),
+        }
+    }
+}
+
+/// The path above the first part that other routers take for a pattern: `*`, `*rest`, `:name`,
+/// `{name}`, `<name>`, `[name]`.
+fn above_a_pattern(route: &str) -> Option<&str> {
+    let is_pattern = |part: &str| {
+        part.contains('*')
+            || part.starts_with(':')
+            || [('{', '}'), ('<', '>'), ('[', ']')]
+                .iter()
+                .any(|(open, close)| part.starts_with(*open) && part.ends_with(*close))
+    };
+    let starts = route.match_indices('/').map(|(at, _)| at);
+    starts
+        .filter(|at| is_pattern(route[at + 1..].split('/').next().unwrap_or("")))
+        .map(|at| &route[..at])
+        .next()
+}
+
 impl Config {
     /// Reads and checks a file. Paths in it are relative to the file; modules must exist.
     pub fn load(file: &Path) -> Result<Self, ConfigError> {
@@ -347,8 +418,10 @@ impl Default for NodeConfig {
             header_timeout: limits::HEADER_TIMEOUT.default,
             body_timeout: limits::BODY_TIMEOUT.default,
             idle_timeout: limits::IDLE_TIMEOUT.default,
+            half_close_timeout: limits::HALF_CLOSE_TIMEOUT.default,
             shutdown_timeout: limits::SHUTDOWN_TIMEOUT.default,
             watchdog: limits::WATCHDOG.default,
+            server_timing: ServerTiming::default(),
         }
     }
 }
@@ -391,8 +464,13 @@ impl NodeConfig {
             header_timeout: table.duration("header_timeout", limits::HEADER_TIMEOUT)?,
             body_timeout: table.duration("body_timeout", limits::BODY_TIMEOUT)?,
             idle_timeout: table.duration("idle_timeout", limits::IDLE_TIMEOUT)?,
+            half_close_timeout: table.duration("half_close_timeout", limits::HALF_CLOSE_TIMEOUT)?,
             shutdown_timeout: table.duration("shutdown_timeout", limits::SHUTDOWN_TIMEOUT)?,
             watchdog: table.duration("watchdog", limits::WATCHDOG)?,
+            server_timing: match table.take("server_timing") {
+                Some(item) => item.one_of(&ServerTiming::ALL)?,
+                None => default.server_timing,
+            },
         })
     }
 }
@@ -412,17 +490,8 @@ impl FunctionConfig {
         Ok(Self {
             line: table.line(),
             module: base.join(table.required("module")?.path()?),
-            route: table.required("route")?.parse_str(
-                parse_route,
-                "a route is a path such as \"/hello\", or \"/hello/...\" with all below it",
-            )?,
-            methods: match table.take("methods") {
-                Some(item) => item.checked_strings(
-                    is_method,
-                    "a method is in capitals, such as \"GET\" or \"POST\"",
-                )?,
-                None => Vec::new(),
-            },
+            route: Route::read(&table.required("route")?)?,
+            methods: table.take("methods").map_or_else(|| Ok(Vec::new()), read_methods)?,
             abi: match table.take("abi") {
                 Some(item) => item.one_of(&[("stdio", Abi::Stdio), ("wagi", Abi::Wagi)])?,
                 None => Abi::Stdio,
@@ -476,18 +545,15 @@ fn clash(first: &FunctionConfig, second: &FunctionConfig) -> Option<String> {
     })
 }
 
-fn is_method(text: &str) -> bool {
-    (1..=32).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_uppercase() || b == b'-')
+/// At least one: none at all would be read as that all are meant, or that the function is off.
+fn read_methods(item: Item<'_>) -> Result<Vec<String>, ConfigError> {
+    let none = item.error("`methods` is empty: name some, or leave it out for all".to_owned());
+    let rule =
+        "a method is in capitals, such as \"GET\" or \"POST\"; the node is no proxy for CONNECT";
+    let methods = item.checked_strings(|text| is_method(text) && text != "CONNECT", rule)?;
+    if methods.is_empty() { Err(none) } else { Ok(methods) }
 }
 
-fn parse_route(text: &str) -> Option<Route> {
-    let allowed = |b: u8| b.is_ascii_graphic() && !matches!(b, b'?' | b'#');
-    if !text.starts_with('/') || text.contains("//") || !text.bytes().all(allowed) {
-        return None;
-    }
-    match text.strip_suffix("/...") {
-        Some(prefix) => Some(Route::Prefix(prefix.to_owned())),
-        None if text.contains("...") => None,
-        None => Some(Route::Exact(text.to_owned())),
-    }
+fn is_method(text: &str) -> bool {
+    (1..=32).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_uppercase() || b == b'-')
 }

@@ -1,6 +1,7 @@
 //! Reads a TOML document strictly: known keys only, and every error with its line.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::ops::Range as Bytes;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,6 +12,7 @@ use toml::de::{DeTable, DeValue};
 use super::error::ConfigError;
 use super::units::{
     LogRate, parse_byte_rate, parse_bytes, parse_duration, parse_percent, parse_whole_rate,
+    shown_bytes, shown_duration,
 };
 use crate::limits::{Range, Span};
 
@@ -118,7 +120,7 @@ impl<'a> Table<'a> {
         };
         match u64::try_from(number) {
             Ok(number) if (range.min..=range.max).contains(&number) => Ok(number as usize),
-            _ => Err(item.error(format!("{number} is not within {} to {}", range.min, range.max))),
+            _ => Err(item.out_of_range(range.min, range.max)),
         }
     }
 
@@ -139,10 +141,9 @@ impl<'a> Table<'a> {
         let rule = "a share is a number and a percent sign: \"5%\", \"99.9%\"";
         match item.quantity(parse_percent, rule)? {
             ppm if (range.min..=range.max).contains(&u64::from(ppm)) => Ok(ppm),
-            ppm => {
-                let [ppm, min, max] =
-                    [u64::from(ppm), range.min, range.max].map(|ppm| ppm as f64 / 1e4);
-                Err(item.error(format!("{ppm}% is not within {min}% to {max}%")))
+            _ => {
+                let [min, max] = [range.min, range.max].map(|ppm| format!("{}%", ppm as f64 / 1e4));
+                Err(item.out_of_range(min, max))
             }
         }
     }
@@ -153,19 +154,17 @@ impl<'a> Table<'a> {
             item.quantity(parse_bytes, "a size is a number and its unit: \"64KiB\", \"16MiB\"");
         match bytes? {
             bytes if (range.min..=range.max).contains(&bytes) => Ok(bytes),
-            bytes => {
-                let Range { min, max, .. } = range;
-                Err(item.error(format!("{bytes} bytes are not within {min} to {max}")))
-            }
+            _ => Err(item.out_of_range(shown_bytes(range.min), shown_bytes(range.max))),
         }
     }
 
     /// `log_rate` and `log_lines`.
     pub(super) fn log_rate(&mut self, bytes: Range, lines: Range) -> Result<LogRate, ConfigError> {
         let rule = "a size, its unit and \"/s\": \"64KiB/s\"";
-        let bytes = self.rate("log_rate", bytes, parse_byte_rate, rule)?;
+        let bytes = self.rate("log_rate", bytes, (parse_byte_rate, shown_bytes), rule)?;
         let rule = "a number and \"/s\": \"500/s\"";
-        let lines = self.rate("log_lines", lines, parse_whole_rate, rule)?;
+        let shown = |lines: u64| lines.to_string();
+        let lines = self.rate("log_lines", lines, (parse_whole_rate, shown), rule)?;
         Ok(LogRate { bytes, lines })
     }
 
@@ -174,15 +173,15 @@ impl<'a> Table<'a> {
         &mut self,
         key: &str,
         range: Range,
-        parse: impl FnOnce(&str) -> Option<u64>,
+        (parse, shown): (impl FnOnce(&str) -> Option<u64>, impl Fn(u64) -> String),
         rule: &str,
     ) -> Result<u64, ConfigError> {
         let Some(item) = self.take(key) else { return Ok(range.default) };
         match item.quantity(parse, rule)? {
             rate if (range.min..=range.max).contains(&rate) => Ok(rate),
-            rate => {
-                Err(item
-                    .error(format!("{rate} a second is not within {} to {}", range.min, range.max)))
+            _ => {
+                let [min, max] = [range.min, range.max].map(|rate| format!("{}/s", shown(rate)));
+                Err(item.out_of_range(min, max))
             }
         }
     }
@@ -202,10 +201,7 @@ impl<'a> Table<'a> {
             .quantity(parse_duration, "a duration is a number and its unit: \"500us\", \"20ms\"");
         match duration? {
             duration if (span.min..=span.max).contains(&duration) => Ok(Some(duration)),
-            duration => {
-                let Span { min, max, .. } = span;
-                Err(item.error(format!("{duration:?} is not within {min:?} to {max:?}")))
-            }
+            _ => Err(item.out_of_range(shown_duration(span.min), shown_duration(span.max))),
         }
     }
 }
@@ -361,6 +357,13 @@ impl<'a> Item<'a> {
 
     pub(super) fn error(&self, message: String) -> ConfigError {
         self.document.error(Some(self.document.line(&self.span)), message)
+    }
+
+    /// A number that is understood, and that there cannot be.
+    pub(super) fn out_of_range(&self, min: impl Display, max: impl Display) -> ConfigError {
+        // As it is written, quotes included.
+        let written = self.document.text.get(self.span.clone()).unwrap_or("");
+        self.error(format!("`{} = {written}` is not within {min} to {max}", self.key))
     }
 
     fn wrong_type(&self, wanted: &str, found: &str) -> ConfigError {

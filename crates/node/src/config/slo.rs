@@ -6,7 +6,7 @@ use awsm_sched::Class;
 
 use super::error::ConfigError;
 use super::reader::Item;
-use super::units::parse_rate;
+use super::units::{parse_rate, shown_duration};
 use crate::limits;
 
 /// Keys of `slo`.
@@ -36,8 +36,9 @@ impl SloConfig {
         let deadline = table.optional_duration("deadline", limits::DEADLINE)?.unwrap_or(timeout);
         if deadline > timeout {
             return Err(table.error(format!(
-                "`deadline` is {deadline:?} but `timeout` ends the function after {timeout:?}; \
-                 raise `timeout`"
+                "`deadline` is {} but `timeout` ends the function after {}; raise `timeout`",
+                shown_duration(deadline),
+                shown_duration(timeout)
             )));
         }
         Ok(Self {
@@ -54,11 +55,8 @@ impl SloConfig {
 
 fn rate(item: &Item<'_>) -> Result<u64, ConfigError> {
     let rule = "a rate is a number and its unit: \"200/s\", \"30/m\"";
+    item.quantity(parse_rate, rule)?;
+    let bounds = format!("a rate is more than 0/s and at most {}/s", limits::RATE_MAX);
     let most = limits::RATE_MAX.saturating_mul(1000);
-    match item.quantity(parse_rate, rule)? {
-        rate if (1..=most).contains(&rate) => Ok(rate),
-        _ => {
-            Err(item.error(format!("a rate is more than nothing, at most {}/s", limits::RATE_MAX)))
-        }
-    }
+    item.parse_str(|text| parse_rate(text).filter(|rate| (1..=most).contains(rate)), &bounds)
 }

@@ -6,7 +6,7 @@ use awsm_sched::Budget;
 
 use super::error::ConfigError;
 use super::reader::{Document, Item, Table};
-use super::units::{LogRate, is_name};
+use super::units::{LogRate, is_name, shown_duration};
 use crate::limits;
 
 /// Keys of `[[tenant]]`.
@@ -124,8 +124,9 @@ fn budget(table: &mut Table<'_>) -> Result<Option<Budget>, ConfigError> {
     };
     let period: Duration = period.unwrap_or(limits::PERIOD.default);
     if amount > period {
+        let [amount, period] = [amount, period].map(shown_duration);
         return Err(
-            table.error(format!("a budget of {amount:?} does not fit into a period of {period:?}"))
+            table.error(format!("a budget of {amount} does not fit into a period of {period}"))
         );
     }
     let (amount, period) = (amount.into(), period.into());

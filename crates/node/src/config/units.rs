@@ -11,27 +11,29 @@ pub struct LogRate {
     pub lines: u64,
 }
 
+/// Units of time, the smallest first, in nanoseconds.
+const TIMES: &[(&str, u64)] = &[
+    ("ns", 1),
+    ("us", 1_000),
+    ("ms", 1_000_000),
+    ("s", 1_000_000_000),
+    ("m", 60_000_000_000),
+    ("h", 3_600_000_000_000),
+];
+
+/// Units of sizes, the smallest first, in bytes.
+const SIZES: &[(&str, u64)] = &[("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
+
 /// `250ns`, `500us`, `20ms`, `1.5s`, `2m`, `1h`. A number without its unit is refused.
 #[must_use]
 pub fn parse_duration(text: &str) -> Option<Duration> {
-    let nanos = scaled(
-        text,
-        &[
-            ("ns", 1),
-            ("us", 1_000),
-            ("ms", 1_000_000),
-            ("s", 1_000_000_000),
-            ("m", 60_000_000_000),
-            ("h", 3_600_000_000_000),
-        ],
-    )?;
-    Some(Duration::from_nanos(nanos))
+    scaled(text, TIMES).map(Duration::from_nanos)
 }
 
 /// `512B`, `64KiB`, `16MiB`, `1.5GiB`. A number without its unit is refused.
 #[must_use]
 pub fn parse_bytes(text: &str) -> Option<u64> {
-    scaled(text, &[("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)])
+    scaled(text, SIZES)
 }
 
 /// `5%`, `99.9%`: in millionths, at most all of it. A number without its sign is refused.
@@ -63,6 +65,24 @@ pub(super) fn parse_byte_rate(text: &str) -> Option<u64> {
 /// `500/s`: a whole number a second.
 pub(super) fn parse_whole_rate(text: &str) -> Option<u64> {
     parse_rate(text).filter(|rate| rate % 1000 == 0).map(|rate| rate / 1000)
+}
+
+/// As [`parse_duration`] reads it.
+pub(super) fn shown_duration(duration: Duration) -> String {
+    shown(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX), TIMES)
+}
+
+/// As [`parse_bytes`] reads it.
+#[must_use]
+pub fn shown_bytes(bytes: u64) -> String {
+    shown(bytes, SIZES)
+}
+
+/// In the largest of the units in which it is a whole number.
+fn shown(number: u64, units: &[(&str, u64)]) -> String {
+    let fits = |(_, factor): &&(&str, u64)| number >= *factor && number.is_multiple_of(*factor);
+    let (unit, factor) = units.iter().rev().find(fits).unwrap_or(&units[0]);
+    format!("{}{unit}", number / factor)
 }
 
 /// A decimal number times its unit, if that is a whole number below 2^64.
@@ -105,6 +125,21 @@ mod tests {
         check("0.5ns", None);
         for wrong in ["", "20", "ms", "-1s", "1..5s", ".5s", "5.s", "1e3s", "20 MS", "999999999h"] {
             check(wrong, None);
+        }
+    }
+
+    #[test]
+    fn what_is_shown_is_what_is_read() {
+        let times = [(500_000, "500us"), (86_400_000_000_000, "24h"), (0, "0ns"), (90_000, "90us")];
+        for (nanos, text) in times {
+            let duration = Duration::from_nanos(nanos);
+            assert_eq!(
+                (shown_duration(duration).as_str(), parse_duration(text)),
+                (text, Some(duration))
+            );
+        }
+        for (bytes, text) in [(4 << 30, "4GiB"), (1536, "1536B"), (0, "0B"), (64 << 10, "64KiB")] {
+            assert_eq!((shown_bytes(bytes).as_str(), parse_bytes(text)), (text, Some(bytes)));
         }
     }
 

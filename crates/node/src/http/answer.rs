@@ -10,18 +10,15 @@ use awsm_sandbox::StartError;
 use awsm_sched::Nanos;
 use bytes::{Buf, Bytes};
 use hyper::body::{Body as _, Frame, SizeHint};
-use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Response, StatusCode};
 
 use super::connection::{Connection, Given};
 use super::problem::Problem;
-use super::text::Text;
 use super::wagi;
 use crate::config::Abi;
 use crate::functions::Function;
-use crate::worker::{Answer, Outcome, Spent};
-
-const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+use crate::worker::{Answer, Outcome};
 
 /// A whole body in one piece.
 #[derive(Debug, Default)]
@@ -90,7 +87,6 @@ pub(super) fn respond(
     content_type: &HeaderValue,
     answer: Answer,
 ) -> Response<Body> {
-    let spent = answer.spent;
     let given = match answer.stdout.capacity() as u64 {
         0 => Ok(None),
         bytes => connection.give_answer(function.account, bytes).map(Some),
@@ -106,7 +102,10 @@ pub(super) fn respond(
         Ok(response) => response,
         Err(problem) => problem.of(&function.name).into_response(),
     };
-    response.headers_mut().insert(SERVER_TIMING, server_timing(&spent));
+    if response.status() == StatusCode::RESET_CONTENT {
+        // It has none, and unlike 204 and 304 hyper does not know.
+        *response.body_mut() = Body::default();
+    }
     response
 }
 
@@ -147,41 +146,5 @@ fn said(abi: Abi, content_type: &HeaderValue, answer: Answer) -> Result<Response
             Ok(response)
         }
         Abi::Wagi => wagi::response(answer.stdout),
-    }
-}
-
-/// Source: W3C Server Timing; durations in milliseconds.
-fn server_timing(spent: &Spent) -> HeaderValue {
-    let mut text = Text::<224>::new();
-    text.push("queue;dur=").push_ms(spent.queue);
-    text.push(", startup;dur=").push_ms(spent.startup);
-    text.push(", run;dur=").push_ms(spent.run);
-    if spent.preemptions > 0 {
-        text.push(", preempted;dur=").push_ms(spent.preempted);
-    }
-    if spent.blocked != Nanos::ZERO {
-        text.push(", blocked;dur=").push_ms(spent.blocked);
-    }
-    text.to_header()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn timings_are_in_milliseconds() {
-        let mut spent = Spent { queue: Nanos(1_500_000), startup: Nanos(385), ..Spent::default() };
-        let timing = |spent: &Spent| server_timing(spent).to_str().expect("ASCII").to_owned();
-        assert_eq!(timing(&spent), "queue;dur=1.500000, startup;dur=0.000385, run;dur=0.000000");
-        spent.blocked = Nanos(7);
-        assert!(timing(&spent).ends_with(", blocked;dur=0.000007"));
-        spent.preemptions = 2;
-        spent.preempted = Nanos(9_000);
-        assert!(timing(&spent).contains(", preempted;dur=0.009000, blocked"));
-        let most = Nanos::MAX;
-        let (queue, startup, run, blocked, preempted) = (most, most, most, most, most);
-        let spent = Spent { queue, startup, run, blocked, preempted, preemptions: 1 };
-        assert!(timing(&spent).ends_with("551615"), "it fits, whatever the times");
     }
 }

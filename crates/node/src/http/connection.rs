@@ -32,6 +32,8 @@ pub(super) enum Phase {
     Body,
     /// Waits for its function; the scheduler knows how long it may.
     Function,
+    /// Likewise, but its caller will send nothing more: it may only be done, or it has left.
+    Left,
     /// Is closed.
     Over,
 }
@@ -64,6 +66,10 @@ pub(super) struct Connection {
     /// Bytes of answers that it has and its socket has not taken, and whose the last was.
     given: Cell<u64>,
     given_for: Cell<usize>,
+    /// Its caller sends nothing more, which hyper does not know yet.
+    ended: Cell<bool>,
+    /// It has an answer that its socket has not taken yet, or not the end of it.
+    owes: Cell<bool>,
     /// Its socket takes nothing until its caller reads.
     pub(super) full: Cell<bool>,
     paced: Rc<Paced>,
@@ -144,6 +150,8 @@ impl Connection {
             busy: Cell::new(None),
             given: Cell::new(0),
             given_for: Cell::new(NOBODY),
+            ended: Cell::new(false),
+            owes: Cell::new(false),
             full: Cell::new(false),
             paced,
             pass: Rc::default(),
@@ -190,11 +198,39 @@ impl Connection {
         if matches!(phase, Phase::Idle | Phase::Over) {
             self.leave();
         }
+        let phase = match phase {
+            Phase::Function if self.ended.get() => Phase::Left,
+            phase => phase,
+        };
         self.phase.set(phase);
         self.since_ms.set(self.paced.clock_ms.get());
         if !self.listed.get() && !matches!(phase, Phase::Function | Phase::Over) {
             self.listed.set(true);
             self.paced.listed.borrow_mut().push(Rc::clone(self));
+        }
+    }
+
+    /// Its request has its answer, which is to be sent.
+    pub(super) fn answered(self: &Rc<Self>) {
+        self.owes.set(true);
+        self.enter(Phase::Idle);
+    }
+
+    /// Is there a request that has no answer yet, or not all of it?
+    fn is_awaited(&self) -> bool {
+        let asked = matches!(self.phase.get(), Phase::Body | Phase::Function | Phase::Left);
+        asked || self.owes.get() || self.given.get() > 0
+    }
+
+    /// Will its caller send nothing more? What it has sent before has been read.
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended.get()
+    }
+
+    fn end(self: &Rc<Self>) {
+        self.ended.set(true);
+        if self.phase.get() == Phase::Function {
+            self.enter(Phase::Left);
         }
     }
 
@@ -277,6 +313,9 @@ impl Drop for Given {
 }
 
 /// A socket that notes in its connection when it moves, and that moves so much at a time.
+///
+/// Who has closed the sending half waits for an answer all the same: the end of the stream is
+/// hidden from hyper, which would take it for the end of everything, until the answer is out.
 pub(super) struct Socket {
     stream: TokioIo<TcpStream>,
     connection: Rc<Connection>,
@@ -304,6 +343,14 @@ impl Read for Socket {
         cx: &mut Context<'_>,
         buffer: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.connection.is_awaited() {
+            let mut first = [0];
+            let mut first = tokio::io::ReadBuf::new(&mut first);
+            if ready!(self.stream.inner().poll_peek(cx, &mut first))? == 0 {
+                self.connection.end();
+                return Poll::Pending;
+            }
+        }
         let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
         if polled.is_ready() {
             self.connection.has_read();
@@ -326,7 +373,14 @@ impl Write for Socket {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+        // hyper has nothing more for the socket: what it owed is out.
+        self.connection.owes.set(false);
+        if self.connection.has_ended() && !self.connection.is_awaited() {
+            self.connection.ended.set(false);
+            cx.waker().wake_by_ref();
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

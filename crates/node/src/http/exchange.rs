@@ -23,6 +23,8 @@ use super::problem::Problem;
 use super::request_names::{TRACEPARENT, Trace, X_REQUEST_ID};
 use super::route::Found;
 use super::server::Server;
+use super::target;
+use super::timing::SERVER_TIMING;
 use super::wagi;
 use crate::config::Abi;
 use crate::functions::environment::Input;
@@ -68,8 +70,12 @@ pub(super) fn exchange(
 
 fn begin(server: &Rc<Server>, connection: &Rc<Connection>, request: Request<Incoming>) -> Exchange {
     connection.enter(Phase::Function);
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
     let trace = server.names.trace(&parts.headers);
+    if let Err(problem) = target::check(&mut parts) {
+        drain(server, body, &parts.headers);
+        return refused(connection, problem, trace);
+    }
     let begun = match server.router.find(parts.method.as_str(), parts.uri.path()) {
         Found::Function { function, script } if body.is_end_stream() => {
             connection.function.set(Some(function));
@@ -86,9 +92,7 @@ fn begin(server: &Rc<Server>, connection: &Rc<Connection>, request: Request<Inco
             connection.function.set(Some(function));
             if let Err(problem) = occupy(server, connection, function) {
                 drain(server, body, &parts.headers);
-                let response = refuse(connection, (problem, trace));
-                let response = Box::pin(std::future::ready(response));
-                return Exchange::Other(response, Rc::clone(connection));
+                return refused(connection, problem, trace);
             }
             let script = script.len();
             let (server, own) = (Rc::clone(server), Rc::clone(connection));
@@ -109,11 +113,16 @@ fn begin(server: &Rc<Server>, connection: &Rc<Connection>, request: Request<Inco
     };
     match begun {
         Ok(invoked) => Exchange::Invoked(invoked),
-        Err(refused) => {
-            let response = refuse(connection, *refused);
-            Exchange::Other(Box::pin(std::future::ready(response)), Rc::clone(connection))
+        Err(because) => {
+            let (problem, trace) = *because;
+            refused(connection, problem, trace)
         }
     }
+}
+
+fn refused(connection: &Rc<Connection>, problem: Problem, trace: Trace) -> Exchange {
+    let response = refuse(connection, (problem, trace));
+    Exchange::Other(Box::pin(std::future::ready(response)), Rc::clone(connection))
 }
 
 impl Future for Exchange {
@@ -139,7 +148,7 @@ impl Future for Exchange {
 /// requests share ends the process by itself if it may not be whole.
 fn failed(connection: &Rc<Connection>) -> Response<Body> {
     tracing::error!(peer = %connection.peer, "a request panicked, which is a bug of the node");
-    connection.enter(Phase::Idle);
+    connection.answered();
     let detail = "the node failed at this request, which is a bug of the node";
     Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail).closing().into_response()
 }
@@ -150,9 +159,13 @@ impl Future for Invoked {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Response<Body>> {
         let Self { server, connection, function, ticket, trace, .. } = &mut *self;
         let answer = ready!(Pin::new(ticket).poll(cx));
+        let spent = answer.spent;
         let content_type = &server.content_types[function.get()];
         let function = &server.functions[function.get()];
         let mut response = answer::respond(connection, function, content_type, answer);
+        if let Some(timing) = server.timing.header(&spent) {
+            response.headers_mut().insert(SERVER_TIMING, timing);
+        }
         finish(connection, &mut response, trace);
         Poll::Ready(response)
     }
@@ -263,7 +276,7 @@ fn finish(connection: &Rc<Connection>, response: &mut Response<Body>, trace: &mu
     if let Some(traceparent) = trace.traceparent.take() {
         headers.insert(TRACEPARENT, traceparent);
     }
-    connection.enter(Phase::Idle);
+    connection.answered();
 }
 
 /// The whole body, within the function's limit, the node's memory and the time for it.
@@ -345,6 +358,10 @@ async fn next_data(
                     Poll::Ready(Err(Problem::new(StatusCode::REQUEST_TIMEOUT, late).closing()))
                 }
                 None => Poll::Pending,
+                Some(Poll::Pending) if connection.has_ended() => {
+                    let short = "the body does not arrive: the connection is closed before its end";
+                    Poll::Ready(Err(Problem::new(StatusCode::BAD_REQUEST, short).closing()))
+                }
                 Some(polled) => polled.map(Ok),
             }
         });

@@ -133,9 +133,11 @@ mod tests {
         let mut text = String::new();
         for (index, (route, methods)) in routes.iter().enumerate() {
             text += &format!(
-                "[[function]]\nname = \"f{index}\"\nmodule = \"m\"\nroute = \"{route}\"\n\
-                 methods = [{methods}]\n"
+                "[[function]]\nname = \"f{index}\"\nmodule = \"m\"\nroute = \"{route}\"\n"
             );
+            if !methods.is_empty() {
+                text += &format!("methods = [{methods}]\n");
+            }
         }
         Router::new(&Config::parse(Path::new("awsm.toml"), &text).expect("good").functions)
     }

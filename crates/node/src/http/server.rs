@@ -23,7 +23,7 @@ use super::connection::{Connection, Order, Paced, Phase, Socket};
 use super::exchange::exchange;
 use super::request_names::Names;
 use super::route::Router;
-use crate::config::{Config, NodeConfig};
+use crate::config::{Config, NodeConfig, ServerTiming};
 use crate::fault::Whole;
 use crate::functions::Function;
 use crate::ledger::{Ledger, Surplus};
@@ -49,6 +49,7 @@ pub struct Server {
     pub(super) content_types: Vec<HeaderValue>,
     pub(super) names: Names,
     pub(super) body_timeout: Duration,
+    pub(super) timing: ServerTiming,
     pub(super) ledger: Rc<Ledger>,
     http: http1::Builder,
     limits: Pace,
@@ -66,6 +67,7 @@ struct Pace {
     header: u64,
     body: u64,
     idle: u64,
+    half_close: u64,
 }
 
 impl Server {
@@ -90,11 +92,13 @@ impl Server {
             functions,
             names: Names::new(),
             body_timeout: node.body_timeout,
+            timing: node.server_timing,
             http: http(node),
             limits: Pace {
                 header: ms(node.header_timeout),
                 body: ms(node.body_timeout),
                 idle: ms(node.idle_timeout),
+                half_close: ms(node.half_close_timeout),
             },
             connections_max: node.connections,
             connections: RefCell::default(),
@@ -282,6 +286,7 @@ impl Server {
             Phase::Idle => self.limits.idle,
             Phase::Header => self.limits.header,
             Phase::Body => self.limits.body,
+            Phase::Left => self.limits.half_close,
             Phase::Function | Phase::Over => return,
         };
         if connection.elapsed_ms() > limit {

@@ -22,10 +22,15 @@ impl<const N: usize> Text<N> {
         self
     }
 
+    /// Adds a number.
+    pub(super) fn push_number(&mut self, number: u64) -> &mut Self {
+        self.push(itoa::Buffer::new().format(number))
+    }
+
     /// Adds a time in milliseconds, to the nanosecond.
     pub(super) fn push_ms(&mut self, time: Nanos) -> &mut Self {
         let mut digits = itoa::Buffer::new();
-        self.push(digits.format(time.0 / 1_000_000));
+        self.push_number(time.0 / 1_000_000);
         // A leading 1 keeps the zeros.
         self.push(".").push(&digits.format(1_000_000 + time.0 % 1_000_000)[1..])
     }

@@ -3,11 +3,13 @@
 //! Source: RFC 3875 for the variables and the header block; the `X_*` variables are those that WAGI
 //! hosts add.
 
+use std::net::IpAddr;
+
 use awsm_host::StringList;
 use bytes::{Buf, Bytes};
 use hyper::header::{
-    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderName, HeaderValue,
-    LOCATION, PROXY_AUTHORIZATION, TRANSFER_ENCODING,
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, HeaderMap, HeaderName,
+    HeaderValue, LOCATION,
 };
 use hyper::http::request::Parts;
 use hyper::{Response, StatusCode, Version};
@@ -30,13 +32,18 @@ pub(super) fn variables(
     connection: &Connection,
     trace: &Trace,
 ) -> StringList {
-    let header = |name: &HeaderName| text(request.headers.get(name));
+    let header = |name: &HeaderName| request.headers.get(name).map_or(&b""[..], |v| v.as_bytes());
     let path = request.uri.path();
     let (script, raw_info) = path.split_at(script);
     let info = decoded(raw_info);
-    let local = connection.local.ip().to_string();
-    let host = request.uri.authority().map_or_else(|| header(&HOST), |host| host.as_str());
-    let host = if host.is_empty() { &local } else { host };
+    let local = match connection.local.ip() {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => format!("[{address}]"),
+    };
+    let host = match header(&HOST) {
+        b"" => local.as_bytes(),
+        host => host,
+    };
     let peer = connection.peer.ip().to_string();
     let query = request.uri.query().unwrap_or("");
     let mut digits = itoa::Buffer::new();
@@ -45,48 +52,43 @@ pub(super) fn variables(
 
     let mut list = StringList::new();
     for (name, value) in [
-        ("AUTH_TYPE", ""),
-        ("CONTENT_LENGTH", digits.format(body_bytes)),
+        ("AUTH_TYPE", &b""[..]),
+        ("CONTENT_LENGTH", digits.format(body_bytes).as_bytes()),
         ("CONTENT_TYPE", header(&CONTENT_TYPE)),
-        ("GATEWAY_INTERFACE", "CGI/1.1"),
+        ("GATEWAY_INTERFACE", b"CGI/1.1"),
         ("PATH_INFO", &info),
         ("PATH_TRANSLATED", &info),
-        ("QUERY_STRING", query),
-        ("REMOTE_ADDR", &peer),
-        ("REMOTE_HOST", &peer),
-        ("REMOTE_USER", ""),
-        ("REQUEST_METHOD", request.method.as_str()),
-        ("SCRIPT_NAME", script),
+        ("QUERY_STRING", query.as_bytes()),
+        ("REMOTE_ADDR", peer.as_bytes()),
+        ("REMOTE_HOST", peer.as_bytes()),
+        ("REMOTE_USER", b""),
+        ("REQUEST_METHOD", request.method.as_str().as_bytes()),
+        ("SCRIPT_NAME", script.as_bytes()),
         ("SERVER_NAME", without_port(host)),
-        ("SERVER_PORT", port.format(connection.local.port())),
+        ("SERVER_PORT", port.format(connection.local.port()).as_bytes()),
         ("SERVER_PROTOCOL", protocol(request.version)),
-        ("SERVER_SOFTWARE", concat!("aWsm/", env!("CARGO_PKG_VERSION"))),
-        ("X_MATCHED_ROUTE", route),
-        ("X_COMPONENT_ROUTE", route.strip_suffix("/...").unwrap_or(route)),
-        ("X_RAW_PATH_INFO", raw_info),
-        ("X_CLIENT_ADDR", &peer),
+        ("SERVER_SOFTWARE", concat!("aWsm/", env!("CARGO_PKG_VERSION")).as_bytes()),
+        ("X_MATCHED_ROUTE", route.as_bytes()),
+        ("X_COMPONENT_ROUTE", route.strip_suffix("/...").unwrap_or(route).as_bytes()),
+        ("X_RAW_PATH_INFO", raw_info.as_bytes()),
+        ("X_CLIENT_ADDR", peer.as_bytes()),
     ] {
         list.push_variable(name, value);
     }
-    list.push(&["X_FULL_URL=http://", host, target]);
-    headers(request, trace, &mut list);
+    list.push(&[b"X_FULL_URL=http://", host, target.as_bytes()]);
+    headers(&request.headers, &mut list);
+    push_trace(trace, &mut list);
     list
 }
 
-/// The request's headers as `HTTP_*`, repeated ones joined by commas. What names the connection or
-/// proves the caller's identity stays here.
-fn headers(request: &Parts, trace: &Trace, list: &mut StringList) {
-    const KEPT: [HeaderName; 6] = [
-        AUTHORIZATION,
-        PROXY_AUTHORIZATION,
-        CONNECTION,
-        CONTENT_LENGTH,
-        CONTENT_TYPE,
-        TRANSFER_ENCODING,
-    ];
-    for name in request.headers.keys() {
+/// The request's headers as `HTTP_*`, repeated ones joined. What is about the connection or proves
+/// the caller's identity stays here.
+fn headers(headers: &HeaderMap, list: &mut StringList) {
+    const KEPT: [HeaderName; 4] = [AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, TRACEPARENT];
+    for name in headers.keys() {
         // `Proxy` would become HTTP_PROXY, which many programs take for a setting of theirs.
-        if KEPT.contains(name) || *name == TRACEPARENT || name.as_str() == "proxy" {
+        let stays = KEPT.contains(name) || is_of_connection(name) || name.as_str() == "proxy";
+        if stays || !is_one_variable(name) {
             continue;
         }
         let variable: String = std::iter::once("HTTP_")
@@ -94,17 +96,41 @@ fn headers(request: &Parts, trace: &Trace, list: &mut StringList) {
             .flat_map(str::chars)
             .map(|c| if c == '-' { '_' } else { c.to_ascii_uppercase() })
             .collect();
-        let values: Vec<&str> =
-            request.headers.get_all(name).iter().map(|value| text(Some(value))).collect();
-        list.push_variable(&variable, &values.join(", "));
+        let values: Vec<&[u8]> = headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();
+        // Source: RFC 6265, 5.4, and RFC 9113, 8.2.3: a comma may be a part of a cookie.
+        let between: &[u8] = if *name == COOKIE { b"; " } else { b", " };
+        list.push_variable(&variable, values.join(between));
     }
-    push_trace(trace, list);
+}
+
+/// No other header's name becomes the same variable: `X_Remote_User` would be `X-Remote-User`, with
+/// which a proxy in front may say who somebody is.
+fn is_one_variable(name: &HeaderName) -> bool {
+    name.as_str().bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+}
+
+/// Is a header about one connection, and so neither for functions nor from them? Source: RFC 9110,
+/// 7.6.1 and 11.7.
+fn is_of_connection(name: &HeaderName) -> bool {
+    const NAMES: [&str; 10] = [
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authentication-info",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    ];
+    NAMES.contains(&name.as_str())
 }
 
 /// The trace's next step for the guest, if there is a trace.
 pub(super) fn push_trace(trace: &Trace, list: &mut StringList) {
     if let Some(traceparent) = &trace.traceparent {
-        list.push_variable("HTTP_TRACEPARENT", text(Some(traceparent)));
+        list.push_variable("HTTP_TRACEPARENT", traceparent);
     }
 }
 
@@ -141,16 +167,29 @@ pub(super) fn response(stdout: Vec<u8>) -> Result<Response<Body>, Problem> {
         }
         let name = HeaderName::from_bytes(name).map_err(|_| malformed("a header's name"))?;
         let value = HeaderValue::from_bytes(value).map_err(|_| malformed("a header's value"))?;
-        // The length and the connection are the node's business.
-        if ![CONTENT_LENGTH, CONNECTION, TRANSFER_ENCODING].contains(&name) {
-            response.headers_mut().append(name, value);
-        }
+        response.headers_mut().append(name, value);
     }
+    remove_the_nodes_own(response.headers_mut());
     let redirects = response.headers().contains_key(LOCATION);
     let default = if redirects { StatusCode::FOUND } else { StatusCode::OK };
     *response.status_mut() = status.unwrap_or(default);
     *response.body_mut() = Body::new(rest);
     Ok(response)
+}
+
+/// Removes what is the node's business: the length, the connection, and whatever the function says
+/// that is about the connection.
+fn remove_the_nodes_own(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = headers
+        .get_all(CONNECTION)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+        .collect();
+    let own = headers.keys().filter(|name| **name == CONTENT_LENGTH || is_of_connection(name));
+    for name in own.cloned().chain(named).collect::<Vec<_>>() {
+        headers.remove(name);
+    }
 }
 
 /// `404 Not Found` or `404`. Informational ones would be followed by another answer.
@@ -160,24 +199,19 @@ fn parse_status(value: &[u8]) -> Option<StatusCode> {
     (200..600).contains(&status.as_u16()).then_some(status)
 }
 
-/// As text, or nothing where it is not.
-fn text(value: Option<&HeaderValue>) -> &str {
-    value.and_then(|value| value.to_str().ok()).unwrap_or("")
-}
-
-fn without_port(host: &str) -> &str {
-    match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
+fn without_port(host: &[u8]) -> &[u8] {
+    match host.iter().rposition(|byte| *byte == b':') {
+        Some(colon) if host[colon + 1..].iter().all(u8::is_ascii_digit) => &host[..colon],
         _ => host,
     }
 }
 
-fn protocol(version: Version) -> &'static str {
-    if version == Version::HTTP_10 { "HTTP/1.0" } else { "HTTP/1.1" }
+fn protocol(version: Version) -> &'static [u8] {
+    if version == Version::HTTP_10 { b"HTTP/1.0" } else { b"HTTP/1.1" }
 }
 
-/// With `%xx` replaced by what it stands for; what is not UTF-8 by the replacement character.
-fn decoded(path: &str) -> String {
+/// With `%xx` replaced by what it stands for.
+fn decoded(path: &str) -> Vec<u8> {
     let bytes = path.as_bytes();
     let digit = |at: usize| char::from(*bytes.get(at)?).to_digit(16);
     let mut decoded = Vec::with_capacity(bytes.len());
@@ -194,7 +228,7 @@ fn decoded(path: &str) -> String {
             }
         }
     }
-    String::from_utf8_lossy(&decoded).into_owned()
+    decoded
 }
 
 #[cfg(test)]
@@ -242,12 +276,75 @@ mod tests {
     }
 
     #[test]
+    fn what_is_about_the_connection_stays_out_of_answers() {
+        let said = "Connection: close, X-Hop\nX-Hop: 1\nKeep-Alive: timeout=5\nUpgrade: x\n\
+                    Trailer: A\nTE: gzip\nTransfer-Encoding: chunked\nProxy-Connection: close\n\
+                    Proxy-Authenticate: Basic\nContent-Length: 9\nProxy-Status: a\nX-End: 1\n\n";
+        let response = response(said.into()).expect("well formed");
+        let mut names: Vec<&str> = response.headers().keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["proxy-status", "x-end"]);
+    }
+
+    /// The variables that come of these headers.
+    fn variables_of(given: &[(&str, &[u8])]) -> Vec<Vec<u8>> {
+        let mut map = HeaderMap::new();
+        for (name, value) in given {
+            let name = HeaderName::from_bytes(name.as_bytes()).expect("a name");
+            map.append(name, HeaderValue::from_bytes(value).expect("a value"));
+        }
+        let mut list = StringList::new();
+        headers(&map, &mut list);
+        let mut found: Vec<_> = list.block().split(|byte| *byte == 0).map(<[u8]>::to_vec).collect();
+        assert_eq!(found.pop().as_deref(), Some(&b""[..]), "each ends with a NUL byte");
+        found.sort();
+        found
+    }
+
+    #[test]
+    fn a_header_becomes_a_variable_of_its_own_or_none() {
+        let two = [("X_Remote_User", &b"admin"[..]), ("X-Remote-User", b"me")];
+        assert_eq!(variables_of(&two), [b"HTTP_X_REMOTE_USER=me"]);
+        for dropped in [
+            "x_a",
+            "x.a",
+            "proxy",
+            "connection",
+            "te",
+            "upgrade",
+            "keep-alive",
+            "authorization",
+            "proxy-authorization",
+            "transfer-encoding",
+            "trailer",
+        ] {
+            assert_eq!(variables_of(&[(dropped, b"x")]), [&b""[..]; 0], "{dropped}");
+        }
+    }
+
+    #[test]
+    fn repeated_headers_are_joined() {
+        let cookies = [("cookie", &b"a=1"[..]), ("cookie", b"b=2, 3")];
+        assert_eq!(variables_of(&cookies), [b"HTTP_COOKIE=a=1; b=2, 3"]);
+        let lists = [("accept", &b"a"[..]), ("accept", b"b")];
+        assert_eq!(variables_of(&lists), [b"HTTP_ACCEPT=a, b"]);
+    }
+
+    #[test]
+    fn values_are_bytes() {
+        let latin = [("x-name", &b"caf\xe9"[..])];
+        assert_eq!(variables_of(&latin), [b"HTTP_X_NAME=caf\xe9"]);
+    }
+
+    #[test]
     fn paths_are_decoded() {
-        assert_eq!(decoded("/a%20b%2fc"), "/a b/c");
-        assert_eq!(decoded("/100%"), "/100%");
-        assert_eq!(decoded("/%zz%4"), "/%zz%4");
-        assert_eq!(decoded("/%ff"), "/\u{fffd}");
-        assert_eq!(without_port("[::1]:80"), "[::1]");
-        assert_eq!(without_port("host"), "host");
+        assert_eq!(decoded("/a%20b%2fc"), b"/a b/c");
+        assert_eq!(decoded("/100%"), b"/100%");
+        assert_eq!(decoded("/%zz%4"), b"/%zz%4");
+        assert_eq!(decoded("/%ff"), b"/\xff");
+        assert_eq!(without_port(b"[::1]:80"), b"[::1]");
+        assert_eq!(without_port(b"[::1]"), b"[::1]");
+        assert_eq!(without_port(b"host"), b"host");
+        assert_eq!(without_port(b"host:"), b"host");
     }
 }
