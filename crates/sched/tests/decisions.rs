@@ -629,3 +629,44 @@ fn who_is_held_back_for_a_place_gets_the_next() {
         sched.blocked(Nanos(5), ids[next], None);
     }
 }
+
+/// What the system gave to others is on nobody's account, and in no estimate.
+#[test]
+fn time_that_was_lost_is_nobodys() {
+    let (mut sched, function) = one_function(LIMITS, 8);
+    for began in [0, 10_000_000, 20_000_000] {
+        let one = arrive_with(&mut sched, began, Arrival::new(function));
+        assert_eq!(sched.next(Nanos(began)), run(one, true));
+        sched.lost(Nanos(4_000_000));
+        sched.finished(Nanos(began + 5_000_000), one);
+        let _ = sched.next(Nanos(began + 5_000_000));
+    }
+    assert_eq!(sched.accounted(), Nanos::from_millis(3));
+    let profile = sched.profile(function).expect("it has run");
+    assert!(profile.mean_run() <= Nanos(1_100_000), "{}", profile.mean_run());
+}
+
+/// A core that does much between the runs of those to whom nothing was promised promises as much
+/// as before; if promised runs wait for it, it promises less.
+#[test]
+fn only_what_promised_runs_wait_for_takes_from_promises() {
+    let promises = |promised: bool| {
+        let (mut sched, function) = admission(Admission::Demand);
+        let class = if promised { Class::Standard } else { Class::BestEffort };
+        let mut now = 0;
+        // Each runs for a millisecond, and three pass until the next one runs.
+        let arrival = Arrival { class, ..exact(function, 1_000_000_000, 1_000_000) };
+        let mut waiting = arrive_with(&mut sched, now, arrival);
+        for _ in 0..200 {
+            let Decision::Run { id, .. } = sched.next(Nanos(now)) else { panic!("one waits") };
+            assert_eq!(id, waiting);
+            waiting = arrive_with(&mut sched, now, arrival);
+            sched.finished(Nanos(now + 1_000_000), id);
+            now += 4_000_000;
+        }
+        sched.cancelled(waiting);
+        let arrival = exact(function, 10_000_000, 1_000_000);
+        std::iter::from_fn(|| sched.arrived(Nanos(now), arrival).ok()).count()
+    };
+    assert_eq!((promises(false), promises(true)), (10, 2));
+}

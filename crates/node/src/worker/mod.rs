@@ -709,7 +709,11 @@ impl Machine for Core {
         let function = invocation.function;
         let Live { sandbox, watch, request, said, .. } = invocation.life.live();
         unwatch(&mut self.readiness, watch);
-        let long = self.sched.expects(id) > self.quantum;
+        let expected = self.sched.expects(id);
+        let long = expected > self.quantum;
+        // Others may have the core meanwhile, where that is worth asking.
+        let asks = expected >= limits::REACTOR_GAP.into();
+        let before = asks.then(|| (self.clock.now(), thread_cpu_ns()));
         let bell = self.bell.as_ref().filter(|bell| long && bell.arm(now));
         // An idle core may want what is queued here, and does not ring.
         let patient = bell.is_some() && (self.peer.is_alone() || self.sched.queued() == 0);
@@ -718,6 +722,10 @@ impl Machine for Core {
         self.pulse.is_at(Place::Guest(function));
         let stop = sandbox.resume_until(until.map_or(look, |until| until.min(look)).0);
         self.peer.set_in_guest(false);
+        if let Some((began, cpu_ns)) = before {
+            let had = Nanos(thread_cpu_ns() - cpu_ns);
+            self.sched.lost((self.clock.now() - began) - had);
+        }
         self.pulse.is_at(Place::Turn);
         if let Some(bell) = bell {
             bell.disarm();

@@ -39,28 +39,34 @@ const SCALE_MAX: u64 = 64 * SCALE_ONE;
 /// The core's own share is measured over about this time.
 const OVERHEAD_WINDOW: Nanos = Nanos::from_millis(250);
 
-/// How much of the core goes to what is not an invocation while some wait.
+/// How much of the core goes to what is in no estimate while invocations wait to which something was
+/// promised. What is done while only others wait takes nothing from a promise.
 #[derive(Debug, Default)]
 pub(crate) struct Overhead {
     /// When the last run stopped, if the core has had work since.
     stopped: Option<Nanos>,
+    /// Work that is in estimates: promised runs, and the cleaning after them.
     busy: Nanos,
+    /// What promised runs waited for, and is in no estimate.
     between: Nanos,
     /// Since the last run stopped, work that estimates have in them.
     estimated: Nanos,
 }
 
 impl Overhead {
-    pub(crate) fn stopped(&mut self, now: Nanos, ran: Nanos) {
-        self.busy = self.busy + ran;
-        self.stopped = Some(now);
+    pub(crate) fn stopped(&mut self, now: Nanos, ran: Nanos, promised: bool) {
+        if promised {
+            self.busy = self.busy + ran;
+        }
+        (self.stopped, self.estimated) = (Some(now), Nanos::ZERO);
     }
 
-    pub(crate) fn runs(&mut self, now: Nanos) {
-        if let Some(stopped) = self.stopped.take() {
-            self.between = self.between + ((now - stopped) - self.estimated);
-        }
-        self.estimated = Nanos::ZERO;
+    /// The core is given to one that has waited since then, or longer than the last run. If it was
+    /// promised nothing, nobody has waited to whom something was.
+    pub(crate) fn runs(&mut self, now: Nanos, waited_since: Nanos, promised: bool) {
+        let Some(stopped) = self.stopped.take().filter(|_| promised) else { return };
+        let between = (now - stopped.max(waited_since)) - self.estimated;
+        self.between = self.between + between;
         if self.busy + self.between > OVERHEAD_WINDOW {
             (self.busy, self.between) = (Nanos(self.busy.0 / 2), Nanos(self.between.0 / 2));
         }
@@ -70,7 +76,12 @@ impl Overhead {
         self.stopped = None;
     }
 
-    /// The core has cleaned up after a run.
+    /// A promised run has waited while the system gave the core to others.
+    pub(crate) fn lost(&mut self, time: Nanos) {
+        self.between = self.between + time;
+    }
+
+    /// The core has cleaned up after a promised run.
     pub(crate) fn cleaned(&mut self, time: Nanos) {
         self.estimated = self.estimated + time;
         self.busy = self.busy + time;

@@ -33,6 +33,8 @@ pub(crate) struct Function {
     pub(crate) live: usize,
     /// Queued and live.
     pub(crate) present: usize,
+    /// Was the last one promised something?
+    pub(crate) promised: bool,
     /// Those that came up for the core while the function was at its limit. May be stale too.
     held: BinaryHeap<Reverse<Place>>,
     pub(crate) profile: Option<Box<Profile>>,
@@ -130,6 +132,7 @@ impl Scheduler {
             config,
             live: 0,
             present: 0,
+            promised: false,
             held,
             profile,
             warm,
@@ -167,8 +170,9 @@ impl Scheduler {
         }
         self.measure(now);
         match self.best_waiting() {
-            Some((_, place, fresh)) => {
-                self.overhead.runs(now);
+            Some((rank, place, fresh)) => {
+                let since = if fresh { self.entries.get(place.id).arrived } else { Nanos::ZERO };
+                self.overhead.runs(now, since, rank.level == Level::Promised);
                 self.take(place.id, fresh);
                 self.set_state(place.id, State::Running { since: now });
                 self.running = Some(place.id);
@@ -295,7 +299,9 @@ impl Scheduler {
         let id = self.entries.insert(entry);
         self.queued += 1;
         self.tenants[tenant].queued += 1;
-        self.functions[arrival.function.0 as usize].present += 1;
+        let function = &mut self.functions[arrival.function.0 as usize];
+        function.present += 1;
+        function.promised = terms.level == Level::Promised;
         self.unprofiled += usize::from(terms.unprofiled);
         self.backlog = self.backlog + terms.estimate;
         self.expiry_bound = self.expiry_bound.min(expiry);
@@ -315,6 +321,19 @@ impl Scheduler {
         let tenant = self.tenant_of(arrival.function);
         self.tenants[tenant].expects(now);
         self.admit(now, arrival)
+    }
+
+    /// The running invocation did not have the core for so much of its time: the system had given
+    /// it to somebody else. That is on nobody's account, and in no estimate.
+    pub fn lost(&mut self, time: Nanos) {
+        let Some(id) = self.running else { return };
+        let entry = self.entries.get_mut(id);
+        if let State::Running { since } = &mut entry.state {
+            *since = *since + time;
+        }
+        if entry.level == Level::Promised {
+            self.overhead.lost(time);
+        }
     }
 
     /// The running invocation was interrupted and can go on at once. It keeps its place among its
@@ -447,7 +466,9 @@ impl Scheduler {
     /// [`Self::served`], and it is in the function's estimate.
     pub fn cleaned(&mut self, function: FunctionId, time: Nanos) {
         self.served(function, time);
-        self.overhead.cleaned(time);
+        if self.functions[function.0 as usize].promised {
+            self.overhead.cleaned(time);
+        }
     }
 
     /// An invocation of the function is gone: how many pages of its memory had contents in the end,
@@ -696,9 +717,9 @@ impl Scheduler {
         if entry.ran >= entry.cpu_limit {
             self.expired.push((id, Limit::CpuTime));
         }
-        self.overhead.stopped(now, had);
-        self.accounted = self.accounted + had;
         let entry = *entry;
+        self.overhead.stopped(now, had, entry.level == Level::Promised);
+        self.accounted = self.accounted + had;
         self.count_turn(id, had);
         let tenant = self.tenant_of(entry.function);
         self.tenants[tenant].charge(had, entry.level);
