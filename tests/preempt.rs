@@ -123,22 +123,26 @@ fn a_preempted_guest_says_so() {
         &[function("spin", "/spin", "args = [\"200000000\"]")],
     );
     let mut clients = [node.connect(), node.connect()];
-    let since = Instant::now();
-    for client in &mut clients {
-        client.send_request("GET", "/spin", &[], b"");
-    }
-    let answers = clients.each_mut().map(common::Client::receive);
-    let took_ms = since.elapsed().as_secs_f64() * 1e3;
-    for answer in &answers {
-        let parts = ["queue", "startup", "run", "blocked", "preempted"];
-        let sum_ms: f64 = parts.iter().filter_map(|part| answer.timing(part)).sum();
-        assert!(sum_ms > 0.0 && sum_ms <= took_ms, "{sum_ms} of {took_ms}: {answer:?}");
-    }
-    let timing = |of: &common::Response| of.timing("preempted").unwrap_or(0.0);
-    assert!(answers.iter().all(|answer| answer.status == 200));
-    assert!(timing(&answers[0]) + timing(&answers[1]) > 1.0, "{answers:?}");
+    // Unless the second one has come when the first was done.
+    eventually("they have had the core in turn", || {
+        let since = Instant::now();
+        for client in &mut clients {
+            client.send_request("GET", "/spin", &[], b"");
+        }
+        let answers = clients.each_mut().map(common::Client::receive);
+        let took_ms = since.elapsed().as_secs_f64() * 1e3;
+        for answer in &answers {
+            let parts = ["queue", "startup", "run", "blocked", "preempted"];
+            let sum_ms: f64 = parts.iter().filter_map(|part| answer.timing(part)).sum();
+            assert!(sum_ms > 0.0 && sum_ms <= took_ms, "{sum_ms} of {took_ms}: {answer:?}");
+            assert_eq!(answer.status, 200);
+        }
+        answers.iter().filter_map(|answer| answer.timing("preempted")).sum::<f64>() > 1.0
+    });
 }
 
+/// A worker that has nothing to do is woken by nobody, but for its look at slow connections, ten
+/// times a second, and by the watchdog.
 #[test]
 fn an_idle_node_sleeps() {
     let node = Node::start_workers(2, "", &[function("spin", "/", "args = [\"5000000\"]")]);
@@ -147,11 +151,34 @@ fn an_idle_node_sleeps() {
     for _ in 0..10 {
         assert_eq!(client.request("GET", "/", &[], b"").status, 200);
     }
-    std::thread::sleep(Duration::from_millis(500));
-    let before = node.cpu_time();
-    std::thread::sleep(Duration::from_secs(10));
-    let used = node.cpu_time() - before;
-    assert!(used <= Duration::from_millis(50), "{used:?} in ten seconds");
+    let pid = node.pid();
+    let mut quiet = 0;
+    eventually("its workers sleep", || {
+        let (began, before) = (Instant::now(), worker_wakes(pid));
+        std::thread::sleep(Duration::from_secs(1));
+        let woken = worker_wakes(pid) - before;
+        let seconds = began.elapsed().as_secs() + 1;
+        quiet = if woken <= 2 * 16 * seconds { quiet + 1 } else { 0 };
+        quiet == 3
+    });
+}
+
+/// How often the workers' threads have gone to sleep so far.
+fn worker_wakes(pid: u32) -> u64 {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("the node is there");
+    let mut wakes = 0;
+    for task in tasks.flatten() {
+        let read =
+            |file| std::fs::read_to_string(task.path().join(file)).expect("the thread is there");
+        if read("comm").starts_with("awsm-worker") {
+            let status = read("status");
+            let line =
+                status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+            let count = line.and_then(|count| count.trim().parse::<u64>().ok());
+            wakes += count.expect("a count");
+        }
+    }
+    wakes
 }
 
 /// Processor time of each worker's thread so far, by its name. (What a worker starts has its name,
