@@ -41,6 +41,11 @@ impl CompileFlags {
     }
 }
 
+/// So many things: `1 core`, `2 cores`.
+pub(crate) fn counted(number: u64, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
 /// What goes wrong in a command: one line, already worded.
 pub(crate) type Failure = Box<dyn std::error::Error>;
 

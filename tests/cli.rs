@@ -201,8 +201,8 @@ fn bad_modules_are_refused_in_one_line() {
     refused(
         awsm().arg("run").arg(&library),
         &format!(
-            "{}: no function `_start` without parameters and results is exported: \
-             build the module as a command",
+            "{}: no function `_start` is exported: build the module as a command, or name another \
+             function, such as `f` (`entry` in awsm.toml, `--invoke` of `awsm run`)",
             library.display()
         ),
     );
@@ -366,6 +366,9 @@ fn functions_are_measured_and_planned_before_they_are_served() {
     let fits = plan("deadline = \"1s\", rate = \"1/m\"");
     let said = String::from_utf8_lossy(&fits.stdout).into_owned();
     assert!(fits.status.success() && said.starts_with("schedulable on "), "{said}");
+    let one = output(awsm().arg("plan").args(&options).args(["--cores", "1"]));
+    let said = String::from_utf8_lossy(&one.stdout).into_owned();
+    assert!(said.starts_with("schedulable on 1 core\n"), "{said}");
     let much = plan("deadline = \"1s\", rate = \"100000000/s\"");
     let said = String::from_utf8_lossy(&much.stdout).into_owned();
     assert_eq!(much.status.code(), Some(1), "{said}");

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use awsm_sched::{Class, Nanos};
 
-use awsm_node::config::{Abi, Config, FUNCTION_KEYS, Route};
+use awsm_node::config::{Abi, Config, FUNCTION_KEYS, Route, ServerTiming};
 
 /// The shortest function, to be preceded or followed by what is tested.
 const FUNCTION: &str = "[[function]]\nname = \"a\"\nmodule = \"a.wasm\"\nroute = \"/a\"\n";
@@ -116,6 +116,25 @@ fn mistakes_are_one_line_with_file_and_line() {
         (
             function("abi = \"cgi\""),
             "awsm.toml:5: `abi = \"cgi\"`: choose one of \"stdio\", \"wagi\"",
+        ),
+        (
+            function("stack = \"64KiB\""),
+            "awsm.toml:5: `stack = \"64KiB\"` is not within 128KiB to 1GiB",
+        ),
+        (
+            function("entry = \"\""),
+            "awsm.toml:5: `entry = \"\"`: the name of an exported function is needed, such as \
+             \"handle\"",
+        ),
+        (function("status = { 2 = 100 }"), "awsm.toml:5: `2 = 100` is not within 200 to 599"),
+        (
+            function("status = { two = 400 }"),
+            "awsm.toml:5: `two` is no exit code: write status = { 2 = 400 }",
+        ),
+        (
+            function("abi = \"wagi\"\nstatus = { 2 = 400 }"),
+            "awsm.toml:6: `status` is for `abi = \"stdio\"`: a wagi function says `Status: 400` \
+             itself",
         ),
         (
             function("huge_pages = \"yes\""),
@@ -263,6 +282,8 @@ fn everything_can_be_said() {
         idle_timeout = "3s"
         shutdown_timeout = "4s"
         watchdog = "5s"
+        half_close_timeout = "6s"
+        server_timing = "off"
 
         [[function]]
         name = "hello"
@@ -274,6 +295,8 @@ fn everything_can_be_said() {
         env = { LANG = "C" }
         content_type = "text/plain"
         memory = "1MiB"
+        entry = "handle"
+        stack = "2MiB"
         huge_pages = true
         body = "0B"
         output = "64KiB"
@@ -319,6 +342,9 @@ fn everything_can_be_said() {
     assert_eq!(function.timeout, Duration::from_micros(500));
     assert_eq!((function.body_bytes, function.memory_bytes), (0, 1 << 20));
     assert!(function.huge_pages);
+    assert_eq!((function.entry.as_deref(), function.stack_bytes), (Some("handle"), 2 << 20));
+    assert_eq!(config.node.half_close_timeout, Duration::from_secs(6));
+    assert_eq!(config.node.server_timing, ServerTiming::Off);
 }
 
 #[test]

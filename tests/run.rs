@@ -52,7 +52,7 @@ fn calls_that_cannot_be_made_say_why() {
     let scratch = Scratch::new();
     let cases: [(&str, &[&str], &str); 5] = [
         ("none", &[], "no function `none` is exported"),
-        ("add", &["1"], "and 1 arguments are given"),
+        ("add", &["1"], "and is given 1 argument"),
         ("add", &["1", "4294967296"], "`4294967296` is no i32"),
         ("add", &["1", "x"], "`x` is no i32"),
         ("half", &["one"], "`one` is no f64"),

@@ -150,10 +150,10 @@ fn slow_readers_hold_what_there_is_for_answers() {
     }
     let closed = |log: &str| -> u32 {
         let of = |line: &str| {
-            let before = line.split(" connections closed whose readers").next()?;
+            let before = line.split(" connection").next()?;
             before.rsplit(' ').next()?.parse::<u32>().ok()
         };
-        log.lines().filter(|line| line.contains("connections closed")).filter_map(of).sum()
+        log.lines().filter(|line| line.contains(" closed whose readers")).filter_map(of).sum()
     };
     node.log_when(|log| closed(log) > 0);
     eventually("all have been answered", || {

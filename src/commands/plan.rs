@@ -17,7 +17,7 @@ use awsm_sched::plan::{Load, cores_for};
 use clap::Args;
 use serde_json::json;
 
-use crate::options::{Failure, ReportFormat};
+use crate::options::{Failure, ReportFormat, counted};
 
 #[derive(Debug, Args)]
 pub(super) struct Options {
@@ -158,18 +158,19 @@ fn overloaded(demands: &[Demand], share: &[Load], capacity: f64, cores: u32) -> 
     let needed = (utilisation * f64::from(cores) / capacity).ceil();
     format!(
         "the functions together need {:.1} % of each core and {:.1} % can be promised; `{}` alone \
-         needs {:.1} %: {needed:.0} cores would do, or a lower rate",
+         needs {:.1} %: {} would do, or a lower rate",
         utilisation * 100.0,
         capacity * 100.0,
         largest.name,
-        most * 100.0
+        most * 100.0,
+        counted(needed as u64, "core")
     )
 }
 
 fn late(index: usize, verdict: &Verdict, demands: &[Demand], capacity: f64) -> String {
     let loads: Vec<Load> = demands.iter().map(|demand| demand.load).collect();
     let cores = match cores_for(index, &loads, capacity, CORES_MAX) {
-        Some(cores) => format!(", or {cores} cores"),
+        Some(cores) => format!(", or {}", counted(cores.into(), "core")),
         None => String::from("; more cores would not help"),
     };
     format!(
@@ -231,7 +232,7 @@ fn time(seconds: f64) -> String {
 
 fn print(plan: &Plan) {
     let verdict = if plan.problems.is_empty() { "schedulable" } else { "not schedulable" };
-    println!("{verdict} on {} cores", plan.cores);
+    println!("{verdict} on {}", counted(plan.cores.into(), "core"));
     println!(
         "each core: {:.1} % used, {:.1} % can be promised, {:.1} % left\n",
         plan.utilisation * 100.0,

@@ -14,14 +14,14 @@ use awsm_node::cache::Cache;
 use awsm_node::config::{Abi, Config, FunctionConfig, parse_duration};
 use awsm_node::functions::environment::Input;
 use awsm_node::functions::profiles::Store;
-use awsm_node::functions::{Function, deploy};
+use awsm_node::functions::{Function, deploy, exit_code};
 use awsm_sandbox::{Pool, PoolConfig, Sandbox, Stop, Wait, clock};
 use awsm_sched::{Histogram, Nanos, Profile};
 use bytes::Bytes;
 use clap::Args;
 use serde_json::json;
 
-use crate::options::{Failure, ReportFormat};
+use crate::options::{Failure, ReportFormat, counted};
 
 #[derive(Debug, Args)]
 pub(super) struct Options {
@@ -162,29 +162,37 @@ fn start(
         }
     }
     let context = function.environment.context(Input::new(body.clone(), env));
-    let started = pool.start(&function.program, function.entry, context);
+    let started = pool.start_call(&function.program, function.entry.call(), context);
     started.map_err(|(error, _)| format!("`{}` cannot be started: {error}", config.name).into())
 }
 
 /// Runs it to its end; says how long it waited, nanoseconds.
 fn finish(sandbox: &mut Sandbox<WasiCtx>, config: &FunctionConfig) -> Result<u64, Failure> {
     let mut waited = 0;
-    loop {
-        let failed = match sandbox.resume() {
-            Stop::Returned | Stop::Exited(0) => return Ok(waited),
+    let failed = loop {
+        match sandbox.resume() {
             Stop::Blocked(wait) => {
                 let before = clock::monotonic_ns();
                 self::wait(sandbox, wait)?;
                 waited += clock::monotonic_ns() - before;
-                continue;
             }
-            Stop::Preempted => continue,
-            Stop::Exited(code) => format!("exited with code {code}"),
-            Stop::Trapped(trap) => trap.to_string(),
-        };
-        let name = &config.name;
-        return Err(format!("`{name}`: {failed}; measure it with an --input that it takes").into());
-    }
+            Stop::Preempted => {}
+            Stop::Returned => match exit_code(sandbox) {
+                code if is_an_answer(config, code) => return Ok(waited),
+                code => break format!("gave the exit code {code}"),
+            },
+            Stop::Exited(code) if is_an_answer(config, code) => return Ok(waited),
+            Stop::Exited(code) => break format!("exited with code {code}"),
+            Stop::Trapped(trap) => break trap.to_string(),
+        }
+    };
+    let name = &config.name;
+    Err(format!("`{name}`: {failed}; measure it with an --input that it takes").into())
+}
+
+/// Does a status stand for this exit code?
+fn is_an_answer(config: &FunctionConfig, code: i32) -> bool {
+    code == 0 || config.status.contains_key(&code.cast_unsigned())
 }
 
 fn wait(sandbox: &Sandbox<WasiCtx>, wait: Wait) -> Result<(), Failure> {
@@ -232,14 +240,15 @@ fn report(
         println!("{report:#}");
         return;
     }
-    println!("{}: {} runs", config.name, profile.runs());
+    println!("{}: {}", config.name, counted(profile.runs(), "run"));
     let microseconds = |ns: u64| format!("{:.3}", ns as f64 / 1e3);
     for (name, of) in [("run", &profile.run), ("startup", &profile.startup)] {
         let shares = SHARES
             .map(|(name, share)| format!("{name} {:>10} us", microseconds(of.quantile(share))));
         println!("  {name:<9} {}", shares.join("  "));
     }
-    println!("  memory    {} pages of 4 KiB touched at most", profile.pages.quantile(1_000_000));
+    let pages = counted(profile.pages.quantile(1_000_000), "page");
+    println!("  memory    {pages} of 4 KiB touched at most");
     println!("  code      {code_bytes} bytes");
     println!("  estimate  {} us covers {percentile} % of runs", microseconds(estimate_ns));
     println!("kept in {}", file.display());

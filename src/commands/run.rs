@@ -9,10 +9,10 @@ use std::time::Duration;
 use awsm_host::{FileLimits, Grants, Mount, Output, Stdin, StringList, WasiCtx};
 use awsm_node::cache::{Cache, Compiler, InUse};
 use awsm_node::config::endpoint::{self, Endpoint};
-use awsm_node::config::parse_bytes;
+use awsm_node::config::{parse_bytes, shown_bytes};
 use awsm_node::functions::perf;
-use awsm_node::functions::{self, DeployError};
-use awsm_node::limits;
+use awsm_node::functions::{self, DeployError, Entry};
+use awsm_node::limits::{self, Range};
 use awsm_node::log::visible;
 use awsm_node::trust::Objects;
 use awsm_sandbox::Val;
@@ -22,10 +22,7 @@ use awsm_sandbox::{
 };
 use clap::Args;
 
-use crate::options::{CompileFlags, Failure};
-
-/// What a module without an entry wants called first.
-const INITIALIZE: &str = "_initialize";
+use crate::options::{CompileFlags, Failure, counted};
 
 /// What a shell reports for a process that aborted (128 + SIGABRT).
 const TRAP_EXIT: u8 = 134;
@@ -54,6 +51,12 @@ pub(super) struct Options {
     /// Most linear memory that the guest may have
     #[arg(long, value_name = "SIZE", default_value = "4GiB", value_parser = bytes, env = "AWSM_MAX_MEMORY")]
     max_memory: u64,
+    /// The guest's native stack
+    #[arg(long, value_name = "SIZE", default_value = "1MiB", value_parser = stack, env = "AWSM_STACK")]
+    stack: u64,
+    /// What the guest is told that it is called, instead of the file's name
+    #[arg(long, value_name = "NAME", env = "AWSM_ARGV0")]
+    argv0: Option<String>,
     /// Where compiled modules are kept
     #[arg(long, value_name = "DIR", env = "AWSM_CACHE_DIR")]
     cache_dir: Option<PathBuf>,
@@ -118,6 +121,13 @@ fn bytes(text: &str) -> Result<u64, String> {
     parse_bytes(text).ok_or_else(|| "a size is a number and its unit: 64KiB, 16MiB".to_owned())
 }
 
+fn stack(text: &str) -> Result<u64, String> {
+    let Range { min, max, .. } = limits::STACK;
+    let within = |size: &u64| (min..=max).contains(size);
+    let rule = || format!("a stack has {} to {}", shown_bytes(min), shown_bytes(max));
+    Some(bytes(text)?).filter(within).ok_or_else(rule)
+}
+
 pub(super) fn run(options: &Options) -> Result<ExitCode, Failure> {
     awsm_sandbox::probe()?;
     let (file, args) = options.command.split_first().expect("clap requires one");
@@ -125,22 +135,25 @@ pub(super) fn run(options: &Options) -> Result<ExitCode, Failure> {
     let named = |error: &dyn std::fmt::Display| format!("{}: {error}", file.display());
     let (program, _in_use) = load(options, file)?;
     let module = program.module();
-    let (entry, values) = match &options.invoke {
-        Some(name) => invoked(module, name, args).map_err(|error| named(&error))?,
-        None => {
-            let entry = functions::entry(module);
-            let none = || DeployError::NoEntry(file.to_path_buf()).to_string();
-            (entry.ok_or_else(none)?, Vec::new())
+    let values;
+    let call = match &options.invoke {
+        Some(name) => {
+            let entry;
+            (entry, values) = invoked(module, name, args).map_err(|error| named(&error))?;
+            let initialize = functions::initialize(module).map_err(|error| named(&error))?;
+            Call { initialize, entry, args: &values }
         }
+        None => Entry::of(module, None).map_err(|error| named(&error))?.call(),
     };
-    let initialize = options.invoke.as_ref().and_then(|_| module.exported_func(INITIALIZE));
-    let call = Call { initialize, entry, args: &values };
     let mut pool = Pool::new(PoolConfig::default());
     let mut sandbox = pool
         .start_call(&program, call, context(options, file, args)?)
         .map_err(|(error, _)| named(&error))?;
-    let code = finish(&mut sandbox, &named);
-    if sandbox.state() == State::Done && code == 0 {
+    let code = match finish(&mut sandbox, &named) {
+        0 if options.invoke.is_none() => functions::exit_code(&sandbox) as u8,
+        code => code,
+    };
+    if options.invoke.is_some() && sandbox.state() == State::Done && code == 0 {
         for value in sandbox.results() {
             println!("{}", printed(value));
         }
@@ -155,7 +168,8 @@ fn invoked(module: &Module, name: &str, args: &[String]) -> Result<(FuncIdx, Vec
     let func = func.ok_or_else(|| format!("no function `{name}` is exported"))?;
     let ty = module.func_type(func);
     if args.len() != ty.params.len() {
-        return Err(format!("`{name}` is of type {ty}, and {} arguments are given", args.len()));
+        let given = counted(args.len() as u64, "argument");
+        return Err(format!("`{name}` is of type {ty}, and is given {given}"));
     }
     let values = ty.params.iter().zip(args).map(|(param, arg)| {
         value(*param, arg).ok_or_else(|| format!("`{arg}` is no {}", val_type_name(*param)))
@@ -233,14 +247,20 @@ fn load(options: &Options, file: &Path) -> Result<(Arc<Program<WasiCtx>>, Option
     perf::tell(file, &loaded.module);
     let mut linker = Linker::new();
     awsm_host::add_to_linker(&mut linker);
-    let limits = Limits { memory_bytes: options.max_memory, huge_pages: true, ..Limits::default() };
+    let limits = Limits {
+        memory_bytes: options.max_memory,
+        stack_bytes: options.stack as usize,
+        huge_pages: true,
+        ..Limits::default()
+    };
     let program = Program::link(loaded.module, &linker, limits)
         .map_err(|error| DeployError::Link(file.to_path_buf(), error.to_string()))?;
     Ok((program, loaded.in_use))
 }
 
 fn context(options: &Options, file: &Path, args: &[String]) -> Result<WasiCtx, Failure> {
-    let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let name = || file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let name = options.argv0.clone().unwrap_or_else(name);
     let mut context = WasiCtx::default();
     context.args = Arc::new(std::iter::once(&name).chain(args).collect::<StringList>());
     let mut variables: StringList = options.env.iter().collect();

@@ -12,7 +12,7 @@ use clap::Args;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::options::Failure;
+use crate::options::{Failure, counted};
 
 #[derive(Debug, Args)]
 pub(super) struct Options {
@@ -126,10 +126,9 @@ fn describe(function: &awsm_node::config::FunctionConfig) -> String {
 /// Where to call. Whoever started the node may read it to the end of the line.
 fn announce(node: &Node, routes: &[String]) {
     let mut out = std::io::stdout().lock();
-    let workers = node.workers();
-    let plural = if workers == 1 { "" } else { "s" };
+    let workers = counted(node.workers() as u64, "worker");
     // Nobody may be listening any more; the node serves all the same.
-    let _ = writeln!(out, "Serving http://{} with {workers} worker{plural}", node.address());
+    let _ = writeln!(out, "Serving http://{} with {workers}", node.address());
     let _ = writeln!(out, "{}", routes.join("\n"));
     let _ = out.flush();
 }

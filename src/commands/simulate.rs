@@ -20,7 +20,7 @@ use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
-use crate::options::{Failure, ReportFormat};
+use crate::options::{Failure, ReportFormat, counted};
 
 #[derive(Debug, Args)]
 pub(super) struct Options {
@@ -274,7 +274,8 @@ const SHARES: [(&str, f64); 4] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p
 
 fn print(options: &Options, load: &Load, cores: u32, rows: &[Row], took: Duration) {
     let (count, admission) = (load.jobs.len(), options.admission.0.name());
-    println!("{count} invocations on {cores} cores, admission `{admission}`\n");
+    let (count, cores) = (counted(count as u64, "invocation"), counted(cores.into(), "core"));
+    println!("{count} on {cores}, admission `{admission}`\n");
     print!("{:<7}{:>10}{:>9}{:>9}{:>9}", "policy", "missed %", "refused", "goodput", "busy");
     println!("{}", SHARES.map(|(name, _)| format!("{:>13}", format!("{name} us"))).concat());
     for row in rows {

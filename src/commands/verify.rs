@@ -9,7 +9,7 @@ use awsm_verify::{REMAINS_TRUSTED, Refusal, Report};
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::options::{Failure, ReportFormat};
+use crate::options::{Failure, ReportFormat, counted};
 
 #[derive(Debug, Args)]
 pub(super) struct Options {
@@ -45,7 +45,8 @@ pub(super) fn run(options: &Options) -> Result<ExitCode, Failure> {
 fn print(verdict: &Result<Report, Refusal>) {
     let Ok(report) = verdict else { return };
     let (accesses, shown) = report.memory_accesses();
-    println!("{} functions, {} bytes of code", report.functions.len(), report.code_bytes);
+    let functions = counted(report.functions.len() as u64, "function");
+    println!("{functions}, {} bytes of code", report.code_bytes);
     println!("shown:");
     for (rule, count) in report.counts() {
         println!("  {count:>9}  {}", rule.name());

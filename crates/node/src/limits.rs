@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use awsm_observe::Pace;
+use awsm_sandbox::limits::{HOST_CALL_STACK_BYTES, STACK_FREE_BYTES};
 use awsm_sched::Nanos;
 
 /// A number with a default and bounds that configuration may not leave.
@@ -110,6 +111,9 @@ pub const TENANT_SANDBOX_MEMORY: Range =
 pub const CACHE_SIZE: Range = Range { default: 4 * GIB, min: 0, max: 1 << 50 };
 /// `function.memory`: linear memories and tables of one sandbox together.
 pub const MEMORY: Range = Range { default: 64 * MIB, min: 64 * KIB, max: 4 * GIB };
+/// `function.stack`: a sandbox's native stack, of which 64 KiB are kept for calls into the host.
+/// What is more than the default counts as the sandbox's memory. Beyond it the guest traps.
+pub const STACK: Range = Range { default: MIB, min: 128 * KIB, max: GIB };
 /// `function.body`: request body. Beyond it the caller gets 413.
 pub const BODY: Range = Range { default: MIB, min: 0, max: GIB };
 /// `function.output`: answer, header block included. Beyond it the caller gets 502.
@@ -261,6 +265,8 @@ const _: () = {
     assert!(OUTPUT.default <= ANSWER_MEMORY.default);
     assert!(TENANT_MEMORY.max >= BODY_MEMORY.max && TENANT_MEMORY.max >= ANSWER_MEMORY.max);
     assert!(HEADER_BYTES.min >= 8192, "hyper's read buffer is never smaller");
+    assert!(STACK.min == 2 * HOST_CALL_STACK_BYTES as u64);
+    assert!(STACK.default == STACK_FREE_BYTES as u64);
     assert!(CONCURRENCY.max <= SANDBOXES.max);
     assert!(SANDBOXES.default <= QUEUE.default);
     assert!(TENANT_QUEUE.default <= QUEUE.default && UNPROFILED.default <= QUEUE.default);

@@ -42,7 +42,7 @@ use crate::switch::entry::{Entry, Thunk};
 use crate::switch::reach::Reach;
 use crate::value::{DataIdx, ElemIdx, FuncIdx, GlobalIdx, MemoryIdx, TableIdx, TagIdx};
 use builtins::BUILTINS;
-use charge::{bytes_at_start, extent, size_within};
+use charge::{bytes_at_start, extent, size_within, stack_bytes};
 
 /// The runtime's record of an instance. Reached from compiled code through
 /// [`Header::instance`], so it never moves.
@@ -172,7 +172,9 @@ impl Instance {
     ) -> Result<Own<Self>, StartError> {
         let bytes = bytes_at_start(module, limits)?;
         let payer = limits.account;
-        let account = Own::new(Account::open(bytes, limits.memory_bytes, payer, budget)?);
+        let stack = stack_bytes(limits);
+        let most = limits.memory_bytes.saturating_add(stack);
+        let account = Own::new(Account::open(bytes + stack, most, payer, budget)?);
         let claim = Claim::open(extent(module, limits), payer, budget)?;
         let (first, more) = make_memories(module, limits, cleaning)?;
         let tables =

@@ -43,6 +43,9 @@ pub const EXCEPTIONS_STEP_BYTES: usize = 64 << 10;
 /// start) as far as it does not pay for it: an ordinary module's is smaller.
 pub const RECORD_FREE_BYTES: u64 = 128 << 10;
 
+/// A guest's native stack as far as its instance does not pay for it.
+pub const STACK_FREE_BYTES: usize = 1 << 20;
+
 /// Limits of one instance of a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -52,7 +55,8 @@ pub struct Limits {
     pub memory_bytes: u64,
     /// Elements of each table.
     pub table_elements: u64,
-    /// Native stack, bytes, of which [`HOST_CALL_STACK_BYTES`] are kept for calls into the host.
+    /// Native stack, bytes, of which [`HOST_CALL_STACK_BYTES`] are kept for calls into the host. An
+    /// account pays for what is more than [`STACK_FREE_BYTES`], beside `memory_bytes`.
     pub stack_bytes: usize,
     /// Memory that an idle slot keeps from its last invocation, cleaned, so that the next one takes
     /// no page fault. What is beyond goes back to the system.
@@ -69,7 +73,7 @@ impl Default for Limits {
         Self {
             memory_bytes: 256 << 20,
             table_elements: 1 << 20,
-            stack_bytes: 1 << 20,
+            stack_bytes: STACK_FREE_BYTES,
             keep_resident_bytes: 2 << 20,
             account: 0,
             huge_pages: false,

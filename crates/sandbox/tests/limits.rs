@@ -227,6 +227,31 @@ fn stacks_are_as_large_as_their_function_says() {
     assert_eq!(pool.stats().idle_stacks, 2);
 }
 
+/// What a stack has beyond an ordinary one is paid for beside the memory, when the slot is made.
+#[test]
+fn large_stacks_count() {
+    let wat = "(module (memory 1) (func (export \"run\")))";
+    let with = |stack_bytes| {
+        let limits = Limits { stack_bytes, memory_bytes: PAGE, ..Limits::default() };
+        program(wat, MODES[1], limits)
+    };
+    let budget = MemoryBudget::new(10 << 20);
+    let mut pool = Pool::with_budget(PoolConfig::default(), Some(Arc::clone(&budget)));
+    let small = start(&mut pool, &with(1 << 20)).expect("room for it");
+    assert_eq!(budget.used_bytes(), PAGE);
+    let large = with(6 << 20);
+    let first = start(&mut pool, &large).expect("room for it");
+    assert_eq!(budget.used_bytes(), 2 * PAGE + (5 << 20));
+    let Err(StartError::Budget { what, wanted, .. }) = start(&mut pool, &large) else {
+        panic!("there is no room");
+    };
+    assert_eq!((what, wanted), (Resource::Memory, PAGE + (5 << 20)));
+    pool.recycle(first);
+    pool.recycle(small);
+    drop(pool);
+    assert_eq!(budget.used_bytes(), 0);
+}
+
 /// Growth that is refused again and again takes nothing that is ready from who has less.
 #[test]
 fn refusals_leave_others_what_is_ready() {

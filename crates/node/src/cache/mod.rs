@@ -239,7 +239,7 @@ impl Cache {
                 Ok(0) => {}
                 Ok(removed) => {
                     let path = dir.path().display();
-                    tracing::info!("{path}: {removed} compilations were cut off; removed");
+                    tracing::info!("{path}: compilations that were cut off, removed: {removed}");
                 }
                 Err(error) => tracing::warn!("{}: cannot read: {error}", dir.path().display()),
             }

@@ -68,13 +68,16 @@ pub const TRUST_KEYS: &[&str] = &["objects"];
 pub const FUNCTION_KEYS: &[&str] = &[
     "name",
     "module",
+    "entry",
     "route",
     "methods",
     "abi",
     "args",
     "env",
     "content_type",
+    "status",
     "memory",
+    "stack",
     "huge_pages",
     "body",
     "output",
@@ -191,6 +194,8 @@ pub struct FunctionConfig {
     pub name: String,
     /// The module's file: a shared object from `awsmc`, or WebAssembly to be compiled.
     pub module: PathBuf,
+    /// The exported function that is called; `None` for a command's own.
+    pub entry: Option<String>,
     /// Where it answers.
     pub route: Route,
     /// Upper-case HTTP methods; empty for all.
@@ -203,8 +208,13 @@ pub struct FunctionConfig {
     pub env: BTreeMap<String, String>,
     /// `Content-Type` of a `stdio` answer that is not empty.
     pub content_type: String,
+    /// The status that an exit code stands for, of `stdio` functions. 0 is 200 and any other code
+    /// 500 if it is not among them.
+    pub status: BTreeMap<u32, u16>,
     /// [`limits::MEMORY`].
     pub memory_bytes: u64,
+    /// [`limits::STACK`].
+    pub stack_bytes: u64,
     /// May memory that grows by megabytes be backed by huge pages? See
     /// [`awsm_sandbox::Limits::huge_pages`].
     pub huge_pages: bool,
@@ -487,15 +497,23 @@ impl FunctionConfig {
         )?;
         let args = table.take("args").map(Item::strings).transpose()?.unwrap_or_default();
         let timeout = table.duration("timeout", limits::TIMEOUT)?;
+        let abi = match table.take("abi") {
+            Some(item) => item.one_of(&[("stdio", Abi::Stdio), ("wagi", Abi::Wagi)])?,
+            None => Abi::Stdio,
+        };
         Ok(Self {
             line: table.line(),
             module: base.join(table.required("module")?.path()?),
+            entry: match table.take("entry") {
+                Some(item) => Some(item.parse_str(
+                    |text| (!text.is_empty()).then(|| text.to_owned()),
+                    "the name of an exported function is needed, such as \"handle\"",
+                )?),
+                None => None,
+            },
             route: Route::read(&table.required("route")?)?,
             methods: table.take("methods").map_or_else(|| Ok(Vec::new()), read_methods)?,
-            abi: match table.take("abi") {
-                Some(item) => item.one_of(&[("stdio", Abi::Stdio), ("wagi", Abi::Wagi)])?,
-                None => Abi::Stdio,
-            },
+            abi,
             args: std::iter::once(name.clone()).chain(args).collect(),
             env: match table.take("env") {
                 Some(item) => item.string_map()?,
@@ -508,7 +526,12 @@ impl FunctionConfig {
                 )?,
                 None => "application/octet-stream".to_owned(),
             },
+            status: match table.take("status") {
+                Some(item) => read_status(item, abi)?,
+                None => BTreeMap::new(),
+            },
             memory_bytes: table.bytes("memory", limits::MEMORY)?,
+            stack_bytes: table.bytes("stack", limits::STACK)?,
             huge_pages: table.flag("huge_pages")?,
             body_bytes: table.bytes("body", limits::BODY)?,
             output_bytes: table.bytes("output", limits::OUTPUT)?,
@@ -552,6 +575,23 @@ fn read_methods(item: Item<'_>) -> Result<Vec<String>, ConfigError> {
         "a method is in capitals, such as \"GET\" or \"POST\"; the node is no proxy for CONNECT";
     let methods = item.checked_strings(|text| is_method(text) && text != "CONNECT", rule)?;
     if methods.is_empty() { Err(none) } else { Ok(methods) }
+}
+
+fn read_status(item: Item<'_>, abi: Abi) -> Result<BTreeMap<u32, u16>, ConfigError> {
+    if abi == Abi::Wagi {
+        let message =
+            "`status` is for `abi = \"stdio\"`: a wagi function says `Status: 400` itself";
+        return Err(item.error(message.to_owned()));
+    }
+    let codes = item.entries(|code, item| {
+        let number = code.parse::<u32>().ok().filter(|number| number.to_string() == code);
+        let number = number.ok_or_else(|| {
+            let code = code.escape_debug();
+            item.error(format!("`{code}` is no exit code: write status = {{ 2 = 400 }}"))
+        })?;
+        Ok((number, item.number(200, 599)? as u16))
+    })?;
+    Ok(codes.into_iter().collect())
 }
 
 fn is_method(text: &str) -> bool {

@@ -112,16 +112,7 @@ impl<'a> Table<'a> {
 
     pub(super) fn count(&mut self, key: &str, range: Range) -> Result<usize, ConfigError> {
         let Some(item) = self.take(key) else { return Ok(range.default as usize) };
-        let number = match &item.value {
-            DeValue::Integer(number) => {
-                i128::from_str_radix(number.as_str(), number.radix()).unwrap_or(i128::MAX)
-            }
-            other => return Err(item.wrong_type("a whole number", other.type_str())),
-        };
-        match u64::try_from(number) {
-            Ok(number) if (range.min..=range.max).contains(&number) => Ok(number as usize),
-            _ => Err(item.out_of_range(range.min, range.max)),
-        }
+        item.number(range.min, range.max).map(|number| number as usize)
     }
 
     /// False when nothing is said.
@@ -242,6 +233,20 @@ impl<'a> Item<'a> {
         match self.value {
             DeValue::Boolean(truth) => Ok(truth),
             ref other => Err(self.wrong_type("true or false", other.type_str())),
+        }
+    }
+
+    /// A whole number within these bounds.
+    pub(super) fn number(&self, min: u64, max: u64) -> Result<u64, ConfigError> {
+        let number = match &self.value {
+            DeValue::Integer(number) => {
+                i128::from_str_radix(number.as_str(), number.radix()).unwrap_or(i128::MAX)
+            }
+            other => return Err(self.wrong_type("a whole number", other.type_str())),
+        };
+        match u64::try_from(number) {
+            Ok(number) if (min..=max).contains(&number) => Ok(number),
+            _ => Err(self.out_of_range(min, max)),
         }
     }
 

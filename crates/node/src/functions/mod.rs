@@ -5,7 +5,7 @@ pub mod perf;
 pub mod profiles;
 pub mod watch;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -13,9 +13,13 @@ use std::thread;
 
 use awsm_host::{Helpers, WasiCtx};
 use awsm_ledger::{Purse, Shared};
-use awsm_sandbox::{FuncIdx, Isolation as Compiled, Limits, Linker, LoadError, Module, Program};
+use awsm_sandbox::{
+    Call, FuncIdx, Isolation as Compiled, Limits, Linker, LoadError, Module, Program, Sandbox, Val,
+    val_type_name,
+};
 use awsm_sched::{Class, Nanos};
 use awsm_verify::Refusal;
+use hyper::StatusCode;
 use hyper::header::HeaderValue;
 
 use crate::cache::{Cache, CompileError, CompileOptions, Compiler, InUse, Loaded, ModuleError};
@@ -24,8 +28,95 @@ use crate::functions::environment::Environment;
 use crate::ledger;
 use crate::limits;
 
-/// Where a command begins: the one export that the node calls.
+/// Where a command begins.
 pub const ENTRY: &str = "_start";
+
+/// What a reactor wants called before anything else.
+const INITIALIZE: &str = "_initialize";
+
+/// What is called of a module.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry {
+    initialize: Option<FuncIdx>,
+    func: FuncIdx,
+}
+
+impl Entry {
+    /// A command's [`ENTRY`]; or the exported function of that name, before which a reactor's
+    /// `_initialize` is called. It takes nothing, and gives nothing or the exit code.
+    ///
+    /// # Errors
+    /// Why it cannot be called: the end of a line.
+    pub fn of(module: &Module, name: Option<&str>) -> Result<Self, String> {
+        let func = name.unwrap_or(ENTRY);
+        let Some(entry) = module.exported_func(func) else {
+            return Err(format!("no function `{func}` is exported: {}", advice(module)));
+        };
+        let ty = module.func_type(entry);
+        if !(ty.params.is_empty() && gives_code(ty.results)) {
+            return Err(format!(
+                "`{func}` is of type {ty}, and is called without parameters for nothing or an i32"
+            ));
+        }
+        let initialize = match name {
+            None | Some(ENTRY | INITIALIZE) => None,
+            Some(_) => initialize(module)?,
+        };
+        Ok(Self { initialize, func: entry })
+    }
+
+    /// The call.
+    #[must_use]
+    pub fn call(self) -> Call<'static> {
+        Call { initialize: self.initialize, entry: self.func, args: &[] }
+    }
+}
+
+/// A module's `_initialize`, if there is one.
+///
+/// # Errors
+/// If it cannot be called: the end of a line.
+pub fn initialize(module: &Module) -> Result<Option<FuncIdx>, String> {
+    let Some(func) = module.exported_func(INITIALIZE) else { return Ok(None) };
+    let ty = module.func_type(func);
+    match (ty.params, ty.results) {
+        ([], []) => Ok(Some(func)),
+        _ => Err(format!(
+            "`{INITIALIZE}` is of type {ty}, and is called without parameters and results"
+        )),
+    }
+}
+
+/// The exit code of an invocation whose entry has returned: what it gave, or 0.
+#[must_use]
+pub fn exit_code(sandbox: &Sandbox<WasiCtx>) -> i32 {
+    match sandbox.results().first() {
+        Some(Val::I32(code)) => *code,
+        _ => 0,
+    }
+}
+
+fn gives_code(results: &[u32]) -> bool {
+    matches!(results, []) || matches!(results, [one] if val_type_name(*one) == "i32")
+}
+
+/// What to do about a module that lacks its entry.
+fn advice(module: &Module) -> String {
+    let could_be = |name: &str| {
+        let func = module.exported_func(name);
+        func.map(|func| module.func_type(func))
+            .is_some_and(|ty| ty.params.is_empty() && gives_code(ty.results))
+    };
+    let names = module.exports().map(|export| export.name);
+    let mut names = names.filter(|name| *name != INITIALIZE && could_be(name));
+    match names.next() {
+        Some(name) => format!(
+            "build the module as a command, or name another function, such as `{name}` (`entry` in \
+             awsm.toml, `--invoke` of `awsm run`)"
+        ),
+        None => "build the module as a command".to_owned(),
+    }
+}
 
 /// What an invocation is made from. Shared by all workers, changed by none.
 pub struct Function {
@@ -37,12 +128,14 @@ pub struct Function {
     pub abi: Abi,
     /// The module with its imports resolved.
     pub program: Arc<Program<WasiCtx>>,
-    /// The program's [`ENTRY`].
-    pub entry: FuncIdx,
+    /// What is called of it.
+    pub entry: Entry,
     /// What every invocation sees of its surroundings.
     pub environment: Environment,
     /// For `stdio` answers that are not empty.
     pub content_type: HeaderValue,
+    /// What exit codes stand for, as far as the configuration says.
+    pub status: BTreeMap<u32, StatusCode>,
     /// Largest request body.
     pub body_bytes: u64,
     /// From the arrival of the whole request to its answer.
@@ -75,8 +168,8 @@ pub enum DeployError {
     NotOwn(PathBuf),
     /// The module, named, asks for what there is not.
     Link(PathBuf, String),
-    /// The module, named, has no entry.
-    NoEntry(PathBuf),
+    /// The module, named, has no entry that can be called.
+    NoEntry(PathBuf, String),
     /// What the function, named, is granted cannot be reached.
     Grant(String, String),
     /// The shared object, named, isolates its memory like this, and the configuration wants that.
@@ -115,13 +208,9 @@ impl fmt::Display for DeployError {
                  name the module that it was made from",
                 path.display()
             ),
-            Self::Link(path, error) => write!(f, "{}: {error}", path.display()),
-            Self::NoEntry(path) => write!(
-                f,
-                "{}: no function `{ENTRY}` without parameters and results is exported: \
-                 build the module as a command",
-                path.display()
-            ),
+            Self::Link(path, error) | Self::NoEntry(path, error) => {
+                write!(f, "{}: {error}", path.display())
+            }
             Self::Grant(name, what) => write!(f, "function `{name}`: {what}"),
             Self::Isolation(path, has, wants) => write!(
                 f,
@@ -185,9 +274,11 @@ fn link(
             return Err(DeployError::Isolation(file(), has, wanted.name()));
         }
     }
-    let entry = entry(&module).ok_or_else(|| DeployError::NoEntry(file()))?;
+    let entry = Entry::of(&module, config.entry.as_deref())
+        .map_err(|error| DeployError::NoEntry(file(), error))?;
     let limits = Limits {
         memory_bytes: config.memory_bytes,
+        stack_bytes: config.stack_bytes as usize,
         huge_pages: config.huge_pages,
         account: ledger::account_of(config.tenant),
         ..Limits::default()
@@ -206,6 +297,7 @@ fn link(
         environment,
         content_type: HeaderValue::from_str(&config.content_type)
             .expect("configuration takes printable ASCII only"),
+        status: config.status.iter().map(|(code, status)| (*code, status_of(*status))).collect(),
         body_bytes: config.body_bytes,
         timeout: config.timeout.into(),
         deadline: config.slo.deadline.into(),
@@ -217,12 +309,8 @@ fn link(
     })
 }
 
-/// A module's [`ENTRY`], if it is a function without parameters and results.
-#[must_use]
-pub fn entry(module: &Module) -> Option<FuncIdx> {
-    let entry = module.exported_func(ENTRY)?;
-    let ty = module.func_type(entry);
-    (ty.params.is_empty() && ty.results.is_empty()).then_some(entry)
+fn status_of(number: u16) -> StatusCode {
+    StatusCode::from_u16(number).expect("configuration takes 200 to 599 only")
 }
 
 fn isolation_name(isolation: Compiled) -> &'static str {

@@ -92,7 +92,7 @@ pub(super) fn respond(
         bytes => connection.give_answer(function.account, bytes).map(Some),
     };
     let said = match given {
-        Ok(given) => said(function.abi, content_type, answer).map(|response| match given {
+        Ok(given) => said(function, content_type, answer).map(|response| match given {
             Some(given) => response.map(|body| body.counted(given)),
             None => response,
         }),
@@ -109,19 +109,19 @@ pub(super) fn respond(
     response
 }
 
-/// What the function said, if it ended well.
-fn said(abi: Abi, content_type: &HeaderValue, answer: Answer) -> Result<Response<Body>, Problem> {
-    match answer.outcome {
+/// What the function said, if it ended by itself: whatever its exit code, its output is the answer.
+fn said(
+    function: &Function,
+    content_type: &HeaderValue,
+    answer: Answer,
+) -> Result<Response<Body>, Problem> {
+    let code = match answer.outcome {
         // Whatever it exited with then.
         Outcome::Exited(_) if answer.overflowed => {
             let detail = "the function's answer is larger than its limit";
             return Err(Problem::new(StatusCode::BAD_GATEWAY, detail));
         }
-        Outcome::Exited(0) => {}
-        Outcome::Exited(code) => {
-            let detail = format!("the function exited with code {code}");
-            return Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail));
-        }
+        Outcome::Exited(code) => code,
         Outcome::Trapped(trap) => return Err(Problem::trap(&trap)),
         Outcome::TimedOut => {
             return Err(Problem::new(StatusCode::GATEWAY_TIMEOUT, "the function's time was up"));
@@ -136,15 +136,29 @@ fn said(abi: Abi, content_type: &HeaderValue, answer: Answer) -> Result<Response
             return Err(Problem::short(&format!("{what} of sandboxes"), short));
         }
         Outcome::NotStarted(error) => return Err(Problem::busy(&error.to_string(), Nanos::ZERO)),
-    }
-    match abi {
+    };
+    let failed = || {
+        let detail = format!("the function exited with code {code}");
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail)
+    };
+    match function.abi {
         Abi::Stdio => {
+            let status = match function.status.get(&code.cast_unsigned()) {
+                Some(status) => *status,
+                None if code == 0 => StatusCode::OK,
+                None if answer.stdout.is_empty() => return Err(failed()),
+                None => StatusCode::INTERNAL_SERVER_ERROR,
+            };
             let mut response = Response::new(Body::new(Bytes::from(answer.stdout)));
+            *response.status_mut() = status;
             if !response.body().is_end_stream() {
                 response.headers_mut().insert(CONTENT_TYPE, content_type.clone());
             }
             Ok(response)
         }
-        Abi::Wagi => wagi::response(answer.stdout),
+        Abi::Wagi if code == 0 => wagi::response(answer.stdout, None),
+        // What it has not said itself.
+        Abi::Wagi => wagi::response(answer.stdout, Some(StatusCode::INTERNAL_SERVER_ERROR))
+            .map_err(|_| failed()),
     }
 }

@@ -253,8 +253,9 @@ impl Server {
             self.worker.hurry(false);
             if closed > 0 && told.is_none_or(|told| told.elapsed() >= limits::READERS_WARNING_PAUSE)
             {
+                let s = if closed == 1 { "" } else { "s" };
                 tracing::warn!(
-                    "{closed} connections closed whose readers did not take their answers: others needed the \
+                    "{closed} connection{s} closed whose readers did not take their answers: others needed the \
                      memory (`answer_memory`)"
                 );
                 (told, closed) = (Some(Instant::now()), 0);

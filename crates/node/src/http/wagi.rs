@@ -134,8 +134,12 @@ pub(super) fn push_trace(trace: &Trace, list: &mut StringList) {
     }
 }
 
-/// The answer that a function wrote: header lines, an empty line, the body.
-pub(super) fn response(stdout: Vec<u8>) -> Result<Response<Body>, Problem> {
+/// The answer that a function wrote: header lines, an empty line, the body. If it says no status it
+/// is `otherwise`, or what CGI says.
+pub(super) fn response(
+    stdout: Vec<u8>,
+    otherwise: Option<StatusCode>,
+) -> Result<Response<Body>, Problem> {
     let malformed = |what: &str| {
         Problem::new(StatusCode::BAD_GATEWAY, format!("the function's answer is malformed: {what}"))
     };
@@ -172,7 +176,7 @@ pub(super) fn response(stdout: Vec<u8>) -> Result<Response<Body>, Problem> {
     remove_the_nodes_own(response.headers_mut());
     let redirects = response.headers().contains_key(LOCATION);
     let default = if redirects { StatusCode::FOUND } else { StatusCode::OK };
-    *response.status_mut() = status.unwrap_or(default);
+    *response.status_mut() = status.or(otherwise).unwrap_or(default);
     *response.body_mut() = Body::new(rest);
     Ok(response)
 }
@@ -238,7 +242,7 @@ mod tests {
     #[test]
     fn good_answers() {
         let check = |text: &str, status, headers: &[(&str, &str)]| {
-            let response = response(text.into()).expect(text);
+            let response = response(text.into(), None).expect(text);
             assert_eq!(response.status().as_u16(), status, "{text}");
             let found: Vec<(&str, &str)> = response
                 .headers()
@@ -270,7 +274,7 @@ mod tests {
             "Status: 100\n\n",
             "Status: 999\n\n",
         ] {
-            let problem = response(text.into()).expect_err(text);
+            let problem = response(text.into(), None).expect_err(text);
             assert_eq!(problem.status(), StatusCode::BAD_GATEWAY, "{text}");
         }
     }
@@ -280,7 +284,7 @@ mod tests {
         let said = "Connection: close, X-Hop\nX-Hop: 1\nKeep-Alive: timeout=5\nUpgrade: x\n\
                     Trailer: A\nTE: gzip\nTransfer-Encoding: chunked\nProxy-Connection: close\n\
                     Proxy-Authenticate: Basic\nContent-Length: 9\nProxy-Status: a\nX-End: 1\n\n";
-        let response = response(said.into()).expect("well formed");
+        let response = response(said.into(), None).expect("well formed");
         let mut names: Vec<&str> = response.headers().keys().map(HeaderName::as_str).collect();
         names.sort_unstable();
         assert_eq!(names, ["proxy-status", "x-end"]);

