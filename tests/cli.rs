@@ -4,7 +4,8 @@ mod common;
 
 use std::fs;
 use std::io::Write;
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::thread;
 
@@ -214,6 +215,100 @@ fn bad_modules_are_refused_in_one_line() {
             object.display()
         ),
     );
+}
+
+/// A program of the shell.
+fn script(scratch: &Scratch, name: &str, lines: &str) -> PathBuf {
+    let file = scratch.write(name, format!("#!/bin/sh\n{lines}\n"));
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).expect("it is ours");
+    file
+}
+
+/// A module that cannot run is refused before the compiler has looked at it.
+#[test]
+fn what_cannot_run_is_not_compiled() {
+    let scratch = Scratch::new();
+    let compiled = scratch.path().join("compiled");
+    let compiler = script(
+        &scratch,
+        "awsmc",
+        &format!(
+            "case \" $* \" in *--fingerprint*) echo f;; *) touch {}; exit 1;; esac",
+            compiled.display()
+        ),
+    );
+    let imports: String = (0..7)
+        .map(|n| format!("(import \"env\" \"invoke_{n}\" (func))"))
+        .chain(["(func (export \"_start\"))".to_owned()])
+        .collect();
+    let imports = wat::parse_str(format!("(module {imports})")).expect("it is text");
+    let cases: [(&str, &[u8], &str); 4] = [
+        ("component.wasm", b"\0asm\x0d\0\x01\0", "is a component"),
+        ("packed.wasm", b"\x1f\x8b\x08\0", "is compressed by gzip"),
+        ("page.wasm", b"<html>", "is no WebAssembly module"),
+        (
+            "browser.wasm",
+            &imports,
+            "unknown import `env.invoke_0`, `env.invoke_1`, `env.invoke_2` and 4 more: made by \
+             Emscripten",
+        ),
+    ];
+    for (name, content, says) in cases {
+        let file = scratch.write(name, content);
+        let cache = scratch.path().join("cache");
+        let mut command = awsm();
+        command.args(["run", "--awsmc"]).arg(&compiler).arg("--cache-dir").arg(cache).arg(&file);
+        let output = output(&mut command);
+        let err = stderr(&output);
+        let says = format!("error: {}: {says}", file.display());
+        assert!(err.starts_with(&says), "{err}");
+        assert_eq!((output.status.code(), err.lines().count()), (Some(1), 1), "{err}");
+    }
+    assert!(!compiled.exists());
+}
+
+/// `awsm build` hands the compiler's limits on, and takes no other name for standard output.
+#[test]
+fn the_compiler_has_limits_that_can_be_set() {
+    let scratch = Scratch::new();
+    let module = guest("null");
+    let compiler = script(&scratch, "awsmc", "echo \"$*\" >&2; exit 1");
+    let limits = [
+        ("--max-wall", "1000"),
+        ("--max-cpu", "2000"),
+        ("--max-memory", "300"),
+        ("--max-output", "4"),
+    ];
+    let mut command = awsm();
+    command.args(["build", "--awsmc"]).arg(&compiler).arg(&module);
+    command.args(["-o"]).arg(scratch.path().join("null.so"));
+    limits.iter().for_each(|(flag, value)| _ = command.args([flag, value]));
+    let said = stderr(&output(&mut command));
+    for (flag, value) in limits {
+        assert!(said.contains(&format!(" {flag}={value} ")), "{said}");
+    }
+    refused(
+        awsm().args(["build", "-o", "-"]).arg(&module),
+        "-: standard output takes no object; name a file, such as `./-`",
+    );
+}
+
+/// A stack that has grown through the beginning of memory is told from other wild addresses.
+#[test]
+fn a_full_stack_is_named() {
+    let scratch = Scratch::new();
+    let deep = scratch.write(
+        "deep.wat",
+        "(module (memory 1) (func (export \"_start\") (i32.store (i32.const -16) (i32.const 1))))",
+    );
+    let deep = output(awsm().arg("run").arg(&deep));
+    assert!(stderr(&deep).contains("a stack in linear memory is full"), "{}", stderr(&deep));
+    let wild = scratch.write(
+        "wild.wat",
+        "(module (memory 1) (func (export \"_start\") (i32.store (i32.const 0x10000000) (i32.const 1))))",
+    );
+    let wild = output(awsm().arg("run").arg(&wild));
+    assert!(!stderr(&wild).contains("stack"), "{}", stderr(&wild));
 }
 
 #[test]

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use awsm_node::cache::Compiler;
+use awsm_node::cache::{CompileOptions, Compiler, Shows};
 use clap::Args;
 
-use crate::options::{CompileFlags, Failure};
+use crate::options::{CompileFlags, Failure, LimitFlags};
 
 #[derive(Debug, Args)]
 pub(super) struct Options {
@@ -18,6 +18,8 @@ pub(super) struct Options {
     output: Option<PathBuf>,
     #[command(flatten)]
     compile: CompileFlags,
+    #[command(flatten)]
+    limits: LimitFlags,
 }
 
 pub(super) fn run(options: &Options) -> Result<ExitCode, Failure> {
@@ -32,10 +34,13 @@ pub(super) fn run(options: &Options) -> Result<ExitCode, Failure> {
         )
         .into());
     }
-    Compiler::find(options.compile.awsmc.as_deref())?.compile(
-        &options.module,
-        &output,
-        &options.compile.options(),
-    )?;
+    if output.as_os_str() == "-" {
+        return Err("-: standard output takes no object; name a file, such as `./-`".into());
+    }
+    let compiler = Compiler::find(options.compile.awsmc.as_deref())?.showing(Shows::Terminal);
+    // Objects travel: the compiler takes a processor that nearly every machine has.
+    let cpu = options.compile.cpu.clone();
+    let compiled_for = CompileOptions { cpu, ..options.compile.options() };
+    compiler.compile(&options.module, &output, &compiled_for, &options.limits.limits())?;
     Ok(ExitCode::SUCCESS)
 }

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use awsm_host::{FileLimits, Grants, Mount, Output, Stdin, StringList, WasiCtx};
-use awsm_node::cache::{Cache, Compiler, InUse};
+use awsm_node::cache::{Cache, Compiler, InUse, Shows};
 use awsm_node::config::endpoint::{self, Endpoint};
 use awsm_node::config::{parse_bytes, shown_bytes};
 use awsm_node::functions::perf;
@@ -57,7 +57,7 @@ pub(super) struct Options {
     /// What the guest is told that it is called, instead of the file's name
     #[arg(long, value_name = "NAME", env = "AWSM_ARGV0")]
     argv0: Option<String>,
-    /// Where compiled modules are kept
+    /// Where compiled modules are kept [default: `awsm` in XDG_CACHE_HOME or ~/.cache]
     #[arg(long, value_name = "DIR", env = "AWSM_CACHE_DIR")]
     cache_dir: Option<PathBuf>,
     /// What is asked of a shared object: `verify` it, refuse all but WebAssembly (`own`), or `none`
@@ -239,7 +239,8 @@ fn finish(sandbox: &mut Sandbox<WasiCtx>, named: &dyn Fn(&dyn std::fmt::Display)
 fn load(options: &Options, file: &Path) -> Result<(Arc<Program<WasiCtx>>, Option<InUse>), Failure> {
     let cache =
         Cache::open(options.cache_dir.as_deref(), limits::CACHE_SIZE.default, options.trust)?;
-    let find = || Compiler::find(options.compile.awsmc.as_deref());
+    let awsmc = options.compile.awsmc.as_deref();
+    let find = || Compiler::find(awsmc).map(|compiler| compiler.showing(Shows::Terminal));
     let loaded = cache
         .module(file, &options.compile.options(), &find)
         .map_err(|error| DeployError::of(file, error))?;

@@ -174,7 +174,12 @@ fn middle(costs: &[Cost]) -> Cost {
 /// Runs `awsmc`: what it took, and its own timings.
 fn compile(level: u8, awsmc: &Path, module: &Path, object: &Path) -> Result<(Cost, Value)> {
     let mut command = Command::new(awsmc);
-    command.arg(format!("-O{level}")).arg("--timings=json").arg(module).arg("-o").arg(object);
+    command
+        .arg(format!("-O{level}"))
+        .args(["--cpu", "native", "--timings=json"])
+        .arg(module)
+        .arg("-o")
+        .arg(object);
     let (seconds, output) = timed(&mut command)?;
     let timings: Value = serde_json::from_slice(&output.stderr).context("awsmc's timings")?;
     let number =

@@ -115,7 +115,12 @@ struct Ours {
 impl Ours {
     fn new(wasm: &Path, awsmc: &Path, scratch: &Path) -> Result<Self> {
         let object = scratch.join(wasm.file_name().context("a file")?).with_extension("so");
-        let output = Command::new(awsmc).arg(wasm).arg("-o").arg(&object).output()?;
+        let output = Command::new(awsmc)
+            .args(["--cpu", "native"])
+            .arg(wasm)
+            .arg("-o")
+            .arg(&object)
+            .output()?;
         let said = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.success(), "awsmc: {}", said.trim());
         let mut linker = Linker::new();

@@ -89,7 +89,12 @@ impl Ours {
         let awsmc = machine::program("awsmc", "AWSMC_BIN")?;
         let (source, object) = (scratch.path().join("reset.wasm"), scratch.path().join("reset.so"));
         std::fs::write(&source, wasm)?;
-        let output = Command::new(awsmc).arg(&source).arg("-o").arg(&object).output()?;
+        let output = Command::new(awsmc)
+            .args(["--cpu", "native"])
+            .arg(&source)
+            .arg("-o")
+            .arg(&object)
+            .output()?;
         ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr).trim());
         let module = Module::load(&object).map_err(|error| anyhow::anyhow!("{error}"))?;
         let entry = module.exported_func("run").context("no `run`")?;

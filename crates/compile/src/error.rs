@@ -80,9 +80,16 @@ impl std::error::Error for CompileError {
 
 impl From<wasmparser::BinaryReaderError> for CompileError {
     fn from(error: wasmparser::BinaryReaderError) -> Self {
-        // One line: a wrong magic number is not listed byte by byte.
-        let message = error.message().split(" - expected=").next().unwrap_or_default();
-        let message = message.split_whitespace().collect::<Vec<_>>().join(" ");
+        if error.message().contains("encoded as a component") {
+            let message = "is a component, and components are not compiled yet: compile for preview 1 \
+                           (`wasm32-wasip1`), which gives a module";
+            return Self::Invalid { message: message.to_owned(), offset: None };
+        }
+        if error.message().starts_with("magic header not detected") {
+            let message = "is no WebAssembly module: it does not begin with `\\0asm`".to_owned();
+            return Self::Invalid { message, offset: None };
+        }
+        let message = error.message().split_whitespace().collect::<Vec<_>>().join(" ");
         Self::Invalid { message, offset: Some(error.offset()) }
     }
 }

@@ -1,6 +1,7 @@
 //! A compilation job: module, options, symbols and codegen units, fixed before any IR is written.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::limits;
 use crate::options::Options;
@@ -27,6 +28,32 @@ pub(crate) struct Job<'a> {
     pub units: Units,
     /// The guest's line table, if the options ask for it.
     pub lines: Option<Lines>,
+    /// Who is told how far it is.
+    pub progress: Progress,
+}
+
+/// How much of a module is compiled.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    /// Is told the bytes of the bodies that are done, and of all.
+    pub tell: Option<fn(u64, u64)>,
+    done: AtomicU64,
+}
+
+impl Progress {
+    /// Of a compilation that has just begun.
+    pub(crate) fn new(tell: Option<fn(u64, u64)>) -> Self {
+        Self { tell, done: AtomicU64::new(0) }
+    }
+
+    /// A unit of so many bytes is done; of `all` units.
+    pub(crate) fn did(&self, bytes: usize, all: &Units) {
+        let Some(tell) = self.tell else { return };
+        let total: usize = all.all.iter().map(|unit| unit.bytes).sum();
+        let before = self.done.fetch_add(bytes as u64, Ordering::Relaxed);
+        // What is compiled once more was counted.
+        tell((before + bytes as u64).min(total as u64), total as u64);
+    }
 }
 
 /// Symbols of code that the descriptor refers to.

@@ -29,7 +29,7 @@ pub use timings::{Shown, Timings};
 
 use emit::unit::{self, Form, Output};
 use emit::{link, support};
-use job::{Code, Job};
+use job::{Code, Job, Progress};
 use proof::Verdict;
 use wasm::dwarf::Lines;
 use wasm::module::Module;
@@ -89,7 +89,8 @@ pub fn emit_timed(
         }
         false => None,
     };
-    let mut job = Job { module, options, processor, code, units, lines };
+    let progress = Progress::new(timings.progress);
+    let mut job = Job { module, options, processor, code, units, lines, progress };
     let form = match what {
         Emit::Ir => Form::Ir,
         Emit::Asm => Form::Native(FileType::Assembly),

@@ -17,15 +17,15 @@ struct Args {
     /// The module: binary, or text if the name ends in `.wat`.
     #[arg(required_unless_present_any = ["fingerprint", "version"])]
     file: Option<PathBuf>,
-    /// Where the result goes.
-    #[arg(short, value_name = "OUT", required_unless_present_any = ["fingerprint", "version"])]
+    /// Where the result goes [default: beside the module, as FILE.so].
+    #[arg(short, value_name = "OUT")]
     out: Option<PathBuf>,
     /// Target triple: x86_64-unknown-linux-gnu or aarch64-unknown-linux-gnu [default: this
     /// machine's].
     #[arg(long, value_name = "TRIPLE")]
     target: Option<String>,
-    /// Processor: native, x86-64, x86-64-v2, x86-64-v3, x86-64-v4; generic on AArch64 [default:
-    /// native if the target is this machine's, else x86-64-v2 or generic].
+    /// Processor: native (this machine's), x86-64, x86-64-v2, x86-64-v3, x86-64-v4; generic on
+    /// AArch64 [default: x86-64-v2 or generic, since objects travel].
     #[arg(long)]
     cpu: Option<String>,
     /// Effort, 0 to 3.
@@ -58,6 +58,9 @@ struct Args {
     /// For the program itself: does the work, within the limits, and writes there.
     #[arg(long, value_name = "DRAFT", hide = true)]
     worker: Option<PathBuf>,
+    /// For programs that start this one: says on standard output how much is compiled.
+    #[arg(long, hide = true)]
+    progress: bool,
     /// For programs that keep what this one makes: does nothing if its fingerprint is not this.
     #[arg(long, value_name = "FINGERPRINT", hide = true)]
     expect: Option<String>,
@@ -103,11 +106,27 @@ fn main() -> ExitCode {
     let args = Args::parse();
     match (&args.file, &args.out) {
         _ if args.worker.is_some() => supervise::as_worker(&args.limits, || answer(&args)),
-        (Some(file), Some(out)) if !args.version && !args.fingerprint => {
-            supervise::supervise(&args.limits, file, out, args.with_stdin)
+        (Some(file), out) if !args.version && !args.fingerprint => {
+            let beside = file.with_extension("so");
+            let out = out.as_deref().unwrap_or(&beside);
+            match refused(file, out) {
+                None => supervise::supervise(&args.limits, file, out, args.with_stdin),
+                Some(why) => {
+                    eprintln!("awsmc: {}: {why}", out.display());
+                    ExitCode::FAILURE
+                }
+            }
         }
         _ => answer(&args),
     }
+}
+
+/// Why nothing is written there.
+fn refused(file: &Path, out: &Path) -> Option<&'static str> {
+    if out.as_os_str() == "-" {
+        return Some("standard output takes no object: name a file with `-o`, such as `./-`");
+    }
+    (out == file).then_some("is what would be overwritten: name another with `-o`")
 }
 
 fn answer(args: &Args) -> ExitCode {
@@ -148,6 +167,9 @@ fn run(args: &Args) -> Result<(), String> {
         What::So => Emit::SharedObject,
     };
     let mut timings = Timings::default();
+    if args.progress {
+        timings.progress = Some(|done, total| println!("{done} {total}"));
+    }
     let threads = args.limits.threads();
     let output = awsm_compile::emit_timed(&wasm, &options, what, threads, &mut timings)
         .map_err(|error| format!("{}: {error}", file.display()))?;
@@ -160,12 +182,13 @@ fn run(args: &Args) -> Result<(), String> {
 }
 
 fn options(args: &Args) -> Result<Options, CompileError> {
+    let target = match &args.target {
+        Some(name) => name.parse()?,
+        None => Target::HOST,
+    };
     Ok(Options {
-        target: match &args.target {
-            Some(name) => name.parse()?,
-            None => Target::HOST,
-        },
-        cpu: args.cpu.clone(),
+        target,
+        cpu: Some(args.cpu.clone().unwrap_or_else(|| target.baseline().to_owned())),
         opt_level: match args.opt_level {
             0 => OptLevel::O0,
             1 => OptLevel::O1,
@@ -188,7 +211,22 @@ fn read(file: &Path) -> Result<Vec<u8>, String> {
     if file.extension().is_none_or(|extension| extension != "wat") {
         return Ok(bytes);
     }
-    let wasm =
-        wat::Parser::new().parse_bytes(Some(file), &bytes).map_err(|error| error.to_string())?;
-    Ok(wasm.into_owned())
+    match wat::Parser::new().parse_bytes(Some(file), &bytes) {
+        Ok(wasm) => Ok(wasm.into_owned()),
+        Err(error) => Err(placed(file, &error.to_string())),
+    }
+}
+
+/// A mistake in a text, in one line: the parser says what, and below it `--> FILE:LINE:COLUMN`.
+fn placed(file: &Path, message: &str) -> String {
+    let mut lines = message.lines();
+    let what = lines.next().unwrap_or_default();
+    let place = lines.find_map(|line| line.trim_start().strip_prefix("--> "));
+    // The file's name may hold colons, too.
+    let place = place.map(|place| place.rsplitn(3, ':').collect::<Vec<_>>());
+    let what = what.strip_prefix(&format!("{}: ", file.display())).unwrap_or(what);
+    match place.as_deref() {
+        Some([column, line, _]) => format!("{}:{line}:{column}: {what}", file.display()),
+        _ => format!("{}: {what}", file.display()),
+    }
 }

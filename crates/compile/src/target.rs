@@ -26,6 +26,15 @@ impl Target {
     /// The machine that this program runs on.
     pub const HOST: Self = Self(Arch::HOST);
 
+    /// The processor whose code nearly every machine in use can run.
+    #[must_use]
+    pub fn baseline(self) -> &'static str {
+        match self.0 {
+            Arch::X86_64 => "x86-64-v2",
+            Arch::Aarch64 => "generic",
+        }
+    }
+
     /// The target triple.
     #[must_use]
     pub fn triple(self) -> &'static str {
@@ -72,8 +81,7 @@ impl Processor {
         let arch = target.0;
         let default = match arch {
             _ if arch == Arch::HOST => "native",
-            Arch::X86_64 => "x86-64-v2",
-            Arch::Aarch64 => "generic",
+            _ => target.baseline(),
         };
         match (arch, cpu.unwrap_or(default)) {
             (_, "native") if arch == Arch::HOST => Ok(Self::native()),

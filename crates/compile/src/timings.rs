@@ -11,6 +11,8 @@ use crate::wasm::units::Unit;
 /// What one compilation took: the phases in order, and each unit's.
 #[derive(Debug, Default)]
 pub struct Timings {
+    /// Is told while it goes on: bytes of function bodies that are compiled, and of all.
+    pub progress: Option<fn(u64, u64)>,
     phases: Phases,
     units: Vec<UnitTimings>,
     /// Symbols of functions that were compiled once more without optimisation, since they were not

@@ -65,7 +65,49 @@ fn a_mistake_in_the_text_format_is_shown() {
     std::fs::write(directory.path().join("bad.wat"), "(module (fun))").expect("a file");
     let output = awsmc(&["bad.wat", "-o", "out.so"], directory.path());
     assert_eq!(output.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("bad.wat:1:10"), "{output:?}");
+    let message = String::from_utf8(output.stderr).expect("text");
+    assert!(message.starts_with("awsmc: bad.wat:1:10: "), "{message}");
+    assert_eq!(message.lines().count(), 1, "{message}");
+}
+
+#[test]
+fn the_object_lies_beside_its_module_unless_said_otherwise() {
+    let directory = directory();
+    std::fs::write(directory.path().join("a.wat"), "(module)").expect("a file");
+    let output = awsmc(&["-O0", "a.wat"], directory.path());
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(names(directory.path()), ["a.so", "a.wat"]);
+    for out in ["-", "a.wat"] {
+        let output = awsmc(&["a.wat", "-o", out], directory.path());
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        assert_eq!(output.stderr.iter().filter(|byte| **byte == b'\n').count(), 1);
+    }
+    assert_eq!(names(directory.path()), ["a.so", "a.wat"]);
+}
+
+#[test]
+fn what_is_no_module_is_named() {
+    let directory = directory();
+    for (content, what) in [
+        (&b"\0asm\x0d\0\x01\0"[..], "is a component"),
+        (b"hello, world", "is no WebAssembly module"),
+    ] {
+        std::fs::write(directory.path().join("a.wasm"), content).expect("a file");
+        let output = awsmc(&["a.wasm"], directory.path());
+        let message = String::from_utf8(output.stderr).expect("text");
+        assert!(message.starts_with(&format!("awsmc: a.wasm: {what}")), "{message}");
+        assert_eq!(message.lines().count(), 1, "{message}");
+    }
+}
+
+/// Objects travel: without a word about the processor, nearly every machine can run them.
+#[test]
+fn the_processor_is_a_baseline_unless_said_otherwise() {
+    let directory = directory();
+    let fingerprint = |args: &[&str]| awsmc(args, directory.path()).stdout;
+    let unsaid = fingerprint(&["--fingerprint"]);
+    let baseline = if cfg!(target_arch = "x86_64") { "x86-64-v2" } else { "generic" };
+    assert_eq!(unsaid, fingerprint(&["--fingerprint", "--cpu", baseline]));
 }
 
 #[test]
@@ -79,7 +121,7 @@ fn a_missing_file_is_named() {
 #[test]
 fn wrong_usage_is_told_apart() {
     let directory = directory();
-    for args in [&["a.wasm"][..], &["a.wasm", "-o", "b", "-O9"], &["--frobnicate"], &[]] {
+    for args in [&["a.wasm", "-o", "b", "-O9"][..], &["--frobnicate"], &[]] {
         assert_eq!(awsmc(args, directory.path()).status.code(), Some(2), "{args:?}");
     }
 }
@@ -96,6 +138,7 @@ fn versions_and_fingerprints() {
     let wanted = awsm_compile::fingerprint(&awsm_compile::Options {
         isolation: awsm_compile::Isolation::Checked,
         opt_level: awsm_compile::OptLevel::O2,
+        cpu: Some(awsm_compile::Target::HOST.baseline().to_owned()),
         ..awsm_compile::Options::default()
     });
     assert_eq!(fingerprint.trim_end(), wanted.expect("a fingerprint"));

@@ -33,6 +33,12 @@ impl<T: 'static> Linker<T> {
         Self { functions: HashMap::new(), data: PhantomData }
     }
 
+    /// Is there a function of that name?
+    #[must_use]
+    pub fn provides(&self, module: &str, name: &str) -> bool {
+        self.functions.contains_key(&(module.to_owned(), name.to_owned()))
+    }
+
     /// Adds `function`, or replaces the one of that name. Its parameters follow the
     /// [`crate::HostCall`] and are integers, floats or [`crate::GuestPtr`].
     pub fn func<Params, R: HostReturn, F: HostFunc<T, Params, R>>(
@@ -75,9 +81,19 @@ unsafe impl<T> Sync for Program<T> {}
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LinkError(Vec<String>);
 
+impl LinkError {
+    /// Of so many imports it is said what is wrong.
+    const NAMED: usize = 4;
+}
+
 impl fmt::Display for LinkError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.join("; "))
+        let named = self.0.len().min(Self::NAMED);
+        f.write_str(&self.0[..named].join("; "))?;
+        match self.0.len() - named {
+            0 => Ok(()),
+            more => write!(f, "; and {more} more"),
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Stops: why a sandbox gave the core back, with traps and waits.
 
 use std::fmt;
+use std::ops::Range;
 
 pub use awsm_abi::trap::TrapKind;
 
@@ -58,6 +59,10 @@ impl From<TrapKind> for Trap {
     }
 }
 
+/// Addresses of 32 bits that are a little less than 0: where a stack goes on that grows down from
+/// the beginning of memory.
+const BELOW_NOTHING: Range<u64> = (1 << 32) - (8 << 20)..1 << 32;
+
 /// One line: what, where in memory, in which function.
 impl fmt::Display for Trap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -67,6 +72,14 @@ impl fmt::Display for Trap {
         }
         if let Some(function) = self.running.first() {
             write!(f, " in {function}")?;
+        }
+        if self.kind == TrapKind::MemoryOutOfBounds
+            && self.address.is_some_and(|address| BELOW_NOTHING.contains(&address))
+        {
+            f.write_str(
+                ": just below address 0, as when a stack in linear memory is full (C and Rust: link \
+                 with `-z stack-size=BYTES`; 64 KiB is what clang takes otherwise)",
+            )?;
         }
         Ok(())
     }

@@ -32,7 +32,7 @@ pub(super) struct Ours {
 pub(super) fn compile(awsmc: &Path, prepared: &Prepared, scratch: &Path) -> Result<PathBuf> {
     let object = scratch.join(prepared.guest.name).with_extension("so");
     let mut command = Command::new(awsmc);
-    command.arg(&prepared.wasm_path).arg("-o").arg(&object);
+    command.args(["--cpu", "native"]).arg(&prepared.wasm_path).arg("-o").arg(&object);
     let output = command.output().with_context(|| format!("cannot run {}", awsmc.display()))?;
     ensure!(output.status.success(), "awsmc: {}", String::from_utf8_lossy(&output.stderr).trim());
     Ok(object)

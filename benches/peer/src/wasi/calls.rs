@@ -99,7 +99,12 @@ impl Ours {
     fn new(wasm: &[u8], awsmc: &Path, scratch: &Path, calls: i32) -> Result<Self> {
         let (source, object) = (scratch.join("calls.wasm"), scratch.join("calls.so"));
         fs::write(&source, wasm)?;
-        let built = Command::new(awsmc).arg(&source).arg("-o").arg(&object).status();
+        let built = Command::new(awsmc)
+            .args(["--cpu", "native"])
+            .arg(&source)
+            .arg("-o")
+            .arg(&object)
+            .status();
         ensure!(built.context("cannot start awsmc")?.success(), "awsmc fails");
         let module = Module::load(&object)?;
         let mut linker = Linker::new();

@@ -96,6 +96,7 @@ pub(crate) fn compile_some(
     let work = || {
         while let Some((place, unit)) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
             let output = compile(job, unit, form);
+            job.progress.did(unit.bytes, &job.units);
             if output.is_err() {
                 next.store(order.len(), Ordering::Relaxed); // the others are for nothing
             }

@@ -6,10 +6,11 @@
 use std::ffi::OsString;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::thread;
 
 use super::CompileError;
+use super::progress::Progress;
 
 /// Most of what the compiler says that is looked at.
 const STREAM_BYTES: u64 = 64 << 10;
@@ -18,10 +19,20 @@ const STREAM_BYTES: u64 = 64 << 10;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Compiler {
     program: PathBuf,
+    shows: Shows,
+}
+
+/// Where it is said how far a compilation is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Shows {
+    /// In the log: that it begins, and how long it took.
+    Log,
+    /// On standard error, if that is a terminal.
+    Terminal,
 }
 
 /// What a module's code depends on besides the module.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct CompileOptions {
     /// `--memory`: `guard` or `checked`; the compiler's default when absent.
     pub memory: Option<String>,
@@ -31,20 +42,59 @@ pub struct CompileOptions {
     pub opt_level: Option<u8>,
 }
 
+impl Default for CompileOptions {
+    /// For this machine.
+    fn default() -> Self {
+        Self { memory: None, cpu: Some("native".to_owned()), opt_level: None }
+    }
+}
+
+/// What a compilation may use; the compiler's defaults where absent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CompileLimits {
+    /// `--max-wall`: wall-clock time, seconds.
+    pub wall_s: Option<u64>,
+    /// `--max-cpu`: processor time of all threads together, seconds.
+    pub cpu_s: Option<u64>,
+    /// `--max-memory`: address space, MiB.
+    pub memory_mib: Option<u64>,
+    /// `--max-output`: size of the object, MiB.
+    pub output_mib: Option<u64>,
+}
+
+impl CompileLimits {
+    fn arguments(&self) -> impl Iterator<Item = OsString> + use<> {
+        let all = [
+            ("--max-wall", self.wall_s),
+            ("--max-cpu", self.cpu_s),
+            ("--max-memory", self.memory_mib),
+            ("--max-output", self.output_mib),
+        ];
+        all.into_iter().filter_map(|(flag, limit)| Some(format!("{flag}={}", limit?).into()))
+    }
+}
+
 impl Compiler {
     /// The compiler that the user named, or the one beside this program, or the one on the PATH.
     pub fn find(named: Option<&Path>) -> Result<Self, CompileError> {
         if let Some(program) = named {
-            return Ok(Self { program: program.to_path_buf() });
+            return Ok(Self { program: program.to_path_buf(), shows: Shows::Log });
         }
-        find_program("awsmc").map(|program| Self { program }).ok_or(CompileError::NoCompiler)
+        let found = find_program("awsmc").ok_or(CompileError::NoCompiler)?;
+        Ok(Self { program: found, shows: Shows::Log })
+    }
+
+    /// The same, which says there how far it is.
+    #[must_use]
+    pub fn showing(self, shows: Shows) -> Self {
+        Self { shows, ..self }
     }
 
     /// Everything that the code depends on besides the module, in the compiler's words.
     pub(super) fn fingerprint(&self, options: &CompileOptions) -> Result<String, CompileError> {
         let mut command = Command::new(&self.program);
         command.arg("--fingerprint").args(options.arguments());
-        let child = Running::start(&self.program, &mut command)?;
+        let child = Running::start(&self.program, &mut command, read_some)?;
         let (stdout, stderr, status) = child.finish()?;
         if !status.success() {
             return Err(failure(&stderr, status));
@@ -58,26 +108,40 @@ impl Compiler {
         module: &Path,
         output: &Path,
         options: &CompileOptions,
+        limits: &CompileLimits,
     ) -> Result<(), CompileError> {
-        self.run(Command::new(&self.program).args(options.arguments()), module, output)
+        let mut command = Command::new(&self.program);
+        command.args(options.arguments()).args(limits.arguments());
+        self.run(&mut command, module, output, module)
     }
 
-    /// The same, if the compiler still is what has said `fingerprint`, and all its files in
-    /// `scratch`.
+    /// The same of a copy of `file`, if the compiler still is what has said `fingerprint`, and all
+    /// its files in `scratch`.
     pub(super) fn compile_as(
         &self,
         fingerprint: &str,
         (module, output, scratch): (&Path, &Path, &Path),
         options: &CompileOptions,
+        file: &Path,
     ) -> Result<(), CompileError> {
         let mut command = Command::new(&self.program);
         command.args(options.arguments()).arg("--expect").arg(fingerprint.trim_end());
-        self.run(command.env("TMPDIR", scratch), module, output)
+        self.run(command.env("TMPDIR", scratch), module, output, file)
     }
 
-    fn run(&self, command: &mut Command, module: &Path, output: &Path) -> Result<(), CompileError> {
-        command.arg("--with-stdin").arg("-o").arg(output).arg("--").arg(module);
-        let (_, stderr, status) = Running::start(&self.program, command)?.finish()?;
+    fn run(
+        &self,
+        command: &mut Command,
+        module: &Path,
+        output: &Path,
+        file: &Path,
+    ) -> Result<(), CompileError> {
+        command.args(["--with-stdin", "--progress", "-o"]).arg(output).arg("--").arg(module);
+        let shown = Progress::begin(self.shows, file);
+        let told = shown.clone();
+        let follow = move |stream| told.follow(stream);
+        let (_, stderr, status) = Running::start(&self.program, command, follow)?.finish()?;
+        shown.end(status.success());
         if !status.success() {
             return Err(failure(&stderr, status));
         }
@@ -109,7 +173,12 @@ struct Running {
 }
 
 impl Running {
-    fn start(program: &Path, command: &mut Command) -> Result<Self, CompileError> {
+    /// Its output is read by `reads`.
+    fn start(
+        program: &Path,
+        command: &mut Command,
+        reads: impl FnOnce(ChildStdout) -> String + Send + 'static,
+    ) -> Result<Self, CompileError> {
         let not_runnable = |error| CompileError::NotRunnable(program.to_path_buf(), error);
         let mut child = command
             .stdin(Stdio::piped())
@@ -118,7 +187,7 @@ impl Running {
             .spawn()
             .map_err(not_runnable)?;
         let stdin = child.stdin.take();
-        let stdout = child.stdout.take().map(|stream| thread::spawn(|| read_some(stream)));
+        let stdout = child.stdout.take().map(|stream| thread::spawn(|| reads(stream)));
         let stderr = child.stderr.take().map(|stream| thread::spawn(|| read_some(stream)));
         let piped = "both streams are pipes";
         Ok(Self { child, stdin, stdout: stdout.expect(piped), stderr: stderr.expect(piped) })

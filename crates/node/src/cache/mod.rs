@@ -29,6 +29,8 @@
 
 mod compiler;
 mod entry;
+mod inspect;
+mod progress;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -41,7 +43,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-use awsm_sandbox::{LoadError, Module, SealedObject};
+use awsm_sandbox::{Linker, LoadError, Module, SealedObject};
 use awsm_verify::Refusal;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
@@ -52,7 +54,7 @@ use crate::limits;
 use crate::trust::{self, Objects};
 use entry::Key;
 
-pub use compiler::{CompileOptions, Compiler, find_program};
+pub use compiler::{CompileLimits, CompileOptions, Compiler, Shows, find_program};
 
 /// First bytes of an ELF file: what is compiled already.
 const ELF_MAGIC: &[u8] = b"\x7fELF";
@@ -545,11 +547,18 @@ impl From<io::Error> for Failed {
 fn compile(job: &Job<'_>, draft: &Draft) -> Result<SealedObject, Failed> {
     // The compiler tells the text format by the name.
     let text = job.file.extension().is_some_and(|extension| extension == "wat");
+    if !text {
+        let mut linker = Linker::new();
+        awsm_host::add_to_linker(&mut linker);
+        let provides = |module: &str, name: &str| linker.provides(module, name);
+        let refused = |why| Failed::Module(CompileError::Refused(why).into());
+        inspect::inspect(job.wasm, provides).map_err(refused)?;
+    }
     let name = if text { "module.wat" } else { "module.wasm" };
     draft.dir().create(name)?.write_all(job.wasm)?;
     let (module, output) = (draft.path().join(name), draft.path().join(OBJECT));
     let paths = (module.as_path(), output.as_path(), draft.path());
-    if let Err(error) = job.compiler.compile_as(&job.fingerprint, paths, job.options) {
+    if let Err(error) = job.compiler.compile_as(&job.fingerprint, paths, job.options, job.file) {
         return Err(match explained(error, &module, job.file) {
             CompileError::Refused(message) if has_no_room(&message, draft, job) => {
                 Failed::NoRoom(message)
