@@ -79,9 +79,11 @@ fn advice(unknown: &[(&str, &str)]) -> &'static str {
     } else if any(|module, _| matches!(module, "go" | "gojs")) {
         "made by Go for JavaScript: build with GOOS=wasip1 GOARCH=wasm"
     } else if any(|module, name| {
-        (module == "env" && (name.contains("emscripten") || name.starts_with("invoke_")))
-            || (module == "env" && name.starts_with("__syscall_"))
-            || (module == "a" && name.len() <= 2)
+        let theirs = |name: &str| {
+            let prefixes = ["invoke_", "__syscall_"];
+            name.contains("emscripten") || prefixes.iter().any(|one| name.starts_with(one))
+        };
+        (module == "env" && theirs(name)) || (module == "a" && name.len() <= 2)
     }) {
         "made by Emscripten for JavaScript: link with `-sSTANDALONE_WASM`, or compile with wasi-sdk"
     } else if any(|module, _| module == "wasi_unstable") {
