@@ -37,16 +37,16 @@ pub(crate) struct CompileFlags {
 #[command(next_help_heading = "Limits of the compiler")]
 pub(crate) struct LimitFlags {
     /// Wall-clock time [default: 600]
-    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..), env = "AWSM_COMPILER_MAX_WALL")]
     max_wall: Option<u64>,
     /// Processor time of all threads together [default: 1200]
-    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..), env = "AWSM_COMPILER_MAX_CPU")]
     max_cpu: Option<u64>,
     /// Address space [default: 8192]
-    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(256..))]
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(256..), env = "AWSM_COMPILER_MAX_MEMORY")]
     max_memory: Option<u64>,
     /// Size of the object [default: 1024]
-    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "MIB", value_parser = clap::value_parser!(u64).range(1..), env = "AWSM_COMPILER_MAX_OUTPUT")]
     max_output: Option<u64>,
 }
 
