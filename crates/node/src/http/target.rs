@@ -36,6 +36,9 @@ pub(super) fn check(request: &mut Parts) -> Result<(), Problem> {
     }
     let uri = &request.uri;
     match (uri.scheme(), uri.authority()) {
+        (None, None) if uri.path() == "*" && request.method != Method::OPTIONS => {
+            return Err(bad("the target `*` is for OPTIONS only"));
+        }
         (None, None) => {}
         (Some(scheme), Some(authority)) if [Scheme::HTTP, Scheme::HTTPS].contains(scheme) => {
             // A name and a password in front of the host hide where a request goes.
@@ -160,7 +163,7 @@ mod tests {
         assert_eq!(checked(&format!("GET https://a\n{host}")), Ok("a".into()));
         assert_eq!(checked(&format!("OPTIONS *\n{host}")), Ok("other".into()));
         assert_eq!(checked("GET http://a/x"), Err(400));
-        for target in ["http://u:p@a/x", "ftp://a/x", "a:80", "/x%00", "/%00/x?y"] {
+        for target in ["*", "http://u:p@a/x", "ftp://a/x", "a:80", "/x%00", "/%00/x?y"] {
             assert_eq!(checked(&format!("GET {target}\n{host}")), Err(400), "{target}");
         }
         assert_eq!(checked(&format!("GET /x?%00\n{host}")), Ok("other".into()));
