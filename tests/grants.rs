@@ -54,6 +54,60 @@ fn functions_keep_files() {
     node.log_when(|log| said.iter().all(|said| log.contains(said)));
 }
 
+const DEVICES: &str = "\
+/dev/null
+/dev/zero
+/dev/random
+/dev/urandom
+/dev/stdin
+/dev/stdout
+/dev/stderr
+/dev/null: 0 bytes, zeros
+/dev/zero: 100000 bytes, zeros
+/dev/urandom: 100000 bytes, not all zeros
+/dev/stdin: 5 bytes, not all zeros
+to /dev/stdout
+";
+
+#[test]
+fn functions_find_devices() {
+    let scratch = Scratch::new();
+    let root = format!("dirs = {{ \"/\" = {{ path = {:?} }} }}", scratch.path());
+    let functions = [
+        function("devices", "/root", &root),
+        function("devices", "/asked", "dev = true"),
+        function("devices", "/refused", &(root.clone() + "\ndev = false")),
+        function("devices", "/none", ""),
+    ];
+    let node = Node::start("", &functions);
+    assert_eq!(node.post("/root", "input").text(), DEVICES);
+    assert_eq!(node.post("/asked", "input").text(), DEVICES);
+    assert_eq!(node.post("/refused", "input").status, 500);
+    assert_eq!(node.post("/none", "input").status, 500);
+    let host = scratch.path().display().to_string();
+    for (args, given) in [
+        (vec!["--dir".to_owned(), format!("{host}::/")], true),
+        (vec!["--dev".to_owned()], true),
+        (vec!["--dev".to_owned(), "--dir".to_owned(), format!("{host}::/data")], true),
+        (vec!["--dev=false".to_owned(), "--dir".to_owned(), format!("{host}::/")], false),
+        (vec![], false),
+    ] {
+        let mut run = awsm();
+        run.arg("run").args(&args).arg(guest("devices")).stdin(Stdio::piped());
+        let mut child = run.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
+        // One that does not read is no reason to fail here.
+        let _ = child.stdin.take().expect("piped").write_all(b"input");
+        let output = child.wait_with_output().expect("it ends");
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_eq!(output.status.success(), given, "{args:?}: {output:?}");
+        assert_eq!(said, if given { DEVICES } else { "" }, "{args:?}");
+    }
+    let own = format!("{host}::/dev");
+    let both = awsm().args(["run", "--dev", "--dir", &own]).arg(guest("devices")).output();
+    let said = String::from_utf8_lossy(&both.expect("it runs").stderr).into_owned();
+    assert!(said.contains("`--dev` and `/dev` of `--dir`: choose one"), "{said}");
+}
+
 #[test]
 fn input_may_come_from_elsewhere() {
     let scratch = Scratch::new();

@@ -77,7 +77,9 @@ const ROOMS: &[(&str, &[&str])] = &[
             "connect",
             "table",
             "streams waiting clocks",
-            "errno grants rights strings",
+            "grants",
+            "devices",
+            "errno rights strings",
         ],
     ),
     (

@@ -34,6 +34,10 @@ pub(super) struct Options {
     /// A directory for the guest, under its own path or another, read-only or not (may be repeated)
     #[arg(long = "dir", value_name = "HOST[::GUEST[::ro]]", value_parser = directory, env = "AWSM_DIR")]
     dirs: Vec<Directory>,
+    /// `/dev` for the guest, with null, zero, random, urandom, stdin, stdout and stderr, none of
+    /// them this machine's; by default if it has a directory `/`
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", env = "AWSM_DEV")]
+    dev: Option<bool>,
     /// A connection for the guest, which finds its descriptor in AWSM_FD_NAME (may be repeated)
     #[arg(long = "connect", value_name = "NAME=HOST:PORT", value_parser = named_endpoint, env = "AWSM_CONNECT")]
     connect: Vec<(String, Endpoint)>,
@@ -268,7 +272,11 @@ fn context(options: &Options, file: &Path, args: &[String]) -> Result<WasiCtx, F
     context.stdin = Stdin::Inherit;
     context.stdout = Output::InheritStdout;
     context.stderr = Output::InheritStderr;
-    let mut grants = Grants { limits: FileLimits::NONE, ..Grants::default() };
+    if options.dev == Some(true) && options.dirs.iter().any(|dir| dir.guest == "/dev") {
+        return Err("`--dev` and `/dev` of `--dir`: choose one".into());
+    }
+    let (limits, devices) = (FileLimits::NONE, options.dev);
+    let mut grants = Grants { limits, devices, ..Grants::default() };
     for dir in &options.dirs {
         let mount = Mount::open(&dir.guest, Path::new(&dir.host), dir.writable);
         grants.mounts.push(mount.map_err(|error| format!("--dir {}: {error}", dir.host))?);

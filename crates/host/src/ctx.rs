@@ -8,12 +8,13 @@ use awsm_sandbox::{Leave, TrapKind, Wait, clock};
 use rustix::event::{PollFd, Timespec, poll};
 
 use crate::connect;
+use crate::devices;
 use crate::errno::{Errno, Fail};
 use crate::grants::{FileLimits, Grants, Socket};
 use crate::rights::Rights;
 use crate::streams::{Output, Stdin};
 use crate::strings::StringList;
-use crate::table::{Descriptor, STREAMS, Table};
+use crate::table::{Descriptor, STREAMS, Table, Tree};
 use crate::waiting::{Ask, Helpers, Interest, Job, Panicked, Pending, Source};
 
 /// What helpers move at once where they hold much for the account already.
@@ -134,9 +135,15 @@ impl WasiCtx {
         self.table.get_or_insert_with(|| {
             let limits = grants.map_or_else(FileLimits::default, |g| g.limits);
             let mut table = Table::new(limits, grants.and_then(|g| g.descriptors.clone()));
-            for (place, mount) in grants.iter().flat_map(|g| g.mounts.iter().enumerate()) {
-                let dir = Arc::clone(&mount.dir);
-                table.grant(Descriptor::of_directory(dir, mount.writable, Some(place)));
+            let has_devices = grants.is_some_and(Grants::has_devices);
+            let mounts = grants.map_or(&[][..], |grants| &grants.mounts);
+            for (place, mount) in mounts.iter().enumerate() {
+                let has_devices = has_devices && mount.name == devices::ROOT;
+                let tree = Tree::Host { dir: Arc::clone(&mount.dir), has_devices };
+                table.grant(Descriptor::of_directory(tree, mount.writable, Some(place)));
+            }
+            if grants.is_some_and(|grants| grants.preopened() > mounts.len()) {
+                table.grant(Descriptor::of_directory(Tree::Devices, false, Some(mounts.len())));
             }
             for socket in grants.iter().flat_map(|g| &g.sockets) {
                 match socket {

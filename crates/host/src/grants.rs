@@ -11,11 +11,17 @@ use awsm_ledger::Purse;
 use cap_std::ambient_authority;
 use cap_std::fs::Dir;
 
+use crate::devices;
+
 /// Everything that a function is granted. Empty by default.
 #[derive(Clone, Debug, Default)]
 pub struct Grants {
     /// Directories, which the guest finds as preopened descriptors from 3 on.
     pub mounts: Vec<Mount>,
+    /// Does the guest find `/dev`, with devices of ours? In its root if it has one, which is a
+    /// directory that it calls `/`; as one more preopened descriptor if it has none. If this is not
+    /// said: if it has a root, and no directory of its own that it calls `/dev`.
+    pub devices: Option<bool>,
     /// Connections and listening sockets, with the descriptors after these.
     pub sockets: Vec<Socket>,
     /// How much.
@@ -23,6 +29,24 @@ pub struct Grants {
     /// Where each open descriptor has its place among those of all guests. Where there is none:
     /// `ENFILE`.
     pub descriptors: Option<Purse>,
+}
+
+impl Grants {
+    /// How many preopened directories the guest finds.
+    #[must_use]
+    pub fn preopened(&self) -> usize {
+        self.mounts.len() + usize::from(self.has_devices() && !self.has(devices::ROOT))
+    }
+
+    /// Does the guest find `/dev`?
+    pub(crate) fn has_devices(&self) -> bool {
+        let given = self.devices.unwrap_or_else(|| self.has(devices::ROOT));
+        given && !self.has(devices::PATH)
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.mounts.iter().any(|mount| mount.name == name)
+    }
 }
 
 /// A directory of the host under a name of the guest's.

@@ -21,6 +21,7 @@ mod ctx;
 
 mod clocks;
 mod connect;
+mod devices;
 mod grants;
 mod streams;
 mod table;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::ctx::WasiCtx;
+use crate::devices::Device;
 use crate::errno::Errno;
 use crate::rights;
 use crate::streams::{Output, Stdin};
@@ -56,7 +57,8 @@ impl WasiCtx {
                 let size = rustix::fs::fstat(file)?.st_size.cast_unsigned();
                 now(size.saturating_sub(rustix::fs::tell(file)?))
             }
-            Resource::File(_) => now(ROOM_BYTES),
+            Resource::Device(Device::Null) if read => now(0),
+            Resource::File(_) | Resource::Device(_) => now(ROOM_BYTES),
             Resource::Connection(socket) | Resource::Listener(socket) => {
                 ask(Source::Descriptor(Arc::clone(socket)), read)
             }

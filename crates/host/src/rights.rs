@@ -84,6 +84,10 @@ pub(crate) const DIRECTORY: Rights = FD_FDSTAT_SET_FLAGS
 /// What a directory hands on to what is opened in it.
 pub(crate) const INHERITING: Rights = DIRECTORY | FILE;
 
+/// All that can be done with a device. Where it stands means nothing, and can be asked.
+pub(crate) const DEVICE: Rights =
+    INPUT | OUTPUT | FD_SEEK | FD_TELL | FD_ADVISE | FD_SYNC | FD_DATASYNC;
+
 /// All that can be done with a stream that is read, or written.
 pub(crate) const INPUT: Rights =
     FD_READ | FD_FDSTAT_SET_FLAGS | FD_FILESTAT_GET | POLL_FD_READWRITE;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use awsm_ledger::{Holding, Purse};
 use cap_std::fs::Dir;
 
+use crate::devices::{Device, Named};
 use crate::errno::Errno;
 use crate::grants::FileLimits;
 use crate::rights::{self, Rights};
@@ -43,6 +44,7 @@ pub(crate) enum Resource {
     Stderr,
     /// A regular file.
     File(Arc<OwnedFd>),
+    Device(Device),
     Directory(Directory),
     /// A connection. Never blocks the thread.
     Connection(Arc<OwnedFd>),
@@ -55,13 +57,26 @@ pub(crate) enum Resource {
 /// An open directory.
 #[derive(Debug)]
 pub(crate) struct Directory {
-    pub dir: Arc<Dir>,
+    pub tree: Tree,
     /// May anything in it be changed?
     pub writable: bool,
-    /// Its place among the mounts, if it is one.
+    /// Its place among the preopened directories, if it is one: the mounts, and `/dev` after them.
     pub mount: Option<usize>,
     /// How far it has been listed.
     pub listing: Option<Box<Listing>>,
+}
+
+/// Where a directory lies.
+#[derive(Clone, Debug)]
+pub(crate) enum Tree {
+    /// In the host's files.
+    Host {
+        dir: Arc<Dir>,
+        /// Is it the guest's root, whose `dev` is `/dev`?
+        has_devices: bool,
+    },
+    /// It is `/dev`.
+    Devices,
 }
 
 /// How far a directory has been listed.
@@ -93,14 +108,24 @@ impl Descriptor {
     }
 
     /// One that may do all that its resource can.
-    pub(crate) fn of_directory(dir: Arc<Dir>, writable: bool, mount: Option<usize>) -> Self {
-        let resource = Resource::Directory(Directory { dir, writable, mount, listing: None });
+    pub(crate) fn of_directory(tree: Tree, writable: bool, mount: Option<usize>) -> Self {
+        let resource = Resource::Directory(Directory { tree, writable, mount, listing: None });
         Self {
             resource,
             base: rights::DIRECTORY,
             inheriting: rights::INHERITING,
             flags: 0,
             held: None,
+        }
+    }
+
+    /// What a name in `/dev` stands for.
+    pub(crate) fn of_device(named: Named) -> Self {
+        match named {
+            Named::Device(device) => Self::stream(Resource::Device(device), rights::DEVICE),
+            Named::Stdin => Self::stream(Resource::Stdin, rights::INPUT),
+            Named::Stdout => Self::stream(Resource::Stdout, rights::OUTPUT),
+            Named::Stderr => Self::stream(Resource::Stderr, rights::OUTPUT),
         }
     }
 

@@ -3,6 +3,8 @@
 use cap_std::fs::{Metadata, MetadataExt};
 use rustix::fs::{FileType, Stat};
 
+use crate::devices::{DIRECTORY_INO, ENTRIES, Named};
+
 /// What kind of thing a descriptor or a name stands for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -60,6 +62,20 @@ impl From<Stat> for Attributes {
             modified_ns: since_1970_ns(stat.st_mtime as i64, stat.st_mtime_nsec as i64),
             changed_ns: since_1970_ns(stat.st_ctime as i64, stat.st_ctime_nsec as i64),
         }
+    }
+}
+
+impl Attributes {
+    /// Those of `/dev`.
+    pub(crate) fn of_devices() -> Self {
+        Self { ino: DIRECTORY_INO, kind: Kind::Directory, links: 2, ..Self::default() }
+    }
+
+    /// Those of what `/dev` has.
+    pub(crate) fn of_device(named: Named) -> Self {
+        let place = ENTRIES.iter().position(|(_, known)| *known == named);
+        let ino = DIRECTORY_INO + 1 + place.map_or(0, |place| place as u64);
+        Self { ino, kind: Kind::CharacterDevice, links: 1, ..Self::default() }
     }
 }
 

@@ -13,11 +13,12 @@ use cap_std::fs::Dir;
 use rustix::fs::{Mode, OFlags, RawDir, SeekFrom, openat, seek};
 use rustix::io::Errno as System;
 
-use super::Kind;
+use super::{Attributes, Kind};
 use crate::ctx::WasiCtx;
+use crate::devices::ENTRIES;
 use crate::errno::{Errno, Fail};
 use crate::rights;
-use crate::table::{Listing, Place, Readable, Resource};
+use crate::table::{Listing, Place, Readable, Resource, Tree};
 use crate::waiting::Ask;
 
 /// Bytes of the system's entries read at once.
@@ -56,6 +57,10 @@ impl WasiCtx {
         most: usize,
         encode: Encode,
     ) -> Result<Vec<u8>, Fail> {
+        if let Tree::Devices = self.get(fd)?.directory()?.tree {
+            self.allowed(fd, rights::FD_READDIR)?;
+            return Ok(list_devices(from, most, encode));
+        }
         let (dir, listed) = match self.answered(LIST)? {
             Some(answer) => answer,
             None => {
@@ -83,9 +88,24 @@ impl WasiCtx {
         if let Some(listing) = directory.listing.as_deref() {
             return Ok((Arc::clone(&listing.dir), listing.place));
         }
+        let Tree::Host { dir, .. } = &directory.tree else { return Err(Errno::Notdir) };
         let held = table.place()?;
-        Ok((Arc::new(Readable { dir: readable(&directory.dir)?, _held: held }), Place::default()))
+        Ok((Arc::new(Readable { dir: readable(dir)?, _held: held }), Place::default()))
     }
+}
+
+/// The same of `/dev`.
+fn list_devices(from: u64, most: usize, encode: Encode) -> Vec<u8> {
+    let itself = [".", ".."].map(|name| (name, Attributes::of_devices()));
+    let entries = ENTRIES.map(|(name, named)| (name, Attributes::of_device(named)));
+    let mut bytes = Vec::new();
+    for ((name, Attributes { ino, kind, .. }), next) in itself.into_iter().chain(entries).zip(1..) {
+        if next > from && bytes.len() < most {
+            encode(&mut bytes, &Entry { next, ino, kind, name: name.as_bytes() });
+        }
+    }
+    bytes.truncate(most);
+    bytes
 }
 
 fn list(

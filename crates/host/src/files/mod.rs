@@ -16,9 +16,10 @@ use rustix::fs::{Advice, FallocateFlags, SeekFrom, Timestamps, fadvise};
 use rustix::io::{Errno as System, ReadWriteFlags};
 
 use crate::ctx::WasiCtx;
+use crate::devices::Named;
 use crate::errno::{Errno, Fail};
 use crate::rights::{self, Rights};
-use crate::table::{Resource, fdflags};
+use crate::table::{Directory, Resource, Tree, fdflags};
 use crate::waiting::Ask;
 use listing::readable;
 
@@ -74,7 +75,7 @@ impl WasiCtx {
         }
     }
 
-    /// Passes a hint on. Directories take it and do nothing.
+    /// Passes a hint on. Directories and devices take it and do nothing.
     pub(crate) fn advise(
         &mut self,
         fd: u32,
@@ -82,7 +83,8 @@ impl WasiCtx {
         len: u64,
         advice: Advice,
     ) -> Result<(), Errno> {
-        if let Resource::Directory(_) = self.allowed(fd, rights::FD_ADVISE)?.resource {
+        let resource = &self.allowed(fd, rights::FD_ADVISE)?.resource;
+        if let Resource::Directory(_) | Resource::Device(_) = resource {
             return Ok(());
         }
         let file = self.file(fd, rights::FD_ADVISE)?;
@@ -132,7 +134,9 @@ impl WasiCtx {
         let needed = if only_data { rights::FD_DATASYNC } else { rights::FD_SYNC };
         let file = match &self.allowed(fd, needed)?.resource {
             Resource::File(file) => Arc::clone(file),
-            Resource::Directory(directory) => Arc::new(readable(&directory.dir)?),
+            Resource::Directory(Directory { tree: Tree::Host { dir, .. }, .. }) => {
+                Arc::new(readable(dir)?)
+            }
             _ => return Err(Errno::Inval.into()),
         };
         let work = move || match only_data {
@@ -146,7 +150,11 @@ impl WasiCtx {
     pub(crate) fn attributes(&mut self, fd: u32) -> Result<Attributes, Errno> {
         Ok(match &self.allowed(fd, rights::FD_FILESTAT_GET)?.resource {
             Resource::File(file) => rustix::fs::fstat(file)?.into(),
-            Resource::Directory(directory) => rustix::fs::fstat(&directory.dir)?.into(),
+            Resource::Directory(directory) => match &directory.tree {
+                Tree::Host { dir, .. } => rustix::fs::fstat(dir)?.into(),
+                Tree::Devices => Attributes::of_devices(),
+            },
+            Resource::Device(device) => Attributes::of_device(Named::Device(*device)),
             Resource::Connection(_) | Resource::Listener(_) | Resource::Broken(_) => {
                 Attributes { kind: Kind::SocketStream, ..Attributes::default() }
             }
@@ -168,9 +176,9 @@ impl WasiCtx {
     pub(crate) fn set_times(&mut self, fd: u32, times: &Timestamps) -> Result<(), Errno> {
         match &self.allowed(fd, rights::FD_FILESTAT_SET_TIMES)?.resource {
             Resource::File(file) => Ok(rustix::fs::futimens(file, times)?),
-            Resource::Directory(directory) if directory.writable => {
-                Ok(rustix::fs::futimens(readable(&directory.dir)?, times)?)
-            }
+            Resource::Directory(Directory {
+                tree: Tree::Host { dir, .. }, writable: true, ..
+            }) => Ok(rustix::fs::futimens(readable(dir)?, times)?),
             Resource::Directory(_) => Err(Errno::Rofs),
             _ => Err(Errno::Notsup),
         }
@@ -179,8 +187,11 @@ impl WasiCtx {
     /// Moves a file's position; says where it is then.
     pub(crate) fn seek(&mut self, fd: u32, to: SeekFrom) -> Result<u64, Errno> {
         // Asking where one is, is telling.
-        let asks = to == SeekFrom::Current(0);
-        let file = self.file(fd, if asks { rights::FD_TELL } else { rights::FD_SEEK })?;
+        let needed = if to == SeekFrom::Current(0) { rights::FD_TELL } else { rights::FD_SEEK };
+        if let Resource::Device(_) = self.get(fd)?.resource {
+            return self.allowed(fd, needed).map(|_| 0);
+        }
+        let file = self.file(fd, needed)?;
         Ok(rustix::fs::seek(&file, to)?)
     }
 

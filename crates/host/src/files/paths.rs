@@ -17,9 +17,10 @@ use rustix::io::Errno as System;
 
 use super::Attributes;
 use crate::ctx::WasiCtx;
+use crate::devices::{self, Inside, Place};
 use crate::errno::{Errno, Fail};
 use crate::rights::{self, Rights};
-use crate::table::{Descriptor, Resource, fdflags};
+use crate::table::{Descriptor, Resource, Tree, fdflags};
 use crate::waiting::Ask;
 
 /// Rights that must be asked for: all else is handed on whatever is asked for.
@@ -62,30 +63,64 @@ pub(crate) struct OpenHow {
     pub(crate) flags: u16,
 }
 
+/// Where a path leads.
+enum Found<'a> {
+    /// Into the host's files: from this directory, by this path.
+    Host(Arc<Dir>, &'a str),
+    /// To `/dev`.
+    Devices(Inside),
+}
+
 impl WasiCtx {
-    /// A directory to look something up in.
-    fn dir(&mut self, fd: u32, needed: Rights) -> Result<Arc<Dir>, Errno> {
+    /// Where a path leads from a directory in which all of this may be done.
+    fn find<'a>(&mut self, fd: u32, name: &'a str, needed: Rights) -> Result<Found<'a>, Errno> {
         let descriptor = self.get(fd)?;
-        let dir = Arc::clone(&descriptor.directory()?.dir);
+        let tree = &descriptor.directory()?.tree;
         descriptor.allows(needed)?;
-        Ok(dir)
+        let place = match tree {
+            Tree::Host { has_devices: true, .. } => devices::from_root(name)?,
+            Tree::Host { .. } => Place::Root(name),
+            Tree::Devices => devices::from_directory(name)?,
+        };
+        match (place, tree) {
+            (Place::Root(name), Tree::Host { dir, .. }) => Ok(Found::Host(Arc::clone(dir), name)),
+            (Place::Root(_), Tree::Devices) => Err(Errno::Notcapable),
+            (Place::Devices(inside), _) => Ok(Found::Devices(inside)),
+        }
     }
 
-    /// A directory to change something in.
-    fn writable_dir(&mut self, fd: u32, needed: Rights) -> Result<Arc<Dir>, Errno> {
-        let dir = self.dir(fd, needed)?;
-        if self.get(fd)?.directory()?.writable { Ok(dir) } else { Err(Errno::Rofs) }
+    /// A directory to change something in, and the path in it.
+    fn writable<'a>(
+        &mut self,
+        fd: u32,
+        name: &'a str,
+        needed: Rights,
+    ) -> Result<(Arc<Dir>, &'a str), Errno> {
+        match self.find(fd, name, needed)? {
+            Found::Host(dir, name) if self.get(fd)?.directory()?.writable => Ok((dir, name)),
+            _ => Err(Errno::Rofs),
+        }
+    }
+
+    /// The same for a helper.
+    fn writable_owned(
+        &mut self,
+        fd: u32,
+        name: &str,
+        needed: Rights,
+    ) -> Result<(Arc<Dir>, String), Errno> {
+        self.writable(fd, name, needed).map(|(dir, name)| (dir, name.to_owned()))
     }
 
     /// Opens what a path names; says its descriptor.
-    pub(crate) fn open_at(&mut self, fd: u32, name: String, how: &OpenHow) -> Result<u32, Fail> {
+    pub(crate) fn open_at(&mut self, fd: u32, name: &str, how: &OpenHow) -> Result<u32, Fail> {
         let descriptor = open(self, fd, name, how)?;
         Ok(self.table().insert(descriptor)?)
     }
 
     /// Makes a directory.
-    pub(crate) fn make_directory_at(&mut self, fd: u32, name: String) -> Result<(), Fail> {
-        let dir = self.writable_dir(fd, rights::PATH_CREATE_DIRECTORY)?;
+    pub(crate) fn make_directory_at(&mut self, fd: u32, name: &str) -> Result<(), Fail> {
+        let (dir, name) = self.writable_owned(fd, name, rights::PATH_CREATE_DIRECTORY)?;
         Ok(self.offload(MAKE, move || dir.create_dir(name))??)
     }
 
@@ -96,7 +131,12 @@ impl WasiCtx {
         name: &str,
         follow: bool,
     ) -> Result<Attributes, Fail> {
-        let dir = self.dir(fd, rights::PATH_FILESTAT_GET)?;
+        let (dir, name) = match self.find(fd, name, rights::PATH_FILESTAT_GET)? {
+            Found::Host(dir, name) => (dir, name),
+            Found::Devices(Inside::Directory) => return Ok(Attributes::of_devices()),
+            Found::Devices(Inside::Named(named)) => return Ok(Attributes::of_device(named)),
+            Found::Devices(Inside::Nothing) => return Err(Errno::Noent.into()),
+        };
         let look = move |dir: &Dir, name: &str| {
             let found = if follow { dir.metadata(name)? } else { dir.symlink_metadata(name)? };
             Ok(found.into())
@@ -117,7 +157,7 @@ impl WasiCtx {
         follow: bool,
         times: &Timestamps,
     ) -> Result<(), Fail> {
-        let dir = self.writable_dir(fd, rights::PATH_FILESTAT_SET_TIMES)?;
+        let (dir, name) = self.writable(fd, name, rights::PATH_FILESTAT_SET_TIMES)?;
         let mut options = OpenOptions::new();
         options
             .read(true)
@@ -136,18 +176,23 @@ impl WasiCtx {
     /// Gives a file another name. Links are not followed, so that one cannot become a file.
     pub(crate) fn link_at(
         &mut self,
-        (from, name): (u32, String),
-        (to, new_name): (u32, String),
+        (from, name): (u32, &str),
+        (to, new_name): (u32, &str),
     ) -> Result<(), Fail> {
         // A file of a directory that must not change could be changed through a link elsewhere.
-        let source = self.writable_dir(from, rights::PATH_LINK_SOURCE)?;
-        let target = self.writable_dir(to, rights::PATH_LINK_TARGET)?;
+        let (source, name) = self.writable_owned(from, name, rights::PATH_LINK_SOURCE)?;
+        let (target, new_name) = self.writable_owned(to, new_name, rights::PATH_LINK_TARGET)?;
         Ok(self.offload(LINK, move || source.hard_link(name, &target, new_name))??)
     }
 
     /// What a symbolic link holds.
     pub(crate) fn read_link_at(&mut self, fd: u32, name: &str) -> Result<Vec<u8>, Fail> {
-        let dir = self.dir(fd, rights::PATH_READLINK)?;
+        let (dir, name) = match self.find(fd, name, rights::PATH_READLINK)? {
+            Found::Host(dir, name) => (dir, name),
+            Found::Devices(Inside::Nothing) => return Err(Errno::Noent.into()),
+            // Nothing there is a link.
+            Found::Devices(_) => return Err(Errno::Inval.into()),
+        };
         let read = |dir: &Dir, name: &str| {
             let contents = dir.read_link_contents(name)?;
             Ok(contents.as_os_str().as_bytes().to_vec())
@@ -160,8 +205,8 @@ impl WasiCtx {
     }
 
     /// Removes a directory.
-    pub(crate) fn remove_directory_at(&mut self, fd: u32, name: String) -> Result<(), Fail> {
-        let dir = self.writable_dir(fd, rights::PATH_REMOVE_DIRECTORY)?;
+    pub(crate) fn remove_directory_at(&mut self, fd: u32, name: &str) -> Result<(), Fail> {
+        let (dir, name) = self.writable_owned(fd, name, rights::PATH_REMOVE_DIRECTORY)?;
         // Slashes at the end say that it is a directory, which it must be anyway.
         let bare = name.trim_end_matches('/');
         let name = if bare.is_empty() { name } else { bare.to_owned() };
@@ -171,24 +216,19 @@ impl WasiCtx {
     /// Renames a file or directory.
     pub(crate) fn rename_at(
         &mut self,
-        (from, name): (u32, String),
-        (to, new_name): (u32, String),
+        (from, name): (u32, &str),
+        (to, new_name): (u32, &str),
     ) -> Result<(), Fail> {
-        let source = self.writable_dir(from, rights::PATH_RENAME_SOURCE)?;
-        let target = self.writable_dir(to, rights::PATH_RENAME_TARGET)?;
+        let (source, name) = self.writable_owned(from, name, rights::PATH_RENAME_SOURCE)?;
+        let (target, new_name) = self.writable_owned(to, new_name, rights::PATH_RENAME_TARGET)?;
         // What is replaced is removed, which takes long if it is.
         Ok(self.offload(RENAME, move || rename(&source, &name, &target, &new_name))??)
     }
 
     /// Makes a symbolic link. It may hold any path but an absolute one; where it leads is decided
     /// when it is followed.
-    pub(crate) fn symlink_at(
-        &mut self,
-        contents: String,
-        fd: u32,
-        name: String,
-    ) -> Result<(), Fail> {
-        let dir = self.writable_dir(fd, rights::PATH_SYMLINK)?;
+    pub(crate) fn symlink_at(&mut self, contents: String, fd: u32, name: &str) -> Result<(), Fail> {
+        let (dir, name) = self.writable_owned(fd, name, rights::PATH_SYMLINK)?;
         if is_long(&contents) {
             return Err(Errno::Nametoolong.into());
         }
@@ -196,8 +236,8 @@ impl WasiCtx {
     }
 
     /// Removes a file. Whoever has it open keeps it.
-    pub(crate) fn unlink_at(&mut self, fd: u32, name: String) -> Result<(), Fail> {
-        let dir = self.writable_dir(fd, rights::PATH_UNLINK_FILE)?;
+    pub(crate) fn unlink_at(&mut self, fd: u32, name: &str) -> Result<(), Fail> {
+        let (dir, name) = self.writable_owned(fd, name, rights::PATH_UNLINK_FILE)?;
         // A long file's blocks are given back one by one.
         Ok(self.offload(UNLINK, move || unlink(&dir, &name))??)
     }
@@ -212,16 +252,22 @@ fn following(follow: bool) -> FollowSymlinks {
     if follow { FollowSymlinks::Yes } else { FollowSymlinks::No }
 }
 
-fn open(ctx: &mut WasiCtx, fd: u32, name: String, how: &OpenHow) -> Result<Descriptor, Fail> {
+fn open(ctx: &mut WasiCtx, fd: u32, name: &str, how: &OpenHow) -> Result<Descriptor, Fail> {
     let creates = if how.create { rights::PATH_CREATE_FILE } else { 0 };
     let truncates = if how.truncate { rights::PATH_FILESTAT_SET_SIZE } else { 0 };
-    let dir = ctx.dir(fd, rights::PATH_OPEN | creates | truncates)?;
+    let found = ctx.find(fd, name, rights::PATH_OPEN | creates | truncates)?;
     let parent = ctx.get(fd)?;
-    let (given, writable) = (parent.inheriting, parent.directory()?.writable);
+    let directory = parent.directory()?;
+    let (given, writable) = (parent.inheriting, directory.writable);
+    let in_root = matches!(directory.tree, Tree::Host { has_devices: true, .. });
     let asked = how.base & ASKED;
     if asked & !given != 0 {
         return Err(Errno::Notcapable.into());
     }
+    let (dir, name) = match found {
+        Found::Host(dir, name) => (dir, name),
+        Found::Devices(inside) => return Ok(open_device(inside, how, given)?),
+    };
     let changes = how.create || how.truncate;
     if (changes || asked & rights::FD_WRITE != 0) && !writable {
         return Err(Errno::Rofs.into());
@@ -229,7 +275,8 @@ fn open(ctx: &mut WasiCtx, fd: u32, name: String, how: &OpenHow) -> Result<Descr
     ctx.table().check_room()?;
     let options = options(how);
     // What is cut off may be long, and what is made is put on a disk.
-    let opened = if changes || is_long(&name) {
+    let opened = if changes || is_long(name) {
+        let name = name.to_owned();
         ctx.offload(OPEN, move || dir.open_with(name, &options))?
     } else {
         dir.open_with(name, &options)
@@ -242,8 +289,11 @@ fn open(ctx: &mut WasiCtx, fd: u32, name: String, how: &OpenHow) -> Result<Descr
     let file_type = FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode);
     match file_type {
         FileType::Directory => {
-            let dir = Dir::from_std_file(file.into());
-            let mut descriptor = Descriptor::of_directory(Arc::new(dir), writable, None);
+            let dir = Arc::new(Dir::from_std_file(file.into()));
+            // By any other name it is not known to be the root.
+            let has_devices = in_root && name.split('/').all(|part| matches!(part, "" | "."));
+            let tree = Tree::Host { dir, has_devices };
+            let mut descriptor = Descriptor::of_directory(tree, writable, None);
             descriptor.base &= given;
             descriptor.inheriting = given;
             descriptor.flags = how.flags & fdflags::NONBLOCK;
@@ -259,6 +309,35 @@ fn open(ctx: &mut WasiCtx, fd: u32, name: String, how: &OpenHow) -> Result<Descr
         // Devices, pipes and sockets are not files of a directory's but doors to elsewhere.
         _ => Err(Errno::Notcapable.into()),
     }
+}
+
+/// Opens `/dev` or what it has. Nothing is made or changed there by that.
+fn open_device(inside: Inside, how: &OpenHow, given: Rights) -> Result<Descriptor, Errno> {
+    let mut descriptor = match inside {
+        Inside::Nothing if how.create => return Err(Errno::Rofs),
+        Inside::Nothing => return Err(Errno::Noent),
+        _ if how.create && how.exclusive => return Err(Errno::Exist),
+        Inside::Named(_) if how.directory => return Err(Errno::Notdir),
+        Inside::Named(named) => {
+            let mut descriptor = Descriptor::of_device(named);
+            descriptor.base &= !ASKED | how.base;
+            descriptor
+        }
+        Inside::Directory if how.create || how.truncate || how.base & rights::FD_WRITE != 0 => {
+            return Err(Errno::Isdir);
+        }
+        Inside::Directory => {
+            let mut descriptor = Descriptor::of_directory(Tree::Devices, false, None);
+            descriptor.inheriting &= given;
+            descriptor
+        }
+    };
+    descriptor.base &= given;
+    descriptor.flags = match descriptor.resource {
+        Resource::Device(_) => how.flags,
+        _ => how.flags & fdflags::NONBLOCK,
+    };
+    Ok(descriptor)
 }
 
 /// Sockets, and pipes that nobody reads, cannot be opened at all.

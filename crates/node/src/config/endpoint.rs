@@ -111,7 +111,7 @@ pub fn grant(
     let connections = connect.iter().map(|(name, to)| (name, to, to.connection()));
     let listeners = listen.iter().map(|(name, at)| (name, at, at.listener()));
     for (name, endpoint, socket) in connections.chain(listeners) {
-        let descriptor = 3 + grants.mounts.len() + grants.sockets.len();
+        let descriptor = 3 + grants.preopened() + grants.sockets.len();
         variables.push_variable(&format!("AWSM_FD_{name}"), descriptor.to_string());
         grants.sockets.push(socket.map_err(|error| format!("`{name}`: {endpoint}: {error}"))?);
     }

@@ -18,6 +18,8 @@ pub const DIR_KEYS: &[&str] = &["path", "mode"];
 pub struct GrantsConfig {
     /// Directories, in the order of the guest's names.
     pub dirs: Vec<DirConfig>,
+    /// Does it find `/dev`, with devices of ours? If not said: if it has a directory `/`.
+    pub dev: Option<bool>,
     /// Where it may connect to, by name.
     pub connect: Vec<(String, Endpoint)>,
     /// Where it listens, by name.
@@ -56,6 +58,10 @@ impl GrantsConfig {
             Some(item) => item.entries(|guest, item| DirConfig::read(base, guest, item))?,
             None => Vec::new(),
         };
+        let dev = table.optional_flag("dev")?;
+        if dev == Some(true) && dirs.iter().any(|dir| dir.guest == "/dev") {
+            return Err(table.error("`dev = true` and `/dev` in `dirs`: choose one".into()));
+        }
         let connect = endpoints(base, table.take("connect"))?;
         let listen = endpoints(base, table.take("listen"))?;
         if let Some((name, _)) =
@@ -67,6 +73,7 @@ impl GrantsConfig {
         }
         Ok(Self {
             dirs,
+            dev,
             connect,
             listen,
             stdin: match table.take("stdin") {

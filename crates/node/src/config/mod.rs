@@ -88,6 +88,7 @@ pub const FUNCTION_KEYS: &[&str] = &[
     "tenant",
     "slo",
     "dirs",
+    "dev",
     "connect",
     "listen",
     "stdin",

@@ -117,12 +117,15 @@ impl<'a> Table<'a> {
 
     /// False when nothing is said.
     pub(super) fn flag(&mut self, key: &str) -> Result<bool, ConfigError> {
-        match self.take(key) {
-            None => Ok(false),
-            Some(item) => match &item.value {
-                DeValue::Boolean(flag) => Ok(*flag),
-                other => Err(item.wrong_type("true or false", other.type_str())),
-            },
+        self.optional_flag(key).map(Option::unwrap_or_default)
+    }
+
+    /// A flag, if it is there.
+    pub(super) fn optional_flag(&mut self, key: &str) -> Result<Option<bool>, ConfigError> {
+        let Some(item) = self.take(key) else { return Ok(None) };
+        match &item.value {
+            DeValue::Boolean(flag) => Ok(Some(*flag)),
+            other => Err(item.wrong_type("true or false", other.type_str())),
         }
     }
 

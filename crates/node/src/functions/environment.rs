@@ -90,7 +90,8 @@ impl Environment {
             StdinConfig::File(path) => Source::Always(read_input(path)?),
         };
         let descriptors = Some(descriptors);
-        let mut grants = Grants { limits: config.limits, descriptors, ..Grants::default() };
+        let (limits, devices) = (config.limits, config.dev);
+        let mut grants = Grants { limits, devices, descriptors, ..Grants::default() };
         for dir in &config.dirs {
             let mount = Mount::open(&dir.guest, &dir.path, dir.writable);
             let named = |error| format!("`dirs`: {}: {error}", dir.path.display());
@@ -102,7 +103,7 @@ impl Environment {
         if !grants.mounts.is_empty() {
             self.helpers = Some(Arc::clone(helpers));
         }
-        if !(grants.mounts.is_empty() && grants.sockets.is_empty()) {
+        if grants.preopened() + grants.sockets.len() > 0 {
             self.grants = Some(Arc::new(grants));
         }
         Ok(self)

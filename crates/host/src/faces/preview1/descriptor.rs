@@ -9,6 +9,7 @@ use rustix::fs::OFlags;
 use super::call::{Call, answer, begin, errno};
 use super::stat::filetype;
 use crate::ctx::WasiCtx;
+use crate::devices;
 use crate::errno::{Errno, Fail};
 use crate::files::Kind;
 use crate::rights;
@@ -47,6 +48,7 @@ fn fdstat(ctx: &mut WasiCtx, fd: u32) -> Result<(u8, u16, u64, u64), Errno> {
     let (flags, base, inheriting) = (descriptor.flags, descriptor.base, descriptor.inheriting);
     let kind = match descriptor.resource {
         Resource::File(_) => Kind::RegularFile,
+        Resource::Device(_) => Kind::CharacterDevice,
         Resource::Directory(_) => Kind::Directory,
         Resource::Connection(_) | Resource::Listener(_) | Resource::Broken(_) => Kind::SocketStream,
         Resource::Stdin => {
@@ -83,7 +85,9 @@ pub(super) fn fd_fdstat_set_flags(call: &mut Call<'_>, fd: u32, flags: u32) -> H
             let mut system = rustix::fs::fcntl_getfl(file)?;
             system.set(OFlags::APPEND, flags & fdflags::APPEND != 0);
             rustix::fs::fcntl_setfl(file, system)?;
-        } else if flags & fdflags::APPEND != 0 {
+        } else if flags & fdflags::APPEND != 0
+            && !matches!(descriptor.resource, Resource::Device(_))
+        {
             return Err(Errno::Notsup.into());
         }
         descriptor.flags = flags | descriptor.flags & fixed;
@@ -156,5 +160,5 @@ fn mount_name(ctx: &mut WasiCtx, fd: u32) -> Result<&str, Errno> {
         _ => return Err(Errno::Badf),
     };
     let grants = ctx.grants.as_deref().ok_or(Errno::Badf)?;
-    Ok(&grants.mounts[place].name)
+    Ok(grants.mounts.get(place).map_or(devices::PATH, |mount| &mount.name))
 }

@@ -9,6 +9,7 @@ use awsm_sandbox::{GuestMemory, GuestPtr, HostResult};
 use super::buffers::{Buffers, Position};
 use super::call::{Call, answer, begin};
 use crate::ctx::{Progress, WasiCtx};
+use crate::devices::Device;
 use crate::errno::{Errno, Fail};
 use crate::files::{At, OpenFile};
 use crate::readiness::readable_now;
@@ -19,6 +20,8 @@ use crate::table::{Resource, fdflags};
 
 /// Bytes of streams that are copied between two looks at whether the guest's time is up.
 const PIECE_BYTES: u32 = awsm_sandbox::limits::PIECE_BYTES as u32;
+/// Bytes of devices, likewise: random ones take some 50 us.
+const DEVICE_PIECE_BYTES: u32 = 16 << 10;
 /// Most bytes that are read at once from what the system has in memory, where others want the core
 /// too.
 const INLINE_READ_BYTES: u32 = 256 << 10;
@@ -32,6 +35,7 @@ enum Stream {
     Out,
     Err,
     File(OpenFile),
+    Device(Device),
     Connection(Connection),
 }
 
@@ -47,6 +51,7 @@ fn stream(ctx: &mut WasiCtx, fd: u32, needed: rights::Rights) -> Result<Stream, 
         Resource::Stdout => Stream::Out,
         Resource::Stderr => Stream::Err,
         Resource::File(file) => Stream::File(OpenFile::new(file, descriptor.flags)),
+        Resource::Device(device) => Stream::Device(*device),
         Resource::Connection(socket) => {
             Stream::Connection(Connection::new(socket, descriptor.flags))
         }
@@ -82,7 +87,8 @@ impl Transfer {
         memory.read(self.total)?;
         match self.at {
             At::Offset(offset)
-                if offset > i64::MAX as u64 && matches!(stream, Stream::File(..)) =>
+                if offset > i64::MAX as u64
+                    && matches!(stream, Stream::File(_) | Stream::Device(_)) =>
             {
                 Err(Errno::Inval)
             }
@@ -150,6 +156,9 @@ fn write(call: &mut Call<'_>, transfer: &Transfer) -> HostResult<u32> {
                 write_stream(&memory, &mut ctx.progress, &mut ctx.stderr, buffers)?
             }
             (Stream::File(file), at) => write_file(&memory, ctx, &file, buffers, at)?,
+            (Stream::Device(_), _) => {
+                write_stream(&memory, &mut ctx.progress, &mut Output::Discard, buffers)?
+            }
             (Stream::Connection(connection), At::Cursor) => {
                 send(&memory, ctx, &connection, buffers)?
             }
@@ -172,6 +181,12 @@ fn read(call: &mut Call<'_>, transfer: &Transfer) -> HostResult<u32> {
         let total = match (stream, transfer.at) {
             (Stream::In, At::Cursor) => read_stream(memory, ctx, transfer.fd, buffers)?,
             (Stream::File(file), at) => read_file(memory, ctx, &file, buffers, at)?,
+            (Stream::Device(device), _) => {
+                fill(memory, &mut ctx.progress, buffers, DEVICE_PIECE_BYTES, |piece| {
+                    let now = device.read(piece)?;
+                    Ok((now, now == piece.len()))
+                })?
+            }
             (Stream::Connection(connection), At::Cursor) => {
                 receive(memory, ctx, &connection, buffers, false)?
             }
@@ -241,7 +256,28 @@ fn read_stream(
 ) -> Result<u32, Fail> {
     let inherited = matches!(ctx.stdin, Stdin::Inherit);
     let most = if inherited { u32::MAX } else { PIECE_BYTES };
-    let mut at = Position::take(&mut ctx.progress);
+    let nonblocking = ctx.get(fd)?.flags & fdflags::NONBLOCK != 0;
+    let stdin = &mut ctx.stdin;
+    fill(memory, &mut ctx.progress, buffers, most, |piece| {
+        if inherited && nonblocking && !readable_now(rustix::stdio::stdin()) {
+            return Err(Errno::Again);
+        }
+        let now = stdin.read(piece)?;
+        // A terminal or pipe that gave something is not asked to wait for more.
+        Ok((now, now == piece.len() && !inherited))
+    })
+}
+
+/// Fills buffers in pieces of at most so many bytes. Reading a piece says how much of it there is,
+/// and whether there may be more.
+fn fill(
+    memory: &mut GuestMemory<'_>,
+    progress: &mut Progress,
+    buffers: Buffers,
+    most: u32,
+    mut read: impl FnMut(&mut [u8]) -> Result<(usize, bool), Errno>,
+) -> Result<u32, Fail> {
+    let mut at = Position::take(progress);
     while at.index < buffers.count() {
         if at.is_new() {
             match at.enter(buffers, memory) {
@@ -253,21 +289,14 @@ fn read_stream(
         }
         let piece = memory.bytes_mut(at.piece(most))?;
         if !piece.is_empty() {
-            if inherited
-                && ctx.get(fd)?.flags & fdflags::NONBLOCK != 0
-                && !readable_now(rustix::stdio::stdin())
-            {
-                return Err(Errno::Again.into());
-            }
-            let (now, wanted) = (ctx.stdin.read(piece)?, piece.len());
+            let (now, more) = read(piece)?;
             at.total = at.total.checked_add(now as u32).ok_or(Errno::Inval)?;
-            // A terminal or pipe that gave something is not asked to wait for more.
-            if now < wanted || inherited {
+            if !more {
                 break;
             }
         }
         let count = piece.len() as u32;
-        at.advance(count, buffers, &mut ctx.progress)?;
+        at.advance(count, buffers, progress)?;
     }
     Ok(at.total)
 }

@@ -58,7 +58,7 @@ pub(super) fn path_open(
             base,
             flags,
         };
-        Ok(memory.write(opened, ctx.open_at(fd, name, &how)?)?)
+        Ok(memory.write(opened, ctx.open_at(fd, &name, &how)?)?)
     })())
 }
 
@@ -72,7 +72,7 @@ pub(super) fn path_create_directory(
     let (memory, ctx) = begin(call);
     answer((|| {
         let name = path(&memory, name, len)?;
-        ctx.make_directory_at(fd, name)
+        ctx.make_directory_at(fd, &name)
     })())
 }
 
@@ -154,7 +154,7 @@ pub(super) fn path_link(
         if lookup != 0 {
             return Err(Errno::Inval.into());
         }
-        ctx.link_at((from, name), (to, new_name))
+        ctx.link_at((from, &name), (to, &new_name))
     })())
 }
 
@@ -189,7 +189,7 @@ pub(super) fn path_remove_directory(
     let (memory, ctx) = begin(call);
     answer((|| {
         let name = path(&memory, name, len)?;
-        ctx.remove_directory_at(fd, name)
+        ctx.remove_directory_at(fd, &name)
     })())
 }
 
@@ -207,7 +207,7 @@ pub(super) fn path_rename(
     let (memory, ctx) = begin(call);
     answer((|| {
         let (name, new_name) = (path(&memory, name, len)?, path(&memory, new_name, new_len)?);
-        ctx.rename_at((from, name), (to, new_name))
+        ctx.rename_at((from, &name), (to, &new_name))
     })())
 }
 
@@ -225,7 +225,7 @@ pub(super) fn path_symlink(
     answer((|| {
         let contents = path(&memory, contents, contents_len)?;
         let name = path(&memory, name, len)?;
-        ctx.symlink_at(contents, fd, name)
+        ctx.symlink_at(contents, fd, &name)
     })())
 }
 
@@ -239,6 +239,6 @@ pub(super) fn path_unlink_file(
     let (memory, ctx) = begin(call);
     answer((|| {
         let name = path(&memory, name, len)?;
-        ctx.unlink_at(fd, name)
+        ctx.unlink_at(fd, &name)
     })())
 }

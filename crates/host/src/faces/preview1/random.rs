@@ -4,7 +4,7 @@ use awsm_sandbox::{GuestPtr, HostCall, HostResult, Leave, preempt};
 
 use super::call::{answer, begin};
 use crate::ctx::{Progress, WasiCtx};
-use crate::errno::Errno;
+use crate::devices::Device;
 
 /// Bytes that are made between two looks at whether the guest's time is up: some 50 us.
 const PIECE_BYTES: usize = 16 << 10;
@@ -24,7 +24,7 @@ pub(super) fn random_get(
         };
         let len = buffer.len();
         for piece in buffer[done..].chunks_mut(PIECE_BYTES) {
-            getrandom::fill(piece).map_err(|_| Errno::Io)?;
+            Device::Random.read(piece)?;
             done += piece.len();
             if done < len && preempt::is_due() {
                 ctx.progress = Progress::Bytes(done);
