@@ -42,11 +42,15 @@ pub enum TrapKind {
     /// Not the guest's fault: compiled code did what it never does, such as to reach a place that
     /// it takes for unreachable. Nothing beyond this guest is affected.
     InternalFault = 17,
+    /// An atomic instruction at an address that is not a multiple of its size.
+    UnalignedAtomic = 18,
+    /// `memory.atomic.wait` on a memory that nobody else has.
+    ExpectedSharedMemory = 19,
 }
 
 impl TrapKind {
     /// Every trap, in the order of the numbers.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::Unreachable,
         Self::IntegerDivideByZero,
         Self::IntegerOverflow,
@@ -64,6 +68,8 @@ impl TrapKind {
         Self::UncaughtException,
         Self::TooManyExceptions,
         Self::InternalFault,
+        Self::UnalignedAtomic,
+        Self::ExpectedSharedMemory,
     ];
 
     /// The trap that a number from compiled code stands for.
@@ -95,6 +101,8 @@ impl TrapKind {
             Self::InternalFault => {
                 "internal fault: the compiled code reached a place that it must not"
             }
+            Self::UnalignedAtomic => "unaligned atomic",
+            Self::ExpectedSharedMemory => "expected shared memory",
         }
     }
 }
@@ -115,6 +123,6 @@ mod tests {
             assert_eq!(TrapKind::from_raw(trap as u32), Some(trap));
         }
         assert_eq!(TrapKind::from_raw(0), None);
-        assert_eq!(TrapKind::from_raw(18), None);
+        assert_eq!(TrapKind::from_raw(20), None);
     }
 }

@@ -43,7 +43,11 @@ impl<'ctx> Func<'_, 'ctx> {
     }
 
     /// Where the guest wants to read or write `bytes` bytes. Pops the address.
-    fn place(&mut self, memarg: MemArg, bytes: u64) -> Result<PointerValue<'ctx>, CompileError> {
+    pub(super) fn place(
+        &mut self,
+        memarg: MemArg,
+        bytes: u64,
+    ) -> Result<PointerValue<'ctx>, CompileError> {
         let (i8, i64) = (self.env.types.i8, self.env.types.i64);
         let MemArgTarget::Memory(memory) = memarg.target else {
             return Err(refused("an access to an array"));
@@ -109,6 +113,15 @@ impl<'ctx> Func<'_, 'ctx> {
         ty: BasicTypeEnum<'ctx>,
     ) -> Result<BasicValueEnum<'ctx>, CompileError> {
         let place = self.place(memarg, value_bytes(ty))?;
+        self.load_at(place, ty)
+    }
+
+    /// Loads from a place in linear memory.
+    pub(super) fn load_at(
+        &mut self,
+        place: PointerValue<'ctx>,
+        ty: BasicTypeEnum<'ctx>,
+    ) -> Result<BasicValueEnum<'ctx>, CompileError> {
         let value = self.b.build_load(ty, place, "")?;
         let load = alias::instruction(value)?;
         load.set_alignment(1).map_err(refused)?;
@@ -150,6 +163,15 @@ impl<'ctx> Func<'_, 'ctx> {
         value: BasicValueEnum<'ctx>,
     ) -> Result<(), CompileError> {
         let place = self.place(memarg, value_bytes(value.get_type()))?;
+        self.store_at(place, value)
+    }
+
+    /// Stores to a place in linear memory.
+    pub(super) fn store_at(
+        &mut self,
+        place: PointerValue<'ctx>,
+        value: BasicValueEnum<'ctx>,
+    ) -> Result<(), CompileError> {
         let store = self.b.build_store(place, value)?;
         store.set_alignment(1).map_err(refused)?;
         self.env.alias.set(store, self.env.alias.linear)

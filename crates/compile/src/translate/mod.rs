@@ -6,6 +6,7 @@
 //! kind; `context` is the way to what lies around linear memory.
 
 mod argument;
+mod atomic;
 mod call;
 mod check;
 mod context;

@@ -4,11 +4,12 @@
 //! entry here does not compile. Those of proposals that validation refuses have none: they are
 //! named by their proposals at the end. Vectors have a table of their own, `vector::operator`.
 
+use awsm_abi::trap::TrapKind;
 use inkwell::FloatPredicate::{OEQ, OGE, OGT, OLE, OLT, UNE};
 use inkwell::IntPredicate::{EQ, NE, SGE, SGT, SLE, SLT, UGE, UGT, ULE, ULT};
 use wasmparser::{
-    BlockType, BrTable, HeapType, Ieee32, Ieee64, MemArg, TryTable, ValType, VisitOperator,
-    VisitSimdOperator,
+    BlockType, BrTable, HeapType, Ieee32, Ieee64, MemArg, Ordering, TryTable, ValType,
+    VisitOperator, VisitSimdOperator,
 };
 
 use super::control::Kind;
@@ -69,6 +70,7 @@ macro_rules! refuse_one {
     (@exceptions $($any:tt)*) => {};
     (@legacy_exceptions $($any:tt)*) => {};
     (@wide_arithmetic $($any:tt)*) => {};
+    (@threads $($any:tt)*) => {};
     (@$proposal:ident $visit:ident ($($param:ident: $ty:ty),*)) => {
         fn $visit(&mut self, $(_: $ty),*) -> Self::Output {
             Err(refused(concat!(stringify!($visit), " passed validation, but is not implemented")))
@@ -105,7 +107,7 @@ impl<'a> VisitOperator<'a> for Func<'_, '_> {
         visit_br_if(relative_depth: u32) => self.br_if(relative_depth);
         visit_br_table(targets: BrTable<'a>) => self.br_table(&targets);
         visit_return() => self.return_from_function();
-        visit_unreachable() => self.unreachable();
+        visit_unreachable() => self.trap_always(TrapKind::Unreachable);
 
         // Linear memory.
         visit_i32_load(memarg: MemArg) => self.load_whole(memarg, t.i32);
@@ -133,6 +135,55 @@ impl<'a> VisitOperator<'a> for Func<'_, '_> {
         visit_memory_copy(dst_mem: u32, src_mem: u32) => self.memory_copy(dst_mem, src_mem);
         visit_memory_init(data_index: u32, mem: u32) => self.memory_init(data_index, mem);
         visit_data_drop(data_index: u32) => self.data_drop(data_index);
+
+        // Atomic instructions.
+        visit_atomic_fence(_ordering: Ordering) => Ok(());
+        visit_memory_atomic_notify(memarg: MemArg) => self.atomic_notify(memarg);
+        visit_memory_atomic_wait32, visit_memory_atomic_wait64(_memarg: MemArg) =>
+            self.trap_always(TrapKind::ExpectedSharedMemory);
+        visit_i32_atomic_load, visit_i32_atomic_load8_u, visit_i32_atomic_load16_u
+            (memarg: MemArg) => self.atomic_load(memarg, t.i32);
+        visit_i64_atomic_load, visit_i64_atomic_load8_u, visit_i64_atomic_load16_u,
+        visit_i64_atomic_load32_u
+            (memarg: MemArg) => self.atomic_load(memarg, t.i64);
+        visit_i32_atomic_store, visit_i32_atomic_store8, visit_i32_atomic_store16,
+        visit_i64_atomic_store, visit_i64_atomic_store8, visit_i64_atomic_store16,
+        visit_i64_atomic_store32
+            (memarg: MemArg) => self.atomic_store(memarg);
+        visit_i32_atomic_rmw_add, visit_i32_atomic_rmw8_add_u, visit_i32_atomic_rmw16_add_u,
+        visit_i64_atomic_rmw_add, visit_i64_atomic_rmw8_add_u, visit_i64_atomic_rmw16_add_u,
+        visit_i64_atomic_rmw32_add_u
+            (memarg: MemArg) =>
+            self.atomic_update(memarg, |f, old, by| Ok(f.b.build_int_add(old, by, "")?));
+        visit_i32_atomic_rmw_sub, visit_i32_atomic_rmw8_sub_u, visit_i32_atomic_rmw16_sub_u,
+        visit_i64_atomic_rmw_sub, visit_i64_atomic_rmw8_sub_u, visit_i64_atomic_rmw16_sub_u,
+        visit_i64_atomic_rmw32_sub_u
+            (memarg: MemArg) =>
+            self.atomic_update(memarg, |f, old, by| Ok(f.b.build_int_sub(old, by, "")?));
+        visit_i32_atomic_rmw_and, visit_i32_atomic_rmw8_and_u, visit_i32_atomic_rmw16_and_u,
+        visit_i64_atomic_rmw_and, visit_i64_atomic_rmw8_and_u, visit_i64_atomic_rmw16_and_u,
+        visit_i64_atomic_rmw32_and_u
+            (memarg: MemArg) =>
+            self.atomic_update(memarg, |f, old, by| Ok(f.b.build_and(old, by, "")?));
+        visit_i32_atomic_rmw_or, visit_i32_atomic_rmw8_or_u, visit_i32_atomic_rmw16_or_u,
+        visit_i64_atomic_rmw_or, visit_i64_atomic_rmw8_or_u, visit_i64_atomic_rmw16_or_u,
+        visit_i64_atomic_rmw32_or_u
+            (memarg: MemArg) =>
+            self.atomic_update(memarg, |f, old, by| Ok(f.b.build_or(old, by, "")?));
+        visit_i32_atomic_rmw_xor, visit_i32_atomic_rmw8_xor_u, visit_i32_atomic_rmw16_xor_u,
+        visit_i64_atomic_rmw_xor, visit_i64_atomic_rmw8_xor_u, visit_i64_atomic_rmw16_xor_u,
+        visit_i64_atomic_rmw32_xor_u
+            (memarg: MemArg) =>
+            self.atomic_update(memarg, |f, old, by| Ok(f.b.build_xor(old, by, "")?));
+        visit_i32_atomic_rmw_xchg, visit_i32_atomic_rmw8_xchg_u, visit_i32_atomic_rmw16_xchg_u,
+        visit_i64_atomic_rmw_xchg, visit_i64_atomic_rmw8_xchg_u, visit_i64_atomic_rmw16_xchg_u,
+        visit_i64_atomic_rmw32_xchg_u
+            (memarg: MemArg) => self.atomic_update(memarg, |_, _, by| Ok(by));
+        visit_i32_atomic_rmw_cmpxchg, visit_i32_atomic_rmw8_cmpxchg_u,
+        visit_i32_atomic_rmw16_cmpxchg_u, visit_i64_atomic_rmw_cmpxchg,
+        visit_i64_atomic_rmw8_cmpxchg_u, visit_i64_atomic_rmw16_cmpxchg_u,
+        visit_i64_atomic_rmw32_cmpxchg_u
+            (memarg: MemArg) => self.atomic_compare_exchange(memarg);
 
         // Numbers.
         visit_i32_const(value: i32) => self.int_const(t.i32, u64::from(value.cast_unsigned()));

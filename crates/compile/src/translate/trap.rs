@@ -36,9 +36,9 @@ impl<'ctx> Func<'_, 'ctx> {
         Ok(())
     }
 
-    /// The instruction `unreachable`.
-    pub(crate) fn unreachable(&mut self) -> Result<(), CompileError> {
-        let trap = self.trap_block(TrapKind::Unreachable)?;
+    /// Traps, whatever comes after it.
+    pub(crate) fn trap_always(&mut self, kind: TrapKind) -> Result<(), CompileError> {
+        let trap = self.trap_block(kind)?;
         self.b.build_unconditional_branch(trap)?;
         self.reachable = false;
         Ok(())

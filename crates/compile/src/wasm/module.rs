@@ -37,7 +37,10 @@ pub(crate) const FEATURES: WasmFeatures = WasmFeatures::WASM1
     .union(WasmFeatures::LEGACY_EXCEPTIONS)
     .union(WasmFeatures::RELAXED_SIMD)
     .union(WasmFeatures::WIDE_ARITHMETIC)
-    .union(WasmFeatures::CUSTOM_PAGE_SIZES);
+    .union(WasmFeatures::CUSTOM_PAGE_SIZES)
+    .union(WasmFeatures::COMPACT_IMPORTS)
+    // Atomic instructions; shared memories are refused when they are met.
+    .union(WasmFeatures::THREADS);
 
 /// A module's parts.
 #[derive(Debug, Default)]
@@ -383,7 +386,7 @@ impl<'a> Module<'a> {
             }
             Payload::MemorySection(section) => {
                 for memory in section {
-                    self.memories.push(memory_type(&memory?));
+                    self.memories.push(memory_type(&memory?)?);
                 }
             }
             Payload::TagSection(section) => {
@@ -453,7 +456,7 @@ impl<'a> Module<'a> {
                 ImportType::Table(ty)
             }
             TypeRef::Memory(ty) => {
-                let ty = memory_type(&ty);
+                let ty = memory_type(&ty)?;
                 self.memories.push(ty);
                 self.imported.memories += 1;
                 ImportType::Memory(ty)
@@ -628,13 +631,16 @@ fn table_type(ty: &wasmparser::TableType) -> Result<TableType, CompileError> {
     Ok(TableType { element, min: ty.initial, max: ty.maximum, wide: ty.table64 })
 }
 
-fn memory_type(ty: &wasmparser::MemoryType) -> MemoryType {
-    MemoryType {
+fn memory_type(ty: &wasmparser::MemoryType) -> Result<MemoryType, CompileError> {
+    if ty.shared {
+        return unsupported("shared memories".to_owned());
+    }
+    Ok(MemoryType {
         min: ty.initial,
         max: ty.maximum,
         wide: ty.memory64,
         page_bytes_log2: ty.page_size_log2.unwrap_or(WASM_PAGE_BYTES.ilog2()),
-    }
+    })
 }
 
 fn global_type(ty: &wasmparser::GlobalType) -> Result<GlobalType, CompileError> {
