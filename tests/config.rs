@@ -34,7 +34,7 @@ fn mistakes_are_one_line_with_file_and_line() {
             function("dirs = { \"/data\" = { mode = \"ro\" } }"),
             "awsm.toml:5: `path` is missing in a directory of `dirs`",
         ),
-        (function("dev = 1"), "awsm.toml:5: `dev` must be true or false, not a integer"),
+        (function("dev = 1"), "awsm.toml:5: `dev` must be true or false, not an integer"),
         (
             function("dev = true\ndirs = { \"/dev\" = { path = \"x\" } }"),
             "awsm.toml:1: `dev = true` and `/dev` in `dirs`: choose one",

@@ -45,6 +45,16 @@ fn compiled_languages_greet() {
     }
 }
 
+/// Little effort: what comes with the language is large, and a test is no benchmark.
+#[test]
+fn languages_with_a_runtime_greet() {
+    for (name, language) in [("go", "Go"), ("zig", "Zig")] {
+        let options = ["-O", "0"];
+        assert_eq!(say(name, &options, &[], "Ada\n"), format!("Hello, Ada, from {language}!\n"));
+        assert_eq!(say(name, &options, &[], ""), format!("Hello, world, from {language}!\n"));
+    }
+}
+
 fn scripts() -> String {
     Path::new(&root()).join("examples/javascript").display().to_string()
 }

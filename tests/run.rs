@@ -47,6 +47,33 @@ fn exported_functions_are_called() {
     assert_eq!(invoke(&scratch, "fault", &[]).status.code(), Some(134));
 }
 
+const CALLED: &str = r#"(module
+    (memory 1)
+    (func $parse (param i32) (result i32) (i32.load (local.get 0)))
+    (func $handle (param i32) (result i32)
+        (i32.add (call $parse (local.get 0)) (i32.const 1)))
+    (func $other (export "other") (result i32) (call $handle (i32.const 8)))
+    (func $main (export "main") (result i32) (call $handle (i32.const -16))))"#;
+
+/// Whatever LLVM has made of them, all functions that were running are named.
+#[test]
+fn traces_name_inlined_functions() {
+    let scratch = Scratch::new();
+    let module = scratch.write("called.wat", CALLED);
+    for level in ["0", "1", "2", "3"] {
+        let mut command = awsm();
+        command.args(["run", "-O", level, "--invoke", "main"]).arg(&module);
+        let output = command.stdin(Stdio::null()).output().expect("awsm runs");
+        assert_eq!(output.status.code(), Some(134), "{output:?}");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let trace: Vec<_> = said.lines().filter_map(|line| line.strip_prefix("    at ")).collect();
+        for name in ["parse", "handle", "main"] {
+            assert!(trace.iter().any(|line| line.contains(name)), "-O {level}: {name}: {said}");
+        }
+        assert!(!said.contains("other"), "-O {level}: {said}");
+    }
+}
+
 #[test]
 fn calls_that_cannot_be_made_say_why() {
     let scratch = Scratch::new();

@@ -56,6 +56,8 @@ int main(void)
     for (struct dirent *entry; (entry = readdir(directory));) {
         char path[300];
         struct stat found;
+        if (entry->d_name[0] == '.')
+            continue;
         snprintf(path, sizeof path, "/dev/%s", entry->d_name);
         if (stat(path, &found)) {
             perror(path);

@@ -82,7 +82,9 @@ fn suites() -> Vec<(&'static str, Vec<TestFile<'static>>)> {
 /// Tests of our own in the suite's format, for what it does not ask.
 fn own() -> impl Iterator<Item = TestFile<'static>> {
     const FILES: &[(&str, &str)] = &[
+        ("atomics", include_str!("own/atomics.wast")),
         ("exceptions", include_str!("own/exceptions.wast")),
+        ("imports", include_str!("own/imports.wast")),
         ("memory64", include_str!("own/memory64.wast")),
         ("results", include_str!("own/results.wast")),
         ("simd_nan", include_str!("own/simd_nan.wast")),

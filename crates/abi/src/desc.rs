@@ -233,6 +233,9 @@ pub struct FuncDesc {
     pub tail: Rel,
     /// Name for people: from the name section, else its first export name, else empty. `[u8]`.
     pub name: RelSlice,
+    /// Names of functions that its code holds as well, since their callers have them inlined; for
+    /// people. `[u8]`.
+    pub inlined: RelSlice,
     /// Its type.
     pub type_index: u32,
     /// Zero.
@@ -355,7 +358,7 @@ const _: () = {
     assert!(size_of::<RelSlice>() == 16 && size_of::<Counts>() == 48);
     assert!(size_of::<ModuleDesc>() == 104 + 12 * 16);
     assert!(size_of::<TypeDesc>() == 40 && size_of::<ExternType>() == 24);
-    assert!(size_of::<ImportDesc>() == 56 && size_of::<FuncDesc>() == 40);
+    assert!(size_of::<ImportDesc>() == 56 && size_of::<FuncDesc>() == 56);
     assert!(size_of::<TableDesc>() == 40);
     assert!(size_of::<GlobalDesc>() == 40 && size_of::<ExportDesc>() == 24);
     assert!(size_of::<ElemDesc>() == 48 && size_of::<ElemItem>() == 8);

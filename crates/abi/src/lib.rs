@@ -20,7 +20,7 @@ pub mod tail;
 pub mod trap;
 
 /// Version of everything in this crate that a compiled module depends on.
-pub const ABI_VERSION: u32 = 4;
+pub const ABI_VERSION: u32 = 5;
 
 /// First bytes of every [`desc::ModuleDesc`].
 pub const MAGIC: [u8; 8] = *b"aWsm\0so\x01";

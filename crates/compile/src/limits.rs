@@ -12,6 +12,9 @@ pub(crate) const CONTEXT_BYTES: u64 = CONTEXT_MAX_BYTES;
 /// Characters of a function's name that the symbol table keeps.
 pub(crate) const SYMBOL_CHARS: usize = 200;
 
+/// Names of inlined functions that a function's description has; of more it has the number.
+pub(crate) const INLINED_NAMES: usize = 8;
+
 /// Rows of a guest's line table.
 pub(crate) const LINE_ROWS: usize = 16 << 20;
 

@@ -52,10 +52,7 @@ fn an_error_is_one_line_and_leaves_nothing() {
     let output = awsmc(&["shared.wat", "-o", "out.so"], directory.path());
     assert_eq!(output.status.code(), Some(1));
     let message = String::from_utf8(output.stderr).expect("text");
-    assert_eq!(
-        message,
-        "awsmc: shared.wat: threads must be enabled for shared memories (at offset 0xb)\n"
-    );
+    assert_eq!(message, "awsmc: shared.wat: shared memories are not supported (at offset 0xb)\n");
     assert_eq!(names(directory.path()), ["shared.wat"]);
 }
 

@@ -698,9 +698,17 @@ impl Instance {
         let ranges = self.memories().map(Linear::range);
         let inside = ranges.into_iter().find(|range| range.contains(&address));
         let inside = inside.filter(|_| kind == TrapKind::MemoryOutOfBounds);
-        let name = |func: &FuncIdx| match self.module.func_name(*func) {
-            Some(name) => name.chars().take(TRACE_NAME_CHARS).collect(),
-            None => format!("function {}", func.0),
+        let name = |func: &FuncIdx| {
+            let mut name = match self.module.func_name(*func) {
+                Some(name) => name.chars().take(TRACE_NAME_CHARS).collect(),
+                None => format!("function {}", func.0),
+            };
+            if let Some(inlined) = self.module.inlined(*func) {
+                name.push_str(" (or inlined there: ");
+                name.extend(inlined.chars().take(TRACE_NAME_CHARS));
+                name.push(')');
+            }
+            name
         };
         let mut running: Vec<String> = running.iter().map(name).collect();
         if running.is_empty() {

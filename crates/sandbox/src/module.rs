@@ -309,6 +309,14 @@ impl Module {
         FuncType { params: table!(self, ty.params), results: table!(self, ty.results) }
     }
 
+    /// The functions that a function's code holds as well, if any.
+    #[must_use]
+    pub fn inlined(&self, func: FuncIdx) -> Option<&str> {
+        let own = func.0.checked_sub(self.imported_funcs())?;
+        let names = name!(self, self.functions().get(own as usize)?.inlined);
+        (!names.is_empty()).then_some(names)
+    }
+
     /// A function's name, if the module tells.
     #[must_use]
     pub fn func_name(&self, func: FuncIdx) -> Option<&str> {
@@ -654,6 +662,7 @@ fn check_tables(tables: &Tables, shape: &elf::Shape) -> Result<(usize, usize), L
     let functions = tables.get::<FuncDesc>(desc.functions, "functions")?;
     for func in functions {
         tables.name(func.name, "function name")?;
+        tables.name(func.inlined, "inlined functions")?;
         let has = |code: Rel| code.0 != 0;
         let good = |code: Rel| !has(code) || in_text(code);
         if !(has(func.code) || has(func.tail)) || !good(func.code) || !good(func.tail) {

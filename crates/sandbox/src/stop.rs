@@ -47,9 +47,9 @@ pub struct Trap {
     pub kind: TrapKind,
     /// For an access that the hardware caught: the offset in linear memory that was asked for.
     pub address: Option<u64>,
-    /// The guest functions that were running, innermost first, as far as they are known: what LLVM
-    /// has put into its caller is not told apart from it. A function without a name is `function`
-    /// and its index.
+    /// The guest functions that were running, innermost first, as far as they are known. What LLVM
+    /// has put into its caller is not told apart from it, and named behind it: any of these may have
+    /// been running as well. A function without a name is `function` and its index.
     pub running: Vec<String>,
 }
 

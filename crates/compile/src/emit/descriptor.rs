@@ -17,6 +17,7 @@ use inkwell::module::Module as LlvmModule;
 use inkwell::values::{BasicValueEnum, IntValue, PointerValue, UnnamedAddress};
 use std::mem::offset_of;
 
+use super::inlined::Inlined;
 use crate::error::CompileError;
 use crate::job::{Code, Job, TEXT_SECTION};
 use crate::limits;
@@ -44,9 +45,11 @@ pub(crate) fn add<'ctx>(
     context: &'ctx Context,
     llvm: &LlvmModule<'ctx>,
     job: &Job<'_>,
+    inlined: &[Inlined],
     has_code: bool,
 ) -> Result<(), CompileError> {
-    let mut table = Table { bytes: Vec::new(), links: Vec::new(), has_code };
+    let inlined = inlined_names(&job.module, inlined);
+    let mut table = Table { bytes: Vec::new(), links: Vec::new(), inlined, has_code };
     table.write(&job.module, &job.code, job.options, &job.processor)?;
     let bytes = table.bytes.len() as u64;
     if bytes > limits::DESCRIPTOR_BYTES {
@@ -54,6 +57,27 @@ pub(crate) fn add<'ctx>(
         return Err(CompileError::Limit { what: "bytes of data and names", found: bytes, limit });
     }
     table.emit(context, llvm)
+}
+
+/// What the descriptor says of the functions that each defined function holds: their names, and how
+/// many more there are.
+fn inlined_names(module: &Module<'_>, inlined: &[Inlined]) -> Vec<String> {
+    let first = module.imported.functions;
+    let mut texts = vec![String::new(); module.bodies.len()];
+    for (own, others) in inlined {
+        let names = others.iter().take(limits::INLINED_NAMES).map(|own| {
+            match module.names[(first + own) as usize] {
+                "" => format!("function {}", first + own),
+                name => name.chars().take(limits::SYMBOL_CHARS).collect(),
+            }
+        });
+        let text = &mut texts[*own as usize];
+        *text = names.collect::<Vec<String>>().join(", ");
+        if others.len() > limits::INLINED_NAMES {
+            text.push_str(&format!(" and {} more", others.len() - limits::INLINED_NAMES));
+        }
+    }
+    texts
 }
 
 /// A distance that the linker fills in.
@@ -68,6 +92,8 @@ struct Link {
 struct Table {
     bytes: Vec<u8>,
     links: Vec<Link>,
+    /// For each defined function, what it says of those that it holds.
+    inlined: Vec<String>,
     has_code: bool,
 }
 
@@ -177,10 +203,11 @@ impl Table {
 
     fn functions(&mut self, module: &Module<'_>, code: &Code) -> RelSlice {
         let first = module.imported.functions as usize;
-        let own: Vec<_> = module.functions.iter().zip(&module.names).skip(first).collect();
-        let functions = self.each(&own, size_of::<FuncDesc>(), |table, (ty, name)| {
-            let name = table.text(name);
-            Record::new().u64(0).u64(0).slice(name).u32(**ty).u32(0)
+        let own = module.functions.iter().zip(&module.names).skip(first);
+        let own: Vec<_> = own.zip(std::mem::take(&mut self.inlined)).collect();
+        let functions = self.each(&own, size_of::<FuncDesc>(), |table, ((ty, name), inlined)| {
+            let (name, inlined) = (table.text(name), table.text(inlined));
+            Record::new().u64(0).u64(0).slice(name).slice(inlined).u32(**ty).u32(0)
         });
         for (index, symbols) in code.functions.iter().enumerate() {
             let desc = functions.start.0 as usize + index * size_of::<FuncDesc>();

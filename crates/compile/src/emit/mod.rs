@@ -5,4 +5,5 @@ pub(crate) mod link;
 pub(crate) mod support;
 pub(crate) mod unit;
 
+mod inlined;
 mod optimize;

@@ -12,6 +12,7 @@ use inkwell::context::Context;
 use inkwell::module::{Linkage, Module as LlvmModule};
 use inkwell::targets::{FileType, TargetMachine};
 
+use super::inlined::{self, Inlined};
 use super::{descriptor, optimize};
 use crate::error::CompileError;
 use crate::faithful::{keep, nan};
@@ -57,6 +58,8 @@ pub(crate) struct Output {
     pub bytes: Vec<u8>,
     /// Symbols of the code in it that the descriptor names.
     pub symbols: Vec<String>,
+    /// Its functions that hold others.
+    pub inlined: Vec<Inlined>,
     /// Times of its phases.
     pub timings: UnitTimings,
 }
@@ -132,8 +135,9 @@ fn compile(job: &Job<'_>, unit: &Unit, form: Form) -> Result<Output, CompileErro
         translate::translate(&context, &llvm, job, unit, &machine)?;
         Ok::<_, CompileError>(llvm.verify()?)
     })?;
-    phases.run("prepare", || {
+    let calls = phases.run("prepare", || {
         optimize::promote(&llvm, &machine)?;
+        let calls = inlined::mark(&context, job, unit, &llvm)?;
         keep::keep(&context, &llvm, options.isolation, processor)?;
         if !(options.lax && options.isolation == Isolation::None) {
             nan::quiet(&context, &llvm, processor)?;
@@ -141,13 +145,16 @@ fn compile(job: &Job<'_>, unit: &Unit, form: Form) -> Result<Output, CompileErro
         if unit.prepares_loops() {
             loops::prepare(&context, &llvm)?;
         }
-        Ok::<_, CompileError>(())
+        Ok::<_, CompileError>(calls)
     })?;
     phases.run("optimise", || optimize::optimize(&llvm, &machine, unit.level))?;
     let symbols = symbols(job, unit, &llvm);
+    let inlined = inlined::find(&context, job, unit, &llvm, &calls);
     let alone = job.units.all.len() == 1;
     if alone {
-        phases.run("descriptor", || descriptor::add(&context, &llvm, job, !symbols.is_empty()))?;
+        phases.run("descriptor", || {
+            descriptor::add(&context, &llvm, job, &inlined, !symbols.is_empty())
+        })?;
     } else {
         for symbol in &symbols {
             show(&llvm, symbol);
@@ -155,7 +162,7 @@ fn compile(job: &Job<'_>, unit: &Unit, form: Form) -> Result<Output, CompileErro
     }
     let bytes = phases.run("emit", || write(&llvm, &machine, form))?;
     let timings = UnitTimings::new(unit, bytes.len(), phases);
-    Ok(Output { bytes, symbols, timings })
+    Ok(Output { bytes, symbols, inlined, timings })
 }
 
 /// The descriptor of several units as a unit of its own.
@@ -174,7 +181,8 @@ pub(crate) fn descriptor(
         llvm.add_function(symbol, unknown, None);
         show(&llvm, symbol);
     }
-    descriptor::add(&context, &llvm, job, true)?;
+    let inlined: Vec<_> = outputs.iter().flat_map(|output| output.inlined.clone()).collect();
+    descriptor::add(&context, &llvm, job, &inlined, true)?;
     write(&llvm, &machine, form)
 }
 

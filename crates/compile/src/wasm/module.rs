@@ -365,8 +365,9 @@ impl<'a> Module<'a> {
                 }
             }
             Payload::ImportSection(section) => {
-                for import in section.into_imports() {
-                    self.import(import?)?;
+                for import in section.into_imports_with_offsets() {
+                    let (offset, import) = import?;
+                    self.import(offset, import)?;
                 }
             }
             Payload::FunctionSection(section) => {
@@ -385,8 +386,9 @@ impl<'a> Module<'a> {
                 }
             }
             Payload::MemorySection(section) => {
-                for memory in section {
-                    self.memories.push(memory_type(&memory?)?);
+                for memory in section.into_iter_with_offsets() {
+                    let (offset, memory) = memory?;
+                    self.memories.push(memory_type(offset, &memory)?);
                 }
             }
             Payload::TagSection(section) => {
@@ -442,7 +444,7 @@ impl<'a> Module<'a> {
         Ok(())
     }
 
-    fn import(&mut self, import: wasmparser::Import<'a>) -> Result<(), CompileError> {
+    fn import(&mut self, offset: u64, import: wasmparser::Import<'a>) -> Result<(), CompileError> {
         let ty = match import.ty {
             TypeRef::Func(index) => {
                 self.functions.push(index);
@@ -456,7 +458,7 @@ impl<'a> Module<'a> {
                 ImportType::Table(ty)
             }
             TypeRef::Memory(ty) => {
-                let ty = memory_type(&ty)?;
+                let ty = memory_type(offset, &ty)?;
                 self.memories.push(ty);
                 self.imported.memories += 1;
                 ImportType::Memory(ty)
@@ -631,9 +633,10 @@ fn table_type(ty: &wasmparser::TableType) -> Result<TableType, CompileError> {
     Ok(TableType { element, min: ty.initial, max: ty.maximum, wide: ty.table64 })
 }
 
-fn memory_type(ty: &wasmparser::MemoryType) -> Result<MemoryType, CompileError> {
+fn memory_type(offset: u64, ty: &wasmparser::MemoryType) -> Result<MemoryType, CompileError> {
     if ty.shared {
-        return unsupported("shared memories".to_owned());
+        let message = "shared memories are not supported".to_owned();
+        return Err(CompileError::Invalid { message, offset: Some(offset) });
     }
     Ok(MemoryType {
         min: ty.initial,
