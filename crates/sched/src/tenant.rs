@@ -21,7 +21,7 @@ use std::collections::BinaryHeap;
 
 use crate::contract::{Budget, TenantConfig};
 use crate::demand::Demand;
-use crate::invocation::{Level, Place, Rank};
+use crate::invocation::{Level, Place};
 use crate::time::Nanos;
 
 /// A tenant and what of its is present.
@@ -69,10 +69,12 @@ impl Tenant {
         self.is_hard() && self.is_depleted()
     }
 
-    /// The rank of one of its own, as its budget has it.
-    pub(crate) fn demoted(&self, rank: Rank) -> Rank {
-        let level = if self.is_depleted() { rank.level.max(Level::Over) } else { rank.level };
-        Rank { level, ..rank }
+    /// The level of one of its own, as its budget will have it then if nothing is charged before.
+    pub(crate) fn level_at(&self, level: Level, at: Nanos) -> Level {
+        match &self.server {
+            Some(server) if server.is_depleted_at(at) => level.max(Level::Over),
+            _ => level,
+        }
     }
 
     /// When the budget ends for one of this level that runs since then, if it does.
@@ -85,7 +87,7 @@ impl Tenant {
 
     /// When it has a budget again that has none.
     pub(crate) fn renewed_at(&self) -> Option<Nanos> {
-        self.server.as_ref().filter(|server| server.is_depleted()).map(|server| server.period_end)
+        self.server.as_ref().filter(|server| server.is_depleted()).map(Server::renewed_at)
     }
 
     /// Has it used up what it has until a later time than now?
@@ -194,6 +196,20 @@ impl Server {
 
     pub(crate) fn is_depleted(&self) -> bool {
         self.left == Nanos::ZERO
+    }
+
+    /// The same, then, if nothing is charged before.
+    fn is_depleted_at(&self, at: Nanos) -> bool {
+        let mut then = *self;
+        then.refresh(at);
+        then.is_depleted()
+    }
+
+    /// When one that is depleted has a budget again: the first period that owes less than it gives.
+    fn renewed_at(&self) -> Nanos {
+        let Budget { amount, period, .. } = self.budget;
+        let owed = self.debt.0 / amount.0.max(1);
+        self.period_end + Nanos(owed.saturating_mul(period.0))
     }
 
     pub(crate) fn left(&self) -> Nanos {

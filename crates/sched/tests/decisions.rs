@@ -225,13 +225,13 @@ fn the_earliest_deadline_takes_the_core() {
     let a = arrive_with(&mut sched, 0, due(1000));
     assert_eq!(sched.next(Nanos(0)), run(a, true));
     let later = arrive_with(&mut sched, 10, due(2000));
-    assert_eq!(sched.interrupt_at(), Some(Nanos(1000)), "the other can wait, until this is late");
+    assert_eq!(sched.interrupt_at(), Some(Nanos(1001)), "the other can wait, until this is late");
     let sooner = arrive_with(&mut sched, 20, due(300));
     assert_eq!(sched.interrupt_at(), Some(Nanos(0)), "at once");
     sched.preempted(Nanos(30), a);
-    assert_eq!(sched.next(Nanos(30)), run_until(sooner, true, 320));
+    assert_eq!(sched.next(Nanos(30)), run_until(sooner, true, 321));
     sched.finished(Nanos(40), sooner);
-    assert_eq!(sched.next(Nanos(40)), run_until(a, false, 1000));
+    assert_eq!(sched.next(Nanos(40)), run_until(a, false, 1001));
     sched.finished(Nanos(50), a);
     assert_eq!(sched.next(Nanos(50)), run(later, true));
 }
@@ -242,9 +242,9 @@ fn equal_deadlines_do_not_take_turns() {
     let function = add(&mut sched, 8);
     let due = Arrival { deadline: Nanos(1000), ..Arrival::new(function) };
     let [a, _] = [due, due].map(|arrival| arrive_with(&mut sched, 0, arrival));
-    assert_eq!(sched.next(Nanos(0)), run_until(a, true, 1000));
+    assert_eq!(sched.next(Nanos(0)), run_until(a, true, 1001));
     sched.preempted(Nanos(30), a);
-    assert_eq!(sched.next(Nanos(30)), run_until(a, false, 1000));
+    assert_eq!(sched.next(Nanos(30)), run_until(a, false, 1001));
 }
 
 #[test]
@@ -293,13 +293,13 @@ fn a_sleeper_that_is_urgent_is_looked_at_when_it_wakes() {
     let due = |at| Arrival { deadline: Nanos(at), ..Arrival::new(function) };
     let [urgent, calm] = [500, 900].map(|at| arrive_with(&mut sched, 0, due(at)));
     let c = arrive_with(&mut sched, 0, due(700));
-    assert_eq!(sched.next(Nanos(0)), run_until(urgent, true, 500));
+    assert_eq!(sched.next(Nanos(0)), run_until(urgent, true, 501));
     sched.blocked(Nanos(0), urgent, Some(Nanos(50)));
     assert_eq!(sched.next(Nanos(0)), run_until(c, true, 50));
     sched.preempted(Nanos(50), c);
-    assert_eq!(sched.next(Nanos(50)), run_until(urgent, false, 500));
+    assert_eq!(sched.next(Nanos(50)), run_until(urgent, false, 501));
     sched.finished(Nanos(60), urgent);
-    assert_eq!(sched.next(Nanos(60)), run_until(c, false, 700));
+    assert_eq!(sched.next(Nanos(60)), run_until(c, false, 701));
     sched.finished(Nanos(60), c);
     assert_eq!(sched.next(Nanos(60)), run(calm, true));
     sched.blocked(Nanos(60), calm, Some(Nanos(80)));
@@ -357,7 +357,7 @@ fn work_that_is_done_makes_room() {
     assert_eq!(refused(sched.arrived(Nanos(40), exact(function, 70, 20))), (Reason::Deadline, 10));
     arrive_with(&mut sched, 50, exact(function, 70, 20));
     sched.preempted(Nanos(60), a);
-    assert_eq!(sched.next(Nanos(60)), run_until(a, false, 100), "the earlier deadline");
+    assert_eq!(sched.next(Nanos(60)), run_until(a, false, 101), "the earlier deadline");
     sched.finished(Nanos(70), a);
     arrive_with(&mut sched, 70, exact(function, 60, 40));
 }
@@ -395,7 +395,7 @@ fn what_cannot_meet_its_deadline_is_let_in_one_at_a_time() {
     let second = sched.arrived(Nanos(0), exact(function, 10, 20));
     assert_eq!(refused(second).0, Reason::Deadline);
     let promised = arrive_with(&mut sched, 0, exact(function, 1000, 20));
-    assert_eq!(sched.next(Nanos(0)), run_until(promised, true, 1000), "before what has no promise");
+    assert_eq!(sched.next(Nanos(0)), run_until(promised, true, 1001), "before what has no promise");
     assert!(sched.cancelled(first));
 }
 
@@ -439,15 +439,15 @@ fn late_ones_go_before_those_that_have_time() {
         let estimate = Some(Nanos(60));
         let due = |at| Arrival { deadline: Nanos(at), estimate, ..Arrival::new(function) };
         let [late, long] = [100, 9000].map(|at| arrive_with(&mut sched, 0, due(at)));
-        assert_eq!(sched.next(Nanos(150)), run_until(late, true, 300), "due anew at twice its age");
-        sched.preempted(Nanos(300), late);
+        assert_eq!(sched.next(Nanos(150)), run_until(late, true, 301), "due anew at twice its age");
+        sched.preempted(Nanos(301), late);
         // It has had more than anybody expected: 150, and asks for as much again.
-        assert_eq!(sched.next(Nanos(301)), run_until(late, false, 602));
+        assert_eq!(sched.next(Nanos(301)), run_until(late, false, 603));
         sched.preempted(Nanos(603), late);
         let tight = sched.arrived(Nanos(603), due(70)).expect("there is room beside what is late");
-        assert_eq!(sched.next(Nanos(603)), run_until(tight, true, 673));
+        assert_eq!(sched.next(Nanos(603)), run_until(tight, true, 674));
         sched.finished(Nanos(662), tight);
-        assert_eq!(sched.next(Nanos(662)), run_until(late, false, 1206));
+        assert_eq!(sched.next(Nanos(662)), run_until(late, false, 1207));
         sched.finished(Nanos(700), late);
         assert_eq!(sched.next(Nanos(700)), run(long, true));
     }

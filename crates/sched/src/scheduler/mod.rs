@@ -8,8 +8,9 @@
 mod admission;
 mod late;
 mod measure;
+mod order;
 
-use core::cmp::{Ordering, Reverse};
+use core::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use crate::contract::{
@@ -17,7 +18,7 @@ use crate::contract::{
     TenantConfig, TenantId,
 };
 use crate::demand::Demand;
-use crate::invocation::{Entries, Entry, Level, Place, Rank, State};
+use crate::invocation::{Entries, Entry, Level, Place, State};
 use crate::places::Places;
 use crate::policy::Preemption;
 use crate::profile::Profile;
@@ -25,6 +26,7 @@ use crate::tenant::Tenant;
 use crate::time::Nanos;
 use admission::{Overhead, Terms, scaled};
 use measure::Measuring;
+use order::Claim;
 
 /// A function and what of it is present.
 #[derive(Debug)]
@@ -170,9 +172,9 @@ impl Scheduler {
         }
         self.measure(now);
         match self.best_waiting() {
-            Some((rank, place, fresh)) => {
+            Some((claim, place, fresh)) => {
                 let since = if fresh { self.entries.get(place.id).arrived } else { Nanos::ZERO };
-                self.overhead.runs(now, since, rank.level == Level::Promised);
+                self.overhead.runs(now, since, claim.level == Level::Promised);
                 self.take(place.id, fresh);
                 self.set_state(place.id, State::Running { since: now });
                 self.running = Some(place.id);
@@ -183,92 +185,6 @@ impl Scheduler {
                 Decision::Idle { until: self.next_event() }
             }
         }
-    }
-
-    /// When the running invocation is to be interrupted, as things stand: a point that may have
-    /// passed already, or `None` when nothing bounds it or nothing runs. It is never later than a
-    /// limit of any invocation, so whoever is past it is answered in time; now and then it is
-    /// earlier than it need be, and then the same one goes on.
-    pub fn interrupt_at(&mut self) -> Option<Nanos> {
-        let id = self.running?;
-        let entry = *self.entries.get(id);
-        let State::Running { since } = entry.state else { unreachable!("it is running") };
-        let mut at = self.expiry_bound;
-        if entry.cpu_limit != Nanos::MAX {
-            at = at.min(since + (entry.cpu_limit - entry.ran));
-        }
-        let Config { policy, quantum, .. } = self.config;
-        let tenant = self.tenant_of(entry.function);
-        let running = self.tenants[tenant].demoted(entry.rank(policy));
-        // Its tenant's budget may end before it does.
-        let budget_end = self.tenants[tenant].budget_end(since, entry.level);
-        if self.tenants[tenant].is_hard() {
-            at = at.min(budget_end);
-        }
-        if let Some((waiting, ..)) = self.best_waiting() {
-            at = at.min(self.measuring.turn_end(id, since).unwrap_or(Nanos::MAX));
-            at = at.min(self.takes_over(waiting, running, since, quantum - entry.turn));
-            if !self.measuring.is_turn_of(id) {
-                at = at.min(self.looks_again(&entry, since));
-            }
-            if waiting.level < Level::Over {
-                at = at.min(budget_end);
-            }
-            if let Some(asks) = self.next_late() {
-                at = at.min(asks.max(since + quantum));
-            }
-        }
-        if let Some((wake, sleeper)) = self.next_sleeper() {
-            let asleep = self.entries.get(sleeper).rank(policy);
-            let urgent = self.takes_over(asleep, running, since, quantum - entry.turn);
-            at = at.min(wake.max(urgent.min(self.patience(since))));
-        }
-        for other in 0..self.tenants.len() {
-            // What a new period sets free may come first.
-            if let Some(renewed) = self.tenants[other].renewed_at()
-                && let Some((place, _)) = self.first_of(other)
-            {
-                let urgent = self.takes_over(place.rank, running, since, quantum - entry.turn);
-                at = at.min(urgent.max(renewed));
-            }
-        }
-        // Last, since what was looked at above may have been set aside.
-        at = at.min(self.turn_due(&entry, since));
-        (at != Nanos::MAX).then_some(at)
-    }
-
-    /// When somebody who waits takes the core from who has had it since then: at once (a time that
-    /// has passed), when so much of a quantum is over, or not at all. A better level always takes
-    /// it at once.
-    fn takes_over(&self, waiting: Rank, running: Rank, since: Nanos, left: Nanos) -> Nanos {
-        match waiting.level.cmp(&running.level) {
-            Ordering::Less => return since,
-            Ordering::Greater => return Nanos::MAX,
-            Ordering::Equal => {}
-        }
-        match self.config.policy.preemption() {
-            Preemption::AtQuantum => since + left,
-            Preemption::AtOnce if waiting.value < running.value => since,
-            Preemption::AtOnce | Preemption::Never => Nanos::MAX,
-        }
-    }
-
-    /// When a sleeper that wakes is looked at although it is not urgent itself.
-    fn patience(&self, since: Nanos) -> Nanos {
-        match self.config.policy.preemption() {
-            Preemption::Never => Nanos::MAX,
-            Preemption::AtQuantum | Preemption::AtOnce => since + self.config.quantum,
-        }
-    }
-
-    /// While others wait: when the rank of who has had the core since then is no longer what it
-    /// was.
-    fn looks_again(&self, running: &Entry, since: Nanos) -> Nanos {
-        let Config { policy, quantum, .. } = self.config;
-        let changes = policy.looks_again(&running.candidate(), quantum);
-        let changes = changes.map_or(Nanos::MAX, |after| since + after);
-        let renewed = policy.renews_deadlines() && running.level == Level::Promised;
-        if renewed { changes.min(running.deadline) } else { changes }
     }
 
     /// An event came in. Takes it into the queue, or says why not.
@@ -409,12 +325,16 @@ impl Scheduler {
 
     /// The first of those that have not started and could: what another core may have.
     pub fn first_queued(&mut self) -> Option<InvocationId> {
-        let tenants = 0..self.tenants.len();
-        let firsts = tenants.filter_map(|tenant| {
-            let place = self.first_startable(tenant)?;
-            Some((self.tenants[tenant].demoted(place.rank), place.id))
-        });
-        firsts.min().map(|(_, id)| id)
+        let mut first: Option<(Claim, InvocationId)> = None;
+        for tenant in 0..self.tenants.len() {
+            if let Some(place) = self.first_startable(tenant) {
+                let claim = self.claim(tenant, place.rank, self.now);
+                if first.is_none_or(|(other, _)| claim.is_before(&other)) {
+                    first = Some((claim, place.id));
+                }
+            }
+        }
+        first.map(|(_, id)| id)
     }
 
     /// Gives away what has not started, as it is to arrive at another core. `None` if it has
@@ -549,33 +469,6 @@ impl Scheduler {
         self.measuring.waiting -= usize::from(entry.waits_for_measuring());
         entry.state = state;
         self.measuring.waiting += usize::from(entry.waits_for_measuring());
-    }
-
-    /// The first of those that could run now, but for the one that does: its rank as things are,
-    /// its place, and whether it would start.
-    pub(crate) fn best_waiting(&mut self) -> Option<(Rank, Place, bool)> {
-        let mut best: Option<(Rank, Place, bool)> = None;
-        for tenant in 0..self.tenants.len() {
-            if self.tenants[tenant].may_not_run() {
-                continue;
-            }
-            if let Some((place, fresh)) = self.first_of(tenant) {
-                let rank = self.tenants[tenant].demoted(place.rank);
-                if best.is_none_or(|(other, ..)| rank < other) {
-                    best = Some((rank, place, fresh));
-                }
-            }
-        }
-        best
-    }
-
-    fn first_of(&mut self, tenant: usize) -> Option<(Place, bool)> {
-        if self.tenants[tenant].fresh.is_empty() && self.tenants[tenant].ready.is_empty() {
-            return None;
-        }
-        let fresh = self.first_startable(tenant).map(|place| (place, true));
-        let ready = self.first_ready(tenant).map(|place| (place, false));
-        fresh.into_iter().chain(ready).min()
     }
 
     fn first_ready(&mut self, tenant: usize) -> Option<Place> {

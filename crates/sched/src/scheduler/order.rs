@@ -1,0 +1,194 @@
+//! The order of those that could run: who is next, and when the one that runs makes way.
+//!
+//! There is one order, and both questions are asked of it, so an interruption changes who runs:
+//!
+//! - Of one tenant's, the lower rank comes first, as admission and the policy have it. Its budget
+//!   is no part of that: it is the same for all of them.
+//! - Of two tenants', the lower rank comes first after the budgets have been counted in. What a
+//!   tenant does beyond its budget comes after all that is promised to others.
+//!
+//! The next one is the first of the tenants' firsts. The running one makes way for a tenant's first
+//! that comes before it, as soon as the policy lets it. Both are compared as they will be at the
+//! time in question: who runs has then had so much more of the core, and of its tenant's budget.
+//!
+//! Road not taken: one order by the level after budgets, whoever's they are. A queue is ordered once,
+//! when an invocation enters it; a budget that ends would have to order its tenant's anew.
+
+use core::cmp::Ordering;
+
+use super::Scheduler;
+use crate::contract::Config;
+use crate::invocation::{Entry, Level, Place, Rank, State};
+use crate::policy::Preemption;
+use crate::time::Nanos;
+
+/// One that could run, or does, at some point in time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Claim {
+    tenant: usize,
+    /// Among its tenant's.
+    own: Rank,
+    /// Its level among all, which its tenant's budget may have lowered.
+    pub(crate) level: Level,
+}
+
+impl Claim {
+    /// Both ranks as they are to be compared.
+    fn ranks(&self, other: &Self) -> (Rank, Rank) {
+        if self.tenant == other.tenant {
+            return (self.own, other.own);
+        }
+        (Rank { level: self.level, ..self.own }, Rank { level: other.level, ..other.own })
+    }
+
+    /// Does it come first, if neither has the core?
+    pub(crate) fn is_before(&self, other: &Self) -> bool {
+        let (own, others) = self.ranks(other);
+        own < others
+    }
+}
+
+/// The one that has the core.
+#[derive(Clone, Copy, Debug)]
+struct Running {
+    tenant: usize,
+    entry: Entry,
+    since: Nanos,
+    /// When its tenant's budget is used up, by it alone.
+    budget_end: Nanos,
+}
+
+impl Scheduler {
+    /// The first of those that could run now, but for the one that does: what it is among all, its
+    /// place, and whether it would start.
+    pub(crate) fn best_waiting(&mut self) -> Option<(Claim, Place, bool)> {
+        let mut best: Option<(Claim, Place, bool)> = None;
+        for tenant in 0..self.tenants.len() {
+            if self.tenants[tenant].may_not_run() {
+                continue;
+            }
+            if let Some((place, fresh)) = self.first_of(tenant) {
+                let claim = self.claim(tenant, place.rank, self.now);
+                if best.is_none_or(|(other, ..)| claim.is_before(&other)) {
+                    best = Some((claim, place, fresh));
+                }
+            }
+        }
+        best
+    }
+
+    pub(super) fn first_of(&mut self, tenant: usize) -> Option<(Place, bool)> {
+        if self.tenants[tenant].fresh.is_empty() && self.tenants[tenant].ready.is_empty() {
+            return None;
+        }
+        let fresh = self.first_startable(tenant).map(|place| (place, true));
+        let ready = self.first_ready(tenant).map(|place| (place, false));
+        fresh.into_iter().chain(ready).min()
+    }
+
+    /// What one of the tenant's that waits is among all then, if it still waits.
+    pub(super) fn claim(&self, tenant: usize, own: Rank, at: Nanos) -> Claim {
+        Claim { tenant, own, level: self.tenants[tenant].level_at(own.level, at) }
+    }
+
+    /// What the running one is then, if it still runs.
+    fn running_claim(&self, running: &Running, at: Nanos) -> Claim {
+        let Running { tenant, since, budget_end, .. } = *running;
+        let entry = Entry { ran: running.entry.ran + (at - since), ..running.entry };
+        let claim = self.claim(tenant, entry.rank(self.config.policy), at);
+        let level = if at >= budget_end { claim.level.max(Level::Over) } else { claim.level };
+        Claim { level, ..claim }
+    }
+
+    /// When the running invocation is to be interrupted, as things stand: a point that may have
+    /// passed already, or `None` when nothing bounds it or nothing runs. It is never later than a
+    /// limit of any invocation, so whoever is past it is answered in time; now and then it is
+    /// earlier than it need be, and then the same one goes on, until a later point.
+    pub fn interrupt_at(&mut self) -> Option<Nanos> {
+        let id = self.running?;
+        let entry = *self.entries.get(id);
+        let State::Running { since } = entry.state else { unreachable!("it is running") };
+        let tenant = self.tenant_of(entry.function);
+        let budget_end = self.tenants[tenant].budget_end(since, entry.level);
+        let running = Running { tenant, entry, since, budget_end };
+
+        let mut at = self.expiry_bound;
+        if entry.cpu_limit != Nanos::MAX {
+            at = at.min(since + (entry.cpu_limit - entry.ran));
+        }
+        if self.tenants[tenant].is_hard() {
+            at = at.min(budget_end);
+        }
+        let mut others_wait = false;
+        for other in 0..self.tenants.len() {
+            let Some((place, _)) = self.first_of(other) else { continue };
+            if !self.tenants[other].may_not_run() {
+                others_wait = true;
+                at = at.min(self.takes_over(other, place.rank, &running, self.now));
+                if budget_end != Nanos::MAX {
+                    let urgent = self.takes_over(other, place.rank, &running, budget_end);
+                    at = at.min(urgent.max(budget_end));
+                }
+            }
+            // What a new period sets free may come first.
+            if let Some(renewed) = self.tenants[other].renewed_at() {
+                let urgent = self.takes_over(other, place.rank, &running, renewed);
+                at = at.min(urgent.max(renewed));
+            }
+        }
+        if others_wait {
+            at = at.min(self.measuring.turn_end(id, since).unwrap_or(Nanos::MAX));
+            if !self.measuring.is_turn_of(id) {
+                at = at.min(self.looks_again(&entry, since));
+            }
+            if let Some(asks) = self.next_late() {
+                at = at.min(asks.max(since + self.config.quantum));
+            }
+        }
+        if let Some((wake, sleeper)) = self.next_sleeper() {
+            let asleep = self.entries.get(sleeper);
+            let (owner, rank) = (self.tenant_of(asleep.function), asleep.rank(self.config.policy));
+            let urgent = self.takes_over(owner, rank, &running, wake);
+            at = at.min(wake.max(urgent.min(self.patience(since))));
+        }
+        // Last, since what was looked at above may have been set aside.
+        at = at.min(self.turn_due(&entry, since));
+        (at != Nanos::MAX).then_some(at)
+    }
+
+    /// When one of the tenant's that waits takes the core, as things will be at that time: at once
+    /// (a time that has passed), when so much of a quantum is over, or not at all. A better level
+    /// always takes it at once.
+    fn takes_over(&self, tenant: usize, rank: Rank, running: &Running, at: Nanos) -> Nanos {
+        let (waiting, runs) = self.claim(tenant, rank, at).ranks(&self.running_claim(running, at));
+        match waiting.level.cmp(&runs.level) {
+            Ordering::Less => return running.since,
+            Ordering::Greater => return Nanos::MAX,
+            Ordering::Equal => {}
+        }
+        match self.config.policy.preemption() {
+            Preemption::AtQuantum => running.since + (self.config.quantum - running.entry.turn),
+            Preemption::AtOnce if waiting.value < runs.value => running.since,
+            Preemption::AtOnce | Preemption::Never => Nanos::MAX,
+        }
+    }
+
+    /// When a sleeper that wakes is looked at although it is not urgent itself.
+    fn patience(&self, since: Nanos) -> Nanos {
+        match self.config.policy.preemption() {
+            Preemption::Never => Nanos::MAX,
+            Preemption::AtQuantum | Preemption::AtOnce => since + self.config.quantum,
+        }
+    }
+
+    /// While others wait: when the rank of who has had the core since then is no longer what it
+    /// was.
+    fn looks_again(&self, running: &Entry, since: Nanos) -> Nanos {
+        let Config { policy, quantum, .. } = self.config;
+        let changes = policy.looks_again(&running.candidate(), quantum);
+        let changes = changes.map_or(Nanos::MAX, |after| since + after);
+        let renewed = policy.renews_deadlines() && running.level == Level::Promised;
+        // At its deadline it is not late yet.
+        if renewed { changes.min(running.deadline + Nanos(1)) } else { changes }
+    }
+}
