@@ -202,7 +202,7 @@ impl Scheduler {
 
     fn mean_run(&self, function: FunctionId) -> Nanos {
         let profile = self.functions[function.0 as usize].profile.as_deref();
-        profile.map_or(Nanos::ZERO, crate::Profile::mean_run)
+        profile.map_or(Nanos::ZERO, crate::profile::Profile::mean_run)
     }
 }
 

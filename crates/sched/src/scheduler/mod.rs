@@ -26,7 +26,6 @@ use crate::tenant::Tenant;
 use crate::time::Nanos;
 use admission::{Overhead, Terms, scaled};
 use measure::Measuring;
-use order::Claim;
 
 /// A function and what of it is present.
 #[derive(Debug)]
@@ -321,20 +320,6 @@ impl Scheduler {
             self.remove(id);
         }
         present
-    }
-
-    /// The first of those that have not started and could: what another core may have.
-    pub fn first_queued(&mut self) -> Option<InvocationId> {
-        let mut first: Option<(Claim, InvocationId)> = None;
-        for tenant in 0..self.tenants.len() {
-            if let Some(place) = self.first_startable(tenant) {
-                let claim = self.claim(tenant, place.rank, self.now);
-                if first.is_none_or(|(other, _)| claim.is_before(&other)) {
-                    first = Some((claim, place.id));
-                }
-            }
-        }
-        first.map(|(_, id)| id)
     }
 
     /// Gives away what has not started, as it is to arrive at another core. `None` if it has

@@ -17,7 +17,7 @@
 use core::cmp::Ordering;
 
 use super::Scheduler;
-use crate::contract::Config;
+use crate::contract::{Config, InvocationId};
 use crate::invocation::{Entry, Level, Place, Rank, State};
 use crate::policy::Preemption;
 use crate::time::Nanos;
@@ -75,6 +75,20 @@ impl Scheduler {
             }
         }
         best
+    }
+
+    /// The first of those that have not started and could: what another core may have.
+    pub fn first_queued(&mut self) -> Option<InvocationId> {
+        let mut first: Option<(Claim, InvocationId)> = None;
+        for tenant in 0..self.tenants.len() {
+            if let Some(place) = self.first_startable(tenant) {
+                let claim = self.claim(tenant, place.rank, self.now);
+                if first.is_none_or(|(other, _)| claim.is_before(&other)) {
+                    first = Some((claim, place.id));
+                }
+            }
+        }
+        first.map(|(_, id)| id)
     }
 
     pub(super) fn first_of(&mut self, tenant: usize) -> Option<(Place, bool)> {
