@@ -7,6 +7,7 @@
 
 mod bench;
 mod build;
+mod check;
 mod log;
 mod plan;
 mod profile;
@@ -16,14 +17,12 @@ mod simulate;
 mod verify;
 
 use std::io;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use awsm_node::config::Config;
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
-use crate::options::{Failure, LogFormat};
+use crate::options::{LogFormat, complain};
 
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("AWSM_COMMIT"), ")");
 
@@ -50,12 +49,8 @@ enum Command {
     Build(build::Options),
     /// Show of a shared object that its code stays in its sandbox, or say what is not shown
     Verify(verify::Options),
-    /// Check a configuration without serving it
-    Check {
-        /// The configuration
-        #[arg(value_name = "awsm.toml", default_value = "awsm.toml")]
-        config: PathBuf,
-    },
+    /// Check a configuration without serving it: compile, link, open and resolve all that it names
+    Check(check::Options),
     /// Measure a function of a configuration before it is served, and keep its profile
     Profile(profile::Options),
     /// Say whether this node can keep what a configuration promises, at the rates that it states
@@ -82,7 +77,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Run(options) => run::run(&options),
         Command::Build(options) => build::run(&options),
         Command::Verify(options) => verify::run(&options),
-        Command::Check { config } => check(&config),
+        Command::Check(options) => check::run(&options),
         Command::Profile(options) => profile::run(&options),
         Command::Plan(options) => plan::run(&options),
         Command::Simulate(options) => simulate::run(&options),
@@ -93,16 +88,9 @@ pub(crate) fn main() -> ExitCode {
         }
     };
     done.unwrap_or_else(|error| {
-        eprintln!("error: {error}");
+        complain(format_args!("error: {error}"));
         ExitCode::FAILURE
     })
-}
-
-fn check(config: &std::path::Path) -> Result<ExitCode, Failure> {
-    let functions = Config::load(config)?.functions.len();
-    let plural = if functions == 1 { "" } else { "s" };
-    println!("{}: {functions} function{plural}, no mistakes", config.display());
-    Ok(ExitCode::SUCCESS)
 }
 
 #[cfg(test)]

@@ -1,8 +1,12 @@
 //! What several commands have: flags, forms of reports, failures.
 
+use std::fmt::Display;
+use std::io::{self, Write};
 use std::path::PathBuf;
 
 use awsm_node::cache::{CompileLimits, CompileOptions};
+use awsm_node::config::NodeConfig;
+use awsm_node::log::visible;
 use clap::{Args, ValueEnum};
 
 /// What a report goes to standard output as.
@@ -77,8 +81,77 @@ pub(crate) fn counted(number: u64, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
+/// What of a configuration's `[node]` may be said otherwise; shared by all verbs that begin as a
+/// node does.
+#[derive(Debug, Args)]
+pub(crate) struct NodeFlags {
+    /// Worker threads, instead of the configuration's; 0 means one per core
+    #[arg(long, value_name = "N", env = "AWSM_WORKERS", value_parser = clap::value_parser!(u16).range(0..=1024))]
+    workers: Option<u16>,
+    /// Where compiled modules are kept, instead of the configuration's
+    #[arg(long, value_name = "DIR", env = "AWSM_CACHE_DIR")]
+    cache_dir: Option<PathBuf>,
+    /// Where profiles are kept, instead of the configuration's
+    #[arg(long, value_name = "DIR", env = "AWSM_STATE_DIR")]
+    state_dir: Option<PathBuf>,
+    /// The compiler's program, instead of the `awsmc` beside this one or on the PATH
+    #[arg(long, value_name = "PROGRAM", env = "AWSM_AWSMC")]
+    pub(crate) awsmc: Option<PathBuf>,
+}
+
+impl NodeFlags {
+    pub(crate) fn apply(&self, node: &mut NodeConfig) {
+        if let Some(workers) = self.workers {
+            node.workers = workers.into();
+        }
+        if self.cache_dir.is_some() {
+            node.cache_dir.clone_from(&self.cache_dir);
+        }
+        if self.state_dir.is_some() {
+            node.state_dir.clone_from(&self.state_dir);
+        }
+    }
+}
+
+/// Says each of these, and gives the last back to be said at the end of the program.
+pub(crate) fn all_but_the_last<T: Display>(mistakes: impl IntoIterator<Item = T>) -> Failure {
+    let mut mistakes = mistakes.into_iter().peekable();
+    while let Some(mistake) = mistakes.next() {
+        if mistakes.peek().is_none() {
+            return mistake.to_string().into();
+        }
+        complain(format_args!("error: {mistake}"));
+    }
+    "nothing is wrong".into()
+}
+
 /// What goes wrong in a command: one line, already worded.
 pub(crate) type Failure = Box<dyn std::error::Error>;
+
+/// A line on standard output, whatever is in it.
+pub(crate) fn say(line: impl Display) {
+    println!("{}", visible(&line.to_string()));
+}
+
+/// A line on standard error.
+pub(crate) fn complain(line: impl Display) {
+    eprintln!("{}", visible(&line.to_string()));
+}
+
+/// A report for machines on standard output, on several lines.
+pub(crate) fn say_json(report: &serde_json::Value) {
+    // No text in it contains the end of a line.
+    format!("{report:#}").lines().for_each(say);
+}
+
+/// Likewise lines that somebody may be waiting for, or nobody any more.
+pub(crate) fn announce(lines: &[String]) {
+    let mut out = io::stdout().lock();
+    for line in lines {
+        let _ = writeln!(out, "{}", visible(line));
+    }
+    let _ = out.flush();
+}
 
 /// What the log is written as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

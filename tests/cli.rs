@@ -404,8 +404,9 @@ fn configurations_are_checked() {
     refused(
         awsm().arg("serve").arg(&mismatch),
         &format!(
-            "{}: is compiled with `--memory guard`, the configuration says `checked`: \
+            "{}:1: function `n`: {}: is compiled with `--memory guard`, the configuration says `checked`: \
              compile it again, or change `isolation`",
+            mismatch.display(),
             scratch.path().join("n.so").display()
         ),
     );

@@ -289,6 +289,7 @@ fn everything_can_be_said() {
         watchdog = "5s"
         half_close_timeout = "6s"
         server_timing = "off"
+        strict = true
 
         [[function]]
         name = "hello"
@@ -327,6 +328,7 @@ fn everything_can_be_said() {
     assert_eq!((config.node.workers, config.node.queue), (2, 10));
     assert_eq!(config.node.idle_timeout, Duration::from_secs(3));
     assert_eq!(config.node.watchdog, Duration::from_secs(5));
+    assert!(config.node.strict);
     assert_eq!(config.node.cache_bytes, 100 << 20);
     assert_eq!((config.node.reserve_ppm, config.node.unprofiled), (125_000, 9));
     let (tenant, slo) = (&config.tenants[0], &config.functions[0].slo);
@@ -364,7 +366,7 @@ fn routes_may_share_a_path_when_their_methods_differ() {
 }
 
 #[test]
-fn files_must_be_there() {
+fn the_file_must_be_there() {
     let missing = Config::load(Path::new("no/such/awsm.toml")).expect_err("it is not there");
     assert_eq!(
         missing.to_string(),
@@ -373,10 +375,22 @@ fn files_must_be_there() {
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let file = dir.join("missing-module.toml");
     std::fs::write(&file, FUNCTION).expect("the scratch directory is writable");
-    let missing = Config::load(&file).expect_err("its module is not there").to_string();
-    let expected =
-        format!("{}:1: module of `a` not found: {}", file.display(), dir.join("a.wasm").display());
-    assert_eq!(missing, expected);
+    let loaded = Config::load(&file).expect("what it leads to is looked at later");
+    assert_eq!(loaded.functions[0].module, dir.join("a.wasm"));
+}
+
+#[test]
+fn each_table_has_its_mistake_told() {
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let file = dir.join("many-mistakes.toml");
+    let text = format!(
+        "[node]\nworkers = -1\n{FUNCTION}rout = \"/x\"\n{}{FUNCTION}",
+        FUNCTION.replace("\"a\"", "\"b\"").replace("\"/a\"", "\"b\"")
+    );
+    std::fs::write(&file, text).expect("the scratch directory is writable");
+    let mistakes = Config::load_or_all(&file).expect_err("three are wrong");
+    let lines: Vec<_> = mistakes.iter().map(|mistake| mistake.line).collect();
+    assert_eq!(lines, [Some(2), Some(7), Some(11)], "{mistakes:?}");
 }
 
 #[test]

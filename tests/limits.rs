@@ -126,6 +126,8 @@ fn a_node_without_memory_for_its_functions_says_so() {
     let says = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1), "{says}");
     let wants = "function `big`: all sandboxes together may have 8388608 bytes, and 16777216 more are \
-                 not left: each worker keeps a sandbox of each function ready; raise `memory` in [node]";
+                 not left: each worker keeps a sandbox of each function ready; raise `memory` in [node], or have fewer `workers` \
+                 (1 functions on 1 workers are 1 sandboxes, which ask for 16777216 bytes if all are like \
+                 this one)";
     assert!(says.contains(wants), "{says}");
 }

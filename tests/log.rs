@@ -6,7 +6,7 @@ use std::fs::OpenOptions;
 use std::process::Command;
 use std::time::Instant;
 
-use common::{Node, Scratch, awsm};
+use common::{Client, Gate, Node, Scratch, awsm};
 use rustix::process::Signal;
 
 /// A guest that writes a text to stderr as often as wanted, then sleeps for so long. It ends with
@@ -175,6 +175,91 @@ fn what_was_said_before_a_long_wait_is_there_before_its_end() {
     drop(client);
     assert!(node.wait().success());
     assert_eq!(node.log().matches("half a li").count(), 2, "{}", node.log());
+}
+
+/// The line that tells of a function's failures with that status.
+fn failure<'l>(log: &'l str, function: &str, status: u16) -> Option<&'l str> {
+    let (name, status) = (format!("function=\"{function}\""), format!("status={status} "));
+    let is_it = |line: &&str| {
+        line.contains("awsm::failure: ") && line.contains(&name) && line.contains(&status)
+    };
+    log.lines().find(is_it)
+}
+
+#[test]
+fn what_fails_is_told_with_its_reason() {
+    let scratch = Scratch::new();
+    let gate = Gate::new(&scratch, "gate", "concurrency = 1\ntenant = \"t\"");
+    let tenant = "[[tenant]]\nname = \"t\"\nqueue = 1\n".to_owned();
+    let node = Node::start(
+        "queue = 2\nsandboxes = 2",
+        &[
+            tenant,
+            gate.table.clone(),
+            common::function("exit", "/exit", ""),
+            common::function("sleep", "/sleep", "timeout = \"100ms\""),
+            common::function("echo", "/small", "output = \"1B\""),
+            common::function("echo", "/wagi", "abi = \"wagi\""),
+            common::function("trap", "/trap", ""),
+            common::function("null", "/fine", ""),
+        ],
+    );
+    let ask = |path: &str, body: &str| {
+        let name = format!("X-Request-Id: r{}", path.trim_matches('/'));
+        node.connect().request("POST", path, &[&name], body.as_bytes()).status
+    };
+    assert_eq!(ask("/exit", "7"), 500);
+    assert_eq!(ask("/sleep", "3600000"), 504);
+    assert_eq!(ask("/small", "too much"), 502);
+    assert_eq!(ask("/wagi", "no header"), 502);
+    assert_eq!(ask("/trap", "div0"), 500);
+    assert_eq!(ask("/fine", ""), 200);
+    assert_eq!(ask("/nowhere", ""), 404);
+    // One runs, one waits; there is no place for a third of the tenant.
+    let mut clients: Vec<_> = (0..3).map(|_| node.connect()).collect();
+    for client in &mut clients {
+        client.send_request("POST", "/gate", &["X-Request-Id: rgate"], b"");
+    }
+    common::eventually("one is refused", || clients.iter_mut().any(Client::is_answered));
+    let told = [
+        ("INFO", "exit", 500, "the function exited with code 7"),
+        ("INFO", "sleep", 504, "the function's time was up"),
+        ("INFO", "small", 502, "the function's answer is larger than its limit"),
+        ("INFO", "wagi", 502, "the function's answer is malformed: "),
+        ("INFO", "gate", 429, "the tenant's queue is full"),
+    ];
+    let all =
+        |log: &str| told.iter().all(|(_, name, status, _)| failure(log, name, *status).is_some());
+    let log = node.log_when(|log| all(log) && log.contains("trap="));
+    for (level, function, status, reason) in told {
+        let line = failure(&log, function, status).expect("it is told");
+        let wanted = format!("request=\"r{function}\" status={status} reason=\"{reason}");
+        assert!(line.contains(&wanted) && line.contains("count=1"), "{line}");
+        assert!(line.contains(&format!(" {level} ")), "{line}");
+    }
+    assert_eq!(log.matches("awsm::failure").count(), told.len(), "{log}");
+}
+
+#[test]
+fn of_a_flood_of_failures_some_are_told_and_all_are_counted() {
+    let mut node = Node::start("", &[common::function("exit", "/exit", "")]);
+    let began = Instant::now();
+    let mut client = node.connect();
+    for _ in 0..500 {
+        assert_eq!(client.request("POST", "/exit", &[], b"3").status, 500);
+    }
+    drop(client);
+    node.signal(Signal::TERM);
+    assert!(node.wait().success());
+    let seconds = began.elapsed().as_secs() as usize;
+    let log = node.log();
+    let lines: Vec<_> = log.lines().filter(|line| line.contains("awsm::failure: ")).collect();
+    let count = |line: &&str| {
+        let (_, count) = line.split_once("count=").expect("a count");
+        count.trim().parse::<usize>().expect("a number")
+    };
+    assert_eq!(lines.iter().map(count).sum::<usize>(), 500, "{log}");
+    assert!(lines.len() <= 3 + seconds, "{} lines in {seconds} s: {log}", lines.len());
 }
 
 #[test]

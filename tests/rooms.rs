@@ -32,7 +32,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("crates/ledger", &["shared", "stock"]),
     ("crates/observe", &["accounts reporter", "event index"]),
     ("crates/testing", &["store"]),
-    ("crates/abi", &["tail", "desc", "context", "builtin", "cpu exception trap"]),
+    ("crates/abi", &["tail", "desc", "context", "builtin", "cpu exception trap visible"]),
     (
         "crates/verify",
         &[

@@ -28,10 +28,11 @@ pub(super) fn start(format: LogFormat) -> Log {
     let filter =
         EnvFilter::builder().with_default_directive(tracing::Level::INFO.into()).from_env_lossy();
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let styled = format == LogFormat::Text && io::stderr().is_terminal() && !no_color;
     let events = tracing_subscriber::fmt()
-        .with_writer(Lines(Arc::clone(&queue)))
+        .with_writer(Lines { queue: Arc::clone(&queue), styled })
         .with_env_filter(filter)
-        .with_ansi(io::stderr().is_terminal() && !no_color);
+        .with_ansi(styled);
     match format {
         LogFormat::Text => events.init(),
         LogFormat::Json => events.json().flatten_event(true).init(),
@@ -142,11 +143,16 @@ impl Queue {
 }
 
 /// Makes a line of each event.
-struct Lines(Arc<Queue>);
+struct Lines {
+    queue: Arc<Queue>,
+    /// It has our own sequences for the terminal in it.
+    styled: bool,
+}
 
 /// One line being made.
 struct Line<'a> {
     queue: &'a Queue,
+    styled: bool,
     patient: bool,
 }
 
@@ -154,24 +160,37 @@ impl<'a> MakeWriter<'a> for Lines {
     type Writer = Line<'a>;
 
     fn make_writer(&'a self) -> Line<'a> {
-        Line { queue: &self.0, patient: false }
+        Line { queue: &self.queue, styled: self.styled, patient: false }
     }
 
     fn make_writer_for(&'a self, event: &Metadata<'_>) -> Line<'a> {
-        Line { queue: &self.0, patient: event.target() == log::GUEST }
+        let patient = log::PATIENT.contains(&event.target());
+        Line { queue: &self.queue, styled: self.styled, patient }
     }
 }
 
 impl Write for Line<'_> {
     /// The subscriber writes an event at once.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.queue.put(line, self.patient);
+        self.queue.put(shown(line, self.styled).as_bytes(), self.patient);
         Ok(line.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// The line of an event, which is one line whatever is in it. Sequences for the terminal are ours:
+/// the subscriber takes those apart that are in texts.
+fn shown(event: &[u8], styled: bool) -> String {
+    let text = String::from_utf8_lossy(event.strip_suffix(b"\n").unwrap_or(event));
+    let mut line = match styled {
+        true => text.split('\u{1b}').map(log::visible).collect::<Vec<_>>().join("\u{1b}"),
+        false => log::visible(&text).into_owned(),
+    };
+    line.push('\n');
+    line
 }
 
 #[cfg(test)]
@@ -196,6 +215,12 @@ mod tests {
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
         }
+    }
+
+    #[test]
+    fn an_event_is_one_line() {
+        assert_eq!(shown(b"a\nb\x1b[31m\xe2\x80\xae\n", false), "a<U+000A>b<U+001B>[31m<U+202E>\n");
+        assert_eq!(shown(b"\x1b[2ma\x1b[0m\rb\n", true), "\u{1b}[2ma\u{1b}[0m<U+000D>b\n");
     }
 
     #[test]

@@ -17,7 +17,7 @@ use awsm_sched::plan::{Load, cores_for};
 use clap::Args;
 use serde_json::json;
 
-use crate::options::{Failure, ReportFormat, counted};
+use crate::options::{Failure, ReportFormat, counted, say, say_json};
 
 #[derive(Debug, Args)]
 pub(super) struct Options {
@@ -78,7 +78,7 @@ pub(super) fn run(options: &Options) -> Result<ExitCode, Failure> {
     let demands = demands(&config, &profiles)?;
     let plan = plan(&config, demands, cores);
     match options.format {
-        ReportFormat::Json => println!("{:#}", to_json(&plan)),
+        ReportFormat::Json => say_json(&to_json(&plan)),
         ReportFormat::Table => print(&plan),
     }
     Ok(if plan.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -232,18 +232,19 @@ fn time(seconds: f64) -> String {
 
 fn print(plan: &Plan) {
     let verdict = if plan.problems.is_empty() { "schedulable" } else { "not schedulable" };
-    println!("{verdict} on {}", counted(plan.cores.into(), "core"));
-    println!(
-        "each core: {:.1} % used, {:.1} % can be promised, {:.1} % left\n",
+    say(format_args!("{verdict} on {}", counted(plan.cores.into(), "core")));
+    say(format_args!(
+        "each core: {:.1} % used, {:.1} % can be promised, {:.1} % left",
         plan.utilisation * 100.0,
         plan.capacity * 100.0,
         (plan.capacity - plan.utilisation) * 100.0
-    );
+    ));
+    say("");
     let names = plan.demands.iter().map(|demand| demand.name.len()).max().unwrap_or(0).max(8);
-    println!(
+    say(format_args!(
         "{:<names$}{:>12}{:>12}{:>12}{:>12}{:>9}",
         "function", "rate /s", "run", "needs", "deadline", "slack"
-    );
+    ));
     for (demand, verdict) in plan.demands.iter().zip(&plan.verdicts) {
         let slack = (demand.load.deadline_s - verdict.needs) / demand.load.deadline_s * 100.0;
         let slack = match (demand.load.best_effort, slack.is_finite()) {
@@ -251,17 +252,18 @@ fn print(plan: &Plan) {
             (_, true) => format!("{slack:.1} %"),
             (_, false) => "none".to_owned(),
         };
-        println!(
+        say(format_args!(
             "{:<names$}{:>12.1}{:>12}{:>12}{:>12}{slack:>9}",
             demand.name,
             demand.load.rate,
             time(demand.load.run_s),
             time(verdict.needs),
             time(demand.load.deadline_s)
-        );
+        ));
     }
     for problem in &plan.problems {
-        println!("\n{problem}");
+        say("");
+        say(problem);
     }
 }
 

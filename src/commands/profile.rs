@@ -11,17 +11,18 @@ use std::time::{Duration, Instant};
 
 use awsm_host::{StringList, WasiCtx};
 use awsm_node::cache::Cache;
+use awsm_node::config::endpoint::Listeners;
 use awsm_node::config::{Abi, Config, FunctionConfig, parse_duration};
 use awsm_node::functions::environment::Input;
 use awsm_node::functions::profiles::Store;
-use awsm_node::functions::{Function, deploy, exit_code};
+use awsm_node::functions::{Deployed, Function, deploy, exit_code};
 use awsm_sandbox::{Pool, PoolConfig, Sandbox, Stop, Wait, clock};
 use awsm_sched::{Histogram, Nanos, Profile};
 use bytes::Bytes;
 use clap::Args;
 use serde_json::json;
 
-use crate::options::{Failure, ReportFormat, counted};
+use crate::options::{Failure, ReportFormat, all_but_the_last, counted, say, say_json};
 
 #[derive(Debug, Args)]
 pub(super) struct Options {
@@ -67,9 +68,11 @@ pub(super) fn run(options: &Options) -> Result<ExitCode, Failure> {
     let inputs = read_inputs(&options.inputs)?;
     let dir = options.cache_dir.as_deref().or(config.node.cache_dir.as_deref());
     let cache = Cache::open(dir, config.node.cache_bytes, config.trust)?;
-    let deployed =
-        deploy(std::slice::from_ref(function), &config.tenants, &cache, options.awsmc.as_deref())?;
-    let deployed = deployed.into_iter().next().expect("one was asked for");
+    let one = std::slice::from_ref(function);
+    let Deployed { functions, unavailable, .. } =
+        deploy(&config, one, &cache, options.awsmc.as_deref(), Listeners::Open);
+    let mistakes = unavailable.iter().flat_map(|function| &function.mistakes);
+    let deployed = functions.into_iter().next().ok_or_else(|| all_but_the_last(mistakes))?;
     let dir = options.state_dir.as_deref().or(config.node.state_dir.as_deref());
     let store = Store::open(dir)?.ok_or("no state directory: name one with --state-dir")?;
     let mut profile = measure(options, function, &deployed, &inputs)?;
@@ -237,19 +240,19 @@ fn report(
             "estimate_ns": estimate_ns,
             "file": file.display().to_string(),
         });
-        println!("{report:#}");
+        say_json(&report);
         return;
     }
-    println!("{}: {}", config.name, counted(profile.runs(), "run"));
+    say(format_args!("{}: {}", config.name, counted(profile.runs(), "run")));
     let microseconds = |ns: u64| format!("{:.3}", ns as f64 / 1e3);
     for (name, of) in [("run", &profile.run), ("startup", &profile.startup)] {
         let shares = SHARES
             .map(|(name, share)| format!("{name} {:>10} us", microseconds(of.quantile(share))));
-        println!("  {name:<9} {}", shares.join("  "));
+        say(format_args!("  {name:<9} {}", shares.join("  ")));
     }
     let pages = counted(profile.pages.quantile(1_000_000), "page");
-    println!("  memory    {pages} of 4 KiB touched at most");
-    println!("  code      {code_bytes} bytes");
-    println!("  estimate  {} us covers {percentile} % of runs", microseconds(estimate_ns));
-    println!("kept in {}", file.display());
+    say(format_args!("  memory    {pages} of 4 KiB touched at most"));
+    say(format_args!("  code      {code_bytes} bytes"));
+    say(format_args!("  estimate  {} us covers {percentile} % of runs", microseconds(estimate_ns)));
+    say(format_args!("kept in {}", file.display()));
 }

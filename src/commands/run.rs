@@ -8,12 +8,11 @@ use std::time::Duration;
 
 use awsm_host::{FileLimits, Grants, Mount, Output, Stdin, StringList, WasiCtx};
 use awsm_node::cache::{Cache, Compiler, InUse, Shows};
-use awsm_node::config::endpoint::{self, Endpoint};
+use awsm_node::config::endpoint::{self, Endpoint, Listeners, SocketFile};
 use awsm_node::config::{parse_bytes, shown_bytes};
 use awsm_node::functions::perf;
 use awsm_node::functions::{self, DeployError, Entry};
 use awsm_node::limits::{self, Range};
-use awsm_node::log::visible;
 use awsm_node::trust::Objects;
 use awsm_sandbox::Val;
 use awsm_sandbox::{
@@ -22,7 +21,7 @@ use awsm_sandbox::{
 };
 use clap::Args;
 
-use crate::options::{CompileFlags, Failure, counted};
+use crate::options::{CompileFlags, Failure, complain, counted, say};
 
 /// What a shell reports for a process that aborted (128 + SIGABRT).
 const TRAP_EXIT: u8 = 134;
@@ -149,17 +148,17 @@ pub(super) fn run(options: &Options) -> Result<ExitCode, Failure> {
         }
         None => Entry::of(module, None).map_err(|error| named(&error))?.call(),
     };
+    let (context, _socket_files) = context(options, file, args)?;
     let mut pool = Pool::new(PoolConfig::default());
-    let mut sandbox = pool
-        .start_call(&program, call, context(options, file, args)?)
-        .map_err(|(error, _)| named(&error))?;
+    let mut sandbox =
+        pool.start_call(&program, call, context).map_err(|(error, _)| named(&error))?;
     let code = match finish(&mut sandbox, &named) {
         0 if options.invoke.is_none() => functions::exit_code(&sandbox) as u8,
         code => code,
     };
     if options.invoke.is_some() && sandbox.state() == State::Done && code == 0 {
         for value in sandbox.results() {
-            println!("{}", printed(value));
+            say(printed(value));
         }
     }
     pool.recycle(sandbox);
@@ -220,8 +219,10 @@ fn finish(sandbox: &mut Sandbox<WasiCtx>, named: &dyn Fn(&dyn std::fmt::Display)
             // A process's exit code has eight bits.
             Stop::Exited(code) => return code as u8,
             Stop::Trapped(trap) => {
-                eprintln!("{}", named(&visible(&trap.to_string())));
-                trap.running.iter().for_each(|function| eprintln!("    at {}", visible(function)));
+                complain(named(&trap));
+                trap.running
+                    .iter()
+                    .for_each(|function| complain(format_args!("    at {function}")));
                 return TRAP_EXIT;
             }
             Stop::Blocked(Wait::Until { monotonic_ns }) => {
@@ -263,7 +264,12 @@ fn load(options: &Options, file: &Path) -> Result<(Arc<Program<WasiCtx>>, Option
     Ok((program, loaded.in_use))
 }
 
-fn context(options: &Options, file: &Path, args: &[String]) -> Result<WasiCtx, Failure> {
+/// What the guest's host calls have, and the files of its sockets.
+fn context(
+    options: &Options,
+    file: &Path,
+    args: &[String],
+) -> Result<(WasiCtx, Vec<SocketFile>), Failure> {
     let name = || file.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let name = options.argv0.clone().unwrap_or_else(name);
     let mut context = WasiCtx::default();
@@ -281,10 +287,12 @@ fn context(options: &Options, file: &Path, args: &[String]) -> Result<WasiCtx, F
         let mount = Mount::open(&dir.guest, Path::new(&dir.host), dir.writable);
         grants.mounts.push(mount.map_err(|error| format!("--dir {}: {error}", dir.host))?);
     }
-    endpoint::grant(&mut grants, &mut variables, &options.connect, &options.listen)?;
+    let listen = (options.listen.as_slice(), Listeners::Open);
+    let socket_files = endpoint::grant(&mut grants, &mut variables, &options.connect, listen)
+        .map_err(|mistakes| mistakes.join("; "))?;
     context.env = Arc::new(variables);
     context.grants = Some(Arc::new(grants));
-    Ok(context)
+    Ok((context, socket_files))
 }
 
 #[cfg(test)]

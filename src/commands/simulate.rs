@@ -20,7 +20,7 @@ use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
-use crate::options::{Failure, ReportFormat, counted};
+use crate::options::{Failure, ReportFormat, counted, say_json};
 
 #[derive(Debug, Args)]
 pub(super) struct Options {
@@ -157,7 +157,7 @@ pub(super) fn run(options: &Options) -> Result<ExitCode, Failure> {
         plot::latencies(file, &rows).map_err(|error| format!("{}: {error}", file.display()))?;
     }
     match options.format {
-        ReportFormat::Json => println!("{:#}", to_json(options, &load, cores, &rows)),
+        ReportFormat::Json => say_json(&to_json(options, &load, cores, &rows)),
         ReportFormat::Table => print(options, &load, cores, &rows, took),
     }
     Ok(ExitCode::SUCCESS)

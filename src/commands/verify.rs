@@ -9,7 +9,7 @@ use awsm_verify::{REMAINS_TRUSTED, Refusal, Report};
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::options::{Failure, ReportFormat, counted};
+use crate::options::{Failure, ReportFormat, counted, say, say_json};
 
 #[derive(Debug, Args)]
 pub(super) struct Options {
@@ -26,7 +26,7 @@ pub(super) fn run(options: &Options) -> Result<ExitCode, Failure> {
     let object = SealedObject::read(&options.file).map_err(|error| named(&error))?;
     let verdict = awsm_verify::verify(object.bytes());
     match options.format {
-        ReportFormat::Json => println!("{:#}", to_json(&verdict)),
+        ReportFormat::Json => say_json(&to_json(&verdict)),
         ReportFormat::Table => print(&verdict),
     }
     match verdict {
@@ -46,23 +46,23 @@ fn print(verdict: &Result<Report, Refusal>) {
     let Ok(report) = verdict else { return };
     let (accesses, shown) = report.memory_accesses();
     let functions = counted(report.functions.len() as u64, "function");
-    println!("{functions}, {} bytes of code", report.code_bytes);
-    println!("shown:");
+    say(format_args!("{functions}, {} bytes of code", report.code_bytes));
+    say("shown:");
     for (rule, count) in report.counts() {
-        println!("  {count:>9}  {}", rule.name());
+        say(format_args!("  {count:>9}  {}", rule.name()));
     }
     if shown < accesses {
-        println!("not shown:");
+        say("not shown:");
         for function in report.unshown() {
             for access in &function.unshown {
-                println!("  `{}` at {:#x}: {}", function.name, access.offset, access.what);
+                say(format_args!("  `{}` at {:#x}: {}", function.name, access.offset, access.what));
             }
         }
     }
-    println!("what remains trusted:");
-    REMAINS_TRUSTED.iter().for_each(|what| println!("  {what}"));
+    say("what remains trusted:");
+    REMAINS_TRUSTED.iter().for_each(|what| say(format_args!("  {what}")));
     let verdict = if shown == accesses { "shown to stay in its sandbox" } else { "not shown" };
-    println!("verdict: {verdict}");
+    say(format_args!("verdict: {verdict}"));
 }
 
 fn to_json(verdict: &Result<Report, Refusal>) -> Value {

@@ -413,7 +413,10 @@ pub(crate) struct Response {
 
 impl Client {
     pub(crate) fn new(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).expect("the node listens");
+        Self::of(TcpStream::connect(address).expect("the node listens"))
+    }
+
+    pub(crate) fn of(stream: TcpStream) -> Self {
         stream.set_read_timeout(Some(PATIENCE)).expect("settable");
         stream.set_write_timeout(Some(PATIENCE)).expect("settable");
         stream.set_nodelay(true).expect("settable");

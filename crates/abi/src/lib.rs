@@ -4,8 +4,9 @@
 //! here once: how a module describes itself ([`desc`]), how an instance looks to compiled code
 //! ([`context`]), what it may call in the runtime
 //! ([`builtin`]), where arguments of calls in tail position travel ([`tail`]), how guests fault
-//! ([`trap`]) and throw ([`exception`]), which processor features the code needs ([`cpu`]).
-//! No code runs here: plain data, constants, and one layout computation that both sides call.
+//! ([`trap`]) and throw ([`exception`]), which processor features the code needs ([`cpu`]), and how
+//! both show names that a module's maker chose ([`visible`]).
+//! No code runs here: plain data, constants, and what both sides would otherwise do in two ways.
 //!
 //! Changing anything that compiled code can see means raising [`ABI_VERSION`]; the loader refuses
 //! every other version by name.
@@ -18,6 +19,7 @@ pub mod desc;
 pub mod exception;
 pub mod tail;
 pub mod trap;
+pub mod visible;
 
 /// Version of everything in this crate that a compiled module depends on.
 pub const ABI_VERSION: u32 = 5;

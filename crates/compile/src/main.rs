@@ -3,10 +3,12 @@
 
 mod supervise;
 
+use std::fmt::Display;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use awsm_abi::visible::visible;
 use awsm_compile::{CompileError, Emit, Isolation, OptLevel, Options, Target, Timings};
 use clap::{Parser, ValueEnum};
 
@@ -112,7 +114,7 @@ fn main() -> ExitCode {
             match refused(file, out) {
                 None => supervise::supervise(&args.limits, file, out, args.with_stdin),
                 Some(why) => {
-                    eprintln!("awsmc: {}: {why}", out.display());
+                    complain(format_args!("awsmc: {}: {why}", out.display()));
                     ExitCode::FAILURE
                 }
             }
@@ -133,7 +135,7 @@ fn answer(args: &Args) -> ExitCode {
     match run(args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
-            eprintln!("awsmc: {message}");
+            complain(format_args!("awsmc: {message}"));
             ExitCode::FAILURE
         }
     }
@@ -147,7 +149,7 @@ fn run(args: &Args) -> Result<(), String> {
     let options = options(args).map_err(|error| error.to_string())?;
     if args.fingerprint {
         let line = awsm_compile::fingerprint(&options).map_err(|error| error.to_string())?;
-        println!("{line}");
+        println!("{}", visible(&line));
         return Ok(());
     }
     let (Some(file), Some(draft)) = (&args.file, &args.worker) else {
@@ -174,11 +176,16 @@ fn run(args: &Args) -> Result<(), String> {
     let output = awsm_compile::emit_timed(&wasm, &options, what, threads, &mut timings)
         .map_err(|error| format!("{}: {error}", file.display()))?;
     match args.timings {
-        Some(Form::Table) => eprint!("{timings}"),
-        Some(Form::Json) => eprintln!("{}", timings.to_json()),
+        Some(Form::Table) => timings.to_string().lines().for_each(complain),
+        Some(Form::Json) => complain(timings.to_json()),
         None => {}
     }
     fs::write(draft, output).map_err(|error| format!("{}: {error}", draft.display()))
+}
+
+/// A line on standard error, whatever is in it.
+fn complain(line: impl Display) {
+    eprintln!("{}", visible(&line.to_string()));
 }
 
 fn options(args: &Args) -> Result<Options, CompileError> {
@@ -211,7 +218,7 @@ fn read(file: &Path) -> Result<Vec<u8>, String> {
     if file.extension().is_none_or(|extension| extension != "wat") {
         return Ok(bytes);
     }
-    match wat::Parser::new().parse_bytes(Some(file), &bytes) {
+    match wat::Parser::new().parse_bytes(None, &bytes) {
         Ok(wasm) => Ok(wasm.into_owned()),
         Err(error) => Err(placed(file, &error.to_string())),
     }
@@ -222,7 +229,6 @@ fn placed(file: &Path, message: &str) -> String {
     let mut lines = message.lines();
     let what = lines.next().unwrap_or_default();
     let place = lines.find_map(|line| line.trim_start().strip_prefix("--> "));
-    // The file's name may hold colons, too.
     let place = place.map(|place| place.rsplitn(3, ':').collect::<Vec<_>>());
     let what = what.strip_prefix(&format!("{}: ", file.display())).unwrap_or(what);
     match place.as_deref() {

@@ -31,6 +31,8 @@ use awsm_compile::Threads;
 use clap::Args;
 use rustix::process::{Pid, Resource, Rlimit, Signal};
 
+use crate::complain;
+
 /// What one compilation may use.
 #[derive(Args, Clone, Copy, Debug)]
 pub(crate) struct Limits {
@@ -72,7 +74,7 @@ pub(crate) fn supervise(limits: &Limits, file: &Path, out: &Path, with_stdin: bo
     match work(limits, file, out, with_stdin) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            eprintln!("awsmc: {}: {error}", out.display());
+            complain(format_args!("awsmc: {}: {error}", out.display()));
             ExitCode::FAILURE
         }
     }
@@ -112,7 +114,7 @@ fn work(limits: &Limits, file: &Path, out: &Path, with_stdin: bool) -> io::Resul
         return Ok(FAILED); // there is nobody to tell
     }
     if let Some(0..=2) = status.and_then(|status| status.code()) {
-        eprint!("{said}");
+        said.lines().for_each(complain);
         if status.is_some_and(|status| status.success()) {
             draft.persist(out)?;
             return Ok(0);
@@ -120,7 +122,7 @@ fn work(limits: &Limits, file: &Path, out: &Path, with_stdin: bool) -> io::Resul
         return Ok(status.and_then(|status| status.code()).map_or(1, |code| code as u8));
     }
     let (message, code) = explain(limits, status, peak_bytes, &said);
-    eprintln!("awsmc: {}: {message}", file.display());
+    complain(format_args!("awsmc: {}: {message}", file.display()));
     Ok(code)
 }
 
@@ -241,7 +243,7 @@ pub(crate) fn as_worker(
         let _ = rustix::process::kill_current_process_group(Signal::KILL);
     };
     if let Err(error) = at_end_of_stdin(unwanted) {
-        eprintln!("awsmc: cannot start a thread: {error}");
+        complain(format_args!("awsmc: cannot start a thread: {error}"));
         return ExitCode::FAILURE;
     }
     // Who panics has said why on standard error.

@@ -3,6 +3,7 @@
 use std::fmt::{self, Write};
 use std::time::{Duration, Instant};
 
+use awsm_abi::visible::visible;
 use awsm_verify::Report;
 use rustix::time::{ClockId, clock_gettime};
 
@@ -222,7 +223,7 @@ impl fmt::Display for Timings {
             writeln!(f, "{:<14}{:>12.1}", "peak MiB", bytes as f64 / f64::from(1 << 20))?;
         }
         for function in &self.recompiled {
-            writeln!(f, "compiled again without optimisation: {}", function.escape_debug())?;
+            writeln!(f, "compiled again without optimisation: {}", visible(function))?;
         }
         if let Some(Shown { functions, memory_accesses, checks }) = self.shown {
             writeln!(

@@ -10,6 +10,8 @@ use std::process;
 use std::sync::mpsc;
 use std::thread;
 
+use awsm_abi::visible::visible;
+
 use crate::limits;
 
 /// Exit code after a panic in what all requests share (`EX_SOFTWARE` of `sysexits.h`).
@@ -19,7 +21,7 @@ pub const STUCK_EXIT: u8 = 71;
 
 /// Says why, in one line, as far as stderr takes it, and ends the process.
 pub fn end(code: u8, why: &str) -> ! {
-    let line = format!("error: {why}\n");
+    let line = format!("error: {}\n", visible(why));
     let (said, saying) = mpsc::channel();
     // From a thread of its own: a terminal or pipe that takes nothing must not keep the process
     // alive.

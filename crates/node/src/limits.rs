@@ -198,13 +198,17 @@ pub const LOG_FUNCTION_BYTES: usize = 128 << 10;
 pub const LOG_LOSS_PAUSE: Duration = Duration::from_secs(1);
 /// Bytes of a body that nobody wants which are read anyway, so that the connection stays usable.
 pub const DRAIN_BYTES: u64 = 16 * MIB;
-/// How long a connection must have been silent to go when its place is wanted.
+/// How long a connection must have been silent to go when its place is wanted, or when the node
+/// ends.
 pub const SILENCE: Duration = Duration::from_millis(500);
 /// One of so many connections goes then, so that looking for the idlest costs each newcomer little.
 pub const PLACES_MADE: usize = 64;
 /// How long a worker that cannot accept waits before it tries again, if none of its connections
 /// ends.
 pub const PLACE_PAUSE: Duration = Duration::from_millis(50);
+/// How long connections that were about to be made are waited for when the node ends. Shorter than
+/// the second after which callers that are not heard ask again.
+pub const LAST_ARRIVALS: Duration = Duration::from_millis(50);
 /// How often it is told that connections cannot be accepted, at most.
 pub const ACCEPT_WARNING_PAUSE: Duration = Duration::from_secs(1);
 /// How often it is told that connections of slow readers were closed, at most.

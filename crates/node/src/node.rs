@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc as sync_mpsc;
@@ -24,10 +24,11 @@ use tokio::task::spawn_local;
 
 use crate::cache::{Cache, CompileError};
 use crate::config::Config;
+use crate::config::endpoint::{Listeners, SocketFile};
 use crate::disk::DirError;
 use crate::functions::profiles::{self, Profiles, Store};
-use crate::functions::{DeployError, Function, deploy};
-use crate::http::server::Server;
+use crate::functions::{Deployed, Function, Mistake, Unavailable, deploy};
+use crate::http::server::{Served, Server};
 use crate::ledger::{self, Ledger};
 use crate::limits;
 use crate::log::{Log, Voice};
@@ -48,6 +49,10 @@ pub struct Node {
     keeper: Option<thread::JoinHandle<()>>,
     /// Threads that work for guests' calls; none if no guest has such calls.
     helpers: Option<Arc<Helpers>>,
+    /// Names of the functions that are not served.
+    unavailable: Vec<String>,
+    /// Those of functions that listen: they are gone with the node.
+    _socket_files: Vec<SocketFile>,
     /// Ends with the node.
     _watchdog: Option<Watchdog>,
 }
@@ -62,8 +67,8 @@ pub enum NodeError {
     Cache(CompileError),
     /// The state directory is not used.
     State(DirError),
-    /// A function cannot be deployed.
-    Deploy(DeployError),
+    /// Functions cannot be served, and others are not to be without them or there are none.
+    Functions(Vec<Unavailable>),
     /// The address cannot be listened on.
     Listen(SocketAddr, io::Error),
     /// A worker could not start.
@@ -78,7 +83,11 @@ impl fmt::Display for NodeError {
             Self::System(unfit) => unfit.fmt(f),
             Self::Cache(error) => error.fmt(f),
             Self::State(error) => write!(f, "{error} (--state-dir)"),
-            Self::Deploy(error) => error.fmt(f),
+            Self::Functions(functions) => {
+                let mistakes = functions.iter().flat_map(|function| &function.mistakes);
+                let lines: Vec<_> = mistakes.map(Mistake::to_string).collect();
+                f.write_str(&lines.join("; "))
+            }
             Self::Listen(address, error) if error.kind() == io::ErrorKind::AddrInUse => {
                 write!(
                     f,
@@ -107,17 +116,32 @@ struct Ended {
 
 /// What each worker gets.
 struct Shared {
+    /// With those functions only that are served.
     config: Config,
     functions: Arc<[Function]>,
+    unavailable: Vec<Unavailable>,
+    workers: usize,
     /// What the sandboxes of all workers may have.
     memory: Arc<MemoryBudget>,
     /// What was known when the node started.
     profiles: Profiles,
 }
 
-impl Node {
-    /// Deploys the functions, binds the address, starts the workers. Serves when it returns.
-    pub fn start(config: Config, compiler: Option<PathBuf>) -> Result<Self, NodeError> {
+/// Everything that a node needs before it listens.
+struct Ready {
+    /// With those functions only that can be served.
+    config: Config,
+    functions: Vec<Function>,
+    unavailable: Vec<Unavailable>,
+    store: Option<Store>,
+}
+
+impl Ready {
+    fn new(
+        mut config: Config,
+        compiler: Option<&Path>,
+        listeners: Listeners,
+    ) -> Result<Self, NodeError> {
         let findings = probe().map_err(NodeError::System)?;
         if let Some(reason) = findings.reason {
             tracing::warn!("{reason}");
@@ -128,14 +152,60 @@ impl Node {
             Cache::open(config.node.cache_dir.as_deref(), config.node.cache_bytes, config.trust);
         let cache = cache.map_err(NodeError::Cache)?;
         cache.clean().map_err(NodeError::Cache)?;
-        let functions = deploy(&config.functions, &config.tenants, &cache, compiler.as_deref())
-            .map_err(NodeError::Deploy)?;
-        watch_modules(&config, &functions);
-        let cores = cores();
-        let workers = match config.node.workers {
+        let Deployed { functions, configs, unavailable } =
+            deploy(&config, &config.functions, &cache, compiler, listeners);
+        config.functions = configs;
+        Ok(Self { config, functions, unavailable, store })
+    }
+
+    /// Workers, each on a core.
+    fn workers(&self, cores: &[usize]) -> usize {
+        match self.config.node.workers {
             0 => cores.len(),
             workers => workers,
-        };
+        }
+    }
+}
+
+/// Does all that a node does before it listens, and opens nothing for good: what is wrong with its
+/// functions.
+///
+/// # Errors
+/// What is wrong with the node.
+pub fn check(config: Config, compiler: Option<&Path>) -> Result<Vec<Unavailable>, NodeError> {
+    let ready = Ready::new(config, compiler, Listeners::Try)?;
+    if !ready.functions.is_empty() {
+        let (workers, memory) = (ready.workers(&cores()), ledger::budget(&ready.config));
+        // All at once, as they are while the node serves.
+        let pools = (0..workers).map(|_| {
+            prepare(&ready.functions, ready.config.node.sandboxes, &memory)
+                .map_err(|why| unprepared(why, &ready.functions, workers))
+        });
+        pools.collect::<Result<Vec<_>, _>>().map_err(NodeError::Worker)?;
+    }
+    Ok(ready.unavailable)
+}
+
+impl Node {
+    /// Makes the functions ready, binds the address, starts the workers. Serves when it returns.
+    ///
+    /// # Errors
+    /// When nothing can be served. What is wrong with single functions is one only if no other can
+    /// be served, or if the configuration is strict; else it is in the log.
+    pub fn start(config: Config, compiler: Option<&Path>) -> Result<Self, NodeError> {
+        let ready = Ready::new(config, compiler, Listeners::Open)?;
+        let cores = cores();
+        let workers = ready.workers(&cores);
+        let Ready { config, mut functions, unavailable, store } = ready;
+        if functions.is_empty() || (config.node.strict && !unavailable.is_empty()) {
+            return Err(NodeError::Functions(unavailable));
+        }
+        for mistake in unavailable.iter().flat_map(|function| &function.mistakes) {
+            tracing::error!("{mistake}: its route is answered 503");
+        }
+        let socket_files =
+            functions.iter_mut().flat_map(|f| f.environment.take_socket_files()).collect();
+        watch_modules(&config, &functions);
         let listen = config.node.listen;
         let listeners = listeners(listen, workers).map_err(|e| NodeError::Listen(listen, e))?;
         let address = listeners[0].local_addr().map_err(|e| NodeError::Listen(listen, e))?;
@@ -145,7 +215,9 @@ impl Node {
         let log = Log::start(&config.functions, &config.tenants)
             .map_err(|error| NodeError::Worker(format!("cannot start a thread: {error}")))?;
         let memory = ledger::budget(&config);
-        let shared = Arc::new(Shared { config, functions: functions.into(), memory, profiles });
+        let functions = functions.into();
+        let names = unavailable.iter().map(|function| function.config.name.clone()).collect();
+        let shared = Arc::new(Shared { config, functions, unavailable, workers, memory, profiles });
         let helpers = shared.functions.iter().find_map(|f| f.environment.helpers().cloned());
         let (stop, stopped) = watch::channel(false);
         let (report, reports) = sync_mpsc::channel();
@@ -181,7 +253,18 @@ impl Node {
             }
         }
         let log = Some(log);
-        Ok(Self { address, stop, workers, ended, log, keeper, helpers, _watchdog: watchdog })
+        Ok(Self {
+            address,
+            stop,
+            workers,
+            ended,
+            log,
+            keeper,
+            helpers,
+            unavailable: names,
+            _socket_files: socket_files,
+            _watchdog: watchdog,
+        })
     }
 
     /// Where it listens: with the port that the system chose, if it was to choose.
@@ -194,6 +277,12 @@ impl Node {
     #[must_use]
     pub fn workers(&self) -> usize {
         self.workers
+    }
+
+    /// Names of the functions that are configured and could not be made ready.
+    #[must_use]
+    pub fn unavailable(&self) -> &[String] {
+        &self.unavailable
     }
 
     /// Asks the workers to accept nothing more, finish what runs, and end.
@@ -261,23 +350,10 @@ fn work(
     let node = &shared.config.node;
     let pool = match prepare(&shared.functions, node.sandboxes, &shared.memory) {
         Ok(pool) => pool,
-        Err((function, error @ StartError::Budget { what, short, .. })) => {
-            let table = match short {
-                Short::Account(_) => "[[tenant]]",
-                Short::Stock(_) => "[node]",
-            };
-            let advice = match what {
-                Resource::Memory => format!("raise `memory` in {table}"),
-                Resource::Mappings => format!("raise `mappings` in {table}, or `vm.max_map_count`"),
-                Resource::Addresses => "set `isolation = \"checked\"`".to_owned(),
-            };
-            let what = "each worker keeps a sandbox of each function ready";
-            return fail(format!("function `{function}`: {error}: {what}; {advice}"));
+        Err(why) => {
+            let workers = shared.workers;
+            return fail(unprepared(why, &shared.functions, workers));
         }
-        Err((function, error @ StartError::Memory(..))) => {
-            return fail(format!("function `{function}`: {error}; raise its `memory`"));
-        }
-        Err((function, error)) => return fail(format!("function `{function}`: {error}")),
     };
     let sched = scheduling::scheduler(&shared.config, &shared.functions, &shared.profiles);
     let ledger = Ledger::new(&shared.config);
@@ -286,7 +362,9 @@ fn work(
     let worker = Worker::new(functions, pool, sched, quantum, Rc::clone(&ledger), own);
     let worker = Rc::new(worker);
     let functions = Arc::clone(&shared.functions);
-    let server = Server::new(&shared.config, functions, Rc::clone(&worker), ledger);
+    let unavailable = shared.unavailable.iter().map(|function| &function.config);
+    let served = Served { config: &shared.config, functions, unavailable: unavailable.collect() };
+    let server = Server::new(served, Rc::clone(&worker), ledger);
     runtime.block_on(async {
         let listener = match tokio::net::TcpListener::from_std(listener) {
             Ok(listener) => listener,
@@ -352,6 +430,33 @@ fn prepare(
         }
     }
     Ok(pool)
+}
+
+/// Why a worker has no sandbox of each function ready, of which each worker has one at least.
+fn unprepared(
+    (function, error): (String, StartError),
+    functions: &[Function],
+    workers: usize,
+) -> String {
+    let StartError::Budget { what, wanted, short } = &error else {
+        return format!("function `{function}`: {error}");
+    };
+    let table = match short {
+        Short::Account(_) => "[[tenant]]",
+        Short::Stock(_) => "[node]",
+    };
+    let advice = match what {
+        Resource::Memory => format!("raise `memory` in {table}"),
+        Resource::Mappings => format!("raise `mappings` in {table}, or `vm.max_map_count`"),
+        Resource::Addresses => "set `isolation = \"checked\"`".to_owned(),
+    };
+    let (count, sandboxes) = (functions.len(), functions.len() * workers);
+    let all = wanted.saturating_mul(sandboxes as u64);
+    format!(
+        "function `{function}`: {error}: each worker keeps a sandbox of each function ready; \
+         {advice}, or have fewer `workers` ({count} functions on {workers} workers are {sandboxes} \
+         sandboxes, which ask for {all} {what} if all are like this one)"
+    )
 }
 
 /// One socket per worker on the same address: the kernel spreads connections over them.

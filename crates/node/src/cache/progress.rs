@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use awsm_abi::visible::visible;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::compiler::Shows;
@@ -29,7 +30,7 @@ struct Shown {
 impl Progress {
     /// One of that file begins.
     pub(super) fn begin(shows: Shows, file: &Path) -> Self {
-        let name = file.display().to_string().escape_debug().to_string();
+        let name = visible(&file.display().to_string()).into_owned();
         let bar = match shows {
             Shows::Log => {
                 tracing::info!("{name}: compiling");

@@ -59,6 +59,7 @@ pub const NODE_KEYS: &[&str] = &[
     "shutdown_timeout",
     "watchdog",
     "server_timing",
+    "strict",
 ];
 
 /// Keys of `[trust]`.
@@ -102,6 +103,8 @@ pub const FUNCTION_KEYS: &[&str] = &[
 /// A whole configuration, checked.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// Where it comes from, as the user named it.
+    pub file: PathBuf,
     /// The `[node]` table.
     pub node: NodeConfig,
     /// `objects` of `[trust]`: what is asked of shared objects that were made elsewhere.
@@ -168,6 +171,8 @@ pub struct NodeConfig {
     pub watchdog: Duration,
     /// What callers learn of where the time went.
     pub server_timing: ServerTiming,
+    /// Does one function that cannot be served keep the node from serving the others?
+    pub strict: bool,
 }
 
 /// How exact the header `Server-Timing` is.
@@ -338,9 +343,21 @@ fn above_a_pattern(route: &str) -> Option<&str> {
 }
 
 impl Config {
-    /// Reads and checks a file. Paths in it are relative to the file; modules must exist.
+    /// Reads and checks a file. Paths in it are relative to the file; whether they lead to anything
+    /// is not looked at.
+    ///
+    /// # Errors
+    /// The first mistake.
     pub fn load(file: &Path) -> Result<Self, ConfigError> {
-        let error = |message| ConfigError { file: file.to_path_buf(), line: None, message };
+        Self::load_or_all(file).map_err(first)
+    }
+
+    /// The same.
+    ///
+    /// # Errors
+    /// All mistakes, or as many as can be told apart: one in each table.
+    pub fn load_or_all(file: &Path) -> Result<Self, Vec<ConfigError>> {
+        let error = |message| vec![ConfigError { file: file.to_path_buf(), line: None, message }];
         let size = std::fs::metadata(file).map_err(|e| error(format!("cannot read: {e}")))?.len();
         if size > limits::CONFIG_BYTES {
             return Err(error(format!(
@@ -349,59 +366,95 @@ impl Config {
             )));
         }
         let text = std::fs::read_to_string(file).map_err(|e| error(format!("cannot read: {e}")))?;
-        let config = Self::parse(file, &text)?;
-        for function in &config.functions {
-            if !function.module.is_file() {
-                return Err(ConfigError {
-                    file: file.to_path_buf(),
-                    line: Some(function.line),
-                    message: format!(
-                        "module of `{}` not found: {}",
-                        function.name,
-                        function.module.display()
-                    ),
-                });
-            }
-        }
-        Ok(config)
+        Self::parse_or_all(file, &text)
     }
 
     /// Checks the text of a configuration; looks at no file.
+    ///
+    /// # Errors
+    /// The first mistake.
     pub fn parse(file: &Path, text: &str) -> Result<Self, ConfigError> {
-        let document = Document::new(file, text);
-        let mut root = document.root(&["node", "trust", "tenant", "function"])?;
-        let node = match root.take("node") {
-            Some(item) => NodeConfig::read(item.table("[node]", NODE_KEYS)?)?,
-            None => NodeConfig::default(),
-        };
-        let trust = match root.take("trust") {
-            Some(item) => match item.table("[trust]", TRUST_KEYS)?.take("objects") {
-                Some(item) => item.one_of(&Objects::ALL.map(|policy| (policy.name(), policy)))?,
-                None => Objects::default(),
-            },
-            None => Objects::default(),
-        };
-        let tenants = tenant::read_all(&document, root.take("tenant"))?;
-        let items = root.take("function").map_or_else(|| Ok(Vec::new()), Item::tables)?;
-        if items.is_empty() {
-            return Err(document.error(None, "no functions; add a [[function]] table".to_owned()));
-        }
-        if items.len() > limits::FUNCTIONS {
-            let (found, most) = (items.len(), limits::FUNCTIONS);
-            return Err(document.error(None, format!("{found} functions; at most {most} fit")));
-        }
-        let base = file.parent().unwrap_or(Path::new(""));
-        let mut functions: Vec<FunctionConfig> = Vec::with_capacity(items.len());
-        for item in items {
-            let table = item.table("[[function]]", FUNCTION_KEYS)?;
-            let function = FunctionConfig::read(base, table, &tenants)?;
-            if let Some(clash) = functions.iter().find_map(|other| clash(other, &function)) {
-                return Err(document.error(Some(function.line), clash));
-            }
-            functions.push(function);
-        }
-        Ok(Self { node, trust, tenants, functions })
+        Self::parse_or_all(file, text).map_err(first)
     }
+
+    /// The same; an error is all mistakes.
+    fn parse_or_all(file: &Path, text: &str) -> Result<Self, Vec<ConfigError>> {
+        let document = Document::new(file, text);
+        let mut root =
+            document.root(&["node", "trust", "tenant", "function"]).map_err(|error| vec![error])?;
+        let mut mistakes = Vec::new();
+        let node = root.take("node").map_or_else(
+            || Ok(NodeConfig::default()),
+            |item| NodeConfig::read(item.table("[node]", NODE_KEYS)?),
+        );
+        let node = node.unwrap_or_else(|mistake| {
+            mistakes.push(mistake);
+            NodeConfig::default()
+        });
+        let trust = read_trust(root.take("trust")).unwrap_or_else(|mistake| {
+            mistakes.push(mistake);
+            Objects::default()
+        });
+        // Functions name them.
+        let tenants = match tenant::read_all(&document, root.take("tenant")) {
+            Ok(tenants) => tenants,
+            Err(mistake) => {
+                mistakes.push(mistake);
+                return Err(mistakes);
+            }
+        };
+        let functions = read_functions(&document, root.take("function"), &tenants, &mut mistakes);
+        if mistakes.is_empty() {
+            Ok(Self { file: file.to_path_buf(), node, trust, tenants, functions })
+        } else {
+            Err(mistakes)
+        }
+    }
+}
+
+fn first(mistakes: Vec<ConfigError>) -> ConfigError {
+    mistakes.into_iter().next().expect("there is no error without a mistake")
+}
+
+fn read_trust(item: Option<Item<'_>>) -> Result<Objects, ConfigError> {
+    let Some(item) = item else { return Ok(Objects::default()) };
+    match item.table("[trust]", TRUST_KEYS)?.take("objects") {
+        Some(item) => item.one_of(&Objects::ALL.map(|policy| (policy.name(), policy))),
+        None => Ok(Objects::default()),
+    }
+}
+
+/// All functions; what is wrong with some is added to `mistakes`.
+fn read_functions(
+    document: &Document<'_>,
+    item: Option<Item<'_>>,
+    tenants: &[TenantConfig],
+    mistakes: &mut Vec<ConfigError>,
+) -> Vec<FunctionConfig> {
+    let items = item.map_or_else(|| Ok(Vec::new()), Item::tables);
+    let items = items.and_then(|items| match items.len() {
+        0 => Err(document.error(None, "no functions; add a [[function]] table".to_owned())),
+        found if found > limits::FUNCTIONS => {
+            let most = limits::FUNCTIONS;
+            Err(document.error(None, format!("{found} functions; at most {most} fit")))
+        }
+        _ => Ok(items),
+    });
+    let mut functions: Vec<FunctionConfig> = Vec::new();
+    let mut read = |item: Item<'_>| {
+        let table = item.table("[[function]]", FUNCTION_KEYS)?;
+        let function = FunctionConfig::read(document.dir(), table, tenants)?;
+        if let Some(clash) = functions.iter().find_map(|other| clash(other, &function)) {
+            return Err(document.error(Some(function.line), clash));
+        }
+        functions.push(function);
+        Ok(())
+    };
+    match items {
+        Ok(items) => mistakes.extend(items.into_iter().filter_map(|item| read(item).err())),
+        Err(mistake) => mistakes.push(mistake),
+    }
+    functions
 }
 
 impl Default for NodeConfig {
@@ -433,6 +486,7 @@ impl Default for NodeConfig {
             shutdown_timeout: limits::SHUTDOWN_TIMEOUT.default,
             watchdog: limits::WATCHDOG.default,
             server_timing: ServerTiming::default(),
+            strict: false,
         }
     }
 }
@@ -482,6 +536,7 @@ impl NodeConfig {
                 Some(item) => item.one_of(&ServerTiming::ALL)?,
                 None => default.server_timing,
             },
+            strict: table.flag("strict")?,
         })
     }
 }

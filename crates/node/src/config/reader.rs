@@ -54,6 +54,11 @@ impl<'a> Document<'a> {
         Table::new(self, "the top level", span, table.into_inner(), keys)
     }
 
+    /// What paths in it are relative to.
+    pub(super) fn dir(&self) -> &'a Path {
+        self.file.parent().unwrap_or(Path::new(""))
+    }
+
     pub(super) fn error(&self, line: Option<usize>, message: String) -> ConfigError {
         ConfigError { file: self.file.to_path_buf(), line, message }
     }

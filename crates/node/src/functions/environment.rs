@@ -9,7 +9,8 @@ use awsm_ledger::Purse;
 use bytes::Bytes;
 use hyper::header::HeaderValue;
 
-use crate::config::{GrantsConfig, StdinConfig, endpoint};
+use crate::config::endpoint::{self, Listeners, SocketFile};
+use crate::config::{GrantsConfig, StdinConfig};
 use crate::limits;
 
 /// What all invocations of a function see of their surroundings.
@@ -20,6 +21,7 @@ pub struct Environment {
     stdin: Source,
     grants: Option<Arc<Grants>>,
     helpers: Option<Arc<Helpers>>,
+    socket_files: Vec<SocketFile>,
 }
 
 /// What an invocation finds on stdin.
@@ -69,6 +71,7 @@ impl Environment {
             stdin: Source::Request,
             grants: None,
             helpers: None,
+            socket_files: Vec::new(),
         }
     }
 
@@ -77,28 +80,41 @@ impl Environment {
     /// have their places from `descriptors`.
     ///
     /// # Errors
-    /// What cannot be reached, and why: one line.
+    /// What cannot be reached, and why: one line for each.
     pub fn granted(
         mut self,
         config: &GrantsConfig,
-        helpers: &Arc<Helpers>,
-        descriptors: Purse,
-    ) -> Result<Self, String> {
+        (helpers, descriptors): (&Arc<Helpers>, Purse),
+        listeners: Listeners,
+    ) -> Result<Self, Vec<String>> {
+        let mut mistakes = Vec::new();
         self.stdin = match &config.stdin {
             StdinConfig::Request => Source::Request,
             StdinConfig::Empty => Source::Always(Bytes::new()),
-            StdinConfig::File(path) => Source::Always(read_input(path)?),
+            StdinConfig::File(path) => Source::Always(read_input(path).unwrap_or_else(|mistake| {
+                mistakes.push(mistake);
+                Bytes::new()
+            })),
         };
         let descriptors = Some(descriptors);
         let (limits, devices) = (config.limits, config.dev);
         let mut grants = Grants { limits, devices, descriptors, ..Grants::default() };
         for dir in &config.dirs {
             let mount = Mount::open(&dir.guest, &dir.path, dir.writable);
-            let named = |error| format!("`dirs`: {}: {error}", dir.path.display());
-            grants.mounts.push(mount.map_err(named)?);
+            match mount {
+                Ok(mount) => grants.mounts.push(mount),
+                Err(error) => mistakes.push(format!("`dirs`: {}: {error}", dir.path.display())),
+            }
         }
         let mut variables = StringList::clone(&self.env);
-        endpoint::grant(&mut grants, &mut variables, &config.connect, &config.listen)?;
+        let listen = (config.listen.as_slice(), listeners);
+        match endpoint::grant(&mut grants, &mut variables, &config.connect, listen) {
+            Ok(files) => self.socket_files = files,
+            Err(more) => mistakes.extend(more),
+        }
+        if !mistakes.is_empty() {
+            return Err(mistakes);
+        }
         self.env = Arc::new(variables);
         if !grants.mounts.is_empty() {
             self.helpers = Some(Arc::clone(helpers));
@@ -115,6 +131,11 @@ impl Environment {
         self.helpers.as_ref()
     }
 
+    /// The files of the sockets at which the function listens, for whoever keeps them to its end.
+    pub fn take_socket_files(&mut self) -> Vec<SocketFile> {
+        std::mem::take(&mut self.socket_files)
+    }
+
     /// The same, shared with nobody: workers on different cores must not count references in the
     /// same cache line for every request.
     #[must_use]
@@ -126,6 +147,7 @@ impl Environment {
             stdin: self.stdin.clone(),
             grants: self.grants.as_deref().map(|grants| Arc::new(grants.clone())),
             helpers: self.helpers.clone(),
+            socket_files: Vec::new(),
         }
     }
 

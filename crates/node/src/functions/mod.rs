@@ -14,8 +14,8 @@ use std::thread;
 use awsm_host::{Helpers, WasiCtx};
 use awsm_ledger::{Purse, Shared};
 use awsm_sandbox::{
-    Call, FuncIdx, Isolation as Compiled, Limits, Linker, LoadError, Module, Program, Sandbox, Val,
-    val_type_name,
+    Call, FuncIdx, Isolation as Compiled, Limits, Linker, LoadError, Module, Pool, PoolConfig,
+    Program, Sandbox, StartError, Val, val_type_name,
 };
 use awsm_sched::{Class, Nanos};
 use awsm_verify::Refusal;
@@ -23,7 +23,8 @@ use hyper::StatusCode;
 use hyper::header::HeaderValue;
 
 use crate::cache::{Cache, CompileError, CompileOptions, Compiler, InUse, Loaded, ModuleError};
-use crate::config::{Abi, FunctionConfig, TenantConfig};
+use crate::config::endpoint::Listeners;
+use crate::config::{Abi, Config, FunctionConfig};
 use crate::functions::environment::Environment;
 use crate::ledger;
 use crate::limits;
@@ -154,10 +155,39 @@ pub struct Function {
     pub in_use: Option<Arc<InUse>>,
 }
 
+/// A function that cannot be served, and all that is wrong with it.
+#[derive(Debug)]
+pub struct Unavailable {
+    /// As it is configured.
+    pub config: FunctionConfig,
+    /// At least one.
+    pub mistakes: Vec<Mistake>,
+}
+
+/// What is wrong with a function, and where it is configured. One line.
+#[derive(Debug)]
+pub struct Mistake {
+    file: PathBuf,
+    line: usize,
+    function: String,
+    error: Arc<DeployError>,
+}
+
+impl fmt::Display for Mistake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { file, line, function, error } = self;
+        write!(f, "{}:{line}: function `{function}`: {error}", file.display())
+    }
+}
+
+impl std::error::Error for Mistake {}
+
 /// Why a function could not be deployed. One line.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum DeployError {
+    /// The module, named, is not there.
+    NoModule(PathBuf),
     /// There is no shared object for the module, named.
     Compile(PathBuf, CompileError),
     /// The shared object, named, was not loaded.
@@ -170,8 +200,10 @@ pub enum DeployError {
     Link(PathBuf, String),
     /// The module, named, has no entry that can be called.
     NoEntry(PathBuf, String),
-    /// What the function, named, is granted cannot be reached.
-    Grant(String, String),
+    /// What the function is granted cannot be reached.
+    Grant(String),
+    /// No sandbox can be made of the module, named.
+    Start(PathBuf, StartError),
     /// The shared object, named, isolates its memory like this, and the configuration wants that.
     Isolation(PathBuf, &'static str, &'static str),
 }
@@ -179,6 +211,7 @@ pub enum DeployError {
 impl fmt::Display for DeployError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::NoModule(path) => write!(f, "its module is not found: {}", path.display()),
             Self::Compile(path, error @ CompileError::Refused(_)) => {
                 let (path, message) = (path.display().to_string(), error.to_string());
                 // The compiler names the file itself.
@@ -211,7 +244,11 @@ impl fmt::Display for DeployError {
             Self::Link(path, error) | Self::NoEntry(path, error) => {
                 write!(f, "{}: {error}", path.display())
             }
-            Self::Grant(name, what) => write!(f, "function `{name}`: {what}"),
+            Self::Grant(what) => f.write_str(what),
+            Self::Start(path, error @ StartError::Memory(..)) => {
+                write!(f, "{}: {error}; raise its `memory`", path.display())
+            }
+            Self::Start(path, error) => write!(f, "{}: {error}", path.display()),
             Self::Isolation(path, has, wants) => write!(
                 f,
                 "{}: is compiled with `--memory {has}`, the configuration says `{wants}`: \
@@ -238,56 +275,82 @@ impl DeployError {
     }
 }
 
-/// Compiles what must be compiled, loads each module once, links every function.
+/// What becomes of a configuration's functions.
+#[derive(Default)]
+pub struct Deployed {
+    /// Those that can be served, with their configurations in the same order.
+    pub functions: Vec<Function>,
+    /// How they are configured.
+    pub configs: Vec<FunctionConfig>,
+    /// Those that cannot.
+    pub unavailable: Vec<Unavailable>,
+}
+
+/// Compiles what must be compiled, loads each module once, links every function, opens what it is
+/// granted, and makes a sandbox of it once. What is wrong with one function does not keep others
+/// from being served.
+#[must_use]
 pub fn deploy(
-    configs: &[FunctionConfig],
-    tenants: &[TenantConfig],
+    config: &Config,
+    functions: &[FunctionConfig],
     cache: &Cache,
     compiler: Option<&Path>,
-) -> Result<Vec<Function>, DeployError> {
-    let loaded = load_all(configs, cache, compiler)?;
+    listeners: Listeners,
+) -> Deployed {
+    let loaded = load_all(functions, cache, compiler);
     cache.trim();
     let mut linker = Linker::new();
     awsm_host::add_to_linker(&mut linker);
-    let bytes = ledger::stock(limits::HELPER_BYTES, tenants, |_| u64::MAX);
-    let descriptors = Shared::new(ledger::descriptors(tenants));
+    let bytes = ledger::stock(limits::HELPER_BYTES, &config.tenants, |_| u64::MAX);
+    let descriptors = Shared::new(ledger::descriptors(&config.tenants));
     let helpers = Helpers::for_accounts(limits::HELPERS, bytes);
-    let link = |(config, loaded): (&FunctionConfig, _)| {
-        let account = ledger::account_of(config.tenant);
-        let purse = Purse::new(&descriptors, account);
-        link(config, loaded, &linker, (&helpers[account], purse))
-    };
-    configs.iter().zip(loaded).map(link).collect()
-}
-
-/// Resolves a module's imports and finds its entry.
-fn link(
-    config: &FunctionConfig,
-    Common { module, identity, in_use }: Common,
-    linker: &Linker<WasiCtx>,
-    (helpers, descriptors): (&Arc<Helpers>, Purse),
-) -> Result<Function, DeployError> {
-    let file = || config.module.clone();
-    if let Some(wanted) = config.isolation {
-        let has = isolation_name(module.isolation());
-        if has != wanted.name() {
-            return Err(DeployError::Isolation(file(), has, wanted.name()));
+    let mut deployed = Deployed::default();
+    for (function, loaded) in functions.iter().zip(loaded) {
+        let account = ledger::account_of(function.tenant);
+        let held = (&helpers[account], Purse::new(&descriptors, account));
+        match make_ready(function, loaded, &linker, held, listeners) {
+            Ok(ready) => {
+                deployed.functions.push(ready);
+                deployed.configs.push(function.clone());
+            }
+            Err(errors) => {
+                let mistake = |error| Mistake {
+                    file: config.file.clone(),
+                    line: function.line,
+                    function: function.name.clone(),
+                    error,
+                };
+                let mistakes = errors.into_iter().map(mistake).collect();
+                deployed.unavailable.push(Unavailable { config: function.clone(), mistakes });
+            }
         }
     }
-    let entry = Entry::of(&module, config.entry.as_deref())
-        .map_err(|error| DeployError::NoEntry(file(), error))?;
-    let limits = Limits {
-        memory_bytes: config.memory_bytes,
-        stack_bytes: config.stack_bytes as usize,
-        huge_pages: config.huge_pages,
-        account: ledger::account_of(config.tenant),
-        ..Limits::default()
-    };
-    let program = Program::link(module, linker, limits)
-        .map_err(|error| DeployError::Link(file(), error.to_string()))?;
+    deployed
+}
+
+/// A function from its module; or everything that is wrong with it.
+fn make_ready(
+    config: &FunctionConfig,
+    loaded: Result<Common, Arc<DeployError>>,
+    linker: &Linker<WasiCtx>,
+    held: (&Arc<Helpers>, Purse),
+    listeners: Listeners,
+) -> Result<Function, Vec<Arc<DeployError>>> {
     let environment = Environment::new(&config.args, &config.env, config.output_bytes)
-        .granted(&config.grants, helpers, descriptors)
-        .map_err(|what| DeployError::Grant(config.name.clone(), what))?;
+        .granted(&config.grants, held, listeners)
+        .map_err(|what| what.into_iter().map(|what| Arc::new(DeployError::Grant(what))));
+    let linked = loaded.and_then(|common| {
+        let linked = link(config, &common, linker).map_err(Arc::new)?;
+        Ok((common, linked))
+    });
+    let (Common { identity, in_use, .. }, (program, entry), environment) =
+        match (linked, environment) {
+            (Ok((common, linked)), Ok(environment)) => (common, linked, environment),
+            (linked, environment) => {
+                let errors = linked.err().into_iter();
+                return Err(errors.chain(environment.err().into_iter().flatten()).collect());
+            }
+        };
     Ok(Function {
         name: config.name.clone(),
         identity,
@@ -307,6 +370,36 @@ fn link(
         account: ledger::account_of(config.tenant),
         in_use,
     })
+}
+
+/// Resolves a module's imports, finds its entry, and makes a sandbox of it to see that one can be
+/// made.
+fn link(
+    config: &FunctionConfig,
+    Common { module, .. }: &Common,
+    linker: &Linker<WasiCtx>,
+) -> Result<(Arc<Program<WasiCtx>>, Entry), DeployError> {
+    let file = || config.module.clone();
+    if let Some(wanted) = config.isolation {
+        let has = isolation_name(module.isolation());
+        if has != wanted.name() {
+            return Err(DeployError::Isolation(file(), has, wanted.name()));
+        }
+    }
+    let limits = Limits {
+        memory_bytes: config.memory_bytes,
+        stack_bytes: config.stack_bytes as usize,
+        huge_pages: config.huge_pages,
+        account: ledger::account_of(config.tenant),
+        ..Limits::default()
+    };
+    let program = Program::link(Arc::clone(module), linker, limits)
+        .map_err(|error| DeployError::Link(file(), error.to_string()))?;
+    let entry = Entry::of(module, config.entry.as_deref())
+        .map_err(|error| DeployError::NoEntry(file(), error))?;
+    let made = Pool::new(PoolConfig::default()).prepare(&program, 1);
+    made.map_err(|error| DeployError::Start(file(), error))?;
+    Ok((program, entry))
 }
 
 fn status_of(number: u16) -> StatusCode {
@@ -332,7 +425,7 @@ fn load_all(
     configs: &[FunctionConfig],
     cache: &Cache,
     compiler: Option<&Path>,
-) -> Result<Vec<Common>, DeployError> {
+) -> Vec<Result<Common, Arc<DeployError>>> {
     let mut jobs: Vec<(&Path, CompileOptions)> = Vec::new();
     let mut job_of = Vec::with_capacity(configs.len());
     for config in configs {
@@ -356,7 +449,12 @@ fn load_all(
             scope.spawn(|| {
                 while let Some(job) = { next.lock().expect(unpoisoned).next() } {
                     let (module, options) = &jobs[job];
-                    let loaded = cache.module(module, options, &find);
+                    let loaded = if module.exists() {
+                        let loaded = cache.module(module, options, &find);
+                        loaded.map_err(|error| DeployError::of(module, error))
+                    } else {
+                        Err(DeployError::NoModule(module.to_path_buf()))
+                    };
                     *done[job].lock().expect(unpoisoned) = Some(loaded);
                 }
             });
@@ -366,11 +464,11 @@ fn load_all(
     let mut shared = Vec::with_capacity(jobs.len());
     for (result, (file, _)) in done.into_iter().zip(&jobs) {
         let loaded = result.into_inner().expect(unpoisoned).expect("every job is done");
-        let Loaded { module, identity, key, in_use } =
-            loaded.map_err(|error| DeployError::of(file, error))?;
-        perf::tell(file, &module);
-        let new = || Common { module, identity, in_use: in_use.map(Arc::new) };
-        shared.push(by_key.entry(key).or_insert_with(new).clone());
+        shared.push(loaded.map_err(Arc::new).map(|Loaded { module, identity, key, in_use }| {
+            perf::tell(file, &module);
+            let new = || Common { module, identity, in_use: in_use.map(Arc::new) };
+            by_key.entry(key).or_insert_with(new).clone()
+        }));
     }
-    Ok(job_of.into_iter().map(|job| shared[job].clone()).collect())
+    job_of.into_iter().map(|job| shared[job].clone()).collect()
 }

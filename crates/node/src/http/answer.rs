@@ -80,13 +80,23 @@ impl hyper::body::Body for Body {
     }
 }
 
-/// What the caller gets on that connection. `content_type` is the function's, for `stdio`.
+/// What the caller gets on that connection. `content_type` is the function's, for `stdio`; a
+/// failure is told.
 pub(super) fn respond(
     connection: &Rc<Connection>,
     function: &Function,
     content_type: &HeaderValue,
     answer: Answer,
+    tell: impl Fn(&Problem),
 ) -> Response<Body> {
+    let failure = match answer.outcome {
+        Outcome::Exited(code)
+            if code != 0 && !function.status.contains_key(&code.cast_unsigned()) =>
+        {
+            Some(exited_with(code))
+        }
+        _ => None,
+    };
     let given = match answer.stdout.capacity() as u64 {
         0 => Ok(None),
         bytes => connection.give_answer(function.account, bytes).map(Some),
@@ -99,14 +109,26 @@ pub(super) fn respond(
         Err(short) => Err(Problem::short("bytes of answers that are not taken", short)),
     };
     let mut response = match said {
-        Ok(response) => response,
-        Err(problem) => problem.of(&function.name).into_response(),
+        Ok(response) => {
+            // Its output is the answer all the same.
+            failure.iter().for_each(tell);
+            response
+        }
+        Err(problem) => {
+            tell(&problem);
+            problem.of(&function.name).into_response()
+        }
     };
     if response.status() == StatusCode::RESET_CONTENT {
         // It has none, and unlike 204 and 304 hyper does not know.
         *response.body_mut() = Body::default();
     }
     response
+}
+
+fn exited_with(code: i32) -> Problem {
+    let detail = format!("the function exited with code {code}");
+    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail)
 }
 
 /// What the function said, if it ended by itself: whatever its exit code, its output is the answer.
@@ -137,16 +159,12 @@ fn said(
         }
         Outcome::NotStarted(error) => return Err(Problem::busy(&error.to_string(), Nanos::ZERO)),
     };
-    let failed = || {
-        let detail = format!("the function exited with code {code}");
-        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail)
-    };
     match function.abi {
         Abi::Stdio => {
             let status = match function.status.get(&code.cast_unsigned()) {
                 Some(status) => *status,
                 None if code == 0 => StatusCode::OK,
-                None if answer.stdout.is_empty() => return Err(failed()),
+                None if answer.stdout.is_empty() => return Err(exited_with(code)),
                 None => StatusCode::INTERNAL_SERVER_ERROR,
             };
             let mut response = Response::new(Body::new(Bytes::from(answer.stdout)));
@@ -159,6 +177,6 @@ fn said(
         Abi::Wagi if code == 0 => wagi::response(answer.stdout, None),
         // What it has not said itself.
         Abi::Wagi => wagi::response(answer.stdout, Some(StatusCode::INTERNAL_SERVER_ERROR))
-            .map_err(|_| failed()),
+            .map_err(|_| exited_with(code)),
     }
 }

@@ -19,6 +19,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use crate::ledger::{Ledger, NOBODY, What};
+use crate::limits;
 use crate::worker::{Pass, Worker};
 
 /// What a connection is doing.
@@ -43,7 +44,7 @@ pub(super) enum Phase {
 pub(super) enum Order {
     /// To go on.
     Serve,
-    /// To end once the current request is answered.
+    /// To end once the current request is answered, or if none has come for a while.
     Finish,
     /// To end the current phase: it has taken too long.
     GiveUp,
@@ -256,6 +257,14 @@ impl Connection {
         if let Some(waker) = self.waker.borrow().as_ref() {
             waker.wake_by_ref();
         }
+    }
+
+    /// Has it been told to finish, and has nothing to do any more? Who has just connected may still
+    /// be about to ask.
+    pub(super) fn may_finish(&self) -> bool {
+        self.order() == Order::Finish
+            && self.phase() == Phase::Idle
+            && self.elapsed_ms() >= limits::SILENCE.as_millis() as u64
     }
 
     /// The task to wake with an order.

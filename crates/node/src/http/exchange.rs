@@ -12,7 +12,7 @@ use awsm_ledger::Short;
 use awsm_observe::FunctionIdx;
 use bytes::Bytes;
 use hyper::body::{Body as _, Incoming};
-use hyper::header::{EXPECT, HeaderMap, HeaderValue};
+use hyper::header::{CONNECTION, EXPECT, HeaderMap, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Request, Response, StatusCode};
 
@@ -74,9 +74,11 @@ fn begin(server: &Rc<Server>, connection: &Rc<Connection>, request: Request<Inco
     let trace = server.names.trace(&parts.headers);
     if let Err(problem) = target::check(&mut parts) {
         drain(server, body, &parts.headers);
-        return refused(connection, problem, trace);
+        return refused(server, connection, None, (problem, trace));
     }
-    let begun = match server.router.find(parts.method.as_str(), parts.uri.path()) {
+    let found = server.router.find(parts.method.as_str(), parts.uri.path());
+    let function = found.function();
+    let begun = match found {
         Found::Function { function, script } if body.is_end_stream() => {
             connection.function.set(Some(function));
             let script = script.len();
@@ -92,12 +94,17 @@ fn begin(server: &Rc<Server>, connection: &Rc<Connection>, request: Request<Inco
             connection.function.set(Some(function));
             if let Err(problem) = occupy(server, connection, function) {
                 drain(server, body, &parts.headers);
-                return refused(connection, problem, trace);
+                return refused(server, connection, Some(function), (problem, trace));
             }
             let script = script.len();
             let (server, own) = (Rc::clone(server), Rc::clone(connection));
             let read = read_and_invoke(server, own, function, parts, script, body, trace);
             return Exchange::Other(Box::pin(read), Rc::clone(connection));
+        }
+        Found::Unavailable(place) => {
+            drain(server, body, &parts.headers);
+            let problem = Problem::unavailable().of(&server.unavailable[place]);
+            Err(Box::new((problem, trace)))
         }
         Found::OtherMethods(allow) => {
             drain(server, body, &parts.headers);
@@ -113,15 +120,17 @@ fn begin(server: &Rc<Server>, connection: &Rc<Connection>, request: Request<Inco
     };
     match begun {
         Ok(invoked) => Exchange::Invoked(invoked),
-        Err(because) => {
-            let (problem, trace) = *because;
-            refused(connection, problem, trace)
-        }
+        Err(because) => refused(server, connection, function, *because),
     }
 }
 
-fn refused(connection: &Rc<Connection>, problem: Problem, trace: Trace) -> Exchange {
-    let response = refuse(connection, (problem, trace));
+fn refused(
+    server: &Server,
+    connection: &Rc<Connection>,
+    function: Option<FunctionIdx>,
+    because: (Problem, Trace),
+) -> Exchange {
+    let response = refuse(server, connection, function, because);
     Exchange::Other(Box::pin(std::future::ready(response)), Rc::clone(connection))
 }
 
@@ -159,10 +168,11 @@ impl Future for Invoked {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Response<Body>> {
         let Self { server, connection, function, ticket, trace, .. } = &mut *self;
         let answer = ready!(Pin::new(ticket).poll(cx));
-        let spent = answer.spent;
-        let content_type = &server.content_types[function.get()];
-        let function = &server.functions[function.get()];
-        let mut response = answer::respond(connection, function, content_type, answer);
+        let (index, spent) = (*function, answer.spent);
+        let content_type = &server.content_types[index.get()];
+        let function = &server.functions[index.get()];
+        let tell = |problem: &Problem| tell(server, index, &trace.request_id, problem);
+        let mut response = answer::respond(connection, function, content_type, answer, tell);
         if let Some(timing) = server.timing.header(&spent) {
             response.headers_mut().insert(SERVER_TIMING, timing);
         }
@@ -209,7 +219,7 @@ async fn read_and_invoke(
     drop(parts);
     match begun {
         Ok(invoked) => invoked.await,
-        Err(refused) => refuse(&connection, *refused),
+        Err(refused) => refuse(&server, &connection, Some(function), *refused),
     }
 }
 
@@ -261,11 +271,28 @@ fn invoke(
     }
 }
 
-fn refuse(connection: &Rc<Connection>, (problem, mut trace): (Problem, Trace)) -> Response<Body> {
+/// The answer to a request that does not get to its function, if it has one.
+fn refuse(
+    server: &Server,
+    connection: &Rc<Connection>,
+    function: Option<FunctionIdx>,
+    (problem, mut trace): (Problem, Trace),
+) -> Response<Body> {
     tracing::debug!(status = problem.status().as_u16(), "{}", problem.detail());
+    if let Some(function) = function {
+        tell(server, function, &trace.request_id, &problem);
+    }
     let mut response = problem.into_response();
     finish(connection, &mut response, &mut trace);
     response
+}
+
+/// A request for that function fails. Traps are told with more by the worker.
+fn tell(server: &Server, function: FunctionIdx, request: &HeaderValue, problem: &Problem) {
+    if !problem.is_trap() {
+        let status = problem.status().as_u16();
+        server.worker.tell_failed(function, status, request, problem.detail());
+    }
 }
 
 /// What every answer has.
@@ -275,6 +302,9 @@ fn finish(connection: &Rc<Connection>, response: &mut Response<Body>, trace: &mu
     headers.insert(X_REQUEST_ID, request_id);
     if let Some(traceparent) = trace.traceparent.take() {
         headers.insert(TRACEPARENT, traceparent);
+    }
+    if connection.order() != Order::Serve {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     connection.answered();
 }

@@ -4,6 +4,7 @@
 
 use std::fmt::Write;
 
+use awsm_abi::visible::visible;
 use awsm_ledger::Short;
 use awsm_sandbox::Trap;
 use awsm_sched::{Nanos, Reason, Refusal};
@@ -88,6 +89,13 @@ impl Problem {
         problem
     }
 
+    /// The function is configured, and this node cannot serve it. When that will be otherwise
+    /// nobody knows.
+    pub(super) fn unavailable() -> Self {
+        let detail = "the function could not be started when the node was: its log says why";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, detail)
+    }
+
     pub(super) fn method_not_allowed(allow: String) -> Self {
         let mut problem = Self::new(StatusCode::METHOD_NOT_ALLOWED, format!("use {allow}"));
         problem.allow = Some(allow);
@@ -102,6 +110,11 @@ impl Problem {
 
     pub(super) fn status(&self) -> StatusCode {
         self.status
+    }
+
+    /// Is it a guest's fault?
+    pub(super) fn is_trap(&self) -> bool {
+        self.trap.is_some()
     }
 
     pub(super) fn detail(&self) -> &str {
@@ -128,9 +141,10 @@ impl Problem {
     fn to_json(&self) -> String {
         let quoted = |text| serde_json::Value::from(text);
         let title = quoted(self.status.canonical_reason().unwrap_or("Error"));
+        let detail = visible(&self.detail);
         let mut json = format!("{{\"title\":{title},\"status\":{}", self.status.as_u16());
         let members = [
-            ("detail", Some(self.detail.as_str())),
+            ("detail", Some(&*detail)),
             ("function", self.function.as_deref()),
             ("trap", self.trap),
         ];
@@ -161,7 +175,7 @@ mod tests {
         assert_eq!(
             Problem::trap(&trap).of("f").to_json(),
             "{\"title\":\"Internal Server Error\",\"status\":500,\
-             \"detail\":\"trap: out of bounds memory access at 0x10000 in a\\\"b\\n\",\
+             \"detail\":\"trap: out of bounds memory access at 0x10000 in a\\\"b<U+000A>\",\
              \"function\":\"f\",\"trap\":\"out of bounds memory access\"}\n"
         );
     }

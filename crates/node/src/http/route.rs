@@ -17,9 +17,17 @@ pub struct Router {
 
 #[derive(Debug)]
 struct Target {
-    function: FunctionIdx,
+    whose: Whose,
     /// Empty for all.
     methods: Vec<String>,
+}
+
+/// Who answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Whose {
+    Function(FunctionIdx),
+    /// One that cannot be served, by its place among those.
+    Unavailable(usize),
 }
 
 /// What a request leads to.
@@ -32,24 +40,50 @@ pub enum Found<'p> {
         /// The part of the path that the route stands for.
         script: &'p str,
     },
+    /// A function that cannot be served, by its place among those.
+    Unavailable(usize),
     /// The path is there, for these methods.
     OtherMethods(String),
     /// Nothing is there.
     Nothing,
 }
 
-impl Router {
-    /// The routes of these functions.
+impl Whose {
+    fn found(self, script: &str) -> Found<'_> {
+        match self {
+            Self::Function(function) => Found::Function { function, script },
+            Self::Unavailable(place) => Found::Unavailable(place),
+        }
+    }
+}
+
+impl Found<'_> {
+    /// Whom the request is for.
     #[must_use]
-    pub fn new(functions: &[FunctionConfig]) -> Self {
+    pub fn function(&self) -> Option<FunctionIdx> {
+        match self {
+            Self::Function { function, .. } => Some(*function),
+            Self::Unavailable(_) | Self::OtherMethods(_) | Self::Nothing => None,
+        }
+    }
+}
+
+impl Router {
+    /// The routes of these functions, and of those that cannot be served.
+    #[must_use]
+    pub fn new(functions: &[FunctionConfig], unavailable: &[&FunctionConfig]) -> Self {
         let mut router = Self::default();
-        for (function, config) in functions.iter().enumerate() {
+        let functions = functions.iter().enumerate();
+        let functions =
+            functions.map(|(index, config)| (config, Whose::Function(FunctionIdx::new(index))));
+        let unavailable = unavailable.iter().enumerate();
+        let unavailable = unavailable.map(|(place, config)| (*config, Whose::Unavailable(place)));
+        for (config, whose) in functions.chain(unavailable) {
             let (map, path) = match &config.route {
                 Route::Exact(path) => (&mut router.exact, path),
                 Route::Prefix(path) => (&mut router.prefixes, path),
             };
-            let target =
-                Target { function: FunctionIdx::new(function), methods: config.methods.clone() };
+            let target = Target { whose, methods: config.methods.clone() };
             map.entry(path.clone()).or_default().push(target);
         }
         router
@@ -61,18 +95,18 @@ impl Router {
     pub fn find<'p>(&self, method: &str, path: &'p str) -> Found<'p> {
         let mut others = Vec::new();
         if let Some(targets) = self.exact.get(path)
-            && let Some(function) = choose(targets, method, &mut others)
+            && let Some(whose) = choose(targets, method, &mut others)
         {
-            return Found::Function { function, script: path };
+            return whose.found(path);
         }
         if !self.prefixes.is_empty() {
             // `/a/b/` and `/a/b` are below `/a/b/...`, and so is `/a/b/c`.
             let slashes = path.rmatch_indices('/').map(|(at, _)| at);
             for end in std::iter::once(path.len()).chain(slashes) {
                 if let Some(targets) = self.prefixes.get(&path[..end])
-                    && let Some(function) = choose(targets, method, &mut others)
+                    && let Some(whose) = choose(targets, method, &mut others)
                 {
-                    return Found::Function { function, script: &path[..end] };
+                    return whose.found(&path[..end]);
                 }
             }
         }
@@ -81,18 +115,14 @@ impl Router {
 }
 
 /// The first target that takes the method; what the others take is added to `others`.
-fn choose<'t>(
-    targets: &'t [Target],
-    method: &str,
-    others: &mut Vec<&'t str>,
-) -> Option<FunctionIdx> {
+fn choose<'t>(targets: &'t [Target], method: &str, others: &mut Vec<&'t str>) -> Option<Whose> {
     for target in targets {
         let head_as_get = method == "HEAD" && target.methods.iter().any(|own| own == "GET");
         if target.methods.is_empty()
             || head_as_get
             || target.methods.iter().any(|own| own == method)
         {
-            return Some(target.function);
+            return Some(target.whose);
         }
         others.extend(target.methods.iter().map(String::as_str));
     }
@@ -139,7 +169,7 @@ mod tests {
                 text += &format!("methods = [{methods}]\n");
             }
         }
-        Router::new(&Config::parse(Path::new("awsm.toml"), &text).expect("good").functions)
+        Router::new(&Config::parse(Path::new("awsm.toml"), &text).expect("good").functions, &[])
     }
 
     #[test]

@@ -3,7 +3,6 @@
 use std::cell::RefCell;
 use std::cmp::Reverse;
 use std::future::poll_fn;
-use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -15,6 +14,7 @@ use hyper::header::HeaderValue;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use slab::Slab;
+use socket2::{SockFilter, SockRef};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
 use tokio::task::spawn_local;
@@ -23,7 +23,7 @@ use super::connection::{Connection, Order, Paced, Phase, Socket};
 use super::exchange::exchange;
 use super::request_names::Names;
 use super::route::Router;
-use crate::config::{Config, NodeConfig, ServerTiming};
+use crate::config::{Config, FunctionConfig, NodeConfig, ServerTiming};
 use crate::fault::Whole;
 use crate::functions::Function;
 use crate::ledger::{Ledger, Surplus};
@@ -43,6 +43,8 @@ pub struct Server {
     pub(super) worker: Rc<Worker>,
     pub(super) functions: Arc<[Function]>,
     pub(super) router: Router,
+    /// Names of functions that cannot be served.
+    pub(super) unavailable: Vec<String>,
     /// By function, as the configuration writes it.
     pub(super) routes: Vec<String>,
     /// By function. Each worker has its own, so that no two cores count references in one place.
@@ -62,6 +64,17 @@ pub struct Server {
     changed: Notify,
 }
 
+/// What a server serves.
+#[derive(Clone)]
+pub struct Served<'a> {
+    /// With the configurations of its functions, in their order.
+    pub config: &'a Config,
+    /// Its functions.
+    pub functions: Arc<[Function]>,
+    /// Those that are configured and cannot be served.
+    pub unavailable: Vec<&'a FunctionConfig>,
+}
+
 /// How long each phase of a connection may take, milliseconds.
 struct Pace {
     header: u64,
@@ -73,12 +86,8 @@ struct Pace {
 impl Server {
     /// The server of one worker.
     #[must_use]
-    pub fn new(
-        config: &Config,
-        functions: Arc<[Function]>,
-        worker: Rc<Worker>,
-        ledger: Rc<Ledger>,
-    ) -> Rc<Self> {
+    pub fn new(served: Served<'_>, worker: Rc<Worker>, ledger: Rc<Ledger>) -> Rc<Self> {
+        let Served { config, functions, unavailable } = served;
         let node = &config.node;
         let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         let own = |f: &Function| {
@@ -86,7 +95,8 @@ impl Server {
         };
         Rc::new(Self {
             worker,
-            router: Router::new(&config.functions),
+            router: Router::new(&config.functions, &unavailable),
+            unavailable: unavailable.iter().map(|function| function.name.clone()).collect(),
             routes: config.functions.iter().map(|f| f.route.to_string()).collect(),
             content_types: functions.iter().map(own).collect(),
             functions,
@@ -124,14 +134,21 @@ impl Server {
             _ = stop.wait_for(|stop| *stop) => {}
             () = self.accept(&listener, local) => {}
         }
-        // What the kernel has accepted already is served too.
-        while let Some(stream) = waiting(&listener).await {
-            self.open(stream.0, stream.1, local);
+        self.read_clock();
+        self.order(Order::Finish);
+        // Nobody connects any more; who was about to, and whom the kernel has accepted, is served.
+        turn_away(&listener);
+        tokio::time::sleep(limits::LAST_ARRIVALS).await;
+        for (stream, peer) in waiting(listener) {
+            self.open(stream, peer, local);
         }
-        drop(listener);
         self.order(Order::Finish);
         // What is left after that is cut off.
-        let _ = tokio::time::timeout(grace, self.wait_until(|open| open == 0)).await;
+        let answered = tokio::time::timeout(grace, self.wait_until(|open| open == 0)).await;
+        let connections = self.connections.borrow().len();
+        if answered.is_err() && connections > 0 {
+            tracing::warn!(connections, "what still runs is cut off: see `shutdown_timeout`");
+        }
     }
 
     async fn accept(self: &Rc<Self>, listener: &TcpListener, local: SocketAddr) {
@@ -185,16 +202,17 @@ impl Server {
         let mut finishing = false;
         let mut converse = |cx: &mut Context<'_>| {
             connection.remember(cx.waker());
-            match connection.order() {
-                Order::Finish if !finishing => {
-                    finishing = true;
-                    Pin::new(&mut http).graceful_shutdown();
-                }
-                // The body's reader sees the order by itself and answers.
-                Order::GiveUp if connection.phase() != Phase::Body => return Poll::Ready(None),
-                _ => {}
+            // The body's reader sees the order by itself and answers.
+            if connection.order() == Order::GiveUp && connection.phase() != Phase::Body {
+                return Poll::Ready(None);
             }
-            Pin::new(&mut http).poll(cx).map(Some)
+            let mut polled = Pin::new(&mut http).poll(cx);
+            if polled.is_pending() && !finishing && connection.may_finish() {
+                finishing = true;
+                Pin::new(&mut http).graceful_shutdown();
+                polled = Pin::new(&mut http).poll(cx);
+            }
+            polled.map(Some)
         };
         // What is done here is done for the function of the connection's request.
         let ended = poll_fn(|cx| {
@@ -283,6 +301,9 @@ impl Server {
     }
 
     fn check_pace(&self, connection: &Connection) {
+        if connection.may_finish() {
+            connection.give(Order::Finish);
+        }
         let limit = match connection.phase() {
             Phase::Idle => self.limits.idle,
             Phase::Header => self.limits.header,
@@ -339,11 +360,36 @@ fn http(node: &NodeConfig) -> http1::Builder {
     http
 }
 
-/// A connection that waits to be accepted, if there is one.
-async fn waiting(listener: &TcpListener) -> Option<(TcpStream, SocketAddr)> {
-    let accepted: Poll<io::Result<_>> = poll_fn(|cx| Poll::Ready(listener.poll_accept(cx))).await;
-    match accepted {
-        Poll::Ready(Ok(accepted)) => Some(accepted),
-        _ => None,
+/// Has the kernel drop what asks for a new connection to this listener. Callers ask again after a
+/// second, and are refused if nobody listens there by then. Where the system does not know this,
+/// those that come just before the end are cut off.
+///
+/// Without it connections would be accepted between the last look at the listener and its end.
+fn turn_away(listener: &TcpListener) {
+    // Source: Linux, `Documentation/networking/filter.rst`; RFC 9293, 3.1: the byte with the flags.
+    const LOAD_BYTE: u16 = 0x30;
+    const JUMP_IF_SET: u16 = 0x45;
+    const RETURN: u16 = 0x06;
+    const FLAGS: u32 = 13;
+    const SYN: u32 = 0x02;
+    let program = [
+        SockFilter::new(LOAD_BYTE, 0, 0, FLAGS),
+        SockFilter::new(JUMP_IF_SET, 0, 1, SYN),
+        SockFilter::new(RETURN, 0, 0, 0),
+        SockFilter::new(RETURN, 0, 0, u32::MAX),
+    ];
+    if let Err(error) = SockRef::from(listener).attach_filter(&program) {
+        tracing::debug!("connections are accepted to the last: {error}");
     }
+}
+
+/// The connections that wait to be accepted; then the listener is closed.
+fn waiting(listener: TcpListener) -> Vec<(TcpStream, SocketAddr)> {
+    let Ok(listener) = listener.into_std() else { return Vec::new() };
+    let accept = || {
+        let (stream, peer) = listener.accept().ok()?;
+        stream.set_nonblocking(true).ok()?;
+        Some((TcpStream::from_std(stream).ok()?, peer))
+    };
+    std::iter::from_fn(accept).collect()
 }

@@ -1,4 +1,4 @@
-//! What guests say, on its way into the log.
+//! What guests say, and how their requests fail, on its way into the log.
 //!
 //! A guest's words cost its worker a copy. They are formatted elsewhere, on one thread for all
 //! workers, and that is bounded three times: by what a function and its tenant may say a second
@@ -14,10 +14,14 @@
 //! imitate neither other events nor other fields. A trap's text has names in it that the module's
 //! maker chose: likewise.
 //!
+//! A request that fails otherwise than by a trap is told with function, status, reason and name.
+//! After that the function's failures with that status are counted, and told once a second, with
+//! reason and name of the first of them ([`failures`]).
+//!
 //! Road not taken: a limit for each invocation only. A function that is called often says as much
 //! as it likes.
 
-mod escape;
+mod failures;
 mod rate;
 
 use std::collections::VecDeque;
@@ -36,12 +40,17 @@ use hyper::header::HeaderValue;
 
 use crate::config::{FunctionConfig, TenantConfig};
 use crate::{ledger, limits};
+use failures::{Failed, Failure, Failures};
 use rate::{Allowance, fitting};
 
-pub use escape::{visible, visible_lines};
+pub use awsm_abi::visible::visible;
 
-/// Events with this target are made on a thread that may be held up until the log takes them.
+/// Target of what guests say.
 pub const GUEST: &str = "awsm::guest";
+/// Target of requests that fail.
+pub const FAILURE: &str = "awsm::failure";
+/// Events with these targets are made on a thread that may be held up until the log takes them.
+pub const PATIENT: [&str; 2] = [GUEST, FAILURE];
 
 /// The guests' way into the log.
 #[derive(Debug)]
@@ -84,6 +93,8 @@ struct Waiting {
     bytes: AtomicUsize,
     /// Bytes that are lost and not told yet.
     lost: AtomicU64,
+    /// Requests that have failed and are not told yet.
+    failed: Failed,
 }
 
 /// What waits for the thread.
@@ -103,6 +114,18 @@ enum Said {
     Lost {
         function: FunctionIdx,
     },
+    /// Likewise a request of it has failed.
+    Failed {
+        function: FunctionIdx,
+        failure: Failure,
+    },
+}
+
+/// What the thread is to tell at a later time.
+#[derive(Clone, Copy, Debug)]
+enum Due {
+    Lost(FunctionIdx),
+    Failed(FunctionIdx, failures::Kind),
 }
 
 /// What a message takes beside its text.
@@ -119,6 +142,7 @@ impl Log {
             account: ledger::account_of(function.tenant),
             bytes: AtomicUsize::new(0),
             lost: AtomicU64::new(0),
+            failed: Failed::default(),
         });
         let own = functions.iter().map(|function| Own {
             allowance: Allowance::new(function.log),
@@ -194,6 +218,16 @@ impl Voice {
         self.send(function, bytes, Said::Trapped { function, request, trap });
     }
 
+    /// A request for the function is answered with this status, for that reason.
+    #[cold]
+    pub fn failed(&self, function: FunctionIdx, status: u16, request: &HeaderValue, reason: &str) {
+        if let Some(failure) =
+            self.shared.functions[function.get()].failed.count(status, request, reason)
+        {
+            let _ = self.sender.send(Said::Failed { function, failure });
+        }
+    }
+
     /// Bytes and lines that the function and its tenant may say now.
     fn left(&mut self, now: Nanos, function: FunctionIdx) -> (u64, u64) {
         let own = &mut self.functions[function.get()];
@@ -250,6 +284,18 @@ impl Shared {
         self.bytes.give(own.account, bytes as u64);
     }
 
+    fn tell_failed(&self, function: FunctionIdx, failure: &Failure) {
+        let Waiting { name: function, failed, .. } = &self.functions[function.get()];
+        let Failure { request, reason, .. } = failure;
+        let (status, count) = (failure.kind.status(), failed.take(failure.kind));
+        let (request, reason) = (request.to_str().unwrap_or(""), &**reason);
+        if failure.kind.is_the_nodes() {
+            tracing::warn!(target: FAILURE, function, request, status, reason, count);
+        } else {
+            tracing::info!(target: FAILURE, function, request, status, reason, count);
+        }
+    }
+
     fn tell_lost(&self, function: FunctionIdx) {
         let Waiting { name: function, lost, .. } = &self.functions[function.get()];
         let lost_bytes = lost.swap(0, Ordering::Relaxed);
@@ -268,30 +314,65 @@ fn trap_bytes(trap: &Trap) -> usize {
 
 /// The thread: writes what was said, until all voices are gone.
 fn write(shared: &Shared, said: &Receiver<Said>) {
-    // Functions whose losses are to be told, and when, the first first.
-    let mut due: VecDeque<(Instant, FunctionIdx)> = VecDeque::new();
+    // What is to be told, and when, the first first.
+    let mut due: VecDeque<(Instant, Due)> = VecDeque::new();
+    let mut failures = Failures::default();
     loop {
         let next = match due.front() {
             None => said.recv().map_err(|_| RecvTimeoutError::Disconnected),
             Some((at, _)) => said.recv_timeout(at.saturating_duration_since(Instant::now())),
         };
+        let later = || Instant::now() + limits::LOG_LOSS_PAUSE;
         match next {
-            Ok(Said::Lost { function }) => {
-                due.push_back((Instant::now() + limits::LOG_LOSS_PAUSE, function));
+            Ok(Said::Lost { function }) => due.push_back((later(), Due::Lost(function))),
+            Ok(Said::Failed { function, failure }) => {
+                let kind = failure.kind;
+                if let Some(first) = failures.begin(function, failure) {
+                    shared.tell_failed(function, &first);
+                    due.push_back((later(), Due::Failed(function, kind)));
+                }
             }
             Ok(said) => write_one(shared, said),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => {
-                return due.iter().for_each(|(_, function)| shared.tell_lost(*function));
+                for (_, what) in due {
+                    match what {
+                        Due::Lost(function) => shared.tell_lost(function),
+                        Due::Failed(function, kind) => {
+                            if let Some(first) = failures.go_on(function, kind) {
+                                shared.tell_failed(function, &first);
+                            }
+                        }
+                    }
+                }
+                return;
             }
         }
-        while let Some((at, function)) = due.front().copied()
+        while let Some((at, what)) = due.front().copied()
             && at.saturating_duration_since(Instant::now()) == Duration::ZERO
         {
             due.pop_front();
-            shared.tell_lost(function);
+            match what {
+                Due::Lost(function) => shared.tell_lost(function),
+                Due::Failed(function, kind) => {
+                    if let Some(first) = failures.go_on(function, kind) {
+                        shared.tell_failed(function, &first);
+                        due.push_back((later(), what));
+                    }
+                }
+            }
         }
     }
+}
+
+/// The lines of what was written to a stream, each for a line of its own.
+fn visible_lines(written: &[u8]) -> impl Iterator<Item = String> {
+    let body = written.strip_suffix(b"\n").unwrap_or(written);
+    let lines = (!written.is_empty()).then(|| body.split(|byte| *byte == b'\n'));
+    lines.into_iter().flatten().map(|line| {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        visible(&String::from_utf8_lossy(line)).into_owned()
+    })
 }
 
 fn write_one(shared: &Shared, said: Said) {
@@ -315,7 +396,7 @@ fn write_one(shared: &Shared, said: Said) {
             tracing::info!(target: GUEST, function, request, trap = &*trap_text);
             shared.leave(number, trap_bytes(&trap) + MESSAGE_BYTES);
         }
-        Said::Lost { .. } => unreachable!("told by the caller"),
+        Said::Lost { .. } | Said::Failed { .. } => unreachable!("told by the caller"),
     }
 }
 
@@ -325,6 +406,15 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn lines_are_lines() {
+        let lines = |written: &[u8]| visible_lines(written).collect::<Vec<_>>();
+        assert_eq!(lines(b""), [""; 0]);
+        assert_eq!(lines(b"\n"), [""]);
+        assert_eq!(lines(b"one\r\ntwo\n\nthree"), ["one", "two", "", "three"]);
+        assert_eq!(lines(b"bad \xff\rstart\n"), ["bad \u{fffd}<U+000D>start"]);
+    }
+
     /// However many functions a tenant has that say much, others have room.
     #[test]
     fn what_waits_is_shared() {
@@ -333,6 +423,7 @@ mod tests {
             account,
             bytes: AtomicUsize::new(0),
             lost: AtomicU64::new(0),
+            failed: Failed::default(),
         };
         let shared = Shared {
             functions: (0..50).map(|number| waiting(usize::from(number > 0))).collect(),

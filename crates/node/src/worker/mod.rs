@@ -214,6 +214,17 @@ impl Worker {
         Ok(Ticket { worker: Rc::clone(self), slot })
     }
 
+    /// A request for that function is answered with this status, for that reason: it is told.
+    pub fn tell_failed(
+        &self,
+        function: FunctionIdx,
+        status: u16,
+        request: &HeaderValue,
+        reason: &str,
+    ) {
+        self.core().voice.failed(function, status, request, reason);
+    }
+
     /// A connection's task begins to work; the function is that of its last request. `None` if
     /// guests wait and such tasks have had their time since the last turn: then the task is woken
     /// after the next.

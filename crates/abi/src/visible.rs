@@ -1,9 +1,12 @@
 //! The one place where text of strangers becomes text of ours.
 //!
-//! What guests and clients say, and what modules call their functions, goes to terminals, logs and
-//! files of lines. There it must not end a line, move the cursor, or turn the direction of writing:
+//! What guests and clients say, what modules call their functions and imports, and what files are
+//! called goes to terminals, logs and files of lines. There it must not end a line, move the cursor, or turn the direction of writing:
 //! whoever reads a line has to see all of it, and nothing but it. So each character that does not
 //! stand for itself is written as its number, `<U+001B>`.
+//!
+//! It is applied where a line leaves the program, so that nobody who makes a text need think of it;
+//! and where texts are put together whose borders matter.
 
 use std::borrow::Cow;
 
@@ -20,16 +23,6 @@ pub fn visible(text: &str) -> Cow<'_, str> {
         }
     }
     Cow::Owned(shown)
-}
-
-/// The lines of what was written to a stream, each for a line of its own.
-pub fn visible_lines(written: &[u8]) -> impl Iterator<Item = String> {
-    let body = written.strip_suffix(b"\n").unwrap_or(written);
-    let lines = (!written.is_empty()).then(|| body.split(|byte| *byte == b'\n'));
-    lines.into_iter().flatten().map(|line| {
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
-        visible(&String::from_utf8_lossy(line)).into_owned()
-    })
 }
 
 /// Does something to the text around it instead of standing for itself? Controls but the tabulator,
@@ -97,14 +90,5 @@ mod tests {
             assert!(!shown.chars().any(|c| acts(c) || (c.is_control() && c != '\t')), "{code:#x}");
             assert_eq!(visible(&shown), shown);
         }
-    }
-
-    #[test]
-    fn lines_are_lines() {
-        let lines = |written: &[u8]| visible_lines(written).collect::<Vec<_>>();
-        assert_eq!(lines(b""), [""; 0]);
-        assert_eq!(lines(b"\n"), [""]);
-        assert_eq!(lines(b"one\r\ntwo\n\nthree"), ["one", "two", "", "three"]);
-        assert_eq!(lines(b"bad \xff\rstart\n"), ["bad \u{fffd}<U+000D>start"]);
     }
 }
