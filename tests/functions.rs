@@ -95,10 +95,8 @@ fn what_cannot_be_called_is_said_with_what_could() {
     let scratch = Scratch::new();
     let serve = |more: &str, wat: &str| {
         let config = scratch.write("awsm.toml", text_function(&scratch, "f", wat, more));
-        let mut command = awsm();
-        // Only what it ends with: a slow compilation is told.
-        command.env("RUST_LOG", "error").args(["serve", "--listen", "127.0.0.1:0"]).arg(config);
-        let error = refusal(&scratch, &mut command);
+        let error =
+            refusal(&scratch, awsm().args(["serve", "--listen", "127.0.0.1:0"]).arg(config));
         error.trim_end().split_once("f.wasm: ").expect("it names the module").1.to_owned()
     };
     let advice =

@@ -191,11 +191,12 @@ fn wait_or_kill(child: &mut Child) -> Option<ExitStatus> {
     None
 }
 
-/// The one line with which `awsm` refuses something.
+/// The one line with which `awsm` refuses something; that it compiles for long is not told.
 pub(crate) fn refusal(scratch: &Scratch, command: &mut Command) -> String {
     let said = scratch.path().join("said");
     let stderr = fs::File::create(&said).expect("made");
-    let command = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
+    let command = command.env("RUST_LOG", "error").stdin(Stdio::null());
+    let command = command.stdout(Stdio::null()).stderr(stderr);
     let mut child = command.spawn().expect("it runs");
     let status = wait_or_kill(&mut child);
     let error = read(&said);
