@@ -125,6 +125,23 @@ pub(crate) fn all_but_the_last<T: Display>(mistakes: impl IntoIterator<Item = T>
     "nothing is wrong".into()
 }
 
+/// A table: the first column begins at the left, the others end at the right, each two spaces from
+/// the one before it, however long a value is.
+pub(crate) fn table(lines: &[Vec<String>]) -> String {
+    let columns = lines.iter().map(Vec::len).max().unwrap_or(0);
+    let cells = |column: usize| lines.iter().filter_map(move |line| line.get(column));
+    let widths: Vec<usize> = (0..columns)
+        .map(|column| cells(column).map(|cell| cell.chars().count()).max().unwrap_or(0))
+        .collect();
+    let line = |line: &Vec<String>| {
+        let cells = line.iter().zip(&widths).enumerate().map(|(column, (cell, width))| {
+            if column == 0 { format!("{cell:<width$}") } else { format!("  {cell:>width$}") }
+        });
+        cells.collect::<String>().trim_end().to_owned() + "\n"
+    };
+    lines.iter().map(line).collect()
+}
+
 /// What goes wrong in a command: one line, already worded.
 pub(crate) type Failure = Box<dyn std::error::Error>;
 
@@ -160,4 +177,23 @@ pub(crate) enum LogFormat {
     Text,
     /// For machines, one object a line
     Json,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_do_not_run_together() {
+        let lines =
+            [["name", "p50 us", "p99 us"], ["é", "1700000000000000.5", "12345678901234567.0"]];
+        let lines = lines.map(|line| line.map(str::to_owned).to_vec());
+        let text = table(&lines);
+        let words: Vec<Vec<&str>> = text
+            .lines()
+            .map(|line| line.split("  ").filter(|cell| !cell.is_empty()).collect())
+            .collect();
+        assert_eq!(words[1].iter().map(|cell| cell.trim()).collect::<Vec<_>>(), lines[1]);
+        assert!(text.lines().all(|line| line.chars().count() == 4 + 20 + 21), "{text}");
+    }
 }

@@ -529,6 +529,46 @@ fn simulations_are_repeatable() {
 }
 
 #[test]
+fn simulations_refuse_what_says_nothing() {
+    let scratch = Scratch::new();
+    let trace = scratch.write("trace.csv", "arrival_us,function,run_us\n5,a,10\n6,a,3\n");
+    for (option, value) in [
+        ("--kind", "poisson"),
+        ("--invocations", "100"),
+        ("--load", "0.5"),
+        ("--run", "1ms"),
+        ("--slack", "2"),
+        ("--size-correlation", "0.5"),
+    ] {
+        let output = output(awsm().arg("simulate").arg(&trace).args([option, value]));
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{option}: {said}");
+        assert!(said.contains("cannot be used with") && said.contains(option), "{said}");
+    }
+    for policy in ["fifo", "rr"] {
+        refused(
+            awsm().args(["simulate", "--policy", policy, "--quantum", "2us"]),
+            "--quantum 2µs is over before --switching 2µs is: nothing would ever end; make it longer",
+        );
+    }
+    // What is told and what is drawn is said, and the two seeds are two.
+    let said = |options: &[&str]| {
+        let fixed =
+            ["--invocations", "2000", "--format", "json", "--policy", "srpt", "--cores", "4"];
+        let output = output(awsm().arg("simulate").args(fixed).args(options));
+        String::from_utf8(output.stdout).expect("text")
+    };
+    let plain = said(&[]);
+    assert!(plain.contains("\"size_correlation\": 0.0"), "{plain}");
+    assert_eq!(plain, said(&["--placement-seed", "1"]));
+    assert_ne!(plain, said(&["--placement-seed", "2"]));
+    let mut command = awsm();
+    command.arg("simulate").arg(&trace).args(["--exact", "--policy", "edf"]);
+    let told = String::from_utf8(output(&mut command).stdout).expect("text");
+    assert!(told.contains("run times told"), "{told}");
+}
+
+#[test]
 fn a_trap_says_who_was_running() {
     let scratch = Scratch::new();
     let module = scratch.path().join("traps.wat");

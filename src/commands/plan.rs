@@ -17,7 +17,7 @@ use awsm_sched::plan::{Load, cores_for};
 use clap::Args;
 use serde_json::json;
 
-use crate::options::{Failure, ReportFormat, counted, say, say_json};
+use crate::options::{Failure, ReportFormat, counted, say, say_json, table};
 
 #[derive(Debug, Args)]
 pub(super) struct Options {
@@ -240,11 +240,8 @@ fn print(plan: &Plan) {
         (plan.capacity - plan.utilisation) * 100.0
     ));
     say("");
-    let names = plan.demands.iter().map(|demand| demand.name.len()).max().unwrap_or(0).max(8);
-    say(format_args!(
-        "{:<names$}{:>12}{:>12}{:>12}{:>12}{:>9}",
-        "function", "rate /s", "run", "needs", "deadline", "slack"
-    ));
+    let head = ["function", "rate /s", "run", "needs", "deadline", "slack"];
+    let mut lines = vec![head.map(str::to_owned).to_vec()];
     for (demand, verdict) in plan.demands.iter().zip(&plan.verdicts) {
         let slack = (demand.load.deadline_s - verdict.needs) / demand.load.deadline_s * 100.0;
         let slack = match (demand.load.best_effort, slack.is_finite()) {
@@ -252,15 +249,12 @@ fn print(plan: &Plan) {
             (_, true) => format!("{slack:.1} %"),
             (_, false) => "none".to_owned(),
         };
-        say(format_args!(
-            "{:<names$}{:>12.1}{:>12}{:>12}{:>12}{slack:>9}",
-            demand.name,
-            demand.load.rate,
-            time(demand.load.run_s),
-            time(verdict.needs),
-            time(demand.load.deadline_s)
-        ));
+        let rate = format!("{:.1}", demand.load.rate);
+        let [run, needs, deadline] =
+            [demand.load.run_s, verdict.needs, demand.load.deadline_s].map(time);
+        lines.push(vec![demand.name.clone(), rate, run, needs, deadline, slack]);
     }
+    table(&lines).lines().for_each(say);
     for problem in &plan.problems {
         say("");
         say(problem);

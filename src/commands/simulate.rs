@@ -20,13 +20,16 @@ use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
 use serde_json::{Value, json};
 
-use crate::options::{Failure, ReportFormat, counted, say_json};
+use crate::options::{Failure, ReportFormat, counted, say_json, table};
+
+/// Options of a load that is drawn, which say nothing of a trace.
+const DRAWN: [&str; 6] = ["kind", "invocations", "load", "run", "slack", "size_correlation"];
 
 #[derive(Debug, Args)]
 pub(super) struct Options {
     /// CSV with a header: arrival, function, run, deadline (`1.5ms`, or `arrival_us` and plain
     /// numbers)
-    #[arg(value_name = "TRACE.csv", conflicts_with = "kind")]
+    #[arg(value_name = "TRACE.csv", conflicts_with_all = DRAWN)]
     trace: Option<PathBuf>,
     /// A load that is drawn instead of a trace
     #[arg(long, value_name = "KIND", default_value = "poisson", env = "AWSM_KIND")]
@@ -49,9 +52,16 @@ pub(super) struct Options {
     /// Tell the scheduler the run times, instead of letting it learn them
     #[arg(long, env = "AWSM_EXACT")]
     exact: bool,
+    /// Correlation of a request's size, from which run times are learned, with its run time: 0
+    /// (says nothing) to 1 (says all)
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = correlation, env = "AWSM_SIZE_CORRELATION")]
+    size_correlation: f64,
     /// For everything that is drawn
     #[arg(long, value_name = "SEED", default_value_t = 1, env = "AWSM_SEED")]
     seed: u64,
+    /// Only for what is drawn of cores, to which invocations go [default: that of --seed]
+    #[arg(long, value_name = "SEED", env = "AWSM_PLACEMENT_SEED")]
+    placement_seed: Option<u64>,
     /// Machines
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000), env = "AWSM_NODES")]
     nodes: u32,
@@ -67,7 +77,7 @@ pub(super) struct Options {
     /// Who is let in
     #[arg(long, value_name = "HOW", default_value = "demand", env = "AWSM_ADMISSION")]
     admission: Word<Admission>,
-    /// How long one keeps a core while another should have it
+    /// How long one keeps a core while another should have it; longer than switching takes
     #[arg(long, value_name = "DURATION", default_value = "1ms", value_parser = duration, env = "AWSM_QUANTUM")]
     quantum: Duration,
     /// The share of each core that is promised to nobody
@@ -123,6 +133,11 @@ fn positive(text: &str) -> Result<f64, String> {
     number.ok_or_else(|| "a number above nothing is needed".to_owned())
 }
 
+fn correlation(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|number| (0.0..=1.0).contains(number));
+    number.ok_or_else(|| "a number from 0 to 1 is needed".to_owned())
+}
+
 /// Jobs, and how many functions they are of.
 struct Load {
     jobs: Vec<Job>,
@@ -146,8 +161,16 @@ struct Row {
 pub(super) fn run(options: &Options) -> Result<ExitCode, Failure> {
     let cores = options.nodes.checked_mul(options.cores).filter(|cores| *cores <= 10_000_000);
     let cores = cores.ok_or("more than ten million cores")?;
+    if options.quantum <= options.switching {
+        let (quantum, switching) = (options.quantum, options.switching);
+        return Err(format!(
+            "--quantum {quantum:?} is over before --switching {switching:?} is: nothing would ever \
+             end; make it longer"
+        )
+        .into());
+    }
     let load = match &options.trace {
-        Some(file) => trace::read(file, options.deadline.into())?,
+        Some(file) => trace::read(file, options.deadline.into(), options.exact)?,
         None => draw(options, cores),
     };
     let begin = Instant::now();
@@ -172,6 +195,7 @@ fn draw(options: &Options, cores: u32) -> Load {
         deadline: options.deadline.into(),
         slack: options.slack,
         exact: options.exact,
+        size_correlation: options.size_correlation,
         seed: options.seed,
     };
     let per_second = options.load * f64::from(cores) * 1e9 / shape.mean_run().0 as f64;
@@ -204,7 +228,7 @@ fn simulate_one(options: &Options, load: &Load, policy: Policy, cores: u32) -> R
         placement: options.placement.0,
         handling: options.handling.into(),
         switching: options.switching.into(),
-        seed: options.seed,
+        seed: options.placement_seed.unwrap_or(options.seed),
     };
     let config = SchedConfig {
         policy,
@@ -275,27 +299,36 @@ const SHARES: [(&str, f64); 4] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p
 fn print(options: &Options, load: &Load, cores: u32, rows: &[Row], took: Duration) {
     let (count, admission) = (load.jobs.len(), options.admission.0.name());
     let (count, cores) = (counted(count as u64, "invocation"), counted(cores.into(), "core"));
-    println!("{count} on {cores}, admission `{admission}`\n");
-    print!("{:<7}{:>10}{:>9}{:>9}{:>9}", "policy", "missed %", "refused", "goodput", "busy");
-    println!("{}", SHARES.map(|(name, _)| format!("{:>13}", format!("{name} us"))).concat());
+    println!("{count} on {cores}, admission `{admission}`, run times {}\n", known(options));
+    let head = ["policy", "missed %", "refused", "goodput", "busy"].map(str::to_owned);
+    let shares = SHARES.map(|(name, _)| format!("{name} us"));
+    let mut lines = vec![[head.as_slice(), &shares].concat()];
     for row in rows {
-        let latencies = SHARES.map(|(_, share)| match row.latency_us(share) {
-            Some(us) => format!("{us:>13.1}"),
-            None => format!("{:>13}", "-"),
-        });
-        println!(
-            "{:<7}{:>10.3}{:>8.1}%{:>8.1}%{:>8.1}%{}",
-            row.policy.name(),
-            row.miss_rate() * 100.0,
-            row.refusal_rate() * 100.0,
-            row.goodput * 100.0,
-            row.utilisation * 100.0,
-            latencies.concat()
-        );
+        let latency = |share| row.latency_us(share).map_or("-".to_owned(), |us| format!("{us:.1}"));
+        let figures = [
+            row.policy.name().to_owned(),
+            format!("{:.3}", row.miss_rate() * 100.0),
+            format!("{:.1}%", row.refusal_rate() * 100.0),
+            format!("{:.1}%", row.goodput * 100.0),
+            format!("{:.1}%", row.utilisation * 100.0),
+        ];
+        lines.push([figures.as_slice(), &SHARES.map(|(_, share)| latency(share))].concat());
     }
+    print!("{}", table(&lines));
     println!("\nmissed: of those admitted, done after their deadline or not at all");
     println!("goodput: work done by its deadline, busy: all work, of what the cores could do");
     println!("simulated in {:.1} s", took.as_secs_f64());
+}
+
+/// What the scheduler knows of run times.
+fn known(options: &Options) -> String {
+    match (options.exact, &options.trace) {
+        (true, _) => "told".to_owned(),
+        (false, Some(_)) => "learned".to_owned(),
+        (false, None) => {
+            format!("learned, from sizes that correlate with them by {}", options.size_correlation)
+        }
+    }
 }
 
 fn to_json(options: &Options, load: &Load, cores: u32, rows: &[Row]) -> Value {
@@ -322,7 +355,10 @@ fn to_json(options: &Options, load: &Load, cores: u32, rows: &[Row]) -> Value {
         "nodes": options.nodes,
         "admission": options.admission.0.name(),
         "placement": options.placement.0.name(),
+        "exact": options.exact,
+        "size_correlation": options.trace.is_none().then_some(options.size_correlation),
         "seed": options.seed,
+        "placement_seed": options.placement_seed.unwrap_or(options.seed),
         "policies": rows.iter().map(row).collect::<Vec<_>>(),
     })
 }

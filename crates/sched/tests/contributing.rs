@@ -46,6 +46,7 @@ fn late(policy: Policy) -> (usize, usize) {
         deadline: Nanos::from_millis(10),
         slack: 3.0,
         exact: true,
+        size_correlation: 0.0,
         seed: 1,
     };
     let per_second = 0.7e9 / shape.mean_run().0 as f64;

@@ -44,6 +44,7 @@ fn load(kind: Kind, times: f64, cores: u32, jobs: u32, seed: u64) -> Workload {
         deadline: Nanos::from_millis(10),
         slack: 3.0,
         exact: true,
+        size_correlation: 0.0,
         seed,
     };
     let per_second = times * f64::from(cores) * 1e9 / shape.mean_run().0 as f64;
@@ -173,7 +174,8 @@ fn runaways_make_nobody_late() {
 fn learned_estimates_are_good_enough() {
     // Run times follow the size of the request within a few percent, as the profile can find out.
     let mut random = Random::new(5);
-    let mut jobs = load(Kind::Poisson, 2.0, 1, 20_000, 5).draw();
+    let shape = load(Kind::Poisson, 2.0, 1, 20_000, 5);
+    let mut jobs = Workload { size_correlation: 1.0, ..shape }.draw();
     for job in &mut jobs {
         job.arrival.estimate = None;
         job.run = Nanos(job.run.0 * (95 + random.below(10)) / 100);

@@ -6,9 +6,9 @@
 //!
 //! What the model says of a node, and no more: a job goes to one core by [`Placement`]. If that
 //! core is busy and another one of the same node idles, the idle one has it; a core that goes idle
-//! takes the most urgent queued job from the longest queue among a few of its node. Taking a job in
-//! or refusing it, and switching to a job, cost time of the core. A running job is interrupted at
-//! the very moment that the scheduler says.
+//! takes the most urgent queued job from the longest queue among a few others of its node. Taking a
+//! job in or refusing it, and switching to a job, cost time of the core, which no job is charged
+//! with. A running job is interrupted at the very moment that the scheduler says.
 
 mod workload;
 
@@ -45,7 +45,7 @@ pub struct Cluster {
     pub handling: Nanos,
     /// Core time to give the core to another job.
     pub switching: Nanos,
-    /// For everything that is drawn.
+    /// For everything that is drawn here: nothing that a [`Workload`] draws from the same seed.
     pub seed: u64,
 }
 
@@ -140,7 +140,8 @@ struct Running {
 /// Runs the jobs on a cluster whose every core has a scheduler made by `scheduler`.
 ///
 /// # Panics
-/// When there are no cores, or more than 2^32, or jobs are not in the order of their arrival.
+/// When there are no cores, or more than 2^32, or jobs are not in the order of their arrival, or a
+/// quantum is over before a job has the core: then no job would ever end.
 #[must_use]
 pub fn simulate(cluster: Cluster, jobs: &[Job], scheduler: impl Fn() -> Scheduler) -> Outcome {
     let count = cluster.nodes.checked_mul(cluster.cores).filter(|count| *count > 0);
@@ -161,7 +162,7 @@ pub fn simulate(cluster: Cluster, jobs: &[Job], scheduler: impl Fn() -> Schedule
         cores: (0..count).map(core).collect(),
         idle: (0..cluster.nodes).map(cores_of).collect(),
         events: BinaryHeap::new(),
-        random: Random::new(cluster.seed),
+        random: Random::stream(cluster.seed, workload::PLACEMENT),
         next_core: 0,
         outcome: Outcome {
             fates: vec![Fate::Expired; jobs.len()],
@@ -170,6 +171,8 @@ pub fn simulate(cluster: Cluster, jobs: &[Job], scheduler: impl Fn() -> Schedule
             end: Nanos::ZERO,
         },
     };
+    let quantum = simulation.cores[0].sched.config.quantum;
+    assert!(quantum > cluster.switching, "a quantum longer than switching");
     for (job, at) in (0u32..).zip(jobs.iter().map(|job| job.at)) {
         simulation.advance(at);
         simulation.arrive(job, at);
@@ -202,6 +205,7 @@ impl Simulation<'_> {
             Some(running) => {
                 running.lost = running.lost + handling;
                 running.ends = running.ends + handling;
+                chosen.sched.lost(handling);
             }
             None => chosen.free_at = chosen.free_at.max(now) + handling,
         }
@@ -229,7 +233,7 @@ impl Simulation<'_> {
         let at = match state.running {
             Some(running) => {
                 let interrupt = state.sched.interrupt_at().unwrap_or(Nanos::MAX);
-                running.ends.min(interrupt.max(now).max(running.resumed + Nanos(1)))
+                running.ends.min(interrupt.max(now))
             }
             None => state.free_at.max(now),
         };
@@ -275,7 +279,10 @@ impl Simulation<'_> {
         let state = &mut self.cores[core as usize];
         let Some(running) = state.running.take() else { return };
         let (job, left) = &mut state.present[running.id.index()];
-        let ran = (now - running.resumed - running.lost).min(*left);
+        let had = now - running.resumed;
+        let ran = (had - running.lost).min(*left);
+        // It may be interrupted before the switch to it is over.
+        self.outcome.overhead = self.outcome.overhead - (running.lost - had);
         *left = *left - ran;
         self.outcome.busy = self.outcome.busy + ran;
         if *left == Nanos::ZERO {
@@ -339,12 +346,19 @@ impl Simulation<'_> {
 
     /// Takes what another core of the node has queued; says whether there was something.
     fn take_from_others(&mut self, core: u32, now: Nanos) -> bool {
-        let first = core - core % self.cluster.cores;
+        let cores = self.cluster.cores;
+        if cores == 1 {
+            return false;
+        }
+        // So many neighbours on the ring of the node's cores, which one is never itself.
+        let (first, own) = (core - core % cores, core % cores);
+        let step = self.random.below(u64::from(cores - 1)) as u32;
         let mut victim = None;
-        for _ in 0..VICTIMS.min(self.cluster.cores - 1) {
-            let other = first + self.random.below(u64::from(self.cluster.cores)) as u32;
+        for number in 0..VICTIMS.min(cores - 1) {
+            let away = 1 + (step + number) % (cores - 1);
+            let other = first + (own + away) % cores;
             let queued = self.cores[other as usize].sched.queued();
-            if other != core && queued > victim.map_or(0, |(queued, _)| queued) {
+            if queued > victim.map_or(0, |(queued, _)| queued) {
                 victim = Some((queued, other));
             }
         }
