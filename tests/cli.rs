@@ -455,7 +455,16 @@ fn functions_are_measured_and_planned_before_they_are_served() {
     let profile = output(profile.args(&options).args(["--input", &input]));
     let said = String::from_utf8_lossy(&profile.stdout).into_owned();
     assert!(profile.status.success(), "{}", String::from_utf8_lossy(&profile.stderr));
-    for part in ["\"function\": \"sha\"", "\"runs\": 30", "\"pages\": ", "\"estimate_ns\": "] {
+    for part in [
+        "\"function\": \"sha\"",
+        "\"runs\": 30",
+        "\"pages\": ",
+        "\"estimate_ns\": ",
+        "\"estimate_request_bytes\": 10000",
+        "\"runs_within_estimate\": ",
+        "\"wall_ns\": ",
+        "\"taken_by_others\": ",
+    ] {
         assert!(said.contains(part), "{said}");
     }
 
