@@ -246,8 +246,9 @@ fn load(options: &Options, file: &Path) -> Result<(Arc<Program<WasiCtx>>, Option
         Cache::open(options.cache_dir.as_deref(), limits::CACHE_SIZE.default, options.trust)?;
     let awsmc = options.compile.awsmc.as_deref();
     let find = || Compiler::find(awsmc).map(|compiler| compiler.showing(Shows::Terminal));
+    let called = options.invoke.as_deref().unwrap_or(functions::ENTRY);
     let loaded = cache
-        .module(file, &options.compile.options(), &find)
+        .module(file, &options.compile.options(), &find, &[called])
         .map_err(|error| DeployError::of(file, error))?;
     cache.trim_if_grown();
     perf::tell(file, &loaded.module);

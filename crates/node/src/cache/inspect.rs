@@ -2,22 +2,27 @@
 
 use std::fmt::Write as _;
 
-use wasmparser::{Encoding, Parser, Payload};
+use wasmparser::{Encoding, ExternalKind, FuncType, Parser, Payload, TypeRef, ValType};
 
 /// Of so many imports it is said that nobody has them.
 const NAMED: usize = 3;
 
-/// Looks whether these bytes are a module, and whether all that it imports is provided.
+/// Looks whether these bytes are a module, whether all that it imports is provided, and whether one
+/// of the functions that are to be called is exported (any, if none is named).
 ///
 /// What is malformed in another way is left to the compiler, which says where.
 ///
 /// # Errors
 /// What is wrong and what to do about it, in one line.
-pub(super) fn inspect(wasm: &[u8], provides: impl Fn(&str, &str) -> bool) -> Result<(), String> {
+pub(super) fn inspect(
+    wasm: &[u8],
+    provides: impl Fn(&str, &str) -> bool,
+    called: &[&str],
+) -> Result<(), String> {
     if !wasm.starts_with(b"\0asm") {
         return Err(stranger(wasm));
     }
-    let mut unknown = Vec::new();
+    let (mut unknown, mut own) = (Vec::new(), Functions::default());
     for payload in Parser::new(0).parse_all(wasm) {
         match payload {
             Ok(Payload::Version { encoding: Encoding::Component, .. }) => {
@@ -25,18 +30,83 @@ pub(super) fn inspect(wasm: &[u8], provides: impl Fn(&str, &str) -> bool) -> Res
             }
             Ok(Payload::ImportSection(imports)) => {
                 for import in imports.into_imports().flatten() {
+                    if let TypeRef::Func(ty) = import.ty {
+                        own.types_of.push(ty);
+                    }
                     if !provides(import.module, import.name) {
                         unknown.push((import.module, import.name));
                     }
                 }
             }
-            Ok(Payload::FunctionSection(_) | Payload::CodeSectionStart { .. }) | Err(_) => break,
+            Ok(Payload::TypeSection(types)) => {
+                own.types.extend(types.into_iter_err_on_gc_types().flatten());
+            }
+            Ok(Payload::FunctionSection(types)) => own.types_of.extend(types.into_iter().flatten()),
+            Ok(Payload::ExportSection(exports)) => {
+                let exports = exports.into_iter().flatten();
+                let functions = exports.filter(|export| export.kind == ExternalKind::Func);
+                own.exports.extend(functions.map(|export| (export.name, export.index)));
+            }
+            Ok(Payload::CodeSectionStart { .. } | Payload::End(_)) => break,
+            // The compiler says where.
+            Err(_) => return if unknown.is_empty() { Ok(()) } else { Err(nobody_has(&unknown)) },
             Ok(_) => {}
         }
     }
-    if unknown.is_empty() {
-        return Ok(());
+    if !unknown.is_empty() {
+        return Err(nobody_has(&unknown));
     }
+    let exports = |name: &&str| own.exports.iter().any(|(exported, _)| exported == name);
+    match called.first() {
+        Some(first) if !called.iter().any(exports) => Err(no_entry(first, own.could_be_called())),
+        _ => Ok(()),
+    }
+}
+
+/// Functions of a module, as far as it takes to tell who could be called.
+#[derive(Default)]
+struct Functions<'a> {
+    types: Vec<FuncType>,
+    /// Types of all functions, those that are imported first.
+    types_of: Vec<u32>,
+    /// Names and indices.
+    exports: Vec<(&'a str, u32)>,
+}
+
+impl<'a> Functions<'a> {
+    /// An exported function that takes nothing and gives nothing or an exit code.
+    fn could_be_called(&self) -> Option<&'a str> {
+        let could_be = |index: u32| {
+            let ty = self.types_of.get(index as usize);
+            let ty = ty.and_then(|ty| self.types.get(*ty as usize));
+            ty.is_some_and(|ty| {
+                ty.params().is_empty() && matches!(ty.results(), [] | [ValType::I32])
+            })
+        };
+        let mut exports = self.exports.iter();
+        let found = exports.find(|(name, index)| *name != "_initialize" && could_be(*index));
+        found.map(|(name, _)| *name)
+    }
+}
+
+/// That no function of that name is exported, and what to do: one that could be called is named.
+pub(crate) fn no_entry(name: &str, other: Option<&str>) -> String {
+    let command = if name == "_start" { "build the module as a command" } else { "" };
+    let other = other.map_or(String::new(), |other| {
+        format!(
+            "name another function, such as `{other}` (`entry` in awsm.toml, `--invoke` of `awsm run`)"
+        )
+    });
+    let (colon, or) = match (command, other.as_str()) {
+        ("", "") => ("", ""),
+        ("", _) | (_, "") => (": ", ""),
+        _ => (": ", ", or "),
+    };
+    format!("no function `{name}` is exported{colon}{command}{or}{other}")
+}
+
+/// What nobody has of what is imported.
+fn nobody_has(unknown: &[(&str, &str)]) -> String {
     let mut line = String::from("unknown import ");
     for (number, (module, name)) in unknown.iter().take(NAMED).enumerate() {
         let comma = if number > 0 { ", " } else { "" };
@@ -45,8 +115,8 @@ pub(super) fn inspect(wasm: &[u8], provides: impl Fn(&str, &str) -> bool) -> Res
     if unknown.len() > NAMED {
         let _ = write!(line, " and {} more", unknown.len() - NAMED);
     }
-    let _ = write!(line, ": {}", advice(&unknown));
-    Err(line)
+    let _ = write!(line, ": {}", advice(unknown));
+    line
 }
 
 /// What a component needs.
@@ -101,7 +171,25 @@ mod tests {
 
     fn of(wat: &str) -> String {
         let wasm = wat::parse_str(wat).expect("it is text");
-        inspect(&wasm, |module, name| (module, name) == ("host", "known")).err().unwrap_or_default()
+        let provides = |module: &str, name: &str| (module, name) == ("host", "known");
+        inspect(&wasm, provides, &[]).err().unwrap_or_default()
+    }
+
+    #[test]
+    fn one_of_the_functions_that_are_called_is_there() {
+        let of = |wat: &str, called: &[&str]| {
+            let wasm = wat::parse_str(wat).expect("it is text");
+            inspect(&wasm, |_, _| true, called).err().unwrap_or_default()
+        };
+        let reactor = "(module (import \"host\" \"known\" (func (param i32)))
+            (func (export \"_initialize\")) (func (export \"g\") (param i32))
+            (func (export \"f\") (result i32) (i32.const 0)))";
+        assert_eq!(of(reactor, &["_start", "f"]), "");
+        assert_eq!(of(reactor, &[]), "");
+        let said = of(reactor, &["_start"]);
+        assert!(said.starts_with("no function `_start` is exported: build"), "{said}");
+        assert!(said.contains("such as `f`"), "{said}");
+        assert!(!of("(module)", &["_start"]).contains("such as"));
     }
 
     #[test]
@@ -127,7 +215,7 @@ mod tests {
 
     #[test]
     fn what_is_no_module_is_told_by_its_beginning() {
-        let said = |bytes: &[u8]| inspect(bytes, |_, _| true).expect_err("no module");
+        let said = |bytes: &[u8]| inspect(bytes, |_, _| true, &[]).expect_err("no module");
         for (bytes, hint) in [
             (&b"\x1f\x8b\x08"[..], "gzip"),
             (b"", "is empty"),
@@ -138,6 +226,6 @@ mod tests {
             assert!(said(bytes).contains(hint), "{}", said(bytes));
         }
         // The compiler says where.
-        assert_eq!(inspect(b"\0asm\x01\0\0\0\x02\xff", |_, _| false), Ok(()));
+        assert_eq!(inspect(b"\0asm\x01\0\0\0\x02\xff", |_, _| false, &["f"]), Ok(()));
     }
 }

@@ -54,6 +54,8 @@ use crate::limits;
 use crate::trust::{self, Objects};
 use entry::Key;
 
+pub(crate) use inspect::no_entry;
+
 pub use compiler::{CompileLimits, CompileOptions, Compiler, Shows, find_program};
 
 /// First bytes of an ELF file: what is compiled already.
@@ -202,6 +204,8 @@ struct Job<'j> {
     options: &'j CompileOptions,
     compiler: Compiler,
     fingerprint: String,
+    /// Functions that are to be called.
+    called: &'j [&'j str],
 }
 
 impl Cache {
@@ -251,11 +255,13 @@ impl Cache {
 
     /// The module in a file: the file itself if it is a shared object, else what the compiler makes
     /// of it, now or at an earlier time. `compiler` is only looked for when it is needed.
+    /// A module that exports none of the functions that are to be `called` is not compiled.
     pub fn module(
         &self,
         file: &Path,
         options: &CompileOptions,
         compiler: &dyn Fn() -> Result<Compiler, CompileError>,
+        called: &[&str],
     ) -> Result<Loaded, ModuleError> {
         let wasm = match read(file)? {
             Content::WebAssembly(wasm) => wasm,
@@ -279,7 +285,7 @@ impl Cache {
         let fingerprint = self.fingerprint(&compiler, options)?;
         let digest = Sha256::digest(&wasm).into();
         let key = Key::new(&digest, &fingerprint);
-        let job = Job { file, wasm: &wasm, key, options, compiler, fingerprint };
+        let job = Job { file, wasm: &wasm, key, options, compiler, fingerprint, called };
         let kept = match self.existing()? {
             Some(dir) => self.find(&dir, &job),
             None => None,
@@ -552,7 +558,7 @@ fn compile(job: &Job<'_>, draft: &Draft) -> Result<SealedObject, Failed> {
         awsm_host::add_to_linker(&mut linker);
         let provides = |module: &str, name: &str| linker.provides(module, name);
         let refused = |why| Failed::Module(CompileError::Refused(why).into());
-        inspect::inspect(job.wasm, provides).map_err(refused)?;
+        inspect::inspect(job.wasm, provides, job.called).map_err(refused)?;
     }
     let name = if text { "module.wat" } else { "module.wasm" };
     draft.dir().create(name)?.write_all(job.wasm)?;

@@ -22,7 +22,9 @@ use awsm_verify::Refusal;
 use hyper::StatusCode;
 use hyper::header::HeaderValue;
 
-use crate::cache::{Cache, CompileError, CompileOptions, Compiler, InUse, Loaded, ModuleError};
+use crate::cache::{
+    self, Cache, CompileError, CompileOptions, Compiler, InUse, Loaded, ModuleError,
+};
 use crate::config::endpoint::Listeners;
 use crate::config::{Abi, Config, FunctionConfig};
 use crate::functions::environment::Environment;
@@ -51,7 +53,7 @@ impl Entry {
     pub fn of(module: &Module, name: Option<&str>) -> Result<Self, String> {
         let func = name.unwrap_or(ENTRY);
         let Some(entry) = module.exported_func(func) else {
-            return Err(format!("no function `{func}` is exported: {}", advice(module)));
+            return Err(cache::no_entry(func, could_be_called(module)));
         };
         let ty = module.func_type(entry);
         if !(ty.params.is_empty() && gives_code(ty.results)) {
@@ -101,8 +103,8 @@ fn gives_code(results: &[u32]) -> bool {
     matches!(results, []) || matches!(results, [one] if val_type_name(*one) == "i32")
 }
 
-/// What to do about a module that lacks its entry.
-fn advice(module: &Module) -> String {
+/// The name of a function that could be an entry.
+fn could_be_called(module: &Module) -> Option<&str> {
     let could_be = |name: &str| {
         let func = module.exported_func(name);
         func.map(|func| module.func_type(func))
@@ -110,13 +112,7 @@ fn advice(module: &Module) -> String {
     };
     let names = module.exports().map(|export| export.name);
     let mut names = names.filter(|name| *name != INITIALIZE && could_be(name));
-    match names.next() {
-        Some(name) => format!(
-            "build the module as a command, or name another function, such as `{name}` (`entry` in \
-             awsm.toml, `--invoke` of `awsm run`)"
-        ),
-        None => "build the module as a command".to_owned(),
-    }
+    names.next()
 }
 
 /// What an invocation is made from. Shared by all workers, changed by none.
@@ -427,6 +423,7 @@ fn load_all(
     compiler: Option<&Path>,
 ) -> Vec<Result<Common, Arc<DeployError>>> {
     let mut jobs: Vec<(&Path, CompileOptions)> = Vec::new();
+    let mut called: Vec<Vec<&str>> = Vec::new();
     let mut job_of = Vec::with_capacity(configs.len());
     for config in configs {
         let options = CompileOptions {
@@ -434,10 +431,13 @@ fn load_all(
             ..CompileOptions::default()
         };
         let job = (config.module.as_path(), options);
-        job_of.push(jobs.iter().position(|other| *other == job).unwrap_or_else(|| {
+        let number = jobs.iter().position(|other| *other == job).unwrap_or_else(|| {
             jobs.push(job);
+            called.push(Vec::new());
             jobs.len() - 1
-        }));
+        });
+        called[number].push(config.entry.as_deref().unwrap_or(ENTRY));
+        job_of.push(number);
     }
     let next = Mutex::new(0..jobs.len());
     let done: Vec<Mutex<Option<_>>> = jobs.iter().map(|_| Mutex::new(None)).collect();
@@ -450,7 +450,7 @@ fn load_all(
                 while let Some(job) = { next.lock().expect(unpoisoned).next() } {
                     let (module, options) = &jobs[job];
                     let loaded = if module.exists() {
-                        let loaded = cache.module(module, options, &find);
+                        let loaded = cache.module(module, options, &find, &called[job]);
                         loaded.map_err(|error| DeployError::of(module, error))
                     } else {
                         Err(DeployError::NoModule(module.to_path_buf()))
