@@ -35,7 +35,15 @@ pub(crate) struct Tenant {
     pub(crate) work: Nanos,
     /// What is promised, in the time of a processor that has the budget's speed.
     promised: Demand,
-    /// Never run. Places in these queues may be stale: the state of the invocation says.
+    /// Those to whom something is promised, and the others.
+    promised_queues: Queues,
+    other_queues: Queues,
+}
+
+/// Who waits for the core. Places in these queues may be stale: the state of the invocation says.
+#[derive(Debug, Default)]
+pub(crate) struct Queues {
+    /// Never run.
     pub(crate) fresh: BinaryHeap<Reverse<Place>>,
     /// Stopped and able to go on.
     pub(crate) ready: BinaryHeap<Reverse<Place>>,
@@ -50,9 +58,14 @@ impl Tenant {
             live: 0,
             work: Nanos::ZERO,
             promised: Demand::new(),
-            fresh: BinaryHeap::new(),
-            ready: BinaryHeap::new(),
+            promised_queues: Queues::default(),
+            other_queues: Queues::default(),
         }
+    }
+
+    /// The queues of those to whom something is promised, or of the others.
+    pub(crate) fn queues(&mut self, promised: bool) -> &mut Queues {
+        if promised { &mut self.promised_queues } else { &mut self.other_queues }
     }
 
     /// No more of it may start.

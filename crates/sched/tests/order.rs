@@ -97,31 +97,19 @@ impl Play {
         }
     }
 
-    /// Decides, and says who runs. A choice stands for some time, unless it took the last place
-    /// from somebody who would have been before a third.
+    /// Decides, and says who runs. A choice stands for some time at least.
     fn choose(&mut self) -> Option<InvocationId> {
-        let mut before = None;
         loop {
             let now = self.now;
+            let stands = |until: Option<Nanos>| until.is_none_or(|until| until > now);
             match self.sched.next(now) {
-                Decision::Run { id, until, .. } if until.is_some_and(|until| until <= now) => {
-                    assert!(
-                        before.is_none_or(|other| other != id),
-                        "{now}: interrupted for nobody"
-                    );
-                    self.sched.preempted(now, id);
-                    before = Some(id);
-                }
-                Decision::Run { id, .. } => {
-                    assert_ne!(before, Some(id), "{now}: interrupted for nobody");
+                Decision::Run { id, until, .. } => {
+                    assert!(stands(until), "chosen until {until:?}, now {now}");
                     return Some(id);
                 }
                 Decision::Expire { id, .. } => self.waits.retain(|other| *other != id),
                 Decision::Idle { until } => {
-                    assert!(
-                        until.is_none_or(|until| until > now),
-                        "idle until {until:?}, now {now}"
-                    );
+                    assert!(stands(until), "idle until {until:?}, now {now}");
                     return None;
                 }
             }
@@ -217,9 +205,10 @@ fn spent() -> Scheduler {
 }
 
 /// Of a tenant past its budget, one that was promised its deadline runs, and one that was not is
-/// due earlier. To `interrupt_at` they were equals, to `next` they were not.
+/// due earlier. To `interrupt_at` they were equals, to `next` they were not, which chose the first
+/// again and again.
 #[test]
-fn a_spent_budget_changes_nothing_among_its_own() {
+fn past_a_budget_its_own_are_equals() {
     let mut sched = spent();
     let first = sched.arrived(Nanos(0), due(0, 10 * MS, 100 * MS)).expect("it fits");
     assert!(matches!(sched.next(Nanos(0)), Decision::Run { id, .. } if id == first));
@@ -228,13 +217,32 @@ fn a_spent_budget_changes_nothing_among_its_own() {
     let promised = sched.arrived(now, due(0, 5 * MS, 300 * MS)).expect("it fits");
     assert!(matches!(sched.next(now), Decision::Run { id, .. } if id == promised));
     let now = Nanos(11 * MS);
-    sched.arrived(now, due(0, 2 * MS, 15 * MS)).expect("beyond the budget, on what is left");
-    assert!(sched.interrupt_at().is_none_or(|at| at > now), "{:?}", sched.interrupt_at());
+    let sooner = sched.arrived(now, due(0, 2 * MS, 15 * MS)).expect("on what is left");
+    assert!(sched.interrupt_at().is_some_and(|at| at <= now));
+    sched.preempted(now, promised);
+    assert!(matches!(sched.next(now), Decision::Run { id, .. } if id == sooner));
+    assert!(sched.interrupt_at().is_none_or(|at| at > now));
     // Another tenant's goes before both.
     let other = sched.arrived(now, due(1, MS, 400 * MS)).expect("it fits");
     assert!(sched.interrupt_at().is_some_and(|at| at <= now));
-    sched.preempted(now, promised);
+    sched.preempted(now, sooner);
     assert!(matches!(sched.next(now), Decision::Run { id, .. } if id == other));
+    sched.finished(now, other);
+    // With a new period the promise counts again.
+    let now = Nanos(101 * MS);
+    assert!(matches!(sched.next(now), Decision::Run { id, .. } if id == promised));
+}
+
+/// Equals they are from the moment at which the running one uses the budget up.
+#[test]
+fn a_budget_that_ends_makes_its_own_equals() {
+    let mut sched = spent();
+    let long = sched.arrived(Nanos(0), due(0, 9 * MS, 300 * MS)).expect("it fits");
+    assert!(matches!(sched.next(Nanos(0)), Decision::Run { id, .. } if id == long));
+    let sooner = sched.arrived(Nanos(0), due(0, 4 * MS, 15 * MS)).expect("on what is left");
+    assert_eq!(sched.interrupt_at(), Some(Nanos(10 * MS)), "within the budget it is better");
+    sched.preempted(Nanos(10 * MS), long);
+    assert!(matches!(sched.next(Nanos(10 * MS)), Decision::Run { id, .. } if id == sooner));
 }
 
 /// The same in the simulator, where a switch costs time: it came to no end.

@@ -101,8 +101,8 @@ impl Scheduler {
         if self.measuring.waiting == 0 {
             return;
         }
-        let Some((claim, best, _)) = self.best_waiting() else { return };
-        let others_first = claim.level < Level::Spare || !self.entries.get(best.id).to_measure;
+        let Some((rank, best, _)) = self.best_waiting() else { return };
+        let others_first = rank.level < Level::Spare || !self.entries.get(best.id).to_measure;
         match self.measuring.turn {
             Some(turn) if turn.paid || !others_first => return,
             // It was before nobody but its like.

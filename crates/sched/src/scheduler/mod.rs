@@ -171,9 +171,9 @@ impl Scheduler {
         }
         self.measure(now);
         match self.best_waiting() {
-            Some((claim, place, fresh)) => {
+            Some((rank, place, fresh)) => {
                 let since = if fresh { self.entries.get(place.id).arrived } else { Nanos::ZERO };
-                self.overhead.runs(now, since, claim.level == Level::Promised);
+                self.overhead.runs(now, since, rank.level == Level::Promised);
                 self.take(place.id, fresh);
                 self.set_state(place.id, State::Running { since: now });
                 self.running = Some(place.id);
@@ -456,13 +456,14 @@ impl Scheduler {
         self.measuring.waiting += usize::from(entry.waits_for_measuring());
     }
 
-    fn first_ready(&mut self, tenant: usize) -> Option<Place> {
-        while let Some(Reverse(place)) = self.tenants[tenant].ready.peek().copied() {
+    fn first_ready(&mut self, tenant: usize, promised: bool) -> Option<Place> {
+        while let Some(Reverse(place)) = self.tenants[tenant].queues(promised).ready.peek().copied()
+        {
             let current = self.is_current(&place, State::Ready);
             if current && !self.is_late(&place) {
                 return Some(place);
             }
-            self.tenants[tenant].ready.pop();
+            self.tenants[tenant].queues(promised).ready.pop();
             if current {
                 self.renew(place.id);
                 self.enqueue(place.id, State::Ready);
@@ -472,17 +473,18 @@ impl Scheduler {
     }
 
     /// Looks past what is stale, and sets aside what its function's limit holds back.
-    fn first_startable(&mut self, tenant: usize) -> Option<Place> {
+    fn first_startable(&mut self, tenant: usize, promised: bool) -> Option<Place> {
         if !self.has_room() || self.tenants[tenant].is_full() {
             return None;
         }
-        while let Some(Reverse(place)) = self.tenants[tenant].fresh.peek().copied() {
+        while let Some(Reverse(place)) = self.tenants[tenant].queues(promised).fresh.peek().copied()
+        {
             if !self.is_current(&place, State::Queued) {
-                self.tenants[tenant].fresh.pop();
+                self.tenants[tenant].queues(promised).fresh.pop();
                 continue;
             }
             if self.is_late(&place) {
-                self.tenants[tenant].fresh.pop();
+                self.tenants[tenant].queues(promised).fresh.pop();
                 self.renew(place.id);
                 self.enqueue(place.id, State::Queued);
                 // One that was held back may come before it now.
@@ -498,7 +500,7 @@ impl Scheduler {
             if !has_place && !self.starved.contains(&id) {
                 self.starved.push(id);
             }
-            self.tenants[tenant].fresh.pop();
+            self.tenants[tenant].queues(promised).fresh.pop();
             self.enqueue(place.id, State::Held);
         }
         None
@@ -509,8 +511,9 @@ impl Scheduler {
         let entry = *self.entries.get(id);
         let function = &mut self.functions[entry.function.0 as usize];
         let tenant = &mut self.tenants[function.config.tenant.0 as usize];
+        let queues = tenant.queues(entry.level == Level::Promised);
         if fresh {
-            tenant.fresh.pop();
+            queues.fresh.pop();
             tenant.queued -= 1;
             tenant.live += 1;
             function.live += 1;
@@ -519,7 +522,7 @@ impl Scheduler {
             self.live += 1;
             self.backlog = self.backlog - entry.estimate;
         } else {
-            tenant.ready.pop();
+            queues.ready.pop();
         }
     }
 
@@ -573,7 +576,7 @@ impl Scheduler {
         let mut event = self.next_sleeper().map_or(Nanos::MAX, |(until, _)| until);
         for tenant in 0..self.tenants.len() {
             if let Some(renewed) = self.tenants[tenant].renewed_at()
-                && self.first_of(tenant).is_some()
+                && self.firsts(tenant) != [None, None]
             {
                 event = event.min(renewed);
             }
@@ -645,9 +648,10 @@ impl Scheduler {
         let (place, limits) = (self.place(id), self.config.limits);
         let function = self.entries.get(id).function;
         let tenant = self.tenant_of(function);
+        let queues = self.tenants[tenant].queues(place.rank.level == Level::Promised);
         let (queue, most) = match state {
-            State::Ready => (&mut self.tenants[tenant].ready, limits.live),
-            State::Queued => (&mut self.tenants[tenant].fresh, limits.queued),
+            State::Ready => (&mut queues.ready, limits.live),
+            State::Queued => (&mut queues.fresh, limits.queued),
             State::Held => (&mut self.functions[function.0 as usize].held, limits.queued),
             State::Gone | State::Running { .. } | State::Blocked { .. } => {
                 unreachable!("{state:?} has no queue")

@@ -1,18 +1,16 @@
 //! The order of those that could run: who is next, and when the one that runs makes way.
 //!
-//! There is one order, and both questions are asked of it, so an interruption changes who runs:
+//! There is one order, and both questions are asked of it, so an interruption changes who runs: by
+//! level after the budgets have been counted in, then by what the policy compares, then by arrival.
+//! What a tenant does beyond its budget comes after all that is promised to others, and among that
+//! the promised is no better than the rest.
 //!
-//! - Of one tenant's, the lower rank comes first, as admission and the policy have it. Its budget
-//!   is no part of that: it is the same for all of them.
-//! - Of two tenants', the lower rank comes first after the budgets have been counted in. What a
-//!   tenant does beyond its budget comes after all that is promised to others.
+//! The next one is the first of all. The running one makes way for one that comes before it, as soon
+//! as the policy lets it. Both are compared as they will be at the time in question: who runs has
+//! then had so much more of the core, and of its tenant's budget.
 //!
-//! The next one is the first of the tenants' firsts. The running one makes way for a tenant's first
-//! that comes before it, as soon as the policy lets it. Both are compared as they will be at the
-//! time in question: who runs has then had so much more of the core, and of its tenant's budget.
-//!
-//! Road not taken: one order by the level after budgets, whoever's they are. A queue is ordered once,
-//! when an invocation enters it; a budget that ends would have to order its tenant's anew.
+//! Road not taken: the order of a tenant's own by their levels before budgets, as one queue has them.
+//! Then nothing is the first of all: who is depends on whose is compared with whose.
 
 use core::cmp::Ordering;
 
@@ -21,32 +19,6 @@ use crate::contract::{Config, InvocationId};
 use crate::invocation::{Entry, Level, Place, Rank, State};
 use crate::policy::Preemption;
 use crate::time::Nanos;
-
-/// One that could run, or does, at some point in time.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Claim {
-    tenant: usize,
-    /// Among its tenant's.
-    own: Rank,
-    /// Its level among all, which its tenant's budget may have lowered.
-    pub(crate) level: Level,
-}
-
-impl Claim {
-    /// Both ranks as they are to be compared.
-    fn ranks(&self, other: &Self) -> (Rank, Rank) {
-        if self.tenant == other.tenant {
-            return (self.own, other.own);
-        }
-        (Rank { level: self.level, ..self.own }, Rank { level: other.level, ..other.own })
-    }
-
-    /// Does it come first, if neither has the core?
-    pub(crate) fn is_before(&self, other: &Self) -> bool {
-        let (own, others) = self.ranks(other);
-        own < others
-    }
-}
 
 /// The one that has the core.
 #[derive(Clone, Copy, Debug)]
@@ -59,18 +31,18 @@ struct Running {
 }
 
 impl Scheduler {
-    /// The first of those that could run now, but for the one that does: what it is among all, its
+    /// The first of those that could run now, but for the one that does: its rank as things are, its
     /// place, and whether it would start.
-    pub(crate) fn best_waiting(&mut self) -> Option<(Claim, Place, bool)> {
-        let mut best: Option<(Claim, Place, bool)> = None;
+    pub(crate) fn best_waiting(&mut self) -> Option<(Rank, Place, bool)> {
+        let mut best: Option<(Rank, Place, bool)> = None;
         for tenant in 0..self.tenants.len() {
             if self.tenants[tenant].may_not_run() {
                 continue;
             }
-            if let Some((place, fresh)) = self.first_of(tenant) {
-                let claim = self.claim(tenant, place.rank, self.now);
-                if best.is_none_or(|(other, ..)| claim.is_before(&other)) {
-                    best = Some((claim, place, fresh));
+            for (place, fresh) in self.firsts(tenant).into_iter().flatten() {
+                let rank = self.rank_at(tenant, place.rank, self.now);
+                if best.is_none_or(|(other, ..)| rank < other) {
+                    best = Some((rank, place, fresh));
                 }
             }
         }
@@ -79,45 +51,59 @@ impl Scheduler {
 
     /// The first of those that have not started and could: what another core may have.
     pub fn first_queued(&mut self) -> Option<InvocationId> {
-        let mut first: Option<(Claim, InvocationId)> = None;
+        let mut first: Option<(Rank, InvocationId)> = None;
         for tenant in 0..self.tenants.len() {
-            if let Some(place) = self.first_startable(tenant) {
-                let claim = self.claim(tenant, place.rank, self.now);
-                if first.is_none_or(|(other, _)| claim.is_before(&other)) {
-                    first = Some((claim, place.id));
+            for promised in [true, false] {
+                if let Some(place) = self.first_startable(tenant, promised) {
+                    let rank = self.rank_at(tenant, place.rank, self.now);
+                    if first.is_none_or(|(other, _)| rank < other) {
+                        first = Some((rank, place.id));
+                    }
                 }
             }
         }
         first.map(|(_, id)| id)
     }
 
-    pub(super) fn first_of(&mut self, tenant: usize) -> Option<(Place, bool)> {
-        if self.tenants[tenant].fresh.is_empty() && self.tenants[tenant].ready.is_empty() {
+    /// The tenant's first of what is promised and its first of what is not, which a budget may make
+    /// equals. Without one the second is not looked for if there is the first.
+    pub(super) fn firsts(&mut self, tenant: usize) -> [Option<(Place, bool)>; 2] {
+        let promised = self.first_of(tenant, true);
+        if promised.is_some() && self.tenants[tenant].config.budget.is_none() {
+            return [promised, None];
+        }
+        [promised, self.first_of(tenant, false)]
+    }
+
+    fn first_of(&mut self, tenant: usize, promised: bool) -> Option<(Place, bool)> {
+        let queues = self.tenants[tenant].queues(promised);
+        if queues.fresh.is_empty() && queues.ready.is_empty() {
             return None;
         }
-        let fresh = self.first_startable(tenant).map(|place| (place, true));
-        let ready = self.first_ready(tenant).map(|place| (place, false));
+        let fresh = self.first_startable(tenant, promised).map(|place| (place, true));
+        let ready = self.first_ready(tenant, promised).map(|place| (place, false));
         fresh.into_iter().chain(ready).min()
     }
 
-    /// What one of the tenant's that waits is among all then, if it still waits.
-    pub(super) fn claim(&self, tenant: usize, own: Rank, at: Nanos) -> Claim {
-        Claim { tenant, own, level: self.tenants[tenant].level_at(own.level, at) }
+    /// The rank of one of the tenant's then, with its budget counted in.
+    fn rank_at(&self, tenant: usize, own: Rank, at: Nanos) -> Rank {
+        Rank { level: self.tenants[tenant].level_at(own.level, at), ..own }
     }
 
-    /// What the running one is then, if it still runs.
-    fn running_claim(&self, running: &Running, at: Nanos) -> Claim {
+    /// The rank of the running one then, if it still runs.
+    fn running_rank(&self, running: &Running, at: Nanos) -> Rank {
         let Running { tenant, since, budget_end, .. } = *running;
         let entry = Entry { ran: running.entry.ran + (at - since), ..running.entry };
-        let claim = self.claim(tenant, entry.rank(self.config.policy), at);
-        let level = if at >= budget_end { claim.level.max(Level::Over) } else { claim.level };
-        Claim { level, ..claim }
+        let rank = self.rank_at(tenant, entry.rank(self.config.policy), at);
+        let level = if at >= budget_end { rank.level.max(Level::Over) } else { rank.level };
+        Rank { level, ..rank }
     }
 
     /// When the running invocation is to be interrupted, as things stand: a point that may have
     /// passed already, or `None` when nothing bounds it or nothing runs. It is never later than a
     /// limit of any invocation, so whoever is past it is answered in time; now and then it is
     /// earlier than it need be, and then the same one goes on, until a later point.
+    /// When [`Scheduler::next`] has just chosen, it has not come yet.
     pub fn interrupt_at(&mut self) -> Option<Nanos> {
         let id = self.running?;
         let entry = *self.entries.get(id);
@@ -135,19 +121,20 @@ impl Scheduler {
         }
         let mut others_wait = false;
         for other in 0..self.tenants.len() {
-            let Some((place, _)) = self.first_of(other) else { continue };
-            if !self.tenants[other].may_not_run() {
-                others_wait = true;
-                at = at.min(self.takes_over(other, place.rank, &running, self.now));
-                if budget_end != Nanos::MAX {
-                    let urgent = self.takes_over(other, place.rank, &running, budget_end);
-                    at = at.min(urgent.max(budget_end));
+            for (place, _) in self.firsts(other).into_iter().flatten() {
+                if !self.tenants[other].may_not_run() {
+                    others_wait = true;
+                    at = at.min(self.takes_over(other, place.rank, &running, self.now));
+                    if budget_end != Nanos::MAX {
+                        let urgent = self.takes_over(other, place.rank, &running, budget_end);
+                        at = at.min(urgent.max(budget_end));
+                    }
                 }
-            }
-            // What a new period sets free may come first.
-            if let Some(renewed) = self.tenants[other].renewed_at() {
-                let urgent = self.takes_over(other, place.rank, &running, renewed);
-                at = at.min(urgent.max(renewed));
+                // What a new period sets free may come first.
+                if let Some(renewed) = self.tenants[other].renewed_at() {
+                    let urgent = self.takes_over(other, place.rank, &running, renewed);
+                    at = at.min(urgent.max(renewed));
+                }
             }
         }
         if others_wait {
@@ -174,7 +161,11 @@ impl Scheduler {
     /// (a time that has passed), when so much of a quantum is over, or not at all. A better level
     /// always takes it at once.
     fn takes_over(&self, tenant: usize, rank: Rank, running: &Running, at: Nanos) -> Nanos {
-        let (waiting, runs) = self.claim(tenant, rank, at).ranks(&self.running_claim(running, at));
+        let mut waiting = self.rank_at(tenant, rank, at);
+        if tenant == running.tenant && at >= running.budget_end {
+            waiting.level = waiting.level.max(Level::Over);
+        }
+        let runs = self.running_rank(running, at);
         match waiting.level.cmp(&runs.level) {
             Ordering::Less => return running.since,
             Ordering::Greater => return Nanos::MAX,
