@@ -78,8 +78,11 @@ async fn start(config: Config, compiler: Option<PathBuf>) -> Result<Node, Failur
         // Nobody waits for it any more if a signal has come meanwhile.
         let _ = started.send(Node::start(config, compiler.as_deref()));
     };
-    thread::Builder::new().name("awsm-start".to_owned()).spawn(start)?;
-    match node.await {
+    let thread = thread::Builder::new().name("awsm-start".to_owned()).spawn(start)?;
+    let node = node.await;
+    // It is at its end; what it had of memory is given back before anybody is served.
+    let _ = thread.join();
+    match node {
         Ok(node) => node.map_err(failure),
         Err(_) => fault::end(fault::BUG_EXIT, "the node's start panicked, which is a bug"),
     }
