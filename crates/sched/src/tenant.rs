@@ -213,6 +213,9 @@ impl Server {
 
     /// The same, then, if nothing is charged before.
     fn is_depleted_at(&self, at: Nanos) -> bool {
+        if at < self.period_end {
+            return self.is_depleted();
+        }
         let mut then = *self;
         then.refresh(at);
         then.is_depleted()

@@ -576,7 +576,7 @@ impl Scheduler {
         let mut event = self.next_sleeper().map_or(Nanos::MAX, |(until, _)| until);
         for tenant in 0..self.tenants.len() {
             if let Some(renewed) = self.tenants[tenant].renewed_at()
-                && self.firsts(tenant) != [None, None]
+                && self.any_of(tenant)
             {
                 event = event.min(renewed);
             }

@@ -17,7 +17,7 @@ use core::cmp::Ordering;
 use super::Scheduler;
 use crate::contract::{Config, InvocationId};
 use crate::invocation::{Entry, Level, Place, Rank, State};
-use crate::policy::Preemption;
+use crate::policy::{Candidate, Preemption};
 use crate::time::Nanos;
 
 /// The one that has the core.
@@ -39,9 +39,13 @@ impl Scheduler {
             if self.tenants[tenant].may_not_run() {
                 continue;
             }
-            for (place, fresh) in self.firsts(tenant).into_iter().flatten() {
+            let mut next = Some(true);
+            while let Some(promised) = next {
+                let first = self.first_of(tenant, promised);
+                next = self.also(tenant, promised, first.is_some(), false);
+                let Some((place, fresh)) = first else { continue };
                 let rank = self.rank_at(tenant, place.rank, self.now);
-                if best.is_none_or(|(other, ..)| rank < other) {
+                if best.as_ref().is_none_or(|(other, ..)| rank < *other) {
                     best = Some((rank, place, fresh));
                 }
             }
@@ -65,16 +69,20 @@ impl Scheduler {
         first.map(|(_, id)| id)
     }
 
-    /// The tenant's first of what is promised and its first of what is not, which a budget may make
-    /// equals. Without one the second is not looked for if there is the first.
-    pub(super) fn firsts(&mut self, tenant: usize) -> [Option<(Place, bool)>; 2] {
-        let promised = self.first_of(tenant, true);
-        if promised.is_some() && self.tenants[tenant].config.budget.is_none() {
-            return [promised, None];
-        }
-        [promised, self.first_of(tenant, false)]
+    /// After the tenant's first of what is promised, is its first of what is not to be looked for?
+    /// It may come before where there is none of the former, no budget left, or one that may end.
+    #[inline]
+    fn also(&self, tenant: usize, promised: bool, found: bool, may_end: bool) -> Option<bool> {
+        let other = promised && (!found || may_end || self.tenants[tenant].is_depleted());
+        other.then_some(false)
     }
 
+    /// Does anybody of the tenant's wait?
+    pub(super) fn any_of(&mut self, tenant: usize) -> bool {
+        self.first_of(tenant, true).is_some() || self.first_of(tenant, false).is_some()
+    }
+
+    #[inline]
     fn first_of(&mut self, tenant: usize, promised: bool) -> Option<(Place, bool)> {
         let queues = self.tenants[tenant].queues(promised);
         if queues.fresh.is_empty() && queues.ready.is_empty() {
@@ -86,17 +94,19 @@ impl Scheduler {
     }
 
     /// The rank of one of the tenant's then, with its budget counted in.
+    #[inline]
     fn rank_at(&self, tenant: usize, own: Rank, at: Nanos) -> Rank {
         Rank { level: self.tenants[tenant].level_at(own.level, at), ..own }
     }
 
     /// The rank of the running one then, if it still runs.
     fn running_rank(&self, running: &Running, at: Nanos) -> Rank {
-        let Running { tenant, since, budget_end, .. } = *running;
-        let entry = Entry { ran: running.entry.ran + (at - since), ..running.entry };
-        let rank = self.rank_at(tenant, entry.rank(self.config.policy), at);
-        let level = if at >= budget_end { rank.level.max(Level::Over) } else { rank.level };
-        Rank { level, ..rank }
+        let Running { tenant, entry, since, budget_end } = running;
+        let candidate = entry.candidate();
+        let candidate = Candidate { ran: candidate.ran + (at - *since), ..candidate };
+        let value = self.config.policy.rank(&candidate);
+        let own = Rank { level: entry.level, value, sequence: entry.sequence };
+        beyond(self.rank_at(*tenant, own, at), at >= *budget_end)
     }
 
     /// When the running invocation is to be interrupted, as things stand: a point that may have
@@ -119,25 +129,35 @@ impl Scheduler {
         if self.tenants[tenant].is_hard() {
             at = at.min(budget_end);
         }
-        let mut others_wait = false;
+        let mut best = None::<Rank>;
+        let mut best_then = None::<Rank>;
         for other in 0..self.tenants.len() {
-            for (place, _) in self.firsts(other).into_iter().flatten() {
+            let may_end = other == tenant && budget_end != Nanos::MAX;
+            let mut next = Some(true);
+            while let Some(promised) = next {
+                let first = self.first_of(other, promised);
+                next = self.also(other, promised, first.is_some(), may_end);
+                let Some((place, _)) = first else { continue };
                 if !self.tenants[other].may_not_run() {
-                    others_wait = true;
-                    at = at.min(self.takes_over(other, place.rank, &running, self.now));
+                    let rank = self.rank_at(other, place.rank, self.now);
+                    best = Some(best.map_or(rank, |best| best.min(rank)));
                     if budget_end != Nanos::MAX {
-                        let urgent = self.takes_over(other, place.rank, &running, budget_end);
-                        at = at.min(urgent.max(budget_end));
+                        let rank = beyond(self.rank_at(other, place.rank, budget_end), may_end);
+                        best_then = Some(best_then.map_or(rank, |best| best.min(rank)));
                     }
                 }
                 // What a new period sets free may come first.
                 if let Some(renewed) = self.tenants[other].renewed_at() {
-                    let urgent = self.takes_over(other, place.rank, &running, renewed);
-                    at = at.min(urgent.max(renewed));
+                    let rank = self.rank_at(other, place.rank, renewed);
+                    at = at.min(self.takes_over(rank, &running, renewed).max(renewed));
                 }
             }
         }
-        if others_wait {
+        if let Some(rank) = best_then {
+            at = at.min(self.takes_over(rank, &running, budget_end).max(budget_end));
+        }
+        if let Some(rank) = best {
+            at = at.min(self.takes_over(rank, &running, self.now));
             at = at.min(self.measuring.turn_end(id, since).unwrap_or(Nanos::MAX));
             if !self.measuring.is_turn_of(id) {
                 at = at.min(self.looks_again(&entry, since));
@@ -149,7 +169,7 @@ impl Scheduler {
         if let Some((wake, sleeper)) = self.next_sleeper() {
             let asleep = self.entries.get(sleeper);
             let (owner, rank) = (self.tenant_of(asleep.function), asleep.rank(self.config.policy));
-            let urgent = self.takes_over(owner, rank, &running, wake);
+            let urgent = self.takes_over(self.rank_at(owner, rank, wake), &running, wake);
             at = at.min(wake.max(urgent.min(self.patience(since))));
         }
         // Last, since what was looked at above may have been set aside.
@@ -157,14 +177,10 @@ impl Scheduler {
         (at != Nanos::MAX).then_some(at)
     }
 
-    /// When one of the tenant's that waits takes the core, as things will be at that time: at once
-    /// (a time that has passed), when so much of a quantum is over, or not at all. A better level
-    /// always takes it at once.
-    fn takes_over(&self, tenant: usize, rank: Rank, running: &Running, at: Nanos) -> Nanos {
-        let mut waiting = self.rank_at(tenant, rank, at);
-        if tenant == running.tenant && at >= running.budget_end {
-            waiting.level = waiting.level.max(Level::Over);
-        }
+    /// When one that waits, and has this rank at that time, takes the core: at once (a time that has
+    /// passed), when so much of a quantum is over, or not at all. A better level always takes it at
+    /// once.
+    fn takes_over(&self, waiting: Rank, running: &Running, at: Nanos) -> Nanos {
         let runs = self.running_rank(running, at);
         match waiting.level.cmp(&runs.level) {
             Ordering::Less => return running.since,
@@ -196,4 +212,9 @@ impl Scheduler {
         // At its deadline it is not late yet.
         if renewed { changes.min(running.deadline + Nanos(1)) } else { changes }
     }
+}
+
+/// A rank, lowered if its tenant's budget is used up by then.
+fn beyond(rank: Rank, is_beyond: bool) -> Rank {
+    if is_beyond { Rank { level: rank.level.max(Level::Over), ..rank } } else { rank }
 }
