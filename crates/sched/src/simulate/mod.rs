@@ -100,8 +100,9 @@ pub struct Outcome {
     pub end: Nanos,
 }
 
-/// Others that a core looks at for something to take.
-const VICTIMS: u32 = 4;
+/// Others that a core looks at for something to take: all others of most machines. A node's busy
+/// cores offer their work to whoever idles.
+const VICTIMS: u32 = 16;
 
 struct Simulation<'j> {
     cluster: Cluster,
