@@ -81,12 +81,14 @@ impl std::error::Error for CompileError {
 impl From<wasmparser::BinaryReaderError> for CompileError {
     fn from(error: wasmparser::BinaryReaderError) -> Self {
         if error.message().contains("encoded as a component") {
-            let message = "is a component, and components are not compiled yet: compile for preview 1 \
+            let message = "unknown binary version: a component, which is not compiled yet: compile for preview 1 \
                            (`wasm32-wasip1`), which gives a module";
             return Self::Invalid { message: message.to_owned(), offset: None };
         }
         if error.message().starts_with("magic header not detected") {
-            let message = "is no WebAssembly module: it does not begin with `\\0asm`".to_owned();
+            let message =
+                "magic header not detected: no WebAssembly module, which begins with `\\0asm`"
+                    .to_owned();
             return Self::Invalid { message, offset: None };
         }
         let message = error.message().split_whitespace().collect::<Vec<_>>().join(" ");

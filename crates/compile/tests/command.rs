@@ -86,8 +86,8 @@ fn the_object_lies_beside_its_module_unless_said_otherwise() {
 fn what_is_no_module_is_named() {
     let directory = directory();
     for (content, what) in [
-        (&b"\0asm\x0d\0\x01\0"[..], "is a component"),
-        (b"hello, world", "is no WebAssembly module"),
+        (&b"\0asm\x0d\0\x01\0"[..], "unknown binary version: a component"),
+        (b"hello, world", "magic header not detected: no WebAssembly module"),
     ] {
         std::fs::write(directory.path().join("a.wasm"), content).expect("a file");
         let output = awsmc(&["a.wasm"], directory.path());
