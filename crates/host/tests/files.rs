@@ -455,27 +455,6 @@ fn symbolic_links() {
     guest.at("path_unlink_file", 3, "link", ());
 }
 
-/// All entries, through a buffer of so many bytes: name and type.
-fn list(guest: &mut Guest, dir: i64, bytes: u32) -> Vec<(String, u8)> {
-    let (mut entries, mut cookie) = (Vec::new(), 0);
-    loop {
-        guest.expect("fd_readdir", &[dir, BUFFER.into(), bytes.into(), cookie, OUT.into()], ());
-        let used = guest.u32_at(OUT);
-        let given = guest.get(BUFFER, used);
-        let mut rest = &given[..];
-        while rest.len() >= 24 {
-            let len = u32::from_le_bytes(rest[16..20].try_into().expect("four")) as usize;
-            let Some(name) = rest.get(24..24 + len) else { break };
-            entries.push((String::from_utf8(name.to_vec()).expect("text"), rest[20]));
-            cookie = i64::from_le_bytes(rest[..8].try_into().expect("eight"));
-            rest = &rest[24 + len..];
-        }
-        if used < bytes {
-            return entries;
-        }
-    }
-}
-
 #[test]
 fn listing() {
     let (directory, mut guest) = scratch();

@@ -205,20 +205,22 @@ impl Random {
 mod tests {
     use super::*;
 
+    const LOAD: Workload = Workload {
+        kind: Kind::Poisson,
+        jobs: 200_000,
+        per_second: 1000.0,
+        run: Nanos::from_millis(1),
+        deadline: Nanos::from_millis(10),
+        slack: 2.0,
+        exact: false,
+        size_correlation: 0.0,
+        seed: 1,
+    };
+
     #[test]
     fn loads_have_their_rate_and_run_time() {
         for kind in Kind::ALL {
-            let load = Workload {
-                kind,
-                jobs: 200_000,
-                per_second: 1000.0,
-                run: Nanos::from_millis(1),
-                deadline: Nanos::from_millis(10),
-                slack: 2.0,
-                exact: false,
-                size_correlation: 0.0,
-                seed: 7,
-            };
+            let load = Workload { kind, seed: 7, ..LOAD };
             let jobs = load.draw();
             assert!(jobs.is_sorted_by_key(|job| job.at));
             let seconds = jobs.last().expect("there are some").at.0 as f64 / 1e9;
@@ -230,20 +232,11 @@ mod tests {
             assert_eq!(load.draw(), jobs);
         }
     }
+
     #[test]
     fn sizes_tell_as_much_of_run_times_as_is_said() {
         for wanted in [0.0, 0.5, 0.9, 1.0] {
-            let load = Workload {
-                kind: Kind::Poisson,
-                jobs: 200_000,
-                per_second: 1000.0,
-                run: Nanos::from_millis(1),
-                deadline: Nanos::from_millis(10),
-                slack: 2.0,
-                exact: false,
-                size_correlation: wanted,
-                seed: 3,
-            };
+            let load = Workload { size_correlation: wanted, seed: 3, ..LOAD };
             let pairs = load.draw().into_iter();
             let pairs: Vec<(f64, f64)> =
                 pairs.map(|job| (job.run.0 as f64, job.arrival.request_bytes as f64)).collect();
